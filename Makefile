@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+# make help lists the targets. Recipes hold no logic: each calls a script.
+# Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
+
+MAKEFLAGS += --no-print-directory
+PYTHON ?= python3
+VENV ?= .venv
+V ?= 0
+srctree := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+Q := $(if $(filter 1,$(V)),,@)
+
+# VENV= (empty) uses PYTHON as it is, on a machine without a package index.
+python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
+installed := $(if $(VENV),$(VENV)/.installed)
+checkable := $(if $(VENV),$(VENV)/.installed-check)
+export PYTHONPATH := $(srctree)/lib$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+run = $(Q)$(python) $(srctree)/scripts
+defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
+configurators := oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs \
+	alldefconfig allyesconfig randconfig defconfig
+
+##@ Experiments
+.PHONY: all
+all: $(installed) ## Train the runs that are missing, print the table, draw the figures (default)
+	$(run)/run_matrix.py --report
+
+.PHONY: matrix
+matrix: $(installed) ## Train the runs that are missing
+	$(run)/run_matrix.py
+
+.PHONY: plan
+plan: $(installed) ## Show the expanded matrix, what is done and what was dropped, without running it
+	$(run)/plan.py
+
+.PHONY: train
+train: $(installed) ## Train a configuration that is one run, in the foreground
+	$(run)/train_config.py
+
+.PHONY: memory-comparison
+memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
+	$(run)/run_matrix.py --defconfig memory-comparison --report --memory
+
+.PHONY: update-graphs
+update-graphs: $(installed) ## Publish memory-comparison's figures in images/, its records in results/published/
+	$(run)/update_graphs.py
+
+##@ Configuration
+.PHONY: menuconfig
+menuconfig: $(installed) ## Configure in a terminal
+	$(run)/menuconfig.py
+
+.PHONY: guiconfig
+guiconfig: $(installed) ## Configure in a window
+	$(run)/guiconfig.py
+
+##> oldconfig        Bring .config up to date, asking about new symbols
+##> olddefconfig     Bring .config up to date with defaults, listing what was dropped
+##> defconfig        The quickstart's configuration
+##> defconfig-NAME   A configuration from defconfigs/; defconfig-A+B merges
+##> savedefconfig    Write .config's minimal form to the file defconfig
+##> listnewconfig    List symbols that .config does not set
+##> list-defconfigs  List defconfigs/
+##> alldefconfig     Every symbol at its default
+##> allyesconfig     Every member of every family
+##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
+.PHONY: $(configurators) $(defconfigs)
+$(configurators) $(defconfigs) defconfig-%: $(installed)
+	$(run)/kconfig.py $@
+
+##@ Checking and cleaning
+.PHONY: check
+check: $(checkable) ## ruff, mypy, import contracts and all tests
+	$(run)/check.py
+
+.PHONY: clean
+clean: ## Remove what is rebuilt in seconds: caches and figures
+	$(Q)$(PYTHON) $(srctree)/scripts/clean.py clean
+
+.PHONY: mrproper
+mrproper: ## clean, and the configuration and the virtual environment
+	$(Q)$(PYTHON) $(srctree)/scripts/clean.py mrproper
+
+.PHONY: distclean
+distclean: ## mrproper, and results and downloaded data; asks first
+	$(Q)$(PYTHON) $(srctree)/scripts/clean.py distclean
+
+.PHONY: help
+help: ## Show this
+	$(Q)$(PYTHON) $(srctree)/scripts/help.py $(srctree)/Makefile
+
+# The environment, made anew when the list of dependencies changes.
+$(VENV)/.installed: $(srctree)/pyproject.toml
+	$(Q)$(PYTHON) $(srctree)/scripts/setup_venv.py $(VENV)
+
+$(VENV)/.installed-check: $(srctree)/pyproject.toml $(VENV)/.installed
+	$(Q)$(PYTHON) $(srctree)/scripts/setup_venv.py $(VENV) check

@@ -1,0 +1,1 @@
+"""The only reader of Kconfig: strict loading, typed values, flags, the menus."""

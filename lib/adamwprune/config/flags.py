@@ -1,0 +1,105 @@
+"""The flags of ``train.py``, derived from the Kconfig tree: names, help, types and ranges."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamwprune.config.options import Type
+from adamwprune.config.sources import flag
+from adamwprune.config.tree import Tree
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What a command line of ``train.py`` says."""
+
+    settings: dict[str, str]  # option or family -> its text
+    config: Path | None
+
+
+def parse(tree: Tree, arguments: Sequence[str], description: str) -> Flags:
+    """Parse ``arguments``; exits with a usage message as argparse does."""
+    parser = _parser(tree, description)
+    parsed = vars(parser.parse_args(arguments))
+    config = parsed.pop("config")
+    return Flags({name: text for name, text in parsed.items() if text is not None}, config)
+
+
+def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description=description,
+        allow_abbrev=False,  # an abbreviation that becomes ambiguous later breaks scripts
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="start from this .config, not from the defaults"
+    )
+    for name, family in tree.families.items():
+        head = tree.symbols[next(iter(family.members.values()))].choice
+        prompt = head.nodes[0].prompt[0] if head else name.capitalize().replace("_", " ")
+        parser.add_argument(
+            flag(name),
+            dest=name,
+            metavar="NAME",
+            help=_escaped(f"{prompt}: {', '.join(family.members)} (default {_default(tree, name)})"),
+        )
+    for name, option in tree.options.items():
+        if option.type.kind == "bool":
+            parser.add_argument(
+                flag(name), dest=name, action=_YesNo, nargs=0, help=_escaped(option.prompt)
+            )
+            continue
+        text = f"{option.prompt}: {_expects(option.type)} (default {tree_default(tree, name)})"
+        parser.add_argument(flag(name), dest=name, metavar=_metavar(option.type), help=_escaped(text))
+    return parser
+
+
+class _YesNo(argparse.Action):
+    """``--flag`` and ``--no-flag``, stored as Kconfig writes them."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: object) -> None:
+        names = [*option_strings, *(f"--no-{name[2:]}" for name in option_strings)]
+        super().__init__(names, dest, **settings)  # type: ignore[arg-type]
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, "n" if (option_string or "").startswith("--no-") else "y")
+
+
+def _default(tree: Tree, family: str) -> str:
+    """What the tree declares to be on, whether it is visible now or not."""
+    members = tree.families[family].members
+    choice = tree.symbols[next(iter(members.values()))].choice
+    if choice is None:
+        return ", ".join(m for m, name in members.items() if tree.symbols[name].defaults)
+    default, _ = choice.defaults[0]
+    return next(member for member, name in members.items() if name == default.name)
+
+
+def tree_default(tree: Tree, name: str) -> str:
+    """The default an option declares, whether it is visible now or not."""
+    for value, _ in tree.symbols[name].defaults:
+        return str(value.str_value)
+    return ""
+
+
+def _expects(kind: Type) -> str:
+    return kind.expects.removeprefix("one or several: ")
+
+
+def _metavar(kind: Type) -> str:
+    return {"int": "N", "float": "X", "word": "NAME"}.get(kind.kind, "TEXT")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+

@@ -1,0 +1,193 @@
+"""What a symbol's value may be: types and ranges, read from Kconfig and its annotations.
+
+Kconfig knows bool, int and string. A float, a list, a word out of several and the
+word ``preset`` are strings whose help text carries one annotation line::
+
+    @float (0, 10] | preset          one number in the interval, or the word
+    @list float [0, 1]               numbers separated by blanks: an axis of the matrix
+    @list word precond fisher        words out of these
+    @operational                     never part of a run's identity
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Value = bool | int | float | str
+
+_ANNOTATION = re.compile(
+    r"@(?P<list>list )?(?P<kind>float|int|word) (?P<domain>.+?)(?P<preset> \| preset)?$"
+)
+_INTERVAL = re.compile(r"(?P<left>[\[(])(?P<low>\S+), (?P<high>\S+)(?P<right>[\])])$")
+_INTEGER = re.compile(r"[+-]?[0-9]+$")
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range of numbers in the usual notation: ``(0, 1]`` holds 1 and not 0."""
+
+    text: str
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        match = _INTERVAL.match(text)
+        if match is None:
+            raise ValueError(f"not an interval: {text!r}")
+        return cls(
+            text,
+            float(match["low"]),
+            float(match["high"]),
+            match["left"] == "(",
+            match["right"] == ")",
+        )
+
+    def __contains__(self, number: float) -> bool:
+        above = number > self.low if self.low_open else number >= self.low
+        below = number < self.high if self.high_open else number <= self.high
+        return above and below
+
+
+@dataclass(frozen=True)
+class Type:
+    """The type of a symbol's value.
+
+    ``parse_item`` turns one word into a value and raises ``ValueError`` with a
+    message that says what is expected.
+    """
+
+    kind: str  # "bool", "int", "float", "word" or "string"
+    parse_item: Callable[[str], Value]
+    domain: str  # for people: "[0, 1]", "precond fisher"
+    is_list: bool = False
+    preset: bool = False  # the word "preset" is admitted
+
+    @property
+    def expects(self) -> str:
+        """For messages and ``--help``: what may be written here."""
+        noun = {"float": "number", "int": "whole number", "word": "one of"}.get(self.kind, "")
+        if not noun:
+            return {"bool": "y or n", "string": "text"}[self.kind]
+        text = f"{noun} {self.domain}".strip() if self.kind == "word" else noun
+        if self.kind != "word" and self.domain:
+            text += f" in {self.domain}"
+        if self.is_list:
+            text = f"one or several: {text}"
+        return text + " or preset" if self.preset else text
+
+    def parse(self, text: str) -> tuple[Value, ...]:
+        """All values in ``text``: one, or for a list as many as there are words."""
+        if self.kind == "string":
+            return (self.parse_item(text),)
+        words = text.split() if self.is_list else [text.strip()]
+        if not words or words == [""]:
+            raise ValueError(f"is empty, expected {self.expects}")
+        return tuple(
+            "preset" if self.preset and word == "preset" else self.parse_item(word)
+            for word in words
+        )
+
+
+def type_from_help(help_text: str | None) -> Type | None:
+    """The type that a help text's annotation declares, or None where it declares none."""
+    for line in (help_text or "").splitlines():
+        match = _ANNOTATION.match(line.strip())
+        if match:
+            return _annotated(match)
+    return None
+
+
+def is_operational(help_text: str | None) -> bool:
+    """Whether a help text carries the line ``@operational``."""
+    return any(line.strip() == "@operational" for line in (help_text or "").splitlines())
+
+
+def check_annotations(help_text: str | None) -> None:
+    """Raise ``ValueError`` for a line that starts with ``@`` and is no annotation."""
+    for line in (help_text or "").splitlines():
+        text = line.strip()
+        if text.startswith("@") and text != "@operational" and not _ANNOTATION.match(text):
+            raise ValueError(f"not an annotation: {text!r}")
+
+
+def bool_type() -> Type:
+    """``y`` or ``n``."""
+    return Type("bool", _parse_bool, "")
+
+
+def string_type() -> Type:
+    """Any text on one line."""
+    return Type("string", _parse_string, "")
+
+
+def int_type(interval: Interval | None = None) -> Type:
+    """A whole number, within ``interval`` if there is one."""
+    return _number("int", _parse_int, interval)
+
+
+def _annotated(match: re.Match[str]) -> Type:
+    domain = match["domain"]
+    if match["kind"] == "word":
+        words = tuple(domain.split())
+        base = Type("word", _word_parser(words), " ".join(words))
+    else:
+        parse = _parse_int if match["kind"] == "int" else _parse_float
+        base = _number(match["kind"], parse, Interval.parse(domain))
+    return Type(
+        base.kind, base.parse_item, base.domain, bool(match["list"]), bool(match["preset"])
+    )
+
+
+def _number(kind: str, parse: Callable[[str], int | float], interval: Interval | None) -> Type:
+    def parse_item(word: str) -> int | float:
+        number = parse(word)
+        if interval is not None and number not in interval:
+            raise ValueError(f"{word} is outside {interval.text}")
+        return number
+
+    return Type(kind, parse_item, interval.text if interval else "")
+
+
+def _word_parser(words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse_item(word: str) -> str:
+        if word not in words:
+            raise ValueError(f"{word!r} is none of {', '.join(words)}")
+        return word
+
+    return parse_item
+
+
+def _parse_bool(word: str) -> bool:
+    if word not in ("y", "n"):
+        raise ValueError(f"{word!r} is neither y nor n")
+    return word == "y"
+
+
+def _parse_int(word: str) -> int:
+    if not _INTEGER.match(word):
+        raise ValueError(f"{word!r} is not a whole number")
+    return int(word)
+
+
+def _parse_float(word: str) -> float:
+    if not _FLOAT.match(word):
+        raise ValueError(f"{word!r} is not a number")
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word!r} is not a finite number")
+    return number + 0.0  # -0.0 and 0.0 are one value and must have one identity
+
+
+def _parse_string(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty, expected text")
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise ValueError("text must be on one line")
+    return text

@@ -1,0 +1,232 @@
+"""Where values come from: command line > CONFIG= or a fragment > ``.config`` > the tree's defaults.
+
+Make's command line reaches the scripts through MAKEFLAGS, which make itself quotes: no value
+ever passes through a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamwprune.config import strict
+from adamwprune.config.strict import Assignment
+from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.errors import ConfigError, UserError
+
+DEFAULT = "quickstart"  # the defconfig of a tree without .config
+
+# Make variables that are no Kconfig symbols.
+RESERVED = {
+    "V": "1 prints the commands that make runs",
+    "O": "output directory: .config and results go there",
+    "CONFIG": "a defconfig (or A+B) in place of .config",
+    "PYTHON": "the interpreter to set up with",
+    "VENV": "the virtual environment; empty: use PYTHON as it is",
+    "KCONFIG_CONFIG": "another file in place of .config",
+    "KCONFIG_SEED": "seed of randconfig",
+    "RUN": "a run's identity or the start of one",
+    "FORMAT": "format of a table: text, markdown or csv",
+    "KEEP_STALE": "1 accepts records of changed code",
+}
+_VARIABLE = re.compile(r"(?P<name>[^\s:+?!=]+)(?P<operator>:{0,3}|[+?!])=(?P<value>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The places one invocation works with, and the make variables it was given."""
+
+    variables: Mapping[str, str]  # everything on make's command line
+
+    @classmethod
+    def from_environment(cls) -> Workspace:
+        """The workspace of this process, from MAKEFLAGS."""
+        return cls(make_variables(os.environ.get("MAKEFLAGS", "")))
+
+    @property
+    def output(self) -> Path:
+        """Where .config and results go."""
+        return Path(self.variables.get("O") or ".")
+
+    @property
+    def config(self) -> Path:
+        """The file that holds the configuration."""
+        named = self.variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
+        return Path(named) if named else self.output / ".config"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Options and families set for this invocation."""
+        return {name: text for name, text in self.variables.items() if name not in RESERVED}
+
+    def results(self, tree: Tree) -> Path:
+        """The directory of all runs."""
+        return self.output / tree.text("RESULTS_DIR")
+
+
+def make_variables(flags: str) -> dict[str, str]:
+    """The variables on make's command line, from the value of MAKEFLAGS.
+
+    Make writes options, then ``--``, then the variables with blanks and backslashes
+    escaped by a backslash and ``$`` doubled.
+    """
+    words = re.findall(r"(?:\\.|[^\s\\])+", flags, re.DOTALL)
+    if "--" not in words:
+        return {}
+    variables: dict[str, str] = {}
+    for word in reversed(words[words.index("--") + 1 :]):  # make lists the latest first
+        text = re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL).replace("$$", "$")
+        match = _VARIABLE.match(text)
+        if match is None:
+            continue
+        if match["operator"] in ("+", "?", "!"):
+            raise ConfigError(f"make {text}: write {match['name']}={match['value']}")
+        variables[match["name"]] = match["value"]
+    return variables
+
+
+def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
+    """Fill ``tree`` with the configuration of this invocation and name where it comes from.
+
+    ``defconfig`` (or CONFIG=) names one in place of ``.config``. A tree without ``.config``
+    gets the quickstart's, and it is said.
+    """
+    check_names(tree, workspace.settings)
+    chosen = workspace.variables.get("CONFIG") or defconfig
+    tree.reset()
+    if chosen:
+        strict.apply(tree, read_defconfig(tree, chosen))
+        source = f"defconfig {chosen}"
+    else:
+        if not workspace.config.exists():
+            strict.apply(tree, read_defconfig(tree, DEFAULT))
+            write(tree, workspace.config)
+            print(f"{workspace.config}: written from defconfig-{DEFAULT}; change it with make menuconfig")
+            tree.reset()
+        read_into(tree, workspace.config)
+        source = str(workspace.config)
+    override(tree, workspace.settings)
+    return source
+
+
+def override(tree: Tree, settings: Mapping[str, str]) -> None:
+    """Apply what the command line sets on top of what ``tree`` holds."""
+    strict.apply(tree, strict.command_line(tree, settings, "command line"))
+
+
+def read_into(tree: Tree, path: Path) -> None:
+    """Load a ``.config`` strictly."""
+    try:
+        strict.apply(tree, strict.read_config(path))
+    except ConfigError as error:
+        advice = f"{path}: if an older tree wrote it, make olddefconfig brings it up to date"
+        raise ConfigError([*error.problems, advice]) from None
+
+
+def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
+    """The assignments of a defconfig, or of several joined by ``+``; later ones win."""
+    merged: dict[str, Assignment] = {}
+    known = defconfigs(tree.root)
+    for part in name.split("+"):
+        if part not in known:
+            raise ConfigError(
+                f"no defconfig {part!r}{strict.nearest(part, known)}; make list-defconfigs lists them"
+            )
+        assignments = strict.read_config(tree.root / "defconfigs" / part)
+        duplicates = strict.set_twice(tree, assignments)
+        if duplicates:
+            raise ConfigError(duplicates)
+        for each in assignments:
+            merged[each.name] = each
+        for each in assignments:
+            _leave_other_members(tree, merged, each)
+    return list(merged.values())
+
+
+def _leave_other_members(tree: Tree, merged: dict[str, Assignment], each: Assignment) -> None:
+    """A later fragment's member of a choice replaces an earlier fragment's."""
+    family = tree.families.get(tree.family_of.get(each.name, ""))
+    if family is None or not family.exclusive or each.text != "y":
+        return
+    for symbol in family.members.values():
+        if symbol != each.name and merged.get(symbol, each).text == "y":
+            merged.pop(symbol, None)
+
+
+def defconfigs(root: Path = SOURCE_TREE) -> dict[str, str]:
+    """Name -> the first comment line of each defconfig."""
+    found: dict[str, str] = {}
+    for path in sorted((root / "defconfigs").iterdir()):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        found[path.name] = first.removeprefix("#").strip() if first.startswith("#") else ""
+    return found
+
+
+def check_names(tree: Tree, settings: Mapping[str, str]) -> None:
+    """Refuse names that are neither options nor families nor reserved."""
+    known = [*tree.setting_names, *RESERVED]
+    problems = [
+        f"make {name}={settings[name]}: no such variable{strict.nearest(name, known)}"
+        for name in settings
+        if name not in known
+        # A symbol of its own (OPTIMIZER_SGD=y, CELL_LR=1) is judged where it is applied.
+        and name not in tree.symbols
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def write(tree: Tree, path: Path) -> bool:
+    """Write the full configuration, all at once; an earlier one becomes ``.config.old``.
+
+    Returns whether anything changed.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tree.kconf.write_config(
+            str(temporary), header="# Written by make; see make menuconfig.\n", save_old=False
+        )
+        if path.exists():
+            if path.read_bytes() == temporary.read_bytes():
+                return False
+            path.replace(path.with_name(path.name + ".old"))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def repeat_command(tree: Tree, minimal: str) -> str:
+    """The ``train.py`` line that repeats a run, from its minimal configuration."""
+    words: dict[str, str] = {}
+    for line in minimal.splitlines():
+        match = re.match(r"CONFIG_(\w+)=(.*)$", line)
+        if match is None:
+            continue
+        name, text = match[1], match[2].strip('"')
+        family = tree.families.get(tree.family_of.get(name, ""))
+        if family is not None and text == "y":
+            member = next(word for word, symbol in family.members.items() if symbol == name)
+            words[family.name] = member
+        elif family is None and not tree.options[name].operational:
+            words[name] = text
+    flags = [
+        word
+        for name, text in words.items()
+        for word in ([flag(name)] if text == "y" else [flag(name), text])
+    ]
+    return shlex.join(["python", "train.py", *flags])
+
+
+def flag(name: str) -> str:
+    """``TARGET_SPARSITY`` -> ``--target-sparsity``."""
+    return "--" + name.lower().replace("_", "-")
+
+

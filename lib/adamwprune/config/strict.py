@@ -1,0 +1,203 @@
+"""Strict loading: what is written holds, or is refused with its place and the reason.
+
+kconfiglib drops in silence what it does not understand. Here an undefined symbol,
+a malformed line, a value outside its type or range, a symbol set twice, two members
+of one choice, and a value that did not take effect are errors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamwprune.config.tree import Tree, has_prompt
+from adamwprune.errors import ConfigError, UserError
+
+_SET = re.compile(r"CONFIG_(?P<name>[A-Za-z0-9_]+)=(?P<value>.*)$")
+_UNSET = re.compile(r"# CONFIG_(?P<name>[A-Za-z0-9_]+) is not set$")
+_QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"$')
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``name`` is to have the value ``text``, written at ``place`` (``file:line``)."""
+
+    name: str
+    text: str
+    place: str
+    quoted: bool = True  # a string in a file must be; on a command line nothing is
+
+    def refused(self, reason: str) -> str:
+        """The line that tells a user why this does not hold."""
+        return f"{self.place}: {self.name}={self.text}: {reason}"
+
+
+def read_config(path: Path) -> list[Assignment]:
+    """The assignments in a ``.config``, a defconfig or a fragment.
+
+    Raises :class:`UserError` for a file that cannot be read, :class:`ConfigError` for
+    lines that are neither an assignment, a comment nor blank.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    assignments: list[Assignment] = []
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        place = f"{path}:{number}"
+        try:
+            assignment = _parse_line(line.rstrip(), place)
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+            continue
+        if assignment is not None:
+            assignments.append(assignment)
+    if problems:
+        raise ConfigError(problems)
+    return assignments
+
+
+def _parse_line(line: str, place: str) -> Assignment | None:
+    if match := _UNSET.match(line):
+        return Assignment(match["name"], "n", place, quoted=False)
+    if not line.strip() or line.startswith("#"):
+        return None
+    match = _SET.match(line)
+    if match is None:
+        raise ValueError(f"malformed line: {line!r} (expected CONFIG_NAME=value)")
+    value = match["value"]
+    if value.startswith('"'):
+        quoted = _QUOTED.match(value)
+        if quoted is None:
+            raise ValueError(f"malformed string: {line!r}")
+        return Assignment(match["name"], re.sub(r"\\(.)", r"\1", quoted["text"]), place)
+    return Assignment(match["name"], value, place, quoted=False)
+
+
+def command_line(tree: Tree, words: Mapping[str, str], place: str) -> list[Assignment]:
+    """Assignments for ``NAME=text`` pairs, where NAME may be an option or a family.
+
+    A family's text is one or several of its members; the others are switched off.
+    """
+    assignments: list[Assignment] = []
+    problems: list[str] = []
+    for name, text in words.items():
+        if name in tree.families:
+            try:
+                assignments += _family(tree, name, text, place)
+            except ValueError as error:
+                problems.append(f"{place}: {name}={text}: {error}")
+        else:
+            assignments.append(Assignment(name, text, place))
+    if problems:
+        raise ConfigError(problems)
+    return assignments
+
+
+def _family(tree: Tree, name: str, text: str, place: str) -> list[Assignment]:
+    family = tree.families[name]
+    chosen = text.split()
+    if not chosen:
+        raise ValueError(f"is empty, expected one of {', '.join(family.members)}")
+    for word in chosen:
+        if word not in family.members:
+            raise ValueError(f"no such member{nearest(word, family.members)}")
+    if family.exclusive:
+        if len(chosen) > 1:
+            raise ValueError("takes one value")
+        return [Assignment(family.members[chosen[0]], "y", place)]
+    # Members that are switched off need not be visible to be off: they are only
+    # named where they are on as things are.
+    return [
+        Assignment(symbol, "y" if member in chosen else "n", place)
+        for member, symbol in family.members.items()
+    ]
+
+
+def apply(tree: Tree, assignments: Iterable[Assignment]) -> None:
+    """Assign all values to ``tree``, on top of what it has, and check that each took effect.
+
+    Raises :class:`ConfigError` with one line for each value that does not hold.
+    """
+    assignments = list(assignments)
+    problems = [problem for each in assignments if (problem := _problem(tree, each))]
+    problems += set_twice(tree, assignments)
+    if problems:
+        raise ConfigError(problems)
+    for each in assignments:
+        # Switching a member of a choice off is what choosing another one does.
+        if each.text != "n" or tree.symbols[each.name].choice is None:
+            tree.set(each.name, each.text)
+    problems = [problem for each in assignments if (problem := _without_effect(tree, each))]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problem(tree: Tree, each: Assignment) -> str | None:
+    """What is wrong with an assignment by itself."""
+    symbol = tree.symbols.get(each.name)
+    if symbol is None:
+        return each.refused(f"no such symbol{nearest(each.name, tree.setting_names)}")
+    if not has_prompt(symbol):
+        return each.refused(tree.unmet(each.name))
+    if each.name in tree.family_of:
+        return None if each.text in ("y", "n") else each.refused("is neither y nor n")
+    option = tree.options[each.name]
+    if option.is_string and not each.quoted:
+        return each.refused('a string must be quoted: "..."')
+    try:
+        option.type.parse(each.text)
+    except ValueError as error:
+        return each.refused(f"{error} (expected {option.type.expects})")
+    return None
+
+
+def set_twice(tree: Tree, assignments: list[Assignment]) -> list[str]:
+    """Symbols assigned twice, and choices with two members on."""
+    problems: list[str] = []
+    seen: dict[str, Assignment] = {}
+    chosen: dict[str, Assignment] = {}
+    for each in assignments:
+        if each.name in seen:
+            problems.append(each.refused(f"already set at {seen[each.name].place}"))
+            continue
+        seen[each.name] = each
+        family = tree.families.get(tree.family_of.get(each.name, ""))
+        if family is None or not family.exclusive or each.text != "y":
+            continue
+        if family.name in chosen:
+            first = chosen[family.name]
+            problems.append(
+                each.refused(f"{first.name}=y at {first.place} chose another member of the choice")
+            )
+        chosen[family.name] = each
+    return problems
+
+
+def _without_effect(tree: Tree, each: Assignment) -> str | None:
+    """Why the effective value is not the assigned one, if it is not."""
+    effective = tree.text(each.name)
+    if effective == each.text or (each.text == "n" and effective == ""):
+        return None
+    selectors = tree.selectors(each.name)
+    if each.text == "n" and selectors:
+        return each.refused(f"it is selected by {' and '.join(selectors)}")
+    unmet = tree.unmet(each.name)
+    return each.refused(unmet or f"has no effect: the value is {effective!r}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """For a message about an unknown word: the nearest known one, and the way to the rest."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, 1, 0.6) or [
+        name for name in names if name.lower() == word.lower()
+    ]
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""

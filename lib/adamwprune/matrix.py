@@ -1,0 +1,180 @@
+"""From a configuration to the list of runs it asks for, with a reason for each cell it drops.
+
+Every family's members that are on, and every list with its values, are axes. One point of
+their product is one cell: one member a family, one value a list, and Kconfig evaluated anew
+there. A cell that ``depends on`` or an ``EXCLUDE_`` symbol forbids is dropped with its reason;
+cells that resolve to the same spec are one run (a dense run has no sparsity).
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamwprune.config.tree import CELL, Tree
+from adamwprune.errors import ConfigError
+from adamwprune.spec import RunSpec
+
+COMPONENTS = ("MODEL", "DATASET", "OPTIMIZER", "PRUNING_METHOD")
+Point = Mapping[str, str]  # axis -> the member or value chosen there
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run, the first point of the matrix that asks for it, and what resolved differently."""
+
+    spec: RunSpec
+    point: Point
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A point of the matrix that is no legal run, and why."""
+
+    point: Point
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """The point on one line."""
+        return " ".join(self.point.values())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The runs a configuration asks for, in the order of the menu, and the dropped cells."""
+
+    cells: tuple[Cell, ...]
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The runs' specs."""
+        return [cell.spec for cell in self.cells]
+
+    @property
+    def notes(self) -> list[str]:
+        """What resolved to something else than its name, once each."""
+        return list(dict.fromkeys(note for cell in self.cells for note in cell.notes))
+
+
+def expand(tree: Tree) -> Matrix:
+    """All legal cells of the configuration that ``tree`` holds.
+
+    Raises :class:`ConfigError` if a family is empty, if no legal cell is left, or if a cell's
+    values contradict each other in a way that Kconfig cannot express.
+    """
+    axes = _axes(tree)
+    cells: dict[RunSpec, Cell] = {}
+    dropped: list[Dropped] = []
+    with _restored(tree, axes):
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            _move_to(tree, point, axes)
+            reason = _illegal(tree, point)
+            if reason:
+                dropped.append(Dropped(point, reason))
+                continue
+            spec = RunSpec(tree.cell_values())
+            if spec not in cells:
+                cells[spec] = Cell(spec, point, tuple(_notes(tree, point)))
+    problems = [problem for spec in cells for problem in spec.problems()]
+    if not cells:
+        problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return Matrix(tuple(cells.values()), _distinct(dropped))
+
+
+def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:
+    """The minimal and the full ``.config`` of one cell, as texts."""
+    axes = _axes(tree)
+    with _restored(tree, axes), tempfile.TemporaryDirectory() as folder:
+        _move_to(tree, cell.point, axes)
+        minimal, full = Path(folder, "minimal"), Path(folder, "full")
+        tree.kconf.write_min_config(str(minimal), header="")
+        tree.kconf.write_config(str(full), header="", save_old=False)
+        return minimal.read_text(encoding="utf-8"), full.read_text(encoding="utf-8")
+
+
+def _axes(tree: Tree) -> dict[str, list[str]]:
+    """Axis -> the members or values that are on."""
+    axes: dict[str, list[str]] = {}
+    empty: list[str] = []
+    for name, family in tree.families.items():
+        if family.exclusive:
+            continue
+        axes[name] = tree.selected(name)
+        if not axes[name]:
+            empty.append(
+                f"no member of {name} is on; switch one on, for example "
+                f"{name}={next(iter(family.members))}"
+            )
+    if empty:
+        raise ConfigError(empty)
+    for name, option in tree.options.items():
+        if option.type.is_list and tree.is_visible(name):
+            axes[name] = list(dict.fromkeys(tree.text(name).split()))
+    return axes
+
+
+def _move_to(tree: Tree, point: Point, axes: Mapping[str, list[str]]) -> None:
+    """Make ``point`` the only member or value of each axis."""
+    for name, value in point.items():
+        if name not in tree.families:
+            tree.set(name, value)
+            continue
+        for member in axes[name]:
+            tree.set(tree.families[name].members[member], "y" if member == value else "n")
+
+
+@contextmanager
+def _restored(tree: Tree, axes: Mapping[str, list[str]]) -> Iterator[None]:
+    """Give the axes their values back afterwards, set or not set as they were."""
+    names = [
+        symbol
+        for name in axes
+        for symbol in (tree.families[name].members.values() if name in tree.families else [name])
+    ]
+    saved = {name: tree.symbols[name].user_value for name in names}
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                tree.symbols[name].unset_value()
+            else:
+                tree.symbols[name].set_value(value)
+
+
+def _illegal(tree: Tree, point: Point) -> str:
+    """Why the point the tree is at cannot be run, or an empty text."""
+    for name, value in point.items():
+        if name in tree.families:
+            symbol = tree.families[name].members[value]
+            if not tree.is_on(symbol):
+                return f"{symbol} {tree.unmet(symbol)}"
+    return tree.exclusion()
+
+
+def _notes(tree: Tree, point: Point) -> Iterator[str]:
+    """Where a member stands for another one under the rest of the cell."""
+    for name, value in point.items():
+        if name in tree.families and tree.text(CELL + name) != value:
+            resolved = tree.text(CELL + name)
+            yield f"under {point['OPTIMIZER']}, {name}={value} means {resolved}"
+
+
+def _distinct(dropped: list[Dropped]) -> tuple[Dropped, ...]:
+    """One entry for points of the same components and reason, whatever their list values."""
+    first: dict[tuple[str, str], Dropped] = {}
+    for each in dropped:
+        components = {axis: each.point[axis] for axis in COMPONENTS}
+        short = Dropped(components, each.reason)
+        first.setdefault((short.label, short.reason), short)
+    return tuple(first.values())

@@ -1,0 +1,142 @@
+"""A run's specification and its record: the two plain things that travel the whole way.
+
+``.config`` → matrix → scheduler → training → record → figure: nobody repacks them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from adamwprune.config.options import Value
+
+SCHEMA = 1  # version of the record's form; part of every identity
+_UNSAFE = re.compile(r"[^a-z0-9.]+")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Resolved values of all result-affecting options of one run, by symbol name.
+
+    ``spec["EPOCHS"]`` raises ``KeyError`` for an option that this run does not have: a
+    dense run has no ``TARGET_SPARSITY``. There are no fall-back values.
+    """
+
+    values: Mapping[str, Value]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunSpec) and dict(self.values) == dict(other.values)
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    def __reduce__(self) -> tuple[type[RunSpec], tuple[dict[str, Value]]]:
+        return RunSpec, (dict(self.values),)
+
+    @cached_property
+    def digest(self) -> str:
+        """Ten hex digits over the parsed values and the record's schema: 1e-3 equals 0.001."""
+        canonical = json.dumps([SCHEMA, dict(self.values)], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @cached_property
+    def run_id(self) -> str:
+        """Readable name and digest; also the name of the run's directory."""
+        return f"{self.slug}-{self.digest}"
+
+    @cached_property
+    def slug(self) -> str:
+        """``lenet5-mnist-adamw-magnitude-90-s0``: for people, not unique."""
+        parts = [self["MODEL"], self["DATASET"], self["OPTIMIZER"], self["PRUNING_METHOD"]]
+        if "STATE_CRITERION" in self:
+            parts.append(self["STATE_CRITERION"])
+        if "TARGET_SPARSITY" in self:
+            parts.append(f"{100 * self['TARGET_SPARSITY']:g}")
+        parts.append(f"s{self['SEED']}")
+        return "-".join(_UNSAFE.sub("_", str(part).lower()) for part in parts)
+
+    @property
+    def sparsity(self) -> float:
+        """The target sparsity, 0 for a dense run."""
+        return float(self["TARGET_SPARSITY"]) if "TARGET_SPARSITY" in self else 0.0
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run; the last batch of an epoch may be smaller."""
+        return int(self["EPOCHS"]) * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return -(-int(self["TRAIN_EXAMPLES"]) // int(self["BATCH_SIZE"]))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values taken together, beyond what Kconfig can express."""
+        if "PRUNING_WARMUP" not in self:
+            return []
+        ramp_end = self.ramp_end_step
+        if self["PRUNING_WARMUP"] < ramp_end:
+            return []
+        return [
+            f"{self.slug}: PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of "
+            f"the ramp, step {ramp_end} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
+            f"{self.total_steps} steps): nothing would ever be pruned"
+        ]
+
+    @property
+    def ramp_end_step(self) -> int:
+        """The step after which the target sparsity holds, counted from 1."""
+        return max(1, round(self["PRUNING_RAMP_END"] * self.total_steps))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's record, as published in ``result.json``. Units: seconds, bytes, fractions of 1."""
+
+    run_id: str
+    status: str  # "done" or "failed"
+    spec: RunSpec
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
+    final: dict[str, float] = field(default_factory=dict)
+    pruning: dict[str, Any] = field(default_factory=dict)
+    param_groups: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    error: str = ""  # the traceback of a failed run
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dump``."""
+        plain = {name: value for name, value in vars(self).items() if name != "spec"}
+        return {**plain, "spec": dict(self.spec.values)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
+        """The inverse of :meth:`to_json`; ``ValueError`` for another schema or a missing field."""
+        try:
+            if plain["schema"] != SCHEMA:
+                raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
+            return cls(**{**plain, "spec": RunSpec(plain["spec"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from None
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in percent."""
+        return 100 * self.final["test_accuracy"]
