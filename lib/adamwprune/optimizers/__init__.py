@@ -1,0 +1,31 @@
+"""Optimizers: ``torch.optim.Optimizer`` subclasses, usable in anybody's training loop.
+
+A class owns what happens inside ``step()``: spike handling, gradient-norm clipping, AMSGrad,
+weight decay. Learning-rate schedules are torch's own, outside; pruning is
+:meth:`adamwprune.pruning.Pruner.attach`. A member's module has
+``build(params, values) -> Optimizer``, where ``values`` are a run's by symbol name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from adamwprune import registry
+from adamwprune.optimizers._spam import Spam
+from adamwprune.optimizers.adam import Adam
+from adamwprune.optimizers.adamw import AdamW
+from adamwprune.optimizers.adamwadv import AdamWAdv
+from adamwprune.optimizers.adamwprune import AdamWPrune
+from adamwprune.optimizers.adamwspam import AdamWSpam
+from adamwprune.optimizers.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
+
+
+def build(name: str, params: Iterable[Parameter], values: Mapping[str, Any]) -> Optimizer:
+    """The optimizer ``name`` over ``params`` with a run's values."""
+    return cast(Optimizer, registry.member(__name__, name).build(params, values))

@@ -1,0 +1,177 @@
+"""The one step behind every optimizer of the Adam family; the members are presets of it.
+
+The arithmetic is torch's own (``torch.optim.adam.adam``, fused where it can be); what is added
+is spike handling and clipping before it. State per parameter, named as in torch: ``step``,
+``exp_avg``, ``exp_avg_sq`` and, under AMSGrad, ``max_exp_avg_sq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim.adam import adam
+
+from adamwprune.optimizers import _base
+from adamwprune.optimizers._base import Closure
+from adamwprune.optimizers._spam import NormWindow, Spam, clip_elements
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
+
+class AdamFamily(torch.optim.Optimizer):
+    """Adam (Kingma & Ba, arXiv 1412.6980) with every ingredient of the family an option.
+
+    ``decoupled``: weight decay as in AdamW (arXiv 1711.05101), otherwise added to the gradient.
+    ``amsgrad``: arXiv 1904.09237. ``max_grad_norm``: clip the gradient's norm over all
+    parameters (0: never). ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`.
+
+    Order within a step: momentum reset, z-score damping, element-wise clipping, norm clipping,
+    Adam. Raises ``ValueError`` for values out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        *,
+        decoupled: bool,
+        amsgrad: bool,
+        max_grad_norm: float,
+        spam: Spam,
+    ) -> None:
+        _base.check("learning rate", lr, 0)
+        _base.check("beta parameter at index 0", betas[0], 0, 1)
+        _base.check("beta parameter at index 1", betas[1], 0, 1)
+        _base.check("epsilon value", eps, 0)
+        _base.check("weight_decay value", weight_decay, 0)
+        _base.check("max_grad_norm value", max_grad_norm, 0)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "amsgrad": amsgrad, "decoupled": decoupled})
+        self.max_grad_norm = max_grad_norm
+        self.spam = spam
+        self.steps = 0  # steps done
+        self._window = NormWindow()
+
+    @property
+    def steps_since_reset(self) -> int:
+        """Steps done since the moments were last reset; large if they never were."""
+        return self.spam.since_reset(self.steps + 1)
+
+    @torch.no_grad()
+    def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
+        """One step; returns the closure's loss, if there is a closure."""
+        loss = _base.evaluated(closure)
+        name = type(self).__name__
+        groups = [list(_base.with_gradients(group, name)) for group in self.param_groups]
+        everything = [param for params in groups for param in params]
+        self.steps += 1
+        for group, params in zip(self.param_groups, groups, strict=True):
+            self._initialise(params, group["amsgrad"])
+        if everything:
+            self._handle_spikes(everything)
+        for group, params in zip(self.param_groups, groups, strict=True):
+            self._update(group, params)
+        return loss
+
+    def _initialise(self, params: list[Tensor], amsgrad: bool) -> None:
+        """Zero states for parameters seen for the first time."""
+        for param in params:
+            state = self.state[param]
+            if state:
+                continue
+            # The fused kernel reads the step from the parameter's device.
+            state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
+            for moment in MOMENTS[: 3 if amsgrad else 2]:
+                state[moment] = torch.zeros_like(param, memory_format=torch.preserve_format)
+
+    def _handle_spikes(self, params: list[Tensor]) -> None:
+        """Everything that happens to moments and gradients before Adam's own arithmetic."""
+        if self.spam.resets_before(self.steps):
+            for moment in self._moments(params):
+                moment.zero_()
+        needs_norm = self.spam.zscore or self.max_grad_norm
+        norm = _base.gradient_norm(params) if needs_norm else None
+        if self.spam.zscore and norm is not None:
+            self._damp(params, self._window.is_spike(norm))
+        if self.spam.clips_at(self.steps):
+            grads = [param.grad for param in params if param.grad is not None]
+            clip_elements(grads, [self.state[p]["exp_avg_sq"] for p in params], self.spam.theta)
+            norm = _base.gradient_norm(params) if self.max_grad_norm else None
+        if self.max_grad_norm and norm is not None:
+            _base.clip_norm(params, norm, self.max_grad_norm)
+
+    def _moments(self, params: list[Tensor]) -> list[Tensor]:
+        states = [self.state[param] for param in params]
+        return [state[name] for state in states for name in MOMENTS if name in state]
+
+    def _damp(self, params: list[Tensor], spike: Tensor) -> None:
+        """After a spike: exp_avg × 0.5, exp_avg_sq and its maximum × 0.9. No branch on data."""
+        one = torch.ones((), device=spike.device)
+        half, most = torch.where(spike, 0.5, one), torch.where(spike, 0.9, one)
+        for name, factor in zip(MOMENTS, (half, most, most), strict=True):
+            moments = [self.state[p][name] for p in params if name in self.state[p]]
+            if moments:
+                torch._foreach_mul_(moments, factor)
+
+    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Adam's arithmetic over one group."""
+        if not params:
+            return
+        # The functional form, not super().step(): torch wraps step() class by class to run
+        # hooks, and a step() that calls its parent's would run all of them twice.
+        states = [self.state[param] for param in params]
+        scale = self.spam.scale(self.steps)
+        # The warm-up after a reset scales the step and never group["lr"], where it would
+        # compound; decoupled decay is lr * weight_decay and stays what it was.
+        decay = group["weight_decay"] / (scale if group["decoupled"] else 1.0)
+        adam(
+            params,
+            [param.grad for param in params],  # type: ignore[misc]
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
+            [state["step"] for state in states],
+            fused=_base.can_fuse(params),
+            foreach=False,
+            decoupled_weight_decay=group["decoupled"],
+            amsgrad=group["amsgrad"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"] * scale,
+            weight_decay=decay,
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, and beside it ``spam``: the steps done and the window of norms."""
+        return {**super().state_dict(), "spam": {"steps": self.steps, **self._window.state_dict()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "spam"})
+        for param, state in self.state.items():
+            state["step"] = state["step"].to(param.device)  # torch leaves it where it was saved
+        self.steps = state_dict["spam"]["steps"]
+        device = self.param_groups[0]["params"][0].device
+        self._window.load_state_dict(state_dict["spam"], device)
+
+
+def settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments that every member takes, from a run's values."""
+    return {
+        "lr": values["LR"],
+        "betas": (values["BETA1"], values["BETA2"]),
+        "eps": values["EPS"],
+        "weight_decay": values["WEIGHT_DECAY"],
+        "amsgrad": values["AMSGRAD"] == "on",
+        "max_grad_norm": values["MAX_GRAD_NORM"],
+        "spam": Spam.from_values(values),
+    }

@@ -1,0 +1,124 @@
+"""Spike-aware momentum: what SPAM and its z-score heuristic do to gradients and states.
+
+Two mechanics, each on or off: the z-score of the gradient norm damps the moments after a spike;
+SPAM proper (Huang et al., arXiv 2501.06842) clips single elements, resets the moments at an
+interval and warms the step size up again after each reset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamwprune.optimizers import _base
+
+WINDOW = 100  # gradient norms that the z-score looks back on
+FEWEST = 10  # norms before which it says nothing
+DEVIATIONS = 2.0  # above the mean: a spike
+SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
+
+
+@dataclass(frozen=True)
+class Spam:
+    """Settings. ``theta`` 0: no clipping; ``interval`` 0: no resets. Raises ``ValueError``."""
+
+    zscore: bool = False
+    theta: float = 0.0  # a ratio of squares: clip where g² > theta · v
+    interval: int = 0  # steps between resets
+    warmup_steps: int = 0  # steps of reduced step size after a reset
+
+    def __post_init__(self) -> None:
+        _base.check("theta", self.theta, 0)
+        _base.check("interval", self.interval, 0)
+        _base.check("warmup_steps", self.warmup_steps, 0)
+
+    @classmethod
+    def zscore_mode(cls) -> Spam:
+        """The heuristic: moments damped after a spike of the gradient's norm."""
+        return cls(zscore=True)
+
+    @classmethod
+    def paper_mode(cls) -> Spam:
+        """arXiv 2501.06842: θ = 5000, ΔT = 500, N = 150."""
+        return cls(theta=5000.0, interval=500, warmup_steps=150)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Spam:
+        """The settings of a run."""
+        if values["SPAM_MODE"] == "none":
+            return cls()
+        return cls(
+            zscore=values["SPAM_MODE"] == "zscore",
+            theta=values["SPAM_THETA"] if values["SPAM_ENABLE_CLIP"] else 0.0,
+            interval=values["SPAM_INTERVAL"],
+            warmup_steps=values["SPAM_WARMUP_STEPS"],
+        )
+
+    def resets_before(self, step: int) -> bool:
+        """Whether the moments are reset before step number ``step`` (from 1)."""
+        return bool(self.interval) and step > 1 and (step - 1) % self.interval == 0
+
+    def since_reset(self, step: int) -> int:
+        """Steps done since the last reset when step number ``step`` begins; large without one."""
+        if not self.interval or step <= self.interval:
+            return 1 << 30
+        return (step - 1) % self.interval
+
+    def clips_at(self, step: int) -> bool:
+        """Whether elements are clipped in step number ``step`` (from 1)."""
+        return self.theta > 0 and step > SETTLING and self.since_reset(step) >= SETTLING
+
+    def scale(self, step: int) -> float:
+        """Factor of the step size: 1 − 0.495 · (1 + cos(π c / (N + 1))) for c < N after a reset."""
+        since = self.since_reset(step)
+        if since >= self.warmup_steps:
+            return 1.0
+        return 1 - 0.495 * (1 + math.cos(math.pi * since / (self.warmup_steps + 1)))
+
+
+def clip_elements(grads: list[Tensor], exp_avg_sqs: list[Tensor], theta: float) -> None:
+    """g ← sign(g)·√(θ·v) where g² > θ·v, in place."""
+    for grad, exp_avg_sq in zip(grads, exp_avg_sqs, strict=True):
+        limit = exp_avg_sq.mul(theta).sqrt_()
+        torch.clamp(grad, -limit, limit, out=grad)
+
+
+class NormWindow:
+    """The last gradient norms, on the device, and the z-score of a new one against them."""
+
+    def __init__(self) -> None:
+        self.norms: Tensor | None = None  # float32 [WINDOW], a ring
+        self.count = 0
+
+    def is_spike(self, norm: Tensor) -> Tensor:
+        """Whether ``norm`` lies above mean + 2 deviations of those before; a bool tensor.
+
+        Population deviation; without deviation, and with fewer than ten norms, never. The
+        norm then joins the window. Nothing is read back from the device.
+        """
+        if self.norms is None:
+            self.norms = torch.zeros(WINDOW, dtype=torch.float32, device=norm.device)
+        seen = self.norms[: min(self.count, WINDOW)]
+        if self.count >= FEWEST:
+            deviation = seen.std(correction=0)
+            spike = (deviation > 0) & (norm - seen.mean() > DEVIATIONS * deviation)
+        else:
+            spike = torch.zeros((), dtype=torch.bool, device=norm.device)
+        self.norms[self.count % WINDOW] = norm
+        self.count += 1
+        return spike
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"norms": self.norms, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """The inverse of :meth:`state_dict`."""
+        norms = state["norms"]
+        self.norms = None if norms is None else norms.detach().clone().to(device)
+        self.count = state["count"]

@@ -1,0 +1,84 @@
+"""SGD with momentum, in torch's form (Sutskever et al., ICML 2013), and gradient-norm clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim.sgd import sgd
+
+from adamwprune.optimizers import _base
+from adamwprune.optimizers._base import Closure
+
+
+class SGD(torch.optim.Optimizer):
+    """b ← momentum · b + g + weight_decay · w;  w ← w − lr · b.
+
+    The gradient's norm over all parameters is first clipped to ``max_grad_norm`` (0: never).
+    State: ``momentum_buffer``. Raises ``ValueError`` for values out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        max_grad_norm: float = 0.0,
+    ) -> None:
+        _base.check("learning rate", lr, 0)
+        _base.check("momentum value", momentum, 0, 1)
+        _base.check("weight_decay value", weight_decay, 0)
+        _base.check("max_grad_norm value", max_grad_norm, 0)
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.max_grad_norm = max_grad_norm
+
+    @torch.no_grad()
+    def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
+        """One step; returns the closure's loss, if there is a closure."""
+        loss = _base.evaluated(closure)
+        groups = [list(_base.with_gradients(group, "SGD")) for group in self.param_groups]
+        everything = [param for params in groups for param in params]
+        if self.max_grad_norm and everything:
+            _base.clip_norm(everything, _base.gradient_norm(everything), self.max_grad_norm)
+        for group, params in zip(self.param_groups, groups, strict=True):
+            self._update(group, params)
+        return loss
+
+    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        if not params:
+            return
+        # The functional form, not super().step(): torch wraps step() class by class to run
+        # hooks, and a step() that calls its parent's would run all of them twice.
+        buffers: list[Tensor | None] = [self.state[p].get("momentum_buffer") for p in params]
+        sgd(
+            params,
+            [param.grad for param in params],  # type: ignore[misc]
+            buffers,
+            fused=_base.can_fuse(params),
+            foreach=False,
+            lr=group["lr"],
+            momentum=group["momentum"],
+            weight_decay=group["weight_decay"],
+            dampening=0,
+            nesterov=False,
+            maximize=False,
+        )
+        if group["momentum"]:
+            for param, buffer in zip(params, buffers, strict=True):
+                self.state[param]["momentum_buffer"] = buffer
+
+
+def build(params: Iterable[Parameter], values: Mapping[str, Any]) -> SGD:
+    """SGD with a run's values."""
+    return SGD(
+        params,
+        lr=values["LR"],
+        momentum=values["SGD_MOMENTUM"],
+        weight_decay=values["WEIGHT_DECAY"],
+        max_grad_norm=values["MAX_GRAD_NORM"],
+    )

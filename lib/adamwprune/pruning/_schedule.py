@@ -1,0 +1,67 @@
+"""The sparsity schedule: one object for every method, so that no comparison differs in its ramp."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Sparsity over training steps. Steps count from 1; "after step t" means t steps are done.
+
+    Nothing is pruned up to step ``warmup``; then the mask is updated every ``interval`` steps,
+    and at step ``ramp_end`` in any case, from where on the ``target`` holds. Raises ``ValueError``
+    for values that contradict each other.
+    """
+
+    target: float
+    warmup: int
+    interval: int
+    ramp_end: int
+    shape: str = "cubic"  # or "linear"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target <= 1:
+            raise ValueError(f"Invalid target sparsity: {self.target}")
+        if not 0 <= self.warmup < self.ramp_end:
+            raise ValueError(
+                f"Invalid warmup: {self.warmup} does not lie before the ramp's end {self.ramp_end}"
+            )
+        if self.interval < 1:
+            raise ValueError(f"Invalid interval: {self.interval}")
+        if self.shape not in ("cubic", "linear"):
+            raise ValueError(f"Invalid shape: {self.shape}")
+
+    @classmethod
+    def dense(cls) -> Schedule:
+        """Never anything to prune."""
+        return cls(target=0.0, warmup=0, interval=1, ramp_end=1)
+
+    def sparsity(self, step: int) -> float:
+        """Fraction of zeros after ``step``.
+
+        cubic: s = s_f·(1 − (1 − p)³) (Zhu & Gupta, arXiv 1710.01878, eq. 1 with s_i = 0),
+        linear: s = s_f·p, over the progress p from the warm-up's end to the ramp's.
+        """
+        if step >= self.ramp_end:
+            return self.target
+        progress = max(0.0, (step - self.warmup) / (self.ramp_end - self.warmup))
+        if self.shape == "linear":
+            return self.target * progress
+        return self.target * (1 - (1 - progress) ** 3)
+
+    def is_due(self, step: int) -> bool:
+        """Whether the mask is updated after ``step``."""
+        if step == self.ramp_end:
+            return True
+        return self.warmup < step < self.ramp_end and (step - self.warmup) % self.interval == 0
+
+
+def count(sparsity: float, numel: int) -> int:
+    """k = floor(s·N + 1/2), s read as the decimal number it was written as.
+
+    In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
+    """
+    return math.floor(Fraction(repr(sparsity)) * numel + Fraction(1, 2))

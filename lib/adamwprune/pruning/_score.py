@@ -1,0 +1,33 @@
+"""What a pruning method is: a score for each weight, higher = keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+class Score:
+    """Base of all methods. Class attributes say what the pruner has to do for it."""
+
+    prunes = True
+    returns = False  # whether pruned weights can return; otherwise they stay zero for good
+
+    def observe(self, weight: Tensor, grad: Tensor) -> None:
+        """Called before each optimizer step with the full weight and its unmasked gradient."""
+
+    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
+        """The scores of ``weight``, of the same shape, from it and its optimizer state."""
+        raise NotImplementedError
+
+    def buffers(self) -> dict[str, list[Tensor]]:
+        """Tensors the method keeps from step to step, by name."""
+        return {}
+
+    def state_dict(self, weights: list[Tensor]) -> dict[str, Any]:
+        """What a checkpoint holds; ``weights`` fix the order."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any], weights: list[Tensor]) -> None:
+        """The inverse of :meth:`state_dict`."""

@@ -1,0 +1,22 @@
+"""Magnitude pruning: the smallest weights go (Han et al., arXiv 1506.02626)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from adamwprune.pruning._score import Score
+
+
+class Magnitude(Score):
+    """|w|."""
+
+    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
+        return weight.abs()
+
+
+def build(values: Mapping[str, Any]) -> Magnitude:
+    """Magnitude pruning; it has no options of its own."""
+    return Magnitude()

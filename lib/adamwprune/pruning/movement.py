@@ -1,0 +1,49 @@
+"""Movement pruning: weights that move towards zero go (Sanh, Wolf, Rush, arXiv 2005.07683)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamwprune.pruning._score import Score
+
+
+class Movement(Score):
+    """S ← S − (∂L/∂W′)·W, accumulated over all steps, with W′ = W ⊙ M (section 4, eq. 3).
+
+    The gradient with respect to W′ passes straight through to W and S, so that a pruned weight
+    keeps moving and scoring, and can return. A constant learning rate of S would scale all scores
+    alike and is left out. Memory: one float32 a weight.
+    """
+
+    returns = True
+
+    def __init__(self) -> None:
+        self._scores: dict[Tensor, Tensor] = {}
+
+    def observe(self, weight: Tensor, grad: Tensor) -> None:
+        if weight not in self._scores:
+            self._scores[weight] = torch.zeros_like(weight, dtype=torch.float32)
+        self._scores[weight].addcmul_(grad, weight, value=-1)
+
+    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
+        return self._scores[weight]
+
+    def buffers(self) -> dict[str, list[Tensor]]:
+        return {"scores": list(self._scores.values())}
+
+    def state_dict(self, weights: list[Tensor]) -> dict[str, Any]:
+        return {"scores": [self._scores[w] for w in weights if w in self._scores]}
+
+    def load_state_dict(self, state: Mapping[str, Any], weights: list[Tensor]) -> None:
+        if state["scores"]:
+            scores = zip(weights, state["scores"], strict=True)
+            self._scores = {w: s.detach().clone().to(w.device) for w, s in scores}
+
+
+def build(values: Mapping[str, Any]) -> Movement:
+    """Movement pruning; it has no options of its own."""
+    return Movement()
