@@ -41,11 +41,12 @@ def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
     for name, family in tree.families.items():
         head = tree.symbols[next(iter(family.members.values()))].choice
         prompt = head.nodes[0].prompt[0] if head else name.capitalize().replace("_", " ")
+        members = ", ".join(family.members)
         parser.add_argument(
             flag(name),
             dest=name,
             metavar="NAME",
-            help=_escaped(f"{prompt}: {', '.join(family.members)} (default {_default(tree, name)})"),
+            help=_escaped(f"{prompt}: {members} (default {_default(tree, name)})"),
         )
     for name, option in tree.options.items():
         if option.type.kind == "bool":
@@ -54,7 +55,9 @@ def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
             )
             continue
         text = f"{option.prompt}: {_expects(option.type)} (default {tree_default(tree, name)})"
-        parser.add_argument(flag(name), dest=name, metavar=_metavar(option.type), help=_escaped(text))
+        parser.add_argument(
+            flag(name), dest=name, metavar=_metavar(option.type), help=_escaped(text)
+        )
     return parser
 
 
@@ -82,7 +85,7 @@ def _default(tree: Tree, family: str) -> str:
     if choice is None:
         return ", ".join(m for m, name in members.items() if tree.symbols[name].defaults)
     default, _ = choice.defaults[0]
-    return next(member for member, name in members.items() if name == default.name)
+    return tree.families[family].member_of(default.name)
 
 
 def tree_default(tree: Tree, name: str) -> str:
@@ -102,4 +105,3 @@ def _metavar(kind: Type) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%%")
-

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Value = bool | int | float | str
 
@@ -65,9 +65,15 @@ class Type:
 
     kind: str  # "bool", "int", "float", "word" or "string"
     parse_item: Callable[[str], Value]
-    domain: str  # for people: "[0, 1]", "precond fisher"
+    interval: Interval | None = None  # of a number
+    words: tuple[str, ...] = ()  # of kind "word"
     is_list: bool = False
     preset: bool = False  # the word "preset" is admitted
+
+    @property
+    def domain(self) -> str:
+        """For people: ``[0, 1]``, ``precond fisher``."""
+        return self.interval.text if self.interval else " ".join(self.words)
 
     @property
     def expects(self) -> str:
@@ -113,18 +119,22 @@ def check_annotations(help_text: str | None) -> None:
     """Raise ``ValueError`` for a line that starts with ``@`` and is no annotation."""
     for line in (help_text or "").splitlines():
         text = line.strip()
-        if text.startswith("@") and text != "@operational" and not _ANNOTATION.match(text):
+        if not text.startswith("@") or text == "@operational":
+            continue
+        match = _ANNOTATION.match(text)
+        if match is None:
             raise ValueError(f"not an annotation: {text!r}")
+        _annotated(match)
 
 
 def bool_type() -> Type:
     """``y`` or ``n``."""
-    return Type("bool", _parse_bool, "")
+    return Type("bool", _parse_bool)
 
 
 def string_type() -> Type:
     """Any text on one line."""
-    return Type("string", _parse_string, "")
+    return Type("string", _parse_string)
 
 
 def int_type(interval: Interval | None = None) -> Type:
@@ -136,13 +146,11 @@ def _annotated(match: re.Match[str]) -> Type:
     domain = match["domain"]
     if match["kind"] == "word":
         words = tuple(domain.split())
-        base = Type("word", _word_parser(words), " ".join(words))
+        base = Type("word", _word_parser(words), words=words)
     else:
         parse = _parse_int if match["kind"] == "int" else _parse_float
         base = _number(match["kind"], parse, Interval.parse(domain))
-    return Type(
-        base.kind, base.parse_item, base.domain, bool(match["list"]), bool(match["preset"])
-    )
+    return replace(base, is_list=bool(match["list"]), preset=bool(match["preset"]))
 
 
 def _number(kind: str, parse: Callable[[str], int | float], interval: Interval | None) -> Type:
@@ -152,7 +160,7 @@ def _number(kind: str, parse: Callable[[str], int | float], interval: Interval |
             raise ValueError(f"{word} is outside {interval.text}")
         return number
 
-    return Type(kind, parse_item, interval.text if interval else "")
+    return Type(kind, parse_item, interval)
 
 
 def _word_parser(words: tuple[str, ...]) -> Callable[[str], str]:
@@ -188,6 +196,8 @@ def _parse_float(word: str) -> float:
 def _parse_string(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty, expected text")
-    if "\n" in text or "\r" in text or "\0" in text:
-        raise ValueError("text must be on one line")
+    if not text.isprintable():
+        # A line break would end the assignment in a .config, a stray byte of
+        # a command line could not be written to one at all.
+        raise ValueError("text must be one line of printable characters")
     return text

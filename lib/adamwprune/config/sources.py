@@ -7,13 +7,15 @@ ever passes through a shell.
 from __future__ import annotations
 
 import os
-import re
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adamwprune.config import strict
+from adamwprune.config.makeflags import make_variables
 from adamwprune.config.strict import Assignment
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
@@ -29,11 +31,11 @@ RESERVED = {
     "VENV": "the virtual environment; empty: use PYTHON as it is",
     "KCONFIG_CONFIG": "another file in place of .config",
     "KCONFIG_SEED": "seed of randconfig",
+    "YES": "1 lets distclean remove without asking",
     "RUN": "a run's identity or the start of one",
     "FORMAT": "format of a table: text, markdown or csv",
     "KEEP_STALE": "1 accepts records of changed code",
 }
-_VARIABLE = re.compile(r"(?P<name>[^\s:+?!=]+)(?P<operator>:{0,3}|[+?!])=(?P<value>.*)$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -68,27 +70,6 @@ class Workspace:
         return self.output / tree.text("RESULTS_DIR")
 
 
-def make_variables(flags: str) -> dict[str, str]:
-    """The variables on make's command line, from the value of MAKEFLAGS.
-
-    Make writes options, then ``--``, then the variables with blanks and backslashes
-    escaped by a backslash and ``$`` doubled.
-    """
-    words = re.findall(r"(?:\\.|[^\s\\])+", flags, re.DOTALL)
-    if "--" not in words:
-        return {}
-    variables: dict[str, str] = {}
-    for word in reversed(words[words.index("--") + 1 :]):  # make lists the latest first
-        text = re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL).replace("$$", "$")
-        match = _VARIABLE.match(text)
-        if match is None:
-            continue
-        if match["operator"] in ("+", "?", "!"):
-            raise ConfigError(f"make {text}: write {match['name']}={match['value']}")
-        variables[match["name"]] = match["value"]
-    return variables
-
-
 def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
     """Fill ``tree`` with the configuration of this invocation and name where it comes from.
 
@@ -105,7 +86,10 @@ def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
         if not workspace.config.exists():
             strict.apply(tree, read_defconfig(tree, DEFAULT))
             write(tree, workspace.config)
-            print(f"{workspace.config}: written from defconfig-{DEFAULT}; change it with make menuconfig")
+            print(
+                f"{workspace.config}: written from defconfig-{DEFAULT}; "
+                "change it with make menuconfig"
+            )
             tree.reset()
         read_into(tree, workspace.config)
         source = str(workspace.config)
@@ -113,9 +97,51 @@ def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
     return source
 
 
+def load_to_edit(workspace: Workspace, tree: Tree) -> str:
+    """Fill ``tree`` with what is to be edited and name where it comes from; writes nothing.
+
+    That is ``.config``, or the quickstart's defconfig where there is none yet.
+    """
+    refuse_config_variable(workspace)
+    check_names(tree, workspace.settings)
+    tree.reset()
+    if workspace.config.exists():
+        read_into(tree, workspace.config)
+        source = str(workspace.config)
+    else:
+        strict.apply(tree, read_defconfig(tree, DEFAULT))
+        source = f"defconfig {DEFAULT}"
+    override(tree, workspace.settings)
+    return source
+
+
+def refuse_config_variable(workspace: Workspace) -> None:
+    """Refuse CONFIG= where ``.config`` is to be written: it stands in its place, unwritten."""
+    name = workspace.variables.get("CONFIG")
+    if name:
+        raise UserError(
+            f"CONFIG={name} leaves {workspace.config} alone, and this target is to write it; "
+            f"start with make defconfig-{name}"
+        )
+
+
 def override(tree: Tree, settings: Mapping[str, str]) -> None:
-    """Apply what the command line sets on top of what ``tree`` holds."""
+    """Apply what the command line sets on top of what ``tree`` holds.
+
+    Members of other families that this switches off (``OPTIMIZER=sgd`` leaves no Adam
+    states for pruning by state) are named on the standard error.
+    """
+    before = {
+        name: tree.selected(name)
+        for name, family in tree.families.items()
+        if not family.exclusive and name not in settings
+    }
     strict.apply(tree, strict.command_line(tree, settings, "command line"))
+    for name, members in before.items():
+        for member in members:
+            symbol = tree.families[name].members[member]
+            if not tree.is_visible(symbol):
+                print(f"note: {symbol} is off now: {tree.unmet(symbol)}", file=sys.stderr)
 
 
 def read_into(tree: Tree, path: Path) -> None:
@@ -134,7 +160,8 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     for part in name.split("+"):
         if part not in known:
             raise ConfigError(
-                f"no defconfig {part!r}{strict.nearest(part, known)}; make list-defconfigs lists them"
+                f"no defconfig {part!r}{strict.nearest(part, known)}; "
+                "make list-defconfigs lists them"
             )
         assignments = strict.read_config(tree.root / "defconfigs" / part)
         duplicates = strict.set_twice(tree, assignments)
@@ -185,48 +212,63 @@ def write(tree: Tree, path: Path) -> bool:
 
     Returns whether anything changed.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    text = full_text(tree)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tree.kconf.write_config(
-            str(temporary), header="# Written by make; see make menuconfig.\n", save_old=False
-        )
         if path.exists():
-            if path.read_bytes() == temporary.read_bytes():
+            if path.read_bytes() == text.encode():
                 return False
-            path.replace(path.with_name(path.name + ".old"))
-        temporary.replace(path)
+            # Copied, not renamed: there is a .config at every moment.
+            shutil.copyfile(path, path.with_name(path.name + ".old"))
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return True
+
+
+def write_minimal(tree: Tree, path: Path) -> None:
+    """Write what differs from the tree's defaults: the form of a file in ``defconfigs/``."""
+    try:
+        write_text(path, tree.minimal_config())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def full_text(tree: Tree) -> str:
+    """What :func:`write` writes."""
+    return f"# Written by make; see make menuconfig.\n{tree.config()}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file all at once: whoever reads it finds the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return True
 
 
 def repeat_command(tree: Tree, minimal: str) -> str:
     """The ``train.py`` line that repeats a run, from its minimal configuration."""
-    words: dict[str, str] = {}
-    for line in minimal.splitlines():
-        match = re.match(r"CONFIG_(\w+)=(.*)$", line)
-        if match is None:
-            continue
-        name, text = match[1], match[2].strip('"')
-        family = tree.families.get(tree.family_of.get(name, ""))
-        if family is not None and text == "y":
-            member = next(word for word, symbol in family.members.items() if symbol == name)
-            words[family.name] = member
-        elif family is None and not tree.options[name].operational:
-            words[name] = text
-    flags = [
-        word
-        for name, text in words.items()
-        for word in ([flag(name)] if text == "y" else [flag(name), text])
-    ]
-    return shlex.join(["python", "train.py", *flags])
+    words: list[str] = []
+    for each in strict.parse_config(minimal, "minimal configuration"):
+        family = tree.families.get(tree.family_of.get(each.name, ""))
+        if family is not None:
+            # A cell has one member a family; naming it switches the others off.
+            if each.text == "y":
+                words += [flag(family.name), family.member_of(each.name)]
+        elif not tree.options[each.name].operational:
+            words += _option_words(tree, each)
+    return shlex.join(["python", "train.py", *words])
+
+
+def _option_words(tree: Tree, each: Assignment) -> list[str]:
+    if tree.options[each.name].type.kind != "bool":
+        return [flag(each.name), each.text]
+    return [flag(each.name) if each.text == "y" else flag("NO_" + each.name)]
 
 
 def flag(name: str) -> str:
     """``TARGET_SPARSITY`` -> ``--target-sparsity``."""
     return "--" + name.lower().replace("_", "-")
-
-

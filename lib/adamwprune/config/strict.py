@@ -41,16 +41,32 @@ def read_config(path: Path) -> list[Assignment]:
     Raises :class:`UserError` for a file that cannot be read, :class:`ConfigError` for
     lines that are neither an assignment, a comment nor blank.
     """
+    return parse_config(_read(path), str(path))
+
+
+def parse_config(text: str, name: str) -> list[Assignment]:
+    """As :func:`read_config`, from a text; ``name`` stands for the file in messages."""
+    assignments, problems = _scan(text, name)
+    if problems:
+        raise ConfigError(problems)
+    return assignments
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
+
+
+def _scan(text: str, name: str) -> tuple[list[Assignment], list[str]]:
+    """The assignments in a text, and a message for each line of it that is malformed."""
     assignments: list[Assignment] = []
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        place = f"{path}:{number}"
+    for number, line in enumerate(text.split("\n"), 1):
+        place = f"{name}:{number}"
         try:
             assignment = _parse_line(line.rstrip(), place)
         except ValueError as error:
@@ -58,9 +74,7 @@ def read_config(path: Path) -> list[Assignment]:
             continue
         if assignment is not None:
             assignments.append(assignment)
-    if problems:
-        raise ConfigError(problems)
-    return assignments
+    return assignments, problems
 
 
 def _parse_line(line: str, place: str) -> Assignment | None:
@@ -130,13 +144,43 @@ def apply(tree: Tree, assignments: Iterable[Assignment]) -> None:
     problems += set_twice(tree, assignments)
     if problems:
         raise ConfigError(problems)
+    _assign(tree, assignments)
+    problems = [problem for each in assignments if (problem := _without_effect(tree, each))]
+    if problems:
+        raise ConfigError(problems)
+
+
+def migrate(tree: Tree, path: Path) -> tuple[set[str], list[str]]:
+    """Assign what still can be of an older tree's ``.config``, on top of what ``tree`` has.
+
+    Returns the symbols that hold what the file says, and a line with the reason for each
+    value that was dropped. Of two assignments to a symbol the later one is taken.
+    """
+    assignments, dropped = _scan(_read(path), str(path))
+    last = {each.name: each for each in assignments}
+    kept: list[Assignment] = []
+    for each in assignments:
+        problem = _problem(tree, each)
+        if problem is None and last[each.name] is not each:
+            problem = each.refused(f"set again at {last[each.name].place}")
+        if problem is None:
+            kept.append(each)
+        else:
+            dropped.append(problem)
+    _assign(tree, kept)
+    without_effect = {each.name: _without_effect(tree, each) for each in kept}
+    for name, problem in without_effect.items():
+        if problem is not None:
+            dropped.append(problem)
+            tree.unset(name)
+    return {name for name, problem in without_effect.items() if problem is None}, dropped
+
+
+def _assign(tree: Tree, assignments: Iterable[Assignment]) -> None:
     for each in assignments:
         # Switching a member of a choice off is what choosing another one does.
         if each.text != "n" or tree.symbols[each.name].choice is None:
             tree.set(each.name, each.text)
-    problems = [problem for each in assignments if (problem := _without_effect(tree, each))]
-    if problems:
-        raise ConfigError(problems)
 
 
 def _problem(tree: Tree, each: Assignment) -> str | None:

@@ -7,6 +7,7 @@ described at the top of ``Kconfig``.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class Family:
     exclusive: bool  # a Kconfig choice; otherwise every member that is on is an axis value
     operational: bool
     place: str
+
+    def member_of(self, symbol: str) -> str:
+        """The member, as people write it, that a symbol stands for."""
+        return next(member for member, name in self.members.items() if name == symbol)
 
 
 class Tree:
@@ -172,6 +177,10 @@ class Tree:
         """Back to the tree's defaults."""
         self.kconf.unset_values()
 
+    def unset(self, name: str) -> None:
+        """Give a symbol its default back."""
+        self.symbols[name].unset_value()
+
     def set(self, name: str, text: str) -> None:
         """Assign a value as a user would; whether it took effect is for the caller to see."""
         self.symbols[name].set_value(text)
@@ -187,6 +196,33 @@ class Tree:
     def is_visible(self, name: str) -> bool:
         """Whether a user can set the symbol as things are."""
         return bool(self.symbols[name].visibility)
+
+    def config(self) -> str:
+        """The full configuration: a line for every symbol that a user can set as things are.
+
+        What is derived is left out. It changes from cell to cell of a matrix, and where it
+        is read it could only contradict what it is derived from.
+        """
+        lines: list[str] = []
+        for node in self.kconf.node_iter(unique_syms=True):
+            if node.item is kconfiglib.MENU and kconfiglib.expr_value(node.dep):
+                lines.append(f"\n#\n# {node.prompt[0]}\n#\n")
+            elif isinstance(node.item, kconfiglib.Symbol) and self.is_visible(node.item.name):
+                lines.append(node.item.config_string)
+        return "".join(lines)
+
+    def minimal_config(self) -> str:
+        """The configuration without what the tree's defaults say anyway."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "minimal")  # kconfiglib writes to files only
+            self.kconf.write_min_config(str(path), header="")
+            return path.read_text(encoding="utf-8")
+
+    def config_line(self, name: str) -> str:
+        """``CONFIG_NAME=value`` as things are; also for a bool that is off."""
+        if self.symbols[name].orig_type == kconfiglib.BOOL:
+            return f"CONFIG_{name}={self.text(name)}"
+        return str(self.symbols[name].config_string).rstrip("\n")
 
     def selected(self, family: str) -> list[str]:
         """The members of a family that are on, in the order of the menu."""
@@ -241,12 +277,15 @@ class Tree:
         symbol = self.symbols[name]
         if not has_prompt(symbol):
             return f"it is derived, not set ({place_of(symbol)})"
+        # A member of a choice depends on the choice, which has dependencies of its own.
+        nodes = [*symbol.nodes, *(symbol.choice.nodes if symbol.choice else [])]
         parts: list[str] = []
-        for node in symbol.nodes:
+        for node in nodes:
             if node.prompt is None:
                 continue
             for expression in kconfiglib.split_expr(node.prompt[1], kconfiglib.AND):
-                if kconfiglib.expr_value(expression) == 0:
+                is_choice = isinstance(expression, kconfiglib.Choice)
+                if not is_choice and kconfiglib.expr_value(expression) == 0:
                     text = f"{kconfiglib.expr_str(expression)}{self._enablers(expression)}"
                     parts.append(f"depends on {text} ({node.filename}:{node.linenr})")
         return "; ".join(dict.fromkeys(parts))
@@ -314,7 +353,8 @@ class Tree:
             raise ConfigError(problems)
         for name, option in self.options.items():
             for value, _ in self.symbols[name].defaults:
-                if isinstance(value, kconfiglib.Symbol) and value.is_constant:
+                # An unquoted number is to Kconfig the name of a symbol that nobody declared.
+                if isinstance(value, kconfiglib.Symbol) and not value.nodes:
                     try:
                         option.type.parse(value.str_value)
                     except ValueError as error:
@@ -351,9 +391,10 @@ def place_of(item: kconfiglib.Symbol | kconfiglib.Choice) -> str:
 @contextmanager
 def _source_tree(root: Path) -> Iterator[None]:
     """kconfiglib takes the root of the tree, and the symbols' prefix, from the environment."""
-    names = ("srctree", "CONFIG_", "KCONFIG_FUNCTIONS")
+    names = ("srctree", "CONFIG_", "KCONFIG_FUNCTIONS", "KCONFIG_WARN_UNDEF")
     saved = {name: os.environ.pop(name, None) for name in names}
-    os.environ["srctree"] = str(root)
+    # Without the second, a misspelt name in an expression is n and nobody is told.
+    os.environ.update({"srctree": str(root), "KCONFIG_WARN_UNDEF": "y"})
     try:
         yield
     finally:
