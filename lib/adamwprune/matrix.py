@@ -57,6 +57,15 @@ class Matrix:
         """The runs' specs."""
         return [cell.spec for cell in self.cells]
 
+    def varying(self) -> list[str]:
+        """Names of the values in which the runs differ."""
+        names = sorted({name for spec in self.specs for name in spec.values})
+        return [
+            name
+            for name in names
+            if len({spec.values.get(name) for spec in self.specs if name in spec}) > 1
+        ]
+
     @property
     def notes(self) -> list[str]:
         """What resolved to something else than its name, once each."""

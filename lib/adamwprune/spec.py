@@ -101,7 +101,7 @@ class RunSpec:
     @property
     def ramp_end_step(self) -> int:
         """The step after which the target sparsity holds, counted from 1."""
-        return max(1, round(self["PRUNING_RAMP_END"] * self.total_steps))
+        return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))
 
 
 @dataclass(frozen=True)

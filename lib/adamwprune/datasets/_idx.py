@@ -82,7 +82,7 @@ def _download(name: str, data_dir: Path) -> None:
     try:
         getattr(torchvision.datasets, name)(str(data_dir), download=True)
     except (OSError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
         raise UserError(
             f"{name} is not in {data_dir} and cannot be downloaded ({reason}). "
             f"Set DATA_DIR to a directory that holds {name}/raw/, or use "

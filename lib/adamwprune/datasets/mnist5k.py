@@ -24,6 +24,4 @@ def load(data_dir: Path) -> Dataset:
             images = torch.from_numpy(arrays[f"{name}_images"]).unsqueeze(1)
             return images, torch.from_numpy(arrays[f"{name}_labels"]).long()
 
-        return Dataset.of(
-            part("train"), part("test"), 10, hashlib.sha256(content).hexdigest()[:16]
-        )
+        return Dataset.of(part("train"), part("test"), 10, hashlib.sha256(content).hexdigest()[:16])

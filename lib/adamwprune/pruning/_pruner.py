@@ -30,7 +30,7 @@ class ContractViolation(RuntimeError):
     """The zeros in the weights are not the ones that were pruned."""
 
 
-def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable(model: nn.Module) -> dict[str, Tensor]:
     """Weights of convolutions and linear layers by name; no biases, no normalisation."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     return {
@@ -175,7 +175,8 @@ class Pruner:
         if self.storage == "bool":
             return self._masks[name]
         assert self._optimizer is not None
-        return (weight == 0) & (self._optimizer.state[weight]["exp_avg_sq"] == 0)
+        exp_avg_sq: Tensor = self._optimizer.state[weight]["exp_avg_sq"]
+        return (weight == 0) & (exp_avg_sq == 0)
 
     def _keep_full_weights(self) -> None:
         for name, weight in self.weights.items():

@@ -16,7 +16,9 @@ class Movement(Score):
 
     The gradient with respect to W′ passes straight through to W and S, so that a pruned weight
     keeps moving and scoring, and can return. A constant learning rate of S would scale all scores
-    alike and is left out. Memory: one float32 a weight.
+    alike and is left out. The mask follows the schedule that all methods share: it is recomputed
+    at the schedule's updates, not at every step, and stays as it is after the ramp's end.
+    Memory: one float32 a weight for the scores, another for the full weight.
     """
 
     returns = True

@@ -1,0 +1,1 @@
+"""What runs where and when: a pool of warm workers, each looping over runs."""

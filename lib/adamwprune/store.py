@@ -1,0 +1,143 @@
+"""Disk is truth: a run is a directory named by its identity, done when ``result.json`` is there.
+
+A record is written to a temporary file and renamed, so that it is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adamwprune.errors import UserError
+from adamwprune.spec import RunResult, RunSpec
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The directory of all runs."""
+
+    root: Path
+
+    def folder(self, spec: RunSpec) -> Path:
+        """The directory of one run; only that run writes there."""
+        return self.root / spec.run_id
+
+    def result(self, spec: RunSpec) -> RunResult | None:
+        """The record of a run, done or failed, or None where there is none."""
+        path = self.folder(spec) / RESULT
+        return read_result(path) if path.is_file() else None
+
+    def status(self, spec: RunSpec) -> str:
+        """``done``, ``failed`` or ``missing``."""
+        result = self.result(spec)
+        return result.status if result else "missing"
+
+    def records(self) -> list[RunResult]:
+        """Every record, ordered by identity."""
+        return [read_result(path) for path in sorted(self.root.glob(f"*/{RESULT}"))]
+
+    def find(self, prefix: str) -> RunResult:
+        """The one record whose identity starts with ``prefix``."""
+        found = [
+            path
+            for path in sorted(self.root.glob(f"*/{RESULT}"))
+            if path.parent.name.startswith(prefix)
+        ]
+        exact = [path for path in found if path.parent.name == prefix]
+        if len(exact or found) == 1:
+            return read_result((exact or found)[0])
+        if not found:
+            raise UserError(f"{self.root}: no run starts with {prefix!r}")
+        names = ", ".join(path.parent.name for path in found[:5])
+        raise UserError(f"{prefix!r} is the start of {len(found)} runs: {names} ...")
+
+    def prepare(self, spec: RunSpec, minimal: str, full: str) -> Path:
+        """The run's directory, with the files that say what it is; an old failure is removed."""
+        folder = self.folder(spec)
+        with refusing(f"cannot write to {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RESULT).unlink(missing_ok=True)
+            write_text(folder / "defconfig", minimal)
+            write_text(folder / "config", full)
+            write_text(folder / "spec.yaml", yaml.safe_dump(dict(spec.values), sort_keys=True))
+        return folder
+
+    def check_writable(self) -> None:
+        """Raise :class:`UserError` unless runs can be written."""
+        with refusing(f"cannot write to {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe.{os.getpid()}"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+
+
+def read_result(path: Path) -> RunResult:
+    """The record in ``path``; :class:`UserError` if it is not one."""
+    try:
+        return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def publish(folder: Path, result: RunResult) -> None:
+    """Write ``result.json``, all at once: the sign that the run has ended."""
+    write_text(folder / RESULT, json.dumps(result.to_json(), indent=1) + "\n")
+
+
+def read_published(folder: Path) -> list[RunResult]:
+    """The frozen records in ``folder/*.jsonl``."""
+    return [
+        RunResult.from_json(json.loads(line))
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def write_published(path: Path, results: list[RunResult]) -> None:
+    """Records verbatim, one JSON line each, ordered by identity."""
+    lines = [json.dumps(r.to_json()) for r in sorted(results, key=lambda r: r.run_id)]
+    with refusing(f"cannot write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all, and have it on disk before it has its name."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all, and have it on disk before it has its name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn an error of the file system into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}") from None
+
+
+def append_line(path: Path, plain: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(plain) + "\n")

@@ -1,0 +1,54 @@
+"""Train the runs of the configuration that are missing; then, on demand, tables and figures."""
+
+import argparse
+
+import _library  # noqa: F401
+from adamwprune.errors import run_command
+from adamwprune.experiment import Experiment
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
+    parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
+    parser.add_argument("--memory", action="store_true", help="print the memory table too")
+    arguments = parser.parse_args()
+
+    experiment = Experiment.load(arguments.defconfig)
+    failed = _train(experiment)
+    if arguments.report:
+        from adamwprune import report  # after training: matplotlib is slow to import
+
+        report.present(
+            experiment.matrix.specs,
+            experiment.records(),
+            experiment.store.root,
+            with_memory=arguments.memory,
+        )
+    return 1 if failed else 0
+
+
+def _train(experiment: Experiment) -> int:
+    """Train what is missing and say what was done; the number of runs that failed."""
+    runs, missing = len(experiment.matrix.cells), experiment.missing()
+    print(f"{experiment.source}: {runs} runs, {runs - len(missing)} done, {len(missing)} to train")
+    for note in experiment.matrix.notes:
+        print(f"note: {note}")
+    for dropped in experiment.matrix.dropped:
+        print(f"dropped: {dropped.label}: {dropped.reason}")
+    if not missing:
+        print("nothing to train")
+        return 0
+    try:
+        outcome = experiment.train(missing)
+    except BaseException:
+        left = len(experiment.missing())
+        print(f"stopped: {runs - left} of {runs} runs are done and stay; make trains the rest")
+        raise
+    for spec in outcome.failed:
+        print(f"failed: {spec.run_id}: see {experiment.store.folder(spec)}/result.json")
+    return len(outcome.failed)
+
+
+if __name__ == "__main__":
+    run_command(main)
