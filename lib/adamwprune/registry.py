@@ -1,7 +1,7 @@
 """Members of a family are modules of a package: the folder is the registry.
 
-The member ``fashion-mnist`` of the datasets is ``adamwprune/datasets/fashion_mnist.py``. A module whose name
-starts with an underscore is what members share, and no member.
+The member ``fashion-mnist`` of the datasets is ``adamwprune/datasets/fashion_mnist.py``. A module
+whose name starts with an underscore is what members share, and no member.
 """
 
 from __future__ import annotations

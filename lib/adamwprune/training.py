@@ -229,7 +229,7 @@ class Training:
             "layers": layers,
             "updates": self.pruner.updates,
             "returned": self.pruner.returned,
-            "mask_storage": self.spec["MASK_STORAGE"] if "MASK_STORAGE" in self.spec else None,
+            "mask_storage": self.spec.values.get("MASK_STORAGE"),
         }
 
     def _save_weights(self) -> None:
