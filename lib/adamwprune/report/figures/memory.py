@@ -1,0 +1,225 @@
+"""Where the bytes are: by owner at the end of training, and of the allocator over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from adamwprune.report import ledger, style
+from adamwprune.report.figures import models, parts
+from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.groups import Group, Setting, Statistic, percent
+
+GPU_SPARSITY = 0.5
+LABELS = {
+    "max_exp_avg_sq": "max_exp_avg_sq\n(AMSGrad's third state)",
+    "kept_weights": "kept weights (pruner)",
+    "scores": "scores (pruner)",
+    "masks": "masks (pruner)",
+    "other": "other (batch norm,\ncounters)",
+}
+
+
+def summary(setting: Setting) -> Iterator[Drawing]:
+    """Bytes by owner for every optimizer and method at the highest sparsity that was run."""
+    done = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
+    if not done:
+        return
+    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == done[-1]]
+    labels = [_row_label(group) for group in chosen]
+    title = f"Memory by owner: every optimizer, dense and pruned to {percent(done[-1])}"
+    figure = style.new_figure(13, 2.6 + 0.3 * len(chosen), title)
+    left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
+    owners = _stack(left, chosen, pruner_only=False)
+    _stack(right, chosen, pruner_only=True)
+    parts.category_axis(left, labels)
+    right.tick_params(axis="y", length=0)
+    _separate(left, chosen)
+    _separate(right, chosen)
+    left.set_title("All persistent bytes of training, total at the right of each bar")
+    right.set_title("Of these, what pruning itself keeps")
+    right.grid(visible=False, axis="y")
+    for axes in (left, right):
+        axes.set_xlabel("KiB (1,024 bytes), counted in the tensors")
+    _legend(figure, owners)
+    notes = _notes(chosen)
+    parts.footer(figure, setting.title, chosen, *notes, accuracy=False)
+    yield parts.drawing("memory_efficiency_summary", figure, chosen)
+
+
+def _row_label(group: Group) -> str:
+    if group.is_dense:
+        return f"{group.optimizer}  dense"
+    return f"{group.optimizer}  {group.method}, {group.spec['MASK_STORAGE']} mask"
+
+
+def _separate(axes: Axes, groups: Sequence[Group]) -> None:
+    """A line between one optimizer's rows and the next one's."""
+    for row in range(1, len(groups)):
+        if groups[row].optimizer != groups[row - 1].optimizer:
+            axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
+
+
+def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[str]:
+    """Stacked bars of one run a group (bytes do not depend on the seed); the owners drawn."""
+    drawn: dict[str, None] = {}
+    longest = 1.0
+    for row, group in enumerate(groups):
+        if not group.done:
+            parts.mark_absent(axes, row, group.absence)
+            continue
+        memory = group.done[0].memory
+        sizes = ledger.owners(memory)
+        if pruner_only:
+            sizes = {name: size for name, size in sizes.items() if name in memory["pruner"]}
+        end = 0.0
+        for owner in sorted(sizes, key=_order):
+            size = sizes[owner] / 1024
+            colour = style.owner_colour(owner)
+            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner)
+            end += size
+            drawn[owner] = None
+        longest = max(longest, end)
+        axes.annotate(
+            f"{end:,.1f}",
+            (end, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=style.INK,
+        )
+    axes.set_xlim(0, 1.16 * longest)
+    return sorted(drawn, key=_order)
+
+
+def _order(owner: str) -> tuple[int, str]:
+    """Known owners as listed; a state that is not known here among the optimizer's."""
+    known = list(style.OWNERS)
+    place = known.index(owner) if owner in known else known.index("max_exp_avg_sq")
+    return place, owner
+
+
+def _legend(figure: Figure, owners: Sequence[str]) -> None:
+    handles = [
+        Patch(facecolor=style.owner_colour(owner), label=LABELS.get(owner, owner))
+        for owner in owners
+    ]
+    figure.legend(handles=handles, loc="outside right upper", title="owner", alignment="left")
+
+
+def _notes(groups: Sequence[Group]) -> list[str]:
+    """What the figure compares with what, and what must not be read into it."""
+    by_state = any("STATE_CRITERION" in group.spec for group in groups)
+    masks = {g.done[0].pruning["prunable"] for g in groups if by_state and g.done}
+    notes = [
+        "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
+        "densely: zeros save no bytes here."
+    ]
+    for size in masks:
+        notes.append(
+            "State pruning with a bool mask would cost what magnitude with a bool mask costs "
+            f"({ledger.kib(size)} KiB): it saves memory against movement, and against nothing else."
+        )
+    return notes
+
+
+# -- the allocator -----------------------------------------------------------
+
+
+def gpu(setting: Setting) -> Iterator[Drawing]:
+    """The allocator's bytes over time, adamw's pruned runs against adamwprune's.
+
+    Only from runs that were measured on a GPU; nothing is drawn unless both optimizers were.
+    """
+    shared = [s for s in setting.sparsities if len(_measured(setting, s)) == 2]
+    if not shared:
+        return
+    sparsity = GPU_SPARSITY if GPU_SPARSITY in shared else shared[0]
+    groups = [group for found in _measured(setting, sparsity).values() for group in found]
+    series = models.chosen_series(groups)
+    title = f"Memory allocated on the GPU at {percent(sparsity)} sparsity, adamw and adamwprune"
+    figure = style.new_figure(17, 4.6, title)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
+    for each in series:
+        _timeline(left, each)
+    _name_timeline(left)
+    parts.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
+    middle.set_xlabel("peak (MiB)")
+    middle.set_title("Peak of the whole run")
+    _above_dense(right, setting, series)
+    right.sharey(middle)
+    right.tick_params(axis="y", labelleft=False)
+    parts.legend(figure, series)
+    note = "All tensors of the process: activations and the data set on the device included."
+    parts.footer(figure, setting.title, groups, note, accuracy=False)
+    name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
+    yield parts.drawing(name, figure, [*groups, *_dense_of(setting, groups)])
+
+
+def _measured(setting: Setting, sparsity: float) -> dict[str, list[Group]]:
+    """adamw's and adamwprune's groups whose runs all have a timeline; none without any."""
+    found: dict[str, list[Group]] = {}
+    for optimizer in ("adamw", "adamwprune"):
+        for group in setting.pruned(sparsity, optimizer):
+            timelines = [
+                bool((run.memory.get("device") or {}).get("timeline")) for run in group.done
+            ]
+            if timelines and all(timelines):
+                found.setdefault(optimizer, []).append(group)
+    return found
+
+
+def _has_timelines(group: Group) -> bool:
+    return all((run.memory["device"] or {}).get("timeline") for run in group.done)
+
+
+def _timeline(axes: Axes, series: Series) -> None:
+    points = series.group.done[0].memory["device"]["timeline"]
+    seconds = [point[1] for point in points]
+    axes.plot(
+        seconds,
+        [point[2] / 2**20 for point in points],
+        color=series.colour,
+        linestyle=series.dashes,
+        marker=series.marker,
+        markevery=max(1, len(points) // 8),
+    )
+
+
+def _peak(group: Group) -> Statistic:
+    return group.statistic(lambda record: record.memory["device"]["peak"] / 2**20)
+
+
+def _name_timeline(axes: Axes) -> None:
+    low = axes.get_ylim()[0]
+    axes.set_xlabel("time since the start of training (s)")
+    axes.set_ylabel(f"allocated by tensors (MiB; axis starts at {low:.4g})")
+    axes.set_title("Over the first seed's run")
+
+
+def _dense_of(setting: Setting, groups: Sequence[Group]) -> list[Group]:
+    """The measured dense groups of the same optimizers."""
+    optimizers = {group.optimizer for group in groups}
+    dense = [group for group in setting.dense() if group.optimizer in optimizers]
+    return [group for group in dense if group.done and _has_timelines(group)]
+
+
+def _above_dense(axes: Axes, setting: Setting, series: Sequence[Series]) -> None:
+    """By how much each peak exceeds that of the same optimizer's dense runs."""
+    dense = {g.optimizer: _peak(g).mean for g in _dense_of(setting, [s.group for s in series])}
+    shown = [each for each in series if each.group.optimizer in dense]
+    if len(shown) < len(series):
+        axes.text(0.5, 0.5, "no dense run was measured", transform=axes.transAxes, ha="center")
+        return
+    parts.draw_bars(
+        axes,
+        series,
+        lambda group: Statistic(group.n, 1024 * (_peak(group).mean - dense[group.optimizer]), None),
+        lambda value: f"{value.mean:+,.1f} KiB",
+    )
+    axes.set_xlabel("peak minus the dense run's peak (KiB)")
+    axes.set_title("Above the same optimizer's dense run")

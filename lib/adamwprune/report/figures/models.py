@@ -1,0 +1,222 @@
+"""One optimizer and method at every sparsity, or any chosen runs, in six panels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from adamwprune.report import style
+from adamwprune.report.figures import parts
+from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.groups import Group, Setting, Statistic, distinct_labels, percent
+
+DENSE_COLOUR = "#000000"
+HEADLINE = ("adamw", "adamwprune")  # whom model_comparison sets side by side, if both are there
+
+
+def per_optimizer(setting: Setting) -> Iterator[Drawing]:
+    """Dense and each sparsity, for every optimizer and method."""
+    for optimizer in setting.optimizers:
+        for tag in setting.tags:
+            groups = [g for g in setting.pruned(optimizer=optimizer) if setting.tag(g) == tag]
+            if parts.any_done(groups):
+                yield from _pair(setting, optimizer, tag, groups)
+
+
+def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> Iterator[Drawing]:
+    groups = [*setting.dense(optimizer), *pruned]
+    series = _by_sparsity(groups, setting.sparsities)
+    method = pruned[0].method
+    heading = f"{optimizer} with {method} pruning"
+    if tag == "movement" and method != tag:
+        heading += " (what movement means under it)"
+    name = f"{optimizer}-with-{tag}"
+    legend = f"{optimizer}\n{method}"
+    figure = six_panels(heading, legend, setting.title, series)
+    yield parts.drawing(f"{name}-pruning-model_comparison", figure, groups)
+    figure = accuracy_evolution(heading, legend, setting.title, series)
+    yield parts.drawing(f"{name}-accuracy_evolution", figure, groups)
+
+
+def selection(setting: Setting) -> Iterator[Drawing]:
+    """adamw and adamwprune, dense and at the highest sparsity, with every method."""
+    both = all(name in setting.optimizers for name in HEADLINE)
+    optimizers = HEADLINE if both else setting.optimizers[:2]
+    highest = max(setting.sparsities, default=None)
+    groups = [
+        group
+        for group in setting.groups
+        if group.optimizer in optimizers and (group.is_dense or group.sparsity == highest)
+    ]
+    if parts.any_done(groups):
+        yield from comparison(groups, setting.title)
+
+
+def comparison(groups: Sequence[Group], title: str) -> Iterator[Drawing]:
+    """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
+    series = chosen_series(groups)
+    figure = six_panels("Chosen runs side by side", "", title, series)
+    yield parts.drawing("model_comparison", figure, groups)
+    figure = accuracy_evolution("Chosen runs side by side", "", title, series)
+    yield parts.drawing("accuracy_evolution", figure, groups)
+
+
+def chosen_series(groups: Sequence[Group]) -> list[Series]:
+    """The optimizer's colour and the method's line; where both are alike, shades."""
+    looks = [(group.optimizer, group.method) for group in groups]
+    series = []
+    for i, (group, label) in enumerate(zip(groups, distinct_labels(groups), strict=True)):
+        rank, ranks = looks[:i].count(looks[i]), looks.count(looks[i])
+        colour = style.shade(style.colour_of(group.optimizer), rank, ranks)
+        series.append(Series.of(group, label, colour))
+    return series
+
+
+def _by_sparsity(groups: Sequence[Group], sparsities: Sequence[float]) -> list[Series]:
+    colours = style.sparsity_colours(sparsities)
+    return [
+        Series.of(group, "dense", DENSE_COLOUR)
+        if group.is_dense
+        else Series.of(group, percent(group.sparsity), colours[group.sparsity])
+        for group in groups
+    ]
+
+
+# -- the six panels ----------------------------------------------------------
+
+
+def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
+    """Accuracy, loss and sparsity over training; final accuracy, compression, and both."""
+    rows = 0.24 * max(0, len(series) - 6)
+    longest = max(len(each.label) for each in series)
+    figure = style.new_figure(14 + 0.14 * max(0, longest - 6), 8.2 + rows, heading)
+    axes = figure.subplots(2, 3)
+    _accuracy(axes[0, 0], series)
+    _loss(axes[0, 1], series)
+    _sparsity(axes[0, 2], series)
+    _final_accuracy(axes[1, 0], series)
+    _compression(axes[1, 1], series)
+    axes[1, 1].sharey(axes[1, 0])
+    axes[1, 1].tick_params(axis="y", labelleft=False)  # the same rows as to its left
+    _tradeoff(axes[1, 2], series)
+    parts.legend(figure, series, legend)
+    parts.footer(figure, title, [each.group for each in series])
+    return figure
+
+
+def _accuracy(axes: Axes, series: Sequence[Series]) -> None:
+    parts.draw_curves(axes, series, "test_accuracy", scale=100)
+    parts.epoch_axis(axes, series)
+    parts.percent_axis(axes, "test accuracy")
+    axes.set_title("Test accuracy")
+
+
+def _loss(axes: Axes, series: Sequence[Series]) -> None:
+    parts.draw_curves(axes, series, "test_loss")
+    parts.draw_thin_curves(axes, series, "train_loss")
+    parts.loss_axis(axes)
+    parts.epoch_axis(axes, series)
+    axes.set_title("Loss (thick: test, thin: training)")
+
+
+def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
+    """Steps at the mask updates, markers where zeros were counted after an epoch."""
+    for each in series:
+        for record in each.group.done:
+            prunable = record.pruning["prunable"]
+            updates = record.pruning["updates"]
+            last = record.history[-1]
+            steps = [0, *(update["step"] for update in updates), last["step"]]
+            zeros = [0, *(update["zeros"] for update in updates)]
+            values = [100 * count / prunable for count in zeros]
+            axes.step(steps, [*values, values[-1]], where="post", color=each.colour, linewidth=1.2)
+            axes.plot(
+                [entry["step"] for entry in record.history],
+                [100 * entry["sparsity"] for entry in record.history],
+                color=each.colour,
+                marker=each.marker,
+                linestyle="none",
+            )
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("zeros among prunable weights (%)")
+    axes.set_title("Sparsity (line: mask updates, markers: counted)")
+
+
+def _final_accuracy(axes: Axes, series: Sequence[Series]) -> None:
+    parts.draw_bars(axes, series, lambda group: group.accuracy, lambda value: value.text())
+    axes.set_xlim(0, 135)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("test accuracy (%)")
+    axes.set_title("Accuracy after the last epoch")
+
+
+def _compression(axes: Axes, series: Sequence[Series]) -> None:
+    parts.draw_bars(axes, series, lambda group: Statistic(group.n, group.compression, None), _times)
+    axes.set_xlabel("prunable weights / nonzero ones (×, counted)")
+    axes.set_title("Compression of the prunable weights")
+
+
+def _times(value: Statistic) -> str:
+    return f"{value.mean:.2f}×" if value.mean != float("inf") else "∞: no weight is left"
+
+
+def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
+    shown = [s for s in series if s.group.done and s.group.compression != float("inf")]
+    for each in shown:
+        accuracy = each.group.accuracy
+        axes.errorbar(
+            each.group.compression,
+            accuracy.mean,
+            yerr=accuracy.deviation,
+            color=each.colour,
+            marker=each.marker,
+            markersize=7,
+            capsize=2.5,
+            linestyle="none",
+        )
+    axes.set_xscale("log")
+    ticks = sorted({round(each.group.compression, 2) for each in shown})
+    axes.xaxis.set_major_locator(FixedLocator(_apart(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
+    axes.margins(x=0.12, y=0.15)
+    parts.percent_axis(axes, "test accuracy")
+    axes.set_xlabel("compression of the prunable weights (log scale)")
+    axes.set_title("Accuracy against compression")
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Those that can be told apart on a logarithmic axis: the ends first, then what fits."""
+    if not ticks:
+        return []
+    least = (ticks[-1] / ticks[0]) ** 0.1
+    kept = [ticks[0]]
+    for tick in ticks[1:]:
+        if tick >= kept[-1] * least and tick > kept[-1]:
+            kept.append(tick)
+    return kept
+
+
+# -- accuracy alone ----------------------------------------------------------
+
+
+def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
+    """Test accuracy over all epochs, its later half enlarged, and training accuracy."""
+    epochs = max(int(each.group.spec["EPOCHS"]) for each in series)
+    later = epochs // 2 + 1
+    panels = [("Test set", "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
+    if epochs >= 4:
+        panels.insert(1, (f"Test set from epoch {later}, enlarged", "test_accuracy", later))
+    figure = style.new_figure(3 + 4.6 * len(panels), 5, f"{heading}: accuracy over the epochs")
+    for axes, (name, key, first) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        parts.draw_curves(axes, series, key, scale=100, first=first)
+        parts.epoch_axis(axes, series, first)
+        parts.percent_axis(axes, key.replace("train_", "training ").replace("_", " "))
+        axes.set_title(name)
+    parts.legend(figure, series, legend)
+    parts.footer(figure, title, [each.group for each in series])
+    return figure

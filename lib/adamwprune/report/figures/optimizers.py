@@ -1,0 +1,78 @@
+"""All optimizers side by side: dense, and at each target sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from adamwprune.report import style
+from adamwprune.report.figures import parts
+from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.groups import Group, Setting, percent
+
+
+def baseline(setting: Setting) -> Iterator[Drawing]:
+    """Dense training with every optimizer: accuracy over the epochs, and at the end."""
+    groups = setting.dense()
+    if not parts.any_done(groups):
+        return
+    series = [Series.of(g, g.optimizer, style.colour_of(g.optimizer)) for g in groups]
+    title = "Optimizers without pruning: test accuracy"
+    figure = _compare(setting, title, {"dense": series}, series)
+    yield parts.drawing("optimizer_comparison_baseline", figure, groups)
+
+
+def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
+    """Every optimizer and method at one target sparsity, one figure a sparsity."""
+    for sparsity in setting.sparsities:
+        groups = setting.pruned(sparsity)
+        if not parts.any_done(groups):
+            continue
+        panels: dict[str, list[Series]] = {}
+        for group in groups:
+            panels.setdefault(setting.tag(group), []).append(
+                Series.of(group, group.optimizer, style.colour_of(group.optimizer))
+            )
+        rows = [
+            Series.of(g, f"{g.optimizer}  {g.method}", style.colour_of(g.optimizer)) for g in groups
+        ]
+        title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity: test accuracy"
+        figure = _compare(setting, title, panels, rows)
+        yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", figure, groups)
+
+
+def _compare(
+    setting: Setting, title: str, panels: dict[str, list[Series]], rows: Sequence[Series]
+) -> Figure:
+    """A panel of curves a method, all on one scale, and the final accuracies."""
+    columns = len(panels)
+    figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
+    axes = figure.subplots(1, columns + 1, width_ratios=[1] * columns + [0.9])
+    for panel, (tag, series) in zip(axes, panels.items(), strict=False):
+        if panel is not axes[0]:
+            panel.sharey(axes[0])
+        parts.draw_curves(panel, series, "test_accuracy", scale=100)
+        parts.epoch_axis(panel, series)
+        panel.set_title(_panel_title(tag, [each.group for each in series]))
+    parts.percent_axis(axes[0], "test accuracy")
+    parts.draw_dots(axes[-1], rows)
+    axes[-1].set_title("After the last epoch")
+    _colour_legend(figure, setting.optimizers)
+    parts.footer(figure, setting.title, [row.group for row in rows])
+    return figure
+
+
+def _panel_title(tag: str, groups: Sequence[Group]) -> str:
+    """The method, and which optimizer does something else under its name."""
+    others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
+    if tag == "dense" or tag.startswith("state-") or not others:
+        return tag.capitalize()
+    return f"{tag.capitalize()} ({', '.join(others)})"
+
+
+def _colour_legend(figure: Figure, optimizers: Sequence[str]) -> None:
+    """One entry an optimizer; the methods have panels of their own."""
+    handles = [Patch(color=style.colour_of(name), label=name) for name in optimizers]
+    figure.legend(handles=handles, loc="outside right upper", title="optimizer", alignment="left")

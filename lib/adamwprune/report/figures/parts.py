@@ -1,0 +1,293 @@
+"""What several figures are made of: series, curves, bars, axes that say where they begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from adamwprune.report import style
+from adamwprune.report.groups import Group, Statistic, spread_note
+from adamwprune.spec import RunResult
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A group and how it looks wherever it appears in one figure."""
+
+    group: Group
+    label: str
+    colour: str
+    marker: str
+    dashes: Any
+
+    @classmethod
+    def of(cls, group: Group, label: str, colour: str) -> Series:
+        """With the marker and the dashes of the group's method."""
+        return cls(group, label, colour, *style.marker_and_dashes(group))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure, the name of its file without an ending, and the runs it is drawn from."""
+
+    name: str
+    figure: Figure
+    records: tuple[RunResult, ...]
+
+
+def drawing(name: str, figure: Figure, groups: Iterable[Group]) -> Drawing:
+    """Drawn from all completed runs of ``groups``."""
+    records = {record.run_id: record for group in groups for record in group.done}
+    return Drawing(name, figure, tuple(records.values()))
+
+
+def any_done(groups: Iterable[Group]) -> bool:
+    """Whether there is anything to draw."""
+    return any(group.done for group in groups)
+
+
+# -- curves ------------------------------------------------------------------
+
+
+def curve(group: Group, key: str) -> tuple[list[int], np.ndarray[Any, Any]]:
+    """Epochs, and one row of values a run."""
+    epochs = [int(entry["epoch"]) for entry in group.done[0].history]
+    return epochs, np.array([[entry[key] for entry in run.history] for run in group.done])
+
+
+def draw_curves(
+    axes: Axes, series: Sequence[Series], key: str, *, scale: float = 1.0, first: int = 1
+) -> None:
+    """The mean over seeds by epoch, from epoch ``first``; a band of one deviation if n > 1."""
+    for each in series:
+        if not each.group.done:
+            continue
+        epochs, values = curve(each.group, key)
+        shown = slice(epochs.index(first) if first in epochs else 0, None)
+        values = scale * values
+        mean = values.mean(axis=0)
+        axes.plot(
+            epochs[shown],
+            mean[shown],
+            color=each.colour,
+            linestyle=each.dashes,
+            marker=each.marker,
+            markevery=max(1, len(epochs) // 10),
+            label=each.label,
+        )
+        if len(values) > 1:
+            spread = values.std(axis=0, ddof=1)
+            low, high = (mean - spread)[shown], (mean + spread)[shown]
+            axes.fill_between(epochs[shown], low, high, color=each.colour, alpha=0.18, linewidth=0)
+
+
+def draw_thin_curves(axes: Axes, series: Sequence[Series], key: str) -> None:
+    """The mean over seeds by epoch as a thin line without markers, for comparison."""
+    for each in series:
+        if each.group.done:
+            epochs, values = curve(each.group, key)
+            axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
+
+
+def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
+    """Whole epochs from ``first``; marks the ramp's end and says which groups are not drawn."""
+    last = max(int(each.group.spec["EPOCHS"]) for each in series)
+    margin = max(0.04 * (last - first), 0.2)
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    pruned = [each.group.spec for each in series if not each.group.is_dense]
+    for end in {spec.ramp_end_step / spec.steps_per_epoch for spec in pruned}:
+        axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
+    absent = [f"{each.label} ({each.group.absence})" for each in series if not each.group.done]
+    label = "epoch (thin dashes: target sparsity reached)" if pruned else "epoch"
+    axes.set_xlabel(f"{label}\nnot drawn: {', '.join(absent)}" if absent else label)
+    if len(absent) == len(series):
+        axes.text(0.5, 0.5, "no completed run", transform=axes.transAxes, ha="center")
+
+
+def percent_axis(axes: Axes, what: str, *, vertical: bool = True) -> None:
+    """Name an axis of percentages that ends at 100 at most, and say so where it skips zero.
+
+    It starts at a tick, so that the number at which it starts stands beside it.
+    """
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    low, high = axis.get_view_interval()
+    ticks = axis.get_major_locator().tick_values(max(0.0, low), min(100.0, high))
+    low = max([tick for tick in ticks if tick <= low], default=0.0)
+    high = min(100.0 + 0.02 * (100 - low), high)
+    label = f"{what} (%)" if low == 0 else f"{what} (%; axis starts at {low:g})"
+    if vertical:
+        axes.set_ylim(low, high)
+        axes.set_ylabel(label)
+    else:
+        axes.set_xlim(low, high)
+        axes.set_xlabel(label)
+
+
+def loss_axis(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers; linear ticks where it spans little."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    narrow = high < 4 * low
+    axes.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylabel("cross-entropy (nats, log scale)")
+
+
+# -- one value a group -------------------------------------------------------
+
+
+def category_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """One row a label, from the top down."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def mark_absent(axes: Axes, row: int, why: str) -> None:
+    """A hatched row across the whole axes: no number is drawn where there is none."""
+    band = axes.axhspan(row - 0.32, row + 0.32, **style.ABSENT, zorder=0.8)
+    band.set_gid(f"absent-{why}")
+    axes.text(
+        0.5,
+        row,
+        why,
+        transform=axes.get_yaxis_transform(),
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=style.INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
+    """Final test accuracy, one row a group; its number and n stand to the right.
+
+    Dots, not bars: their axis need not start at zero.
+    """
+    category_axis(axes, [each.label for each in series])
+    for row, each in enumerate(series):
+        if not each.group.done:
+            mark_absent(axes, row, each.group.absence)
+            continue
+        accuracy = each.group.accuracy
+        axes.errorbar(
+            accuracy.mean,
+            row,
+            xerr=accuracy.deviation,
+            color=each.colour,
+            marker=each.marker,
+            markersize=6.5,
+            capsize=2.5,
+            linestyle="none",
+        )
+        axes.text(
+            1.02,
+            row,
+            f"{accuracy.text()}  {count(each.group)}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+            color=style.INK,
+        )
+    axes.margins(x=0.08)
+    percent_axis(axes, "test accuracy", vertical=False)
+
+
+def count(group: Group) -> str:
+    """``n = 3``, or ``n = 2 of 3`` where seeds lack."""
+    total = len(group.specs)
+    return f"n = {group.n}" if group.n == total else f"n = {group.n} of {total}"
+
+
+def draw_bars(
+    axes: Axes,
+    series: Sequence[Series],
+    value: Callable[[Group], Statistic],
+    text: Callable[[Statistic], str],
+) -> None:
+    """One horizontal bar a group, from zero, its number at its end."""
+    category_axis(axes, [each.label for each in series])
+    lowest, longest = 0.0, 0.0
+    for row, each in enumerate(series):
+        if not each.group.done:
+            mark_absent(axes, row, each.group.absence)
+            continue
+        found = value(each.group)
+        length = found.mean if math.isfinite(found.mean) else 0.0
+        bar_style: dict[str, Any] = {"color": each.colour, "ecolor": "#888888", "capsize": 2.5}
+        axes.barh(row, length, height=0.62, xerr=found.deviation, **bar_style)
+        reach = max(0.0, length) + (found.deviation or 0.0)
+        lowest, longest = min(lowest, length), max(longest, reach)
+        axes.annotate(
+            text(found),
+            (reach, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=style.INK,
+        )
+    axes.set_xlim(1.1 * lowest, 1.35 * longest if longest else 1)
+
+
+# -- around the axes ---------------------------------------------------------
+
+
+def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
+    """To the right of all axes; a group without a number says so, seeds are counted."""
+    several = any(len(each.group.specs) > 1 for each in series)
+    handles: list[Artist] = []
+    for each in series:
+        if not each.group.done:
+            handles.append(Patch(**style.ABSENT, label=f"{each.label}: {each.group.absence}"))
+            continue
+        label = f"{each.label}, {count(each.group)}" if several else each.label
+        look: dict[str, Any] = {"linestyle": each.dashes, "marker": each.marker}
+        handles.append(Line2D([], [], color=each.colour, label=label, **look))
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        title=title or None,
+        alignment="left",
+        handlelength=3.4,
+    )
+
+
+def footer(
+    figure: Figure, title: str, groups: Sequence[Group], *notes: str, accuracy: bool = True
+) -> None:
+    """Small print: what was run, how often, on what, from which commit.
+
+    ``accuracy``: whether the figure shows accuracies, so that their noise must be named.
+    """
+    records = [record for group in groups for record in group.done]
+    lines = [
+        *notes,
+        f"{title} · {spread_note(groups, noise=accuracy)}",
+        f"device: {devices(records)} · commit: {style.commits(records, digits=10)}",
+    ]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)
+
+
+def devices(records: Iterable[RunResult]) -> str:
+    """The kinds of device of the runs, each once: ``cpu (Some CPU @ 2 GHz)``."""
+    names = (
+        f"{record.environment['device'].split(':')[0]} ({record.environment['device_name']})"
+        for record in records
+    )
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,336 @@
+"""Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from adamwprune.spec import RunResult, RunSpec
+
+DENSE = "none"
+PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning
+TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist5k": 1_000}
+_COMPARED = ("OPTIMIZER", "PRUNING_METHOD", "STATE_CRITERION", "TARGET_SPARSITY", "SEED")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A mean over runs. ``deviation`` is the sample's standard deviation, None for one run."""
+
+    n: int
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Statistic:
+        """Of at least one value."""
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(len(values), statistics.fmean(values), deviation)
+
+    def text(self, digits: int = 2) -> str:
+        """``98.71 ± 0.09``, or the value alone for one run."""
+        if self.deviation is None:
+            return f"{self.mean:.{digits}f}"
+        return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The expected runs that differ only in their seed, and the records there are of them."""
+
+    specs: tuple[RunSpec, ...]
+    done: tuple[RunResult, ...]
+    failed: tuple[RunResult, ...]
+
+    @property
+    def spec(self) -> RunSpec:
+        """The first seed's spec: of the others only ``SEED`` differs."""
+        return self.specs[0]
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer's name."""
+        return str(self.spec["OPTIMIZER"])
+
+    @property
+    def sparsity(self) -> float:
+        """The target sparsity as a fraction, 0 for dense training."""
+        return self.spec.sparsity
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing is pruned."""
+        return bool(self.spec["PRUNING_METHOD"] == DENSE)
+
+    @property
+    def method(self) -> str:
+        """``dense``, ``magnitude``, ``movement``, ``state (precond)``."""
+        if self.is_dense:
+            return "dense"
+        if "STATE_CRITERION" in self.spec:
+            return f"{self.spec['PRUNING_METHOD']} ({self.spec['STATE_CRITERION']})"
+        return str(self.spec["PRUNING_METHOD"])
+
+    @property
+    def label(self) -> str:
+        """``adamw movement 70%``: unique within a :class:`Setting`."""
+        if self.is_dense:
+            return f"{self.optimizer} dense"
+        return f"{self.optimizer} {self.method} {percent(self.sparsity)}"
+
+    @property
+    def n(self) -> int:
+        """Completed runs."""
+        return len(self.done)
+
+    @property
+    def absence(self) -> str:
+        """Why there is no number: ``failed`` or ``missing``; empty if there is one."""
+        if self.done:
+            return ""
+        return "failed" if self.failed else "missing"
+
+    @property
+    def status(self) -> str:
+        """``done``, ``missing``, ``failed``, or what is wrong with some seeds: ``1 failed``."""
+        if not self.done:
+            return "failed" if len(self.failed) == len(self.specs) else self._shortfall()
+        return "done" if self.n == len(self.specs) else self._shortfall()
+
+    def _shortfall(self) -> str:
+        missing = len(self.specs) - self.n - len(self.failed)
+        if missing == len(self.specs):
+            return "missing"
+        counts = [(len(self.failed), "failed"), (missing, "missing")]
+        return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+    @cached_property
+    def accuracy(self) -> Statistic:
+        """Test accuracy after the last epoch, percent."""
+        return self.statistic(lambda record: record.accuracy)
+
+    @cached_property
+    def compression(self) -> float:
+        """Prunable weights over those that are not zero, as counted; infinite if all are zero."""
+        return self.statistic(compression).mean
+
+    def statistic(self, value: Callable[[RunResult], float]) -> Statistic:
+        """Over the completed runs, of which there must be one."""
+        return Statistic.of([value(record) for record in self.done])
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Groups that may be compared: they differ in optimizer, pruning and sparsity only."""
+
+    prefix: str  # of file names: empty where the matrix has one setting
+    title: str  # "lenet5 on mnist, 10 epochs"
+    groups: tuple[Group, ...]
+
+    @property
+    def optimizers(self) -> list[str]:
+        """In the order of the matrix."""
+        return list(dict.fromkeys(group.optimizer for group in self.groups))
+
+    @property
+    def sparsities(self) -> list[float]:
+        """Target sparsities of the pruned groups, ascending."""
+        return sorted({group.sparsity for group in self.groups if not group.is_dense})
+
+    @property
+    def tags(self) -> list[str]:
+        """Pruning methods as file names spell them, in the order of the matrix."""
+        return list(dict.fromkeys(self.tag(group) for group in self.groups if not group.is_dense))
+
+    def tag(self, group: Group) -> str:
+        """``magnitude``, ``movement``, ``state-taylor``; empty for dense training.
+
+        Under adamwprune movement pruning means state pruning: there the state runs of the
+        first criterion stand for movement.
+        """
+        if group.is_dense:
+            return ""
+        if "STATE_CRITERION" not in group.spec:
+            return str(group.spec["PRUNING_METHOD"])
+        if group.optimizer == PRUNES_BY_STATE and group.method == self._first_criterion:
+            return "movement"
+        return f"state-{group.spec['STATE_CRITERION']}"
+
+    @cached_property
+    def _first_criterion(self) -> str:
+        return next(
+            group.method
+            for group in self.groups
+            if group.optimizer == PRUNES_BY_STATE and "STATE_CRITERION" in group.spec
+        )
+
+    def dense(self, optimizer: str = "") -> list[Group]:
+        """The groups without pruning, of one optimizer or of all."""
+        return [g for g in self.groups if g.is_dense and optimizer in ("", g.optimizer)]
+
+    def pruned(self, sparsity: float | None = None, optimizer: str = "") -> list[Group]:
+        """The groups with pruning, at one sparsity or all, of one optimizer or of all."""
+        return [
+            group
+            for group in self.groups
+            if not group.is_dense
+            and sparsity in (None, group.sparsity)
+            and optimizer in ("", group.optimizer)
+        ]
+
+
+def percent(fraction: float) -> str:
+    """``0.7`` → ``70%``."""
+    return f"{100 * fraction:g}%"
+
+
+def compression(record: RunResult) -> float:
+    """Prunable weights over those that are not zero, as counted in one run."""
+    kept = int(record.pruning["prunable"]) - int(record.pruning["zeros"])
+    return record.pruning["prunable"] / kept if kept else math.inf
+
+
+def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[Group]:
+    """The expected runs in groups of seeds, in their order; other records play no part."""
+    by_id: dict[str, RunResult] = {}
+    for record in records:
+        known = by_id.get(record.run_id)
+        if known is None or known.status != "done":
+            by_id[record.run_id] = record
+    seeds: dict[tuple[object, ...], list[RunSpec]] = {}
+    for spec in dict.fromkeys(expected):
+        rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
+        seeds.setdefault(rest, []).append(spec)
+    return [_group(specs, by_id) for specs in seeds.values()]
+
+
+def _group(specs: list[RunSpec], by_id: dict[str, RunResult]) -> Group:
+    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]
+    return Group(
+        tuple(specs),
+        tuple(record for record in found if record.status == "done"),
+        tuple(record for record in found if record.status != "done"),
+    )
+
+
+def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[Setting]:
+    """The expected runs divided so that each figure compares only what is comparable.
+
+    Model and data set divide, and so does each option that differs between groups of the same
+    optimizer, method and sparsity. A group without that option (a dense run under two ramps)
+    takes part in every setting it does not contradict.
+    """
+    groups = group_runs(expected, records)
+    axes = _dividing(groups)
+    places = [{name: g.spec[name] for name in axes if name in g.spec} for g in groups]
+    distinct = [dict(items) for items in dict.fromkeys(tuple(p.items()) for p in places)]
+    fullest = [p for p in distinct if not any(p.items() < other.items() for other in distinct)]
+    shared = {name for name in axes if len({p.get(name) for p in fullest}) == 1}
+    return [
+        _setting(
+            place,
+            {name: value for name, value in place.items() if name not in shared},
+            [g for g, own in zip(groups, places, strict=True) if own.items() <= place.items()],
+        )
+        for place in fullest
+    ]
+
+
+def _setting(place: dict[str, object], own: dict[str, object], groups: list[Group]) -> Setting:
+    """``own``: what tells this setting from the others; it goes into the names of its files."""
+    words = [
+        str(value) if name in ("MODEL", "DATASET") else f"{name.lower()}_{value}"
+        for name, value in own.items()
+    ]
+    extra = [
+        f"{name.lower().replace('_', ' ')} {value}"
+        for name, value in own.items()
+        if name not in ("MODEL", "DATASET")
+    ]
+    epochs = sorted({int(group.spec["EPOCHS"]) for group in groups})
+    length = f"{'/'.join(map(str, epochs))} epochs"
+    title = ", ".join([f"{place['MODEL']} on {place['DATASET']}", length, *extra])
+    return Setting("".join(f"{word}-" for word in words), title, tuple(groups))
+
+
+def _dividing(groups: Sequence[Group]) -> list[str]:
+    """The options by which groups must be told apart before any two are compared."""
+    axes = ["MODEL", "DATASET"]
+    names = sorted({name for group in groups for name in group.spec.values})
+    for name in names:
+        if name not in _COMPARED and _splits(groups, axes, name):
+            axes.append(name)
+    return axes
+
+
+def _splits(groups: Sequence[Group], axes: Sequence[str], name: str) -> bool:
+    """Whether two groups that agree in ``axes`` and in what is compared differ in ``name``."""
+    seen: dict[tuple[object, ...], object] = {}
+    for group in groups:
+        values = group.spec.values
+        place = tuple(values.get(axis) for axis in (*_COMPARED[:-1], *axes))
+        if seen.setdefault(place, values.get(name)) != values.get(name):
+            return True
+    return False
+
+
+def distinct_labels(groups: Sequence[Group]) -> list[str]:
+    """A label for each group; where two would be equal, the options that differ are added."""
+    labels = [group.label for group in groups]
+    return [
+        label if labels.count(label) == 1 else f"{label}, {_difference(group, groups)}"
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def _difference(group: Group, groups: Sequence[Group]) -> str:
+    others = [other for other in groups if other.label == group.label]
+    for names in (("MODEL", "DATASET"), sorted(group.spec.values)):
+        differing = [
+            f"{name.lower()} {value}"
+            for name in names
+            if (value := group.spec.values.get(name)) is not None
+            and name != "SEED"
+            and any(other.spec.values.get(name) != value for other in others)
+        ]
+        if differing:
+            return ", ".join(differing)
+    return group.spec.digest
+
+
+def spread_note(groups: Sequence[Group], *, noise: bool = True) -> str:
+    """``n = 3`` and what it allows to be said; with the noise of a single run's accuracy."""
+    counts = sorted({group.n for group in groups if group.n})
+    if not counts:
+        return "no completed runs"
+    clause = _noise_clause(groups) if noise and counts[0] == 1 else ""
+    if counts == [1]:
+        return f"n = 1, no spread{clause}"
+    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    single = f"; where n = 1 there is no spread{clause}" if counts[0] == 1 else ""
+    return f"n = {span} runs, mean ± standard deviation{single}"
+
+
+def _noise_clause(groups: Sequence[Group]) -> str:
+    images = TEST_IMAGES.get(str(groups[0].spec["DATASET"]))
+    note = noise_note([g.accuracy.mean for g in groups if g.n == 1], images)
+    return f": {note}" if note else ""
+
+
+def noise_note(accuracies: Sequence[float], images: int | None) -> str:
+    """How large a difference single accuracies (percent) must have to mean anything.
+
+    The binomial standard error of their median on ``images`` test images, and twice that.
+    Empty where the number of images is not known.
+    """
+    if images is None or not accuracies:
+        return ""
+    p = statistics.median(accuracies) / 100
+    error = 100 * math.sqrt(p * (1 - p) / images)
+    return (
+        f"differences under {2 * error:.1f} points on {images:,} test images are noise "
+        f"(standard error {error:.1f})"
+    )

@@ -1,0 +1,175 @@
+"""The one style sheet of all figures, and how a figure becomes a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import matplotlib.style
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from adamwprune.errors import UserError
+from adamwprune.report.groups import Group
+from adamwprune.spec import RunResult
+
+SHEET: dict[str, Any] = {
+    "figure.dpi": 120,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.6,
+    "hatch.color": "#9a9a9a",
+    "svg.hashsalt": "adamwprune",  # otherwise element ids differ from one drawing to the next
+}
+INK = "#333333"
+FAINT = "#777777"
+ABSENT: dict[str, Any] = {
+    "facecolor": "#f4f4f4",
+    "edgecolor": "#9a9a9a",
+    "hatch": "////",
+    "linewidth": 0.0,
+}
+
+# Okabe & Ito's palette, distinguishable with every kind of colour vision.
+OKABE_ITO = ("#000000", "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
+_OPTIMIZERS = dict(
+    zip(("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune"), OKABE_ITO, strict=False)
+)
+_SPARE = ("#CC79A7", "#7F6A00", "#7A4FA3", "#4D4D4D")
+_METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
+    "dense": ("o", "-"),
+    "magnitude": ("s", (0, (5, 1.5))),
+    "movement": ("^", (0, (1.2, 1.2))),
+    "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
+}
+OWNERS = {  # owners of bytes, in the order in which they are stacked
+    "weights": "#4D4D4D",
+    "gradients": "#A6A6A6",
+    "momentum_buffer": "#CC79A7",
+    "exp_avg": "#0072B2",
+    "exp_avg_sq": "#56B4E9",
+    "max_exp_avg_sq": "#009E73",
+    "scores": "#D55E00",
+    "kept_weights": "#E69F00",
+    "masks": "#F0E442",
+    "other": "#000000",
+}
+
+
+@contextmanager
+def sheet() -> Iterator[None]:
+    """Draw inside this: matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+    with matplotlib.style.context(["default", SHEET]):
+        yield
+
+
+def colour_of(optimizer: str) -> str:
+    """The optimizer's colour, the same in every figure, also for one that is not known here."""
+    return _OPTIMIZERS.get(optimizer) or _SPARE[crc32(optimizer.encode()) % len(_SPARE)]
+
+
+def owner_colour(owner: str) -> str:
+    """The colour of an owner of bytes, the same in every figure."""
+    return OWNERS.get(owner) or _SPARE[crc32(owner.encode()) % len(_SPARE)]
+
+
+def marker_and_dashes(group: Group) -> tuple[str, Any]:
+    """The marker and the line style of the group's pruning method."""
+    return _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+
+
+def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:
+    """Light to dark with rising sparsity; ends dark enough to be seen on white."""
+    ramp = matplotlib.colormaps["viridis"]
+    last = max(1, len(sparsities) - 1)
+    ordered = sorted(sparsities)
+    return {s: to_hex(ramp(0.78 - 0.68 * i / last)) for i, s in enumerate(ordered)}
+
+
+def shade(colour: str, rank: int, ranks: int) -> str:
+    """The colour itself for the last of ``ranks``, lighter for earlier ones."""
+    white = 0.55 * (ranks - 1 - rank) / max(1, ranks - 1)
+    red, green, blue = (part + (1 - part) * white for part in to_rgb(colour))
+    return to_hex((red, green, blue))
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure, sizes in inches, whose parts make room for each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)  # type: ignore[union-attr, call-arg]
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def save(
+    figure: Figure, stem: Path, formats: Sequence[str], records: Sequence[RunResult]
+) -> list[Path]:
+    """Write ``stem`` + ``.png``, ``.svg``, …; a reader sees the old file or the new one.
+
+    A PNG holds the ids of its runs and their commits as text (``Runs``, ``Commit``), an SVG
+    as its description. The same records give the same bytes. Raises :class:`UserError` where
+    the folder cannot be written.
+    """
+    provenance = {"Runs": ", ".join(r.run_id for r in records), "Commit": commits(records)}
+    paths = []
+    for extension in formats:
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=extension, metadata=_metadata(extension, provenance))
+        path = stem.with_name(f"{stem.name}.{extension}")
+        _publish(path, drawn.getvalue())
+        paths.append(path)
+    return paths
+
+
+def commits(records: Sequence[RunResult], digits: int = 40) -> str:
+    """The commits that the records come from, each once; ``-dirty`` where the tree was changed."""
+    names = (
+        f"{(record.environment.get('commit') or 'unknown')[:digits]}"
+        f"{'-dirty' if record.environment.get('dirty') else ''}"
+        for record in records
+    )
+    return ", ".join(dict.fromkeys(names))
+
+
+def _metadata(extension: str, provenance: Mapping[str, str]) -> dict[str, str | None]:
+    if extension == "png":
+        return {"Software": "AdamWPrune", **provenance}
+    text = "; ".join(f"{name}: {value}" for name, value in provenance.items())
+    return {"Date": None, "Description": text}
+
+
+def _publish(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename; nothing is left behind where that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

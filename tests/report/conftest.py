@@ -1,0 +1,177 @@
+"""Synthetic records of the real cells of two defconfigs, with plausible numbers."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adamwprune import matrix
+from adamwprune.config import sources, strict
+from adamwprune.config.tree import Tree
+from adamwprune.spec import RunResult, RunSpec
+
+WEIGHTS = 247_000
+LAYERS = {
+    "conv1.weight": 150,
+    "conv2.weight": 2_400,
+    "fc1.weight": 48_000,
+    "fc2.weight": 10_080,
+    "fc3.weight": 840,
+}
+PRUNABLE = sum(LAYERS.values())
+LOSSES = {0.5: 0.02, 0.7: 0.15, 0.9: 0.8}  # points of accuracy lost to pruning
+Make = Callable[..., RunResult]
+
+
+def expand(defconfig: str, **settings: str) -> list[RunSpec]:
+    """The specs of a defconfig as ``make`` would plan it."""
+    tree = Tree()
+    strict.apply(tree, sources.read_defconfig(tree, defconfig))
+    sources.override(tree, settings)
+    return matrix.expand(tree).specs
+
+
+def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunResult:
+    """A record with the fields that training writes; numbers follow from the spec alone."""
+    environment = {
+        "commit": "0123abc",
+        "dirty": False,
+        "device": "cuda:0" if gpu else "cpu",
+        "device_name": "Imaginary 9000" if gpu else "Imaginary CPU @ 2.60GHz",
+        "threads": 2,
+    }
+    if status != "done":
+        return RunResult(spec.run_id, status, spec, environment=environment, error="Traceback …")
+    history = _history(spec)
+    keys = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    return RunResult(
+        spec.run_id,
+        status,
+        spec,
+        history=history,
+        final={key: history[-1][key] for key in keys},
+        pruning=_pruning(spec),
+        memory=_memory(spec, gpu),
+        seconds={"total": 14.2, "train": 12.0, "evaluate": 1.2, "setup": 1.0},
+        environment=environment,
+    )
+
+
+def _zeros(sparsity: float) -> int:
+    return math.floor(sparsity * PRUNABLE + 0.5)
+
+
+def _updates(spec: RunSpec) -> list[dict[str, Any]]:
+    if not spec.sparsity:
+        return []
+    start, end = spec["PRUNING_WARMUP"], spec.ramp_end_step
+    steps = [*range(start + spec["PRUNING_INTERVAL"], end, spec["PRUNING_INTERVAL"]), end]
+    found = []
+    for step in steps:
+        target = spec.sparsity * (1 - (1 - (step - start) / (end - start)) ** 3)
+        found.append({"step": step, "target": target, "zeros": _zeros(target)})
+    return found
+
+
+def _history(spec: RunSpec) -> list[dict[str, float]]:
+    noise = random.Random(spec.run_id)
+    best = 96.5 if spec["OPTIMIZER"] == "sgd" else 99.0
+    if spec["OPTIMIZER"] == "adamwspam" and spec["PRUNING_METHOD"] == "movement":
+        best -= 3
+    best -= LOSSES.get(spec.sparsity, 0) + noise.gauss(0, 0.08)
+    rows = []
+    for epoch in range(1, spec["EPOCHS"] + 1):
+        step = epoch * spec.steps_per_epoch
+        accuracy = (best - 9 * math.exp(-0.9 * epoch) + noise.gauss(0, 0.1)) / 100
+        done = [update["zeros"] for update in _updates(spec) if update["step"] <= step]
+        cosine = 0.5 * (1 + math.cos(math.pi * epoch / spec["EPOCHS"]))
+        rows.append(
+            {
+                "epoch": epoch,
+                "step": step,
+                "train_loss": 0.4 * math.exp(-0.4 * epoch) + 0.01,
+                "train_accuracy": min(1.0, accuracy + 0.006),
+                "test_loss": 0.3 * math.exp(-0.4 * epoch) + 0.03 * (1 + spec.sparsity),
+                "test_accuracy": accuracy,
+                "sparsity": (done[-1] if done else 0) / PRUNABLE,
+                "lr": spec["LR"] * (cosine if spec["LR_SCHEDULE"] == "cosine" else 1),
+                "seconds": 1.3,
+            }
+        )
+    return rows
+
+
+def _pruning(spec: RunSpec) -> dict[str, Any]:
+    k = _zeros(spec.sparsity)
+    record = {
+        "method": spec["PRUNING_METHOD"],
+        "requested": spec.sparsity,
+        "k": k,
+        "zeros": k,
+        "prunable": PRUNABLE,
+        "layers": [{"name": name, "numel": n, "zeros": 0} for name, n in LAYERS.items()],
+        "updates": _updates(spec),
+        "returned": 0,
+    }
+    return {**record, "mask_storage": spec["MASK_STORAGE"]} if spec.sparsity else record
+
+
+def _memory(spec: RunSpec, gpu: bool) -> dict[str, Any]:
+    states = {"exp_avg": WEIGHTS, "exp_avg_sq": WEIGHTS, "step": 56}
+    if spec["OPTIMIZER"] == "sgd":
+        states = {"momentum_buffer": WEIGHTS}
+    elif spec["AMSGRAD"] == "on":
+        states["max_exp_avg_sq"] = WEIGHTS
+    pruner = {}
+    if spec["PRUNING_METHOD"] == "movement":
+        pruner = {"scores": 4 * PRUNABLE, "kept_weights": 4 * PRUNABLE}
+    if spec.sparsity:
+        pruner["masks"] = PRUNABLE if spec["MASK_STORAGE"] == "bool" else 0
+    memory: dict[str, Any] = {
+        "weights": WEIGHTS,
+        "gradients": WEIGHTS,
+        "optimizer": states,
+        "buffers": 192,
+        "pruner": pruner,
+    }
+    total = 2 * WEIGHTS + 192 + sum(states.values()) + sum(pruner.values())
+    timeline = [[10 * i, 0.1 * i, 60_000_000 + total - 4_000 * (i == 0)] for i in range(100)]
+    device = {"timeline": timeline, "peak": 75_000_000 + total} if gpu else None
+    return {**memory, "total": total, "device": device}
+
+
+@pytest.fixture(scope="session")
+def published() -> list[RunSpec]:
+    """The 42 runs of the published comparison."""
+    specs = expand("memory-comparison")
+    assert len(specs) == 42
+    return specs
+
+
+@pytest.fixture(scope="session")
+def quick() -> list[RunSpec]:
+    """The ten runs of the quick start."""
+    return expand("quickstart")
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    """The factory of records."""
+    return synthetic
+
+
+@pytest.fixture(scope="session")
+def reseeded() -> Callable[[RunSpec, int], RunSpec]:
+    """The same run with another seed."""
+    return lambda spec, seed: RunSpec({**spec.values, "SEED": seed})
+
+
+@pytest.fixture(scope="session")
+def source_tree() -> Path:
+    """The root of the repository."""
+    return Path(__file__).resolve().parents[2]
