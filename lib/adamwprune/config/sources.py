@@ -111,6 +111,8 @@ def load_to_edit(workspace: Workspace, tree: Tree) -> str:
     else:
         strict.apply(tree, read_defconfig(tree, DEFAULT))
         source = f"defconfig {DEFAULT}"
+        # As load() does by writing .config first: nothing in it counts as new.
+        strict.apply(tree, strict.parse_config(tree.config(), source))
     override(tree, workspace.settings)
     return source
 

@@ -1,0 +1,181 @@
+"""The make targets that write ``.config`` or tell about it without a menu.
+
+Each takes the workspace and an empty tree. ``expand`` stands for
+:func:`adamwprune.matrix.expand`, which lies above this package.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+
+from adamwprune.config import sources, strict
+from adamwprune.config.ask import ask_about
+from adamwprune.config.draw import draw
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.errors import ConfigError, UserError
+
+Expand = Callable[[Tree], object]
+_DRAWS = 1000  # of randconfig, before it gives up
+
+
+def run(target: str, workspace: Workspace, expand: Expand) -> None:
+    """Run the command that a make target names."""
+    tree = Tree()
+    sources.check_names(tree, workspace.settings)
+    if target not in ("savedefconfig", "list-defconfigs"):
+        sources.refuse_config_variable(workspace)
+    if target.startswith("defconfig-"):
+        defconfig(workspace, tree, target.removeprefix("defconfig-"))
+    elif target == "randconfig":
+        randconfig(workspace, tree, expand)
+    elif target in COMMANDS:
+        COMMANDS[target](workspace, tree)
+    else:
+        known = [*COMMANDS, "randconfig", "defconfig-NAME"]
+        raise UserError(f"no command {target!r}; there are: {', '.join(known)}")
+
+
+def defconfig(workspace: Workspace, tree: Tree, name: str = sources.DEFAULT) -> None:
+    """Write ``.config`` from a defconfig, or from several joined by ``+``."""
+    strict.apply(tree, sources.read_defconfig(tree, name))
+    _finish(workspace, tree, f"defconfig {name}")
+
+
+def alldefconfig(workspace: Workspace, tree: Tree) -> None:
+    """Write ``.config`` with every symbol at its default."""
+    _finish(workspace, tree, "the tree's defaults")
+
+
+def allyesconfig(workspace: Workspace, tree: Tree) -> None:
+    """Write ``.config`` with every member of every family on that can be."""
+    before: list[str] | None = None
+    reachable: list[str] = []
+    while before != reachable:  # a member may make another one visible
+        before = reachable
+        reachable = [
+            name
+            for family in tree.families.values()
+            if not family.exclusive
+            for name in family.members.values()
+            if tree.is_visible(name)
+        ]
+        for name in reachable:
+            tree.set(name, "y")
+    _finish(workspace, tree, "every member of every family")
+
+
+def randconfig(workspace: Workspace, tree: Tree, expand: Expand) -> None:
+    """Write a random ``.config`` that expands to at least one run; its seed is printed."""
+    seed = _seed(workspace)
+    print(f"KCONFIG_SEED={seed}")
+    rng = random.Random(seed)
+    for _ in range(_DRAWS):
+        tree.reset()
+        draw(tree, rng, workspace.settings)
+        try:
+            sources.override(tree, workspace.settings)
+            expand(tree)
+        except ConfigError as error:
+            reason = error
+            continue
+        return _write(workspace, tree, f"random, KCONFIG_SEED={seed}")
+    raise UserError(f"none of {_DRAWS} random configurations is legal; of the last one:\n{reason}")
+
+
+def olddefconfig(workspace: Workspace, tree: Tree) -> None:
+    """Bring ``.config`` up to date with defaults, and list what was dropped and why."""
+    if not workspace.config.exists():
+        print(f"{workspace.config} does not exist; starting from defconfig-{sources.DEFAULT}")
+        return defconfig(workspace, tree)
+    _migrate(workspace, tree)
+    return _finish(workspace, tree, "brought up to date")
+
+
+def oldconfig(workspace: Workspace, tree: Tree) -> None:
+    """As :func:`olddefconfig`, and ask about the symbols that ``.config`` does not set."""
+    known: set[str] = set()
+    if workspace.config.exists():
+        known = _migrate(workspace, tree)
+    else:
+        strict.apply(tree, sources.read_defconfig(tree, sources.DEFAULT))
+    sources.override(tree, workspace.settings)
+    given = (
+        tree.families[name].members.values() for name in workspace.settings if name in tree.families
+    )
+    ask_about(tree, known | set(workspace.settings).union(*given))
+    _finish(workspace, tree, "brought up to date")
+
+
+def savedefconfig(workspace: Workspace, tree: Tree) -> None:
+    """Write the minimal form of the configuration to the file ``defconfig``."""
+    source = sources.load(workspace, tree)
+    path = workspace.output / "defconfig"
+    sources.write_minimal(tree, path)
+    print(f"{path}: written, the minimal form of {source}")
+
+
+def listnewconfig(workspace: Workspace, tree: Tree) -> None:
+    """Print each symbol that can be set and that ``.config`` does not set, with its default."""
+    if not workspace.config.exists():
+        raise UserError(f"{workspace.config} does not exist; make defconfig writes one")
+    known = _migrate(workspace, tree)
+    for name in tree.symbols:
+        if tree.is_visible(name) and name not in known:
+            print(tree.config_line(name))
+
+
+def list_defconfigs(_workspace: Workspace, tree: Tree) -> None:
+    """Print the name and the first line of each defconfig."""
+    known = sources.defconfigs(tree.root)
+    width = max(map(len, known))
+    for name, title in known.items():
+        print(f"{name:{width}}  {title}".rstrip())
+
+
+COMMANDS: dict[str, Callable[[Workspace, Tree], None]] = {
+    "oldconfig": oldconfig,
+    "olddefconfig": olddefconfig,
+    "defconfig": defconfig,
+    "savedefconfig": savedefconfig,
+    "listnewconfig": listnewconfig,
+    "list-defconfigs": list_defconfigs,
+    "alldefconfig": alldefconfig,
+    "allyesconfig": allyesconfig,
+}
+
+
+def _finish(workspace: Workspace, tree: Tree, origin: str) -> None:
+    """Apply the command line on top, write ``.config`` and say so."""
+    sources.override(tree, workspace.settings)
+    _write(workspace, tree, origin)
+
+
+def _write(workspace: Workspace, tree: Tree, origin: str) -> None:
+    settings = " ".join(f"{name}={text}" for name, text in workspace.settings.items())
+    told = f"{origin}, with {settings}" if settings else origin
+    if sources.write(tree, workspace.config):
+        print(f"{workspace.config}: written ({told})")
+    else:
+        print(f"{workspace.config}: unchanged ({told})")
+
+
+def _migrate(workspace: Workspace, tree: Tree) -> set[str]:
+    """Load ``.config`` leniently, name what is dropped, and return what it does set."""
+    known, dropped = strict.migrate(tree, workspace.config)
+    for problem in dropped:
+        print(f"dropped: {problem}", file=sys.stderr)
+    return known
+
+
+def _seed(workspace: Workspace) -> int:
+    text = workspace.variables.get("KCONFIG_SEED") or os.environ.get("KCONFIG_SEED")
+    if not text:
+        return random.SystemRandom().getrandbits(32)
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise UserError(f"KCONFIG_SEED={text}: is not a whole number") from None

@@ -1,0 +1,93 @@
+"""Random configurations, drawn out of the type of each option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from random import Random
+
+from adamwprune.config.options import Interval, Type
+from adamwprune.config.tree import Family, Tree
+
+_LARGEST = 1000.0  # of a number, however far its range goes
+_SMALLEST = 1e-6  # of a number drawn over orders of magnitude
+_MAX_POINTS = 200  # of the matrix, before anything is dropped
+# Where a legal value may be one that nobody can wait for.
+_PLAUSIBLE = {"EPOCHS": Interval.parse("[1, 30]"), "BATCH_SIZE": Interval.parse("[16, 1024]")}
+
+
+def draw(tree: Tree, rng: Random, fixed: Collection[str]) -> None:
+    """Set every family and option that affects results; those in ``fixed`` stay as they are.
+
+    What is visible depends on what stands before it in the menu, so that one pass in the
+    order of the menu reaches everything. How to run, and where, is left at its default.
+    """
+    points = 1
+    done: set[str] = set(fixed)
+    for symbol in tree.symbols:
+        name = tree.family_of.get(symbol, symbol)
+        if name in done or not tree.is_visible(symbol):
+            continue
+        if name in tree.families:
+            done.add(name)
+            family = tree.families[name]
+            if not family.operational:
+                points *= _draw_members(tree, rng, family, _MAX_POINTS // points)
+        elif not tree.options[name].operational:
+            texts = _texts(rng, name, tree.options[name].type, _MAX_POINTS // points)
+            points *= len(texts)
+            tree.set(name, " ".join(texts))
+
+
+def _draw_members(tree: Tree, rng: Random, family: Family, at_most: int) -> int:
+    """Switch on one member of a choice, or some of a multi-select family; how many are on."""
+    legal = [name for name in family.members.values() if tree.is_visible(name)]
+    if family.exclusive:
+        tree.set(rng.choice(legal), "y")
+        return 1
+    chosen = rng.sample(legal, min(_few(rng), len(legal), at_most))
+    for name in legal:
+        tree.set(name, "y" if name in chosen else "n")
+    return len(chosen)
+
+
+def _texts(rng: Random, name: str, kind: Type, at_most: int) -> list[str]:
+    """One random value, or for a list a few."""
+    item = _item(rng, kind, _PLAUSIBLE.get(name, kind.interval))
+    count = min(_few(rng), at_most) if kind.is_list else 1
+    return list(dict.fromkeys(item() for _ in range(count)))
+
+
+def _few(rng: Random) -> int:
+    return rng.choices((1, 2, 3), (6, 3, 1))[0]
+
+
+def _item(rng: Random, kind: Type, interval: Interval | None) -> Callable[[], str]:
+    """Draws one value of a type, as a text that the type accepts."""
+
+    def item() -> str:
+        if kind.preset and rng.random() < 0.5:
+            return "preset"
+        if kind.kind == "bool":
+            return rng.choice("yn")
+        if kind.kind == "word":
+            return rng.choice(kind.words)
+        if interval is None:
+            raise ValueError(f"no range to draw a {kind.kind} from")
+        return _number(rng, interval, whole=kind.kind == "int")
+
+    return item
+
+
+def _number(rng: Random, interval: Interval, *, whole: bool) -> str:
+    """A number in the interval: even over a fraction of 1, else over orders of magnitude."""
+    while True:
+        if not whole and interval.high <= 1 and rng.random() < 0.5:
+            number = rng.uniform(interval.low, interval.high)
+        else:
+            low = max(interval.low, 1 if whole else _SMALLEST)
+            high = max(min(interval.high, _LARGEST), low)
+            number = math.exp(rng.uniform(math.log(low), math.log(high)))
+        text = str(round(number)) if whole else f"{number:.3g}"
+        if float(text) in interval:  # rounding may have left it
+            return text

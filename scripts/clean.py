@@ -1,0 +1,114 @@
+"""make clean, mrproper and distclean: clean.py LEVEL.
+
+Needs nothing but Python 3.8, and never removes a file that git tracks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import _library  # noqa: F401
+from adamwprune.config.makeflags import make_variables
+from adamwprune.errors import UserError, run_command
+
+SOURCE_TREE = Path(__file__).resolve().parent.parent
+LEVELS = ("clean", "mrproper", "distclean")
+CACHES = (
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    ".import_linter_cache",
+)
+KEPT = (".git", "data", "results")  # no caches of ours are in there
+
+
+def main() -> int:
+    """Remove what the level names; distclean asks first."""
+    level = sys.argv[1] if len(sys.argv) == 2 else ""
+    if level not in LEVELS:
+        raise UserError(f"usage: clean.py {'|'.join(LEVELS)}")
+    variables = make_variables(os.environ.get("MAKEFLAGS", ""))
+    doomed = [path for path in targets(level, Path(variables.get("O") or ".")) if exists(path)]
+    asks = level == "distclean" and (variables.get("YES") or os.environ.get("YES")) != "1"
+    if asks and doomed and not agreed(doomed):
+        print("nothing was removed")
+        return 1
+    tracked = tracked_files()
+    for path in doomed:
+        remove(path, tracked)
+    return 0
+
+
+def targets(level: str, output: Path) -> list[Path]:
+    """What a level removes, whether it is there or not."""
+    paths = [*caches(), output / "results" / "figures"]
+    if level in ("mrproper", "distclean"):
+        paths += [output / ".config", output / ".config.old", Path(".venv")]
+    if level == "distclean":
+        results = output / "results"
+        if results.is_dir():
+            paths += [path for path in sorted(results.iterdir()) if path.name != "published"]
+        paths.append(Path("data"))
+    return paths
+
+
+def caches() -> Iterator[Path]:
+    """Caches and build artefacts in the source tree."""
+    for folder, names, files in os.walk(SOURCE_TREE):
+        if "pyvenv.cfg" in files:  # a virtual environment's caches are its own
+            names.clear()
+        found = [name for name in names if name in CACHES or name.endswith(".egg-info")]
+        yield from (Path(folder, name) for name in found)
+        skipped = KEPT if Path(folder) == SOURCE_TREE else ()
+        names[:] = [name for name in names if name not in found and name not in skipped]
+    yield SOURCE_TREE / "build"
+
+
+def agreed(doomed: list[Path]) -> bool:
+    """Whether the user, shown what will be removed, says y; an error without a terminal."""
+    if not sys.stdin.isatty():
+        raise UserError("distclean removes results and data; without a terminal it needs YES=1")
+    for path in doomed:
+        print(f"  {path}")
+    return input("Remove all of these? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def tracked_files() -> set[Path]:
+    """What git tracks in the source tree; nothing where there is no git or no repository."""
+    try:
+        listed = subprocess.run(
+            ["git", "-C", str(SOURCE_TREE), "ls-files", "-z"], capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+    return {SOURCE_TREE / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name}
+
+
+def remove(path: Path, tracked: set[Path]) -> None:
+    """Remove a file, a link or a directory, leaving tracked files where they are."""
+    place = path.parent.resolve() / path.name
+    if place in tracked:
+        return
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    elif any(place in each.parents for each in tracked):
+        for inner in path.iterdir():
+            remove(inner, tracked)
+    else:
+        shutil.rmtree(str(path))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something, be it a link to nothing."""
+    return path.is_symlink() or path.exists()
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,16 @@
+"""make guiconfig: configure in a window."""
+
+import _library  # noqa: F401
+from adamwprune.config import menu
+from adamwprune.config.sources import Workspace
+from adamwprune.errors import run_command
+
+
+def main() -> int:
+    """Show the window; .config is written where the user saves."""
+    menu.guiconfig(Workspace.from_environment())
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

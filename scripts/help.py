@@ -1,0 +1,54 @@
+"""make help: the targets, grouped, from the comments in the Makefile given as argument.
+
+Needs nothing but Python 3.8. It reads three kinds of lines: ``##@ group``,
+``target: dependencies ## text`` and, for targets that share a rule, ``##> name  text``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ENTRY = re.compile(r"(?P<target>[\w-]+):[^#=]*## (?P<text>.+)|##> (?P<name>\S+)\s+(?P<about>.+)")
+FIRST = """\
+First: make             trains the quickstart configuration and prints its table
+       make menuconfig  changes it
+
+A symbol or a family set on the command line replaces its value for that command:
+  make EPOCHS=3 OPTIMIZER=adamw
+  make OPTIMIZER="sgd adamw" TARGET_SPARSITY="0.5 0.9" plan
+  make O=/tmp/try          keeps .config and results elsewhere
+  make CONFIG=adamw plan   uses defconfigs/adamw in place of .config
+  make V=1                 shows the commands"""
+
+
+def groups(makefile: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Title and entries of each group, in the order of the file."""
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    for line in makefile.splitlines():
+        if line.startswith("##@ "):
+            found.append((line[4:].strip(), []))
+            continue
+        match = ENTRY.match(line)
+        if match and found:
+            name, text = match["target"] or match["name"], match["text"] or match["about"]
+            found[-1][1].append((name, text.strip()))
+    return found
+
+
+def main() -> int:
+    """Print the help."""
+    described = groups(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    width = max(len(name) for _, entries in described for name, _ in entries)
+    for title, entries in described:
+        print(title + ":")
+        for name, text in entries:
+            print(f"  {name:{width}}  {text}")
+        print()
+    print(FIRST)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
