@@ -1,0 +1,53 @@
+"""Run every gate: ruff, mypy, the import contracts, the tests; all of them, then the verdict.
+
+A tool that the interpreter lacks counts as failed, except with VENV= (an interpreter used as it
+is): there the gate is named as skipped. Arguments go to pytest.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import _library  # noqa: F401
+
+from adamwprune.config.sources import Workspace
+
+SOURCE = Path(__file__).resolve().parents[1]
+# Gate -> the module it needs and the command.
+GATES = {
+    "format": ("ruff", ["-m", "ruff", "format", "--check", "--quiet"]),
+    "lint": ("ruff", ["-m", "ruff", "check", "--quiet"]),
+    "types": ("mypy", ["-m", "mypy"]),
+    "imports": (
+        "importlinter",
+        ["-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"],
+    ),
+    "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
+}
+
+
+def main() -> int:
+    as_it_is = Workspace.from_environment().variables.get("VENV") == ""
+    # make's variables are for this command, not for the makes that tests call.
+    inherited = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    environment = {**inherited, "PYTHONPATH": str(SOURCE / "lib")}
+    failed = []
+    for name, (module, command) in GATES.items():
+        print(f"== {name}", flush=True)
+        if importlib.util.find_spec(module) is None:
+            print(f"{module} is not installed: {'skipped' if as_it_is else 'failed'}")
+            failed += [] if as_it_is else [name]
+            continue
+        arguments = sys.argv[1:] if name == "tests" else []
+        run = subprocess.run(
+            [sys.executable, *command, *arguments], cwd=SOURCE, env=environment, check=False
+        )
+        failed += [name] if run.returncode else []
+    print(f"check: {'failed: ' + ', '.join(failed) if failed else 'all gates passed'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
