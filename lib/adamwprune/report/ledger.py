@@ -10,6 +10,11 @@ PRUNER = ("scores", "kept_weights", "masks")
 OTHER = "other"
 OTHER_MEANS = "batch-norm buffers, step counters and other states below 1% of the total"
 
+STATE_CAVEAT = (
+    "State pruning with a bool mask would cost what magnitude with a bool mask costs: it saves "
+    "memory against movement, and against nothing else."
+)
+
 
 def owners(memory: Mapping[str, Any]) -> dict[str, int]:
     """Bytes by owner; they add up to the record's total.

@@ -51,7 +51,8 @@ def draw_comparison(
     specs = [record.spec for record in records]
     with style.sheet():
         title = "; ".join(setting.title for setting in settings(specs, records))
-        return _write(models.comparison(group_runs(specs, records), title), folder, formats)
+        groups = group_runs(specs, records)
+        return _write(models.comparison(groups, "Runs side by side", title), folder, formats)
 
 
 def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:

@@ -113,17 +113,12 @@ def _legend(figure: Figure, owners: Sequence[str]) -> None:
 
 def _notes(groups: Sequence[Group]) -> list[str]:
     """What the figure compares with what, and what must not be read into it."""
-    by_state = any("STATE_CRITERION" in group.spec for group in groups)
-    masks = {g.done[0].pruning["prunable"] for g in groups if by_state and g.done}
     notes = [
         "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
-        "densely: zeros save no bytes here."
+        "densely: zeros save no bytes here. Bytes do not depend on the seed."
     ]
-    for size in masks:
-        notes.append(
-            "State pruning with a bool mask would cost what magnitude with a bool mask costs "
-            f"({ledger.kib(size)} KiB): it saves memory against movement, and against nothing else."
-        )
+    if any("STATE_CRITERION" in group.spec for group in groups):
+        notes.append(ledger.STATE_CAVEAT)
     return notes
 
 
@@ -155,9 +150,10 @@ def gpu(setting: Setting) -> Iterator[Drawing]:
     right.tick_params(axis="y", labelleft=False)
     parts.legend(figure, series)
     note = "All tensors of the process: activations and the data set on the device included."
+    groups += _dense_of(setting, groups)
     parts.footer(figure, setting.title, groups, note, accuracy=False)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
-    yield parts.drawing(name, figure, [*groups, *_dense_of(setting, groups)])
+    yield parts.drawing(name, figure, groups)
 
 
 def _measured(setting: Setting, sparsity: float) -> dict[str, list[Group]]:

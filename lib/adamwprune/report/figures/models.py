@@ -52,15 +52,18 @@ def selection(setting: Setting) -> Iterator[Drawing]:
         if group.optimizer in optimizers and (group.is_dense or group.sparsity == highest)
     ]
     if parts.any_done(groups):
-        yield from comparison(groups, setting.title)
+        heading = f"{' and '.join(optimizers)}, dense"
+        if highest is not None:
+            heading += f" and pruned to {percent(highest)}"
+        yield from comparison(groups, heading, setting.title)
 
 
-def comparison(groups: Sequence[Group], title: str) -> Iterator[Drawing]:
+def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
     series = chosen_series(groups)
-    figure = six_panels("Chosen runs side by side", "", title, series)
+    figure = six_panels(heading, "", title, series)
     yield parts.drawing("model_comparison", figure, groups)
-    figure = accuracy_evolution("Chosen runs side by side", "", title, series)
+    figure = accuracy_evolution(heading, "", title, series)
     yield parts.drawing("accuracy_evolution", figure, groups)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +111,8 @@ def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
     absent = [f"{each.label} ({each.group.absence})" for each in series if not each.group.done]
     label = "epoch (thin dashes: target sparsity reached)" if pruned else "epoch"
-    axes.set_xlabel(f"{label}\nnot drawn: {', '.join(absent)}" if absent else label)
+    lines = textwrap.wrap(f"not drawn: {', '.join(absent)}", 48) if absent else []
+    axes.set_xlabel("\n".join([label, *lines]))
     if len(absent) == len(series):
         axes.text(0.5, 0.5, "no completed run", transform=axes.transAxes, ha="center")
 

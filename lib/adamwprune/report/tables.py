@@ -1,0 +1,341 @@
+"""Accuracy and memory as tables: one list of rows, shown as text, Markdown or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from adamwprune.errors import UserError
+from adamwprune.report import ledger
+from adamwprune.report.groups import (
+    TEST_IMAGES,
+    Group,
+    Setting,
+    Statistic,
+    noise_note,
+    percent,
+    settings,
+)
+from adamwprune.spec import RunResult, RunSpec
+
+FORMATS = ("text", "markdown", "csv")
+PLAIN_WIDTH = 100  # columns, where the output is no terminal
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One optimizer, method and target sparsity over its seeds."""
+
+    setting: str
+    optimizer: str
+    method: str
+    target_sparsity: float  # a fraction
+    n: int  # completed runs
+    expected: int  # runs the matrix asks for
+    status: str  # done, missing, failed, or what is wrong with some seeds
+    accuracy: Statistic | None  # percent, after the last epoch
+    zeros: int | None  # counted among the prunable weights
+    prunable: int | None
+    seconds: float | None  # a run, mean
+    test_images: int | None  # None where the data set is not known here
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """The persistent bytes of one optimizer and method at the end of training."""
+
+    setting: str
+    optimizer: str
+    method: str
+    status: str
+    owners: dict[str, int]  # bytes by owner; empty where no run is done
+    pruner: int | None  # bytes that pruning keeps: scores, kept weights and masks
+    total: int | None  # bytes, as recorded
+    above_dense: int | None  # bytes more than the same optimizer without pruning
+
+
+Row = AccuracyRow | MemoryRow
+
+
+def accuracy_rows(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[AccuracyRow]:
+    """A row for every expected cell, also for those without a completed run."""
+    return [
+        _accuracy_row(setting, group)
+        for setting in settings(expected, records)
+        for group in setting.groups
+    ]
+
+
+def _accuracy_row(setting: Setting, group: Group) -> AccuracyRow:
+    first = group.done[0] if group.done else None
+    return AccuracyRow(
+        setting=setting.title,
+        optimizer=group.optimizer,
+        method=group.method,
+        target_sparsity=group.sparsity,
+        n=group.n,
+        expected=len(group.specs),
+        status=group.status,
+        accuracy=group.accuracy if first else None,
+        zeros=first.pruning["zeros"] if first else None,  # exactly k, whatever the seed
+        prunable=first.pruning["prunable"] if first else None,
+        seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
+        test_images=TEST_IMAGES.get(group.spec["DATASET"]),
+    )
+
+
+def memory_rows(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[MemoryRow]:
+    """A row for every optimizer and method; one a sparsity where sparsities cost differently."""
+    return [row for setting in settings(expected, records) for row in _memory_of(setting)]
+
+
+def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
+    dense = {g.optimizer: g.done[0].memory["total"] for g in setting.dense() if g.done}
+    cells: dict[tuple[str, str], list[Group]] = {}
+    for group in setting.groups:
+        cells.setdefault((group.optimizer, group.method), []).append(group)
+    for groups in cells.values():
+        done = [group for group in groups if group.done]
+        costs = {_cost(group) for group in done}
+        for group in done[:1] if len(costs) == 1 else done or groups[:1]:
+            several = len(costs) > 1
+            yield _memory_row(setting, group, several, dense.get(group.optimizer))
+
+
+def _cost(group: Group) -> tuple[tuple[str, int], ...]:
+    """A group's bytes by owner; the first seed's stand for all."""
+    return tuple(ledger.owners(group.done[0].memory).items())
+
+
+def _memory_row(
+    setting: Setting, group: Group, name_sparsity: bool, dense: int | None
+) -> MemoryRow:
+    method = f"{group.method} {percent(group.sparsity)}" if name_sparsity else group.method
+    if not group.done:
+        return MemoryRow(setting.title, group.optimizer, method, group.status, {}, None, None, None)
+    memory = group.done[0].memory
+    above = None if group.is_dense or dense is None else memory["total"] - dense
+    return MemoryRow(
+        setting=setting.title,
+        optimizer=group.optimizer,
+        method=method,
+        status="done",
+        owners=ledger.owners(memory),
+        pruner=ledger.pruner_bytes(memory),
+        total=memory["total"],
+        above_dense=above,
+    )
+
+
+# -- columns -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for people: heading, what a row shows there, and whether it is a number."""
+
+    heading: str
+    show: Callable[[Any], str]  # of the one kind of row that the table has
+    number: bool = True
+
+
+ACCURACY_COLUMNS = (
+    Column("optimizer", lambda row: row.optimizer, False),
+    Column("method", lambda row: row.method, False),
+    Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else ""),
+    Column("n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"),
+    Column("accuracy %", lambda row: row.accuracy.text() if row.accuracy else f"({row.status})"),
+    Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else ""),
+    Column("sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.n else ""),
+    Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else ""),
+    Column("status", lambda row: row.status, False),
+)
+
+
+def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
+    yield Column("optimizer", lambda row: row.optimizer, False)
+    yield Column("method", lambda row: row.method, False)
+    for name in _owner_names(rows):
+        if name not in ledger.PRUNER:
+            yield Column(name, partial(_owned, name, size))
+    yield Column("pruner", lambda row: "" if row.pruner is None else size(row.pruner))
+    yield Column("total", lambda row: f"({row.status})" if row.total is None else size(row.total))
+    yield Column("above dense", partial(_above, size))
+
+
+def _owned(name: str, size: Callable[[float], str], row: MemoryRow) -> str:
+    return size(row.owners[name]) if name in row.owners else ""
+
+
+def _above(size: Callable[[float], str], row: MemoryRow) -> str:
+    if row.above_dense is None:
+        return ""
+    return f"{'-' if row.above_dense < 0 else '+'}{size(abs(row.above_dense))}"
+
+
+def _owner_names(rows: Sequence[MemoryRow]) -> list[str]:
+    """All owners that any row has; states stand before ``other``."""
+    names = dict.fromkeys(name for row in rows for name in row.owners if name != ledger.OTHER)
+    return [*names, ledger.OTHER]
+
+
+# -- rendering ---------------------------------------------------------------
+
+
+def render(rows: Sequence[Row], format: str) -> str:
+    """The rows as ``text`` (KiB), ``markdown`` (bytes) or ``csv`` (bytes, no captions).
+
+    Text is as wide as the terminal, 100 columns where there is none. Raises
+    :class:`UserError` for another format.
+    """
+    if format not in FORMATS:
+        raise UserError(f"no table format {format!r}; there are {', '.join(FORMATS)}")
+    if not rows:
+        return "" if format == "csv" else "No runs are expected.\n"
+    if format == "csv":
+        return _csv(rows)
+    titles = dict.fromkeys(row.setting for row in rows)
+    show = _text if format == "text" else _markdown
+    return "\n".join(show(title, [r for r in rows if r.setting == title]) for title in titles)
+
+
+def _columns(rows: Sequence[Row], size: Callable[[float], str]) -> list[Column]:
+    """``size``: how to write a number of bytes."""
+    memory = [row for row in rows if isinstance(row, MemoryRow)]
+    return list(_memory_columns(memory, size) if memory else ACCURACY_COLUMNS)
+
+
+def captions(rows: Sequence[Row]) -> list[str]:
+    """What must be known to read the rows: units, noise, what is compared with what."""
+    accuracy = [row for row in rows if isinstance(row, AccuracyRow)]
+    if not accuracy:
+        return _memory_captions([row for row in rows if isinstance(row, MemoryRow)])
+    single = [row for row in accuracy if row.n == 1 and row.accuracy]
+    images = accuracy[0].test_images
+    note = noise_note([row.accuracy.mean for row in single if row.accuracy], images)
+    lines = ["Accuracy: test set, after the last epoch, mean ± standard deviation over n seeds."]
+    if single:
+        lines.append(f"n = 1: no spread{'; ' + note if note else ''}.")
+    return lines
+
+
+def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
+    lines = [
+        "Bytes of the tensors that are there after the last step; pruned weights are stored as "
+        f"zeros and save none. Pruner: scores, kept weights and masks. Other: "
+        f"{ledger.OTHER_MEANS}. Above dense: against the same optimizer without pruning."
+    ]
+    if any(row.method.startswith("state") for row in rows):
+        lines.append(ledger.STATE_CAVEAT)
+    return lines
+
+
+def _text(title: str, rows: Sequence[Row]) -> str:
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
+    memory = isinstance(rows[0], MemoryRow)
+    columns = _columns(rows, ledger.kib)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.number else "left"
+        heading = _broken(column.heading) if memory else column.heading
+        table.add_column(heading, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(column.show(row) for column in columns), style=_colour(row.status))
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, highlight=False)
+    console.print(f"{title}, sizes in KiB (1,024 bytes)" if memory else title, style="bold")
+    console.print(table)
+    for line in captions(rows):
+        console.print(line, markup=False)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _colour(status: str) -> str:
+    if status == "done":
+        return ""
+    return "red" if "failed" in status else "yellow"
+
+
+def _broken(heading: str) -> str:
+    """A state's name over several short lines: ``max_exp_avg_sq`` → max_ / exp_ / avg_sq."""
+    lines = [""]
+    for word in heading.replace("gradients", "grads").replace("_", "_ ").split():
+        joined = lines[-1] + word
+        if lines[-1] and len(joined) > 6:
+            lines.append(word)
+        else:
+            lines[-1] = joined
+    return "\n".join(lines)
+
+
+def _markdown(title: str, rows: Sequence[Row]) -> str:
+    columns = _columns(rows, lambda size: f"{size:,.0f}")
+    unit = ", sizes in bytes" if isinstance(rows[0], MemoryRow) else ""
+    lines = [
+        f"**{title}{unit}**",
+        "",
+        _piped([column.heading for column in columns]),
+        _piped(["---:" if column.number else "---" for column in columns]),
+        *(_piped([column.show(row) for column in columns]) for row in rows),
+        "",
+        *captions(rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _piped(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """Plain numbers: no separators, no units; empty where there is no number."""
+    plain = [_plain_memory(r) if isinstance(r, MemoryRow) else _plain_accuracy(r) for r in rows]
+    names = dict.fromkeys(name for row in plain for name in row)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    return file.getvalue()
+
+
+def _plain_accuracy(row: AccuracyRow) -> dict[str, object]:
+    accuracy = row.accuracy
+    return {
+        "setting": row.setting,
+        "optimizer": row.optimizer,
+        "method": row.method,
+        "target_sparsity": row.target_sparsity,
+        "n": row.n,
+        "expected": row.expected,
+        "status": row.status,
+        "accuracy_percent": accuracy.mean if accuracy else None,
+        "accuracy_deviation": accuracy.deviation if accuracy else None,
+        "zeros": row.zeros,
+        "prunable": row.prunable,
+        "seconds_per_run": row.seconds,
+        "test_images": row.test_images,
+    }
+
+
+def _plain_memory(row: MemoryRow) -> dict[str, object]:
+    return {
+        "setting": row.setting,
+        "optimizer": row.optimizer,
+        "method": row.method,
+        "status": row.status,
+        "total_bytes": row.total,
+        "pruner_bytes": row.pruner,
+        "above_dense_bytes": row.above_dense,
+        **{f"{name}_bytes": size for name, size in row.owners.items()},
+    }
