@@ -1,0 +1,38 @@
+"""What all tests share: an environment in which nobody else's make or Kconfig has a say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_OF_MAKE = ("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "O", "YES")
+_OF_KCONFIG = ("srctree", "CONFIG_")
+
+# Time depends on the machine, so no test has a deadline.
+settings.register_profile("adamwprune", deadline=None, max_examples=40)
+settings.load_profile("adamwprune")
+
+
+@pytest.fixture(autouse=True)
+def _no_inherited_settings() -> Iterator[None]:
+    """Under make check, make's own variables would reach every make that a test calls."""
+    inherited = {
+        name: text
+        for name, text in os.environ.items()
+        if name in _OF_MAKE or name in _OF_KCONFIG or name.startswith("KCONFIG_")
+    }
+    for name in inherited:
+        del os.environ[name]
+    yield
+    os.environ.update(inherited)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The source tree."""
+    return REPOSITORY
