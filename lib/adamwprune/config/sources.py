@@ -162,8 +162,8 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     for part in name.split("+"):
         if part not in known:
             raise ConfigError(
-                f"no defconfig {part!r}{strict.nearest(part, known)}; "
-                "make list-defconfigs lists them"
+                f"no defconfig {part!r}{strict.nearest(part, known)} "
+                "(make list-defconfigs lists them)"
             )
         assignments = strict.read_config(tree.root / "defconfigs" / part)
         duplicates = strict.set_twice(tree, assignments)

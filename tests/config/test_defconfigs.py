@@ -1,0 +1,93 @@
+"""Each checked-in defconfig means what it says, says nothing else, and is at least one run."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from adamwprune import matrix
+from adamwprune.config import sources
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import SOURCE_TREE, Tree
+
+NAMES = sorted(sources.defconfigs())
+each_defconfig = pytest.mark.parametrize("name", NAMES)
+_TITLE = re.compile(r"#(?! CONFIG_\w+ is not set$)")
+
+
+def loaded(name: str) -> Tree:
+    tree = Tree()
+    sources.load(Workspace({"CONFIG": name}), tree)
+    return tree
+
+
+@each_defconfig
+def test_is_its_own_minimal_form(name: str) -> None:
+    lines = (SOURCE_TREE / "defconfigs" / name).read_text().splitlines()
+    assert _TITLE.match(lines[0]), "the first line says what it is"
+    assert [line for line in lines if not _TITLE.match(line)] == (
+        loaded(name).minimal_config().splitlines()
+    )
+
+
+@each_defconfig
+def test_expands_without_a_dropped_cell(name: str) -> None:
+    expanded = matrix.expand(loaded(name))
+    assert expanded.cells
+    assert not expanded.dropped
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("memory-comparison", "quickstart")]
+)
+def test_a_named_run_is_one_run_of_that_name(name: str) -> None:
+    (spec,) = matrix.expand(loaded(name)).specs
+    optimizer, *rest = name.split("-")
+    assert spec["OPTIMIZER"] == optimizer
+    assert spec["DATASET"] == "mnist"
+    if not rest:
+        assert spec["PRUNING_METHOD"] == "none"
+        assert "TARGET_SPARSITY" not in spec
+        return
+    assert spec["TARGET_SPARSITY"] == int(rest[-1]) / 100
+    method = "state" if optimizer == "adamwprune" else rest[0]
+    assert spec["PRUNING_METHOD"] == method
+
+
+def test_memory_comparison_is_six_dense_and_thirty_six_pruned_runs() -> None:
+    specs = matrix.expand(loaded("memory-comparison")).specs
+    assert len(specs) == 42
+    dense = [spec for spec in specs if spec["PRUNING_METHOD"] == "none"]
+    assert len(dense) == 6
+    assert {spec["OPTIMIZER"] for spec in dense} == {
+        "sgd",
+        "adam",
+        "adamw",
+        "adamwadv",
+        "adamwspam",
+        "adamwprune",
+    }
+    pruned = Counter(
+        (spec["OPTIMIZER"], spec["PRUNING_METHOD"], spec["TARGET_SPARSITY"])
+        for spec in specs
+        if spec not in dense
+    )
+    assert len(pruned) == 36
+    assert {sparsity for _, _, sparsity in pruned} == {0.5, 0.7, 0.9}
+    assert {spec["EPOCHS"] for spec in specs} == {10}
+    assert {spec["DATASET"] for spec in specs} == {"mnist"}
+
+
+def test_quickstart_needs_no_download() -> None:
+    specs = matrix.expand(loaded("quickstart")).specs
+    assert {spec["DATASET"] for spec in specs} == {"mnist5k"}
+    assert {spec["PRUNING_METHOD"] for spec in specs} == {"none", "magnitude", "movement", "state"}
+
+
+def test_titles_are_the_first_lines() -> None:
+    titles = sources.defconfigs()
+    assert titles["sgd"] == "LeNet-5 on MNIST, sgd, dense"
+    assert all(titles.values())
+    assert len(set(titles.values())) == len(titles)

@@ -1,0 +1,269 @@
+"""From a configuration to its runs: axes, dropped cells, presets, and commands that repeat one."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from adamwprune import matrix
+from adamwprune.config import flags, sources, strict
+from adamwprune.config.draw import draw
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.errors import ConfigError
+from adamwprune.matrix import Matrix
+from adamwprune.spec import RunSpec
+
+ALL = "sgd adam adamw adamwadv adamwspam adamwprune"
+
+
+def expand(**settings: str) -> Matrix:
+    """The matrix of the tree's defaults with settings on top."""
+    tree = Tree()
+    sources.override(tree, settings)
+    return matrix.expand(tree)
+
+
+def by_optimizer(name: str, **settings: str) -> dict[str, object]:
+    """What an option resolves to in the dense cell of each optimizer; absent where it is not."""
+    specs = expand(OPTIMIZER=ALL, **settings).specs
+    return {spec["OPTIMIZER"]: spec[name] for spec in specs if name in spec}
+
+
+# -- axes ------------------------------------------------------------------------
+
+
+def test_a_single_run_is_a_matrix_of_one() -> None:
+    (spec,) = expand().specs
+    assert (spec["MODEL"], spec["DATASET"], spec["OPTIMIZER"]) == ("lenet5", "mnist", "sgd")
+    assert "BETA1" not in spec
+    assert spec.slug == "lenet5-mnist-sgd-none-s0"
+
+
+def test_a_dense_run_has_no_sparsity_axis() -> None:
+    cells = expand(PRUNING_METHOD="none magnitude", TARGET_SPARSITY="0.5 0.7 0.9").cells
+    assert [(cell.spec["PRUNING_METHOD"], cell.spec.sparsity) for cell in cells] == [
+        ("none", 0.0),
+        ("magnitude", 0.5),
+        ("magnitude", 0.7),
+        ("magnitude", 0.9),
+    ]
+    assert "TARGET_SPARSITY" not in cells[0].spec
+    assert "PRUNING_WARMUP" not in cells[0].spec
+
+
+def test_every_list_is_an_axis() -> None:
+    specs = expand(LR="0.1 0.2", WEIGHT_DECAY="0 0.1", BATCH_SIZE="64 128", SEED="0 1 2").specs
+    points = {
+        (spec["LR"], spec["WEIGHT_DECAY"], spec["BATCH_SIZE"], spec["SEED"]) for spec in specs
+    }
+    assert len(specs) == len(points) == 24
+
+
+def test_duplicates_are_one_run() -> None:
+    assert len(expand(LR="0.01 1e-2 preset", SEED="1 01 1").specs) == 1
+    # Under adamwprune, movement resolves to state: the two methods are the same run.
+    expanded = expand(OPTIMIZER="adamwprune", PRUNING_METHOD="movement state")
+    assert [spec["PRUNING_METHOD"] for spec in expanded.specs] == ["state"]
+    assert expanded.notes == ["under adamwprune, PRUNING_METHOD=movement means state"]
+
+
+def test_state_pruning_under_sgd_is_dropped_with_its_reason() -> None:
+    expanded = expand(OPTIMIZER="sgd adamw", PRUNING_METHOD="none state", TARGET_SPARSITY="0.5 0.9")
+    found = [(spec["OPTIMIZER"], spec["PRUNING_METHOD"], spec.sparsity) for spec in expanded.specs]
+    assert found == [
+        ("sgd", "none", 0.0),
+        ("adamw", "none", 0.0),
+        ("adamw", "state", 0.5),
+        ("adamw", "state", 0.9),
+    ]
+    (dropped,) = expanded.dropped
+    assert dropped.label == "lenet5 mnist sgd state"
+    assert dropped.reason.startswith("PRUNING_METHOD_STATE depends on HAS_ADAM_STATES")
+    assert "(lib/adamwprune/pruning/Kconfig.state:" in dropped.reason
+
+
+def test_exclusions_drop_cells_with_their_help_text() -> None:
+    expanded = expand(
+        OPTIMIZER="sgd adamw", PRUNING_METHOD="magnitude movement", MASK_STORAGE="implied"
+    )
+    assert [(spec["OPTIMIZER"], spec["PRUNING_METHOD"]) for spec in expanded.specs] == [
+        ("adamw", "magnitude")
+    ]
+    reasons = {dropped.label.split(" ", 2)[2]: dropped.reason for dropped in expanded.dropped}
+    assert set(reasons) == {"sgd magnitude", "sgd movement", "adamw movement"}
+    assert "does not keep" in reasons["sgd magnitude"]
+    assert "weights return" in reasons["adamw movement"]
+    assert "(lib/adamwprune/pruning/Kconfig:" in reasons["adamw movement"]
+
+
+def test_an_empty_family_is_an_error() -> None:
+    tree = Tree()
+    tree.set("OPTIMIZER_SGD", "n")
+    tree.set("DATASET_MNIST", "n")
+    with pytest.raises(ConfigError) as caught:
+        matrix.expand(tree)
+    assert caught.value.problems == [
+        "no member of DATASET is on; switch one on, for example DATASET=mnist",
+        "no member of OPTIMIZER is on; switch one on, for example OPTIMIZER=sgd",
+    ]
+
+
+def test_a_matrix_without_a_legal_run_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no legal run is left: lenet5 mnist sgd magnitude"):
+        expand(PRUNING_METHOD="magnitude", MASK_STORAGE="implied")
+
+
+def test_expansion_leaves_the_configuration_as_it_was(tree: Tree) -> None:
+    sources.load(Workspace({"CONFIG": "memory-comparison"}), tree)
+    before = (tree.config(), tree.minimal_config())
+    matrix.expand(tree)
+    assert (tree.config(), tree.minimal_config()) == before
+
+
+# -- presets ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "presets"),
+    [
+        ("LR", [0.01, 0.001, 0.001, 0.001, 0.001, 0.001]),
+        ("WEIGHT_DECAY", [0.0, 0.0, 0.0001, 0.01, 0.01, 0.01]),
+        ("MAX_GRAD_NORM", [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]),
+        ("LR_SCHEDULE", ["none", "none", "none", "cosine", "cosine", "cosine"]),
+        ("AMSGRAD", [None, "off", "off", "on", "on", "on"]),
+        ("SPAM_MODE", [None, "none", "none", "none", "zscore", "zscore"]),
+        ("BETA1", [None, 0.9, 0.9, 0.9, 0.9, 0.9]),
+    ],
+)
+def test_presets_are_resolved_in_each_cell(name: str, presets: list[object]) -> None:
+    expected = dict(zip(ALL.split(), presets, strict=True))
+    assert by_optimizer(name) == {
+        key: value for key, value in expected.items() if value is not None
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("LR", "0.5", 0.5),
+        ("WEIGHT_DECAY", "0.25", 0.25),
+        ("MAX_GRAD_NORM", "3", 3.0),
+        ("LR_SCHEDULE", "cosine", "cosine"),
+        ("LR_SCHEDULE", "none", "none"),
+        ("AMSGRAD", "on", "on"),
+        ("AMSGRAD", "off", "off"),
+        ("SPAM_MODE", "none", "none"),
+        ("SPAM_MODE", "paper", "paper"),
+    ],
+)
+def test_an_explicit_value_holds_in_every_cell(name: str, text: str, value: object) -> None:
+    resolved = by_optimizer(name, **{name: text})
+    assert set(resolved.values()) == {value}
+    assert len(resolved) == (5 if name in ("AMSGRAD", "SPAM_MODE") else 6)
+
+
+def test_spam_s_presets_follow_its_mode() -> None:
+    names = ("SPAM_THETA", "SPAM_INTERVAL", "SPAM_WARMUP_STEPS", "SPAM_ENABLE_CLIP")
+    (zscore,) = expand(OPTIMIZER="adamwspam").specs
+    assert [zscore.values.get(name) for name in names] == [None, 0, 0, False]
+    (clipped,) = expand(OPTIMIZER="adamwspam", SPAM_ENABLE_CLIP="y").specs
+    assert [clipped.values.get(name) for name in names] == [50.0, 0, 0, True]
+    (paper,) = expand(OPTIMIZER="adam", SPAM_MODE="paper").specs
+    assert [paper.values.get(name) for name in names] == [5000.0, 500, 150, True]
+
+
+def test_batch_size_presets_follow_the_data() -> None:
+    specs = expand(DATASET="mnist mnist5k").specs
+    assert {spec["DATASET"]: spec["BATCH_SIZE"] for spec in specs} == {"mnist": 512, "mnist5k": 64}
+
+
+@pytest.mark.parametrize("name", ["memory-comparison", "quickstart", "adamw-state-70"])
+def test_a_saved_configuration_expands_to_the_same_runs(name: str) -> None:
+    tree, again = Tree(), Tree()
+    sources.load(Workspace({"CONFIG": name}), tree)
+    strict.apply(again, strict.parse_config(tree.config(), "saved"))
+    assert matrix.expand(again).specs == matrix.expand(tree).specs
+    assert again.minimal_config() == tree.minimal_config()
+
+
+# -- what Kconfig cannot express -------------------------------------------------
+
+
+def test_a_warm_up_past_the_end_of_the_ramp_is_refused() -> None:
+    # 4,000 digits at 64 a batch are 63 steps an epoch; the ramp ends at 0.8 of 126.
+    settings = {"DATASET": "mnist5k", "PRUNING_METHOD": "magnitude", "EPOCHS": "2"}
+    with pytest.raises(ConfigError, match=r"PRUNING_WARMUP=101 does not lie before .*step 101 "):
+        expand(**settings, PRUNING_WARMUP="101")
+    (spec,) = expand(**settings, PRUNING_WARMUP="100").specs
+    assert (spec.steps_per_epoch, spec.total_steps, spec.ramp_end_step) == (63, 126, 101)
+
+
+# -- properties ------------------------------------------------------------------
+
+
+def drawn(seed: int) -> tuple[Tree, Matrix]:
+    """A random configuration and its matrix; the first legal one that the seed leads to."""
+    rng = random.Random(seed)
+    while True:
+        tree = Tree()
+        draw(tree, rng, ())
+        try:
+            return tree, matrix.expand(tree)
+        except ConfigError:
+            continue
+
+
+def repeated(command: str) -> list[RunSpec]:
+    """The runs that a train.py command line asks for."""
+    python, script, *words = shlex.split(command)
+    assert (python, script) == ("python", "train.py")
+    tree = Tree()
+    sources.override(tree, flags.parse(tree, words, "").settings)
+    return matrix.expand(tree).specs
+
+
+@hypothesis_settings(max_examples=25)
+@given(st.integers(0, 2**32))
+def test_expansion_is_deterministic(seed: int) -> None:
+    tree, expanded = drawn(seed)
+    assert matrix.expand(tree) == expanded
+    again = Tree()
+    strict.apply(again, strict.parse_config(tree.config(), "saved"))
+    assert matrix.expand(again) == expanded
+
+
+@hypothesis_settings(max_examples=25)
+@given(st.integers(0, 2**32))
+def test_every_cell_has_a_command_that_is_the_same_run(seed: int) -> None:
+    tree, expanded = drawn(seed)
+    for cell in expanded.cells[:6]:
+        minimal, _ = matrix.configs_of(tree, cell)
+        (spec,) = repeated(sources.repeat_command(tree, minimal))
+        assert spec.run_id == cell.spec.run_id
+
+
+def test_a_repeating_command_is_readable() -> None:
+    tree = Tree()
+    sources.load(Workspace({"CONFIG": "memory-comparison", "JOBS": "2"}), tree)
+    cell = matrix.expand(tree).cells[-1]
+    minimal, _ = matrix.configs_of(tree, cell)
+    assert sources.repeat_command(tree, minimal) == (
+        "python train.py --optimizer adamwprune --pruning-method movement"
+    )
+
+
+def test_a_repeating_command_switches_off_what_is_on_by_default(
+    tiny: Callable[[str], Tree],
+) -> None:
+    tree = tiny('config FAST\n\tbool "fast"\n\tdefault y\n\thelp\n\t\tFast.\n')
+    tree.set("FAST", "n")
+    command = sources.repeat_command(tree, tree.minimal_config())
+    assert command == "python train.py --no-fast"
+    assert flags.parse(tree, command.split()[2:], "").settings == {"FAST": "n"}

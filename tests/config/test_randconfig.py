@@ -1,0 +1,94 @@
+"""Random configurations: legal, repeatable, and spread over what the tree offers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from adamwprune import matrix
+from adamwprune.config import commands, sources
+from adamwprune.config.draw import draw
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.errors import UserError
+
+
+def written(workspace: Workspace) -> str:
+    commands.run("randconfig", workspace, matrix.expand)
+    return workspace.config.read_text()
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_hundred_seeds_are_legal(seed: int, workspace: Callable[..., Workspace]) -> None:
+    text = written(workspace(KCONFIG_SEED=str(seed)))
+    tree = Tree()
+    sources.load(workspace(), tree)  # strict, from the file
+    assert sources.full_text(tree) == text
+    assert 1 <= len(matrix.expand(tree).cells) <= 200
+    assert all(tree.selected(family) for family in ("MODEL", "DATASET", "OPTIMIZER"))
+
+
+def test_a_seed_repeats_its_configuration(
+    workspace: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = written(workspace(KCONFIG_SEED="7"))
+    assert written(workspace(KCONFIG_SEED="0x7")) == first
+    monkeypatch.setenv("KCONFIG_SEED", "7")
+    assert written(workspace()) == first
+    assert written(workspace(KCONFIG_SEED="8")) != first
+
+
+def test_the_seed_that_was_drawn_is_told(
+    workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = written(workspace())
+    seed = capsys.readouterr().out.split("KCONFIG_SEED=")[1].split()[0]
+    assert written(workspace(KCONFIG_SEED=seed)) == text
+
+
+def test_the_command_line_holds_in_what_is_drawn(
+    workspace: Callable[..., Workspace],
+) -> None:
+    for seed in range(10):
+        text = written(workspace(KCONFIG_SEED=str(seed), OPTIMIZER="adam", EPOCHS="4"))
+        assert "CONFIG_EPOCHS=4\n" in text
+        assert "CONFIG_OPTIMIZER_ADAM=y\n" in text
+        assert "CONFIG_OPTIMIZER_SGD=y\n" not in text
+
+
+def test_how_and_where_to_run_is_left_alone() -> None:
+    tree = Tree()
+    for seed in range(20):
+        tree.reset()
+        draw(tree, random.Random(seed), ())
+        assert tree.selected("DEVICE") == ["auto"]
+        assert (tree.text("RESULTS_DIR"), tree.text("JOBS")) == ("results", "0")
+
+
+def test_draws_reach_every_member_and_every_option() -> None:
+    seen: set[str] = set()
+    tree = Tree()
+    for seed in range(200):
+        tree.reset()
+        draw(tree, random.Random(seed), ())
+        seen.update(name for name in tree.family_of if tree.is_on(name))
+        seen.update(
+            name
+            for name in tree.options
+            if tree.is_visible(name) and tree.symbols[name].user_value is not None
+        )
+    operational = {name for name, option in tree.options.items() if option.operational}
+    assert {*tree.family_of, *tree.options} - seen == {"DEVICE_CPU", "DEVICE_CUDA", *operational}
+
+
+@pytest.mark.parametrize("seed", ["abc", "1.5"])
+def test_a_seed_is_a_whole_number(seed: str, workspace: Callable[..., Workspace]) -> None:
+    with pytest.raises(UserError, match=f"KCONFIG_SEED={seed}: is not a whole number"):
+        commands.run("randconfig", workspace(KCONFIG_SEED=seed), matrix.expand)
+
+
+def test_what_can_never_be_legal_is_given_up(workspace: Callable[..., Workspace]) -> None:
+    with pytest.raises(UserError, match=r"(?s)none of .* is legal.*BETA1=0.5: depends on"):
+        commands.run("randconfig", workspace(OPTIMIZER="sgd", BETA1="0.5"), matrix.expand)
