@@ -1,0 +1,477 @@
+"""Figures: which are drawn, from which runs, and that what they show is what the records hold."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Make, expand
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from adamwprune.errors import UserError
+from adamwprune.report import style
+from adamwprune.report.figures import FIGURES, draw_all, draw_comparison, draw_training
+from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.groups import settings
+from adamwprune.spec import RunResult, RunSpec
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")
+PUBLISHED = {
+    "optimizer_comparison_baseline.png",
+    *(f"optimizer_comparison_{s}_pruning.png" for s in (50, 70, 90)),
+    "memory_efficiency_summary.png",
+    *(
+        f"{optimizer}-with-{method}-{kind}.png"
+        for optimizer in OPTIMIZERS
+        for method in ("movement", "magnitude")
+        for kind in ("pruning-model_comparison", "accuracy_evolution")
+    ),
+    "model_comparison.png",
+    "accuracy_evolution.png",
+    "training_plot.png",
+}
+GPU = "adamw-50-vs-adamwprune-gpu_comparison.png"
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn does not depend on the resolution."""
+    monkeypatch.setitem(style.SHEET, "figure.dpi", 50)
+
+
+def drawn(specs: list[RunSpec], records: list[RunResult]) -> Iterator[Drawing]:
+    """Every figure, not yet written."""
+    with style.sheet():
+        for setting in settings(specs, records):
+            for draw in FIGURES:
+                yield from draw(setting)
+
+
+def figure_of(specs: list[RunSpec], records: list[RunResult], name: str) -> Figure:
+    with style.sheet():
+        (setting,) = settings(specs, records)
+        return next(d.figure for draw in FIGURES for d in draw(setting) if d.name == name)
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    return next(axes for axes in figure.axes if axes.get_title(loc="left") == title)
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def absent(axes: Axes) -> list[str]:
+    return [str(patch.get_gid()) for patch in axes.patches if patch.get_gid()]
+
+
+def bar_ends(axes: Axes) -> list[float]:
+    bars = [each for each in axes.containers if isinstance(each, BarContainer)]
+    return [patch.get_width() for bar in bars for patch in bar.patches]
+
+
+def rows_of(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def text_chunks(path: Path) -> dict[str, str]:
+    """The tEXt chunks of a PNG, read by the format's own rules."""
+    data, at, found = path.read_bytes(), 8, {}
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        if kind == b"tEXt":
+            name, value = body.split(b"\0", 1)
+            found[name.decode()] = value.decode()
+        at += 12 + length
+    return found
+
+
+# -- which files -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def everything(
+    published: list[RunSpec], make: Make, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """All figures of the published comparison, measured on a GPU, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.SHEET, "figure.dpi", 50)
+        records = [make(spec, gpu=True) for spec in published]
+        paths = draw_all(published, records, tmp_path_factory.mktemp("figures"))
+    return {path.name: path for path in paths}
+
+
+def test_every_published_figure_is_drawn_and_nothing_else(everything: dict[str, Path]):
+    assert set(everything) == PUBLISHED | {GPU}
+    folder = next(iter(everything.values())).parent
+    assert {path.name for path in folder.iterdir()} == set(everything)
+
+
+def test_metadata_names_exactly_the_runs(everything: dict[str, Path], published: list[RunSpec]):
+    def runs(name: str) -> set[str]:
+        return set(text_chunks(everything[name])["Runs"].split(", "))
+
+    def expected(*parts: str) -> set[str]:
+        return {s.run_id for s in published if any(part in s.run_id for part in parts)}
+
+    assert runs("optimizer_comparison_baseline.png") == expected("-none-")
+    assert runs("optimizer_comparison_70_pruning.png") == expected("-70-")
+    assert runs("memory_efficiency_summary.png") == expected("-none-", "-90-")
+    assert runs("sgd-with-movement-accuracy_evolution.png") == expected("sgd-none", "sgd-movement")
+    assert runs("adamwprune-with-movement-pruning-model_comparison.png") == expected(
+        "adamwprune-none", "adamwprune-state"
+    )
+    assert runs("training_plot.png") == expected("adamwprune-state-precond-90")
+    assert runs(GPU) == expected(
+        "adamw-none", "adamwprune-none", "adamw-m", "adamwprune-m", "adamwprune-state"
+    ) - expected("-70-", "-90-")
+    assert {text_chunks(path)["Commit"] for path in everything.values()} == {"0123abc"}
+
+
+def test_drawing_again_gives_the_same_bytes(tmp_path: Path, quick: list[RunSpec], make: Make):
+    records = [make(spec) for spec in quick]
+    chosen = [spec for spec in quick if spec["OPTIMIZER"] == "adamwprune"]
+    first = draw_all(chosen, records, tmp_path / "one", ("png", "svg"))
+    again = draw_all(chosen, records[::-1], tmp_path / "two", ("png", "svg"))
+    assert [path.name for path in first] == [path.name for path in again]
+    for one, two in zip(first, again, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+
+
+def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
+    names = {each.name for each in drawn(quick, [make(spec) for spec in quick])}
+    assert names == {
+        "optimizer_comparison_baseline",
+        "optimizer_comparison_70_pruning",
+        "optimizer_comparison_90_pruning",
+        "memory_efficiency_summary",
+        *(
+            f"{optimizer}-with-{method}-{kind}"
+            for optimizer in ("adamw", "adamwprune")
+            for method in ("movement", "magnitude")
+            for kind in ("pruning-model_comparison", "accuracy_evolution")
+        ),
+        "model_comparison",
+        "accuracy_evolution",
+        "training_plot",
+    }
+
+
+def test_without_a_completed_run_nothing_is_drawn(quick: list[RunSpec], make: Make):
+    assert list(drawn(quick, [])) == []
+    assert list(drawn(quick, [make(spec, status="failed") for spec in quick])) == []
+
+
+def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
+    names = [each.name for each in drawn(quick[:1], [make(quick[0])])]
+    assert names == [
+        "optimizer_comparison_baseline",
+        "model_comparison",
+        "accuracy_evolution",
+        "training_plot",
+    ]
+
+
+def test_data_sets_have_files_of_their_own(tmp_path: Path, make: Make):
+    specs = expand("adamw-magnitude-90", DATASET_MNIST="y", DATASET_MNIST5K="y")
+    names = {p.name for p in draw_all(specs, [make(spec) for spec in specs], tmp_path)}
+    assert {"mnist-training_plot.png", "mnist5k-training_plot.png"} < names
+
+
+def test_gpu_memory_is_drawn_only_where_it_was_measured(published: list[RunSpec], make: Make):
+    pruned = [spec for spec in published if spec.sparsity == 0.5]
+    adamw_only = [make(spec, gpu=spec["OPTIMIZER"] == "adamw") for spec in pruned]
+    assert GPU.removesuffix(".png") not in {each.name for each in drawn(pruned, adamw_only)}
+
+
+# -- what they show ----------------------------------------------------------
+
+
+def test_bars_are_the_records_numbers(published: list[RunSpec], make: Make):
+    specs = [
+        s for s in published if s.slug.startswith(("lenet5-mnist-sgd-none", "lenet5-mnist-sgd-mag"))
+    ]
+    records = [make(spec) for spec in specs]
+    figure = figure_of(specs, records, "sgd-with-magnitude-pruning-model_comparison")
+    accuracy = panel(figure, "Accuracy after the last epoch")
+    assert bar_ends(accuracy) == [pytest.approx(record.accuracy) for record in records]
+    assert accuracy.get_xlim()[0] == 0
+    ratios = [61_470 / (61_470 - record.pruning["zeros"]) for record in records]
+    assert bar_ends(panel(figure, "Compression of the prunable weights")) == pytest.approx(ratios)
+    assert rows_of(accuracy) == ["dense", "50%", "70%", "90%"]
+
+
+def test_dots_and_curves_are_the_records_numbers(published: list[RunSpec], make: Make):
+    specs = [spec for spec in published if spec.sparsity == 0.7]
+    records = [make(spec) for spec in specs]
+    figure = figure_of(specs, records, "optimizer_comparison_70_pruning")
+    dots = panel(figure, "After the last epoch")
+    found = [
+        each[0].get_xdata()[0] for each in dots.containers if isinstance(each, ErrorbarContainer)
+    ]
+    assert found == pytest.approx([record.accuracy for record in records])
+    assert len(rows_of(dots)) == 12
+    movement = panel(figure, "Movement (adamwprune: state (precond))")
+    lines = {line.get_label(): line for line in movement.get_lines()}
+    state = next(record for record in records if record.spec["PRUNING_METHOD"] == "state")
+    drawn_curve = [100 * entry["test_accuracy"] for entry in state.history]
+    assert list(lines["adamwprune"].get_ydata()) == pytest.approx(drawn_curve)
+
+
+def test_missing_and_failed_cells_are_hatched_rows_without_numbers(
+    published: list[RunSpec], make: Make
+):
+    specs = [spec for spec in published if spec.sparsity == 0.9 and spec["OPTIMIZER"] != "sgd"]
+    lost, broken = specs[0], specs[1]
+    records = [make(s) for s in specs if s not in (lost, broken)] + [make(broken, status="failed")]
+    figure = figure_of(specs, records, "optimizer_comparison_90_pruning")
+    dots = panel(figure, "After the last epoch")
+    assert absent(dots) == ["absent-missing", "absent-failed"]
+    assert texts(dots)[:2] == ["missing", "failed"]
+    assert len([each for each in dots.containers if isinstance(each, ErrorbarContainer)]) == 8
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert any("not drawn: adam (missing)" in label for label in labels)
+    assert any("not drawn: adam (failed)" in label for label in labels)
+    summary = figure_of(specs, records, "memory_efficiency_summary")
+    for axes in summary.axes:
+        assert absent(axes) == ["absent-missing", "absent-failed"]
+
+
+def test_a_missing_sparsity_is_missing_in_every_panel(published: list[RunSpec], make: Make):
+    specs = [
+        s
+        for s in published
+        if s.slug.startswith(("lenet5-mnist-adamw-none", "lenet5-mnist-adamw-mov"))
+    ]
+    records = [make(spec) for spec in specs if spec.sparsity != 0.7]
+    figure = figure_of(specs, records, "adamw-with-movement-pruning-model_comparison")
+    for title in ("Accuracy after the last epoch", "Compression of the prunable weights"):
+        assert absent(panel(figure, title)) == ["absent-missing"]
+        assert len(bar_ends(panel(figure, title))) == 3
+    assert "70%: missing" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_memory_bars_add_up_and_show_the_third_state(published: list[RunSpec], make: Make):
+    records = [make(spec) for spec in published]
+    figure = figure_of(published, records, "memory_efficiency_summary")
+    left, right = figure.axes
+    ends = {}
+    for container in left.containers:
+        (patch,) = container.patches
+        row = round(patch.get_y() + patch.get_height() / 2)
+        ends[row] = max(ends.get(row, 0), patch.get_x() + patch.get_width())
+    chosen = [r for r in records if r.spec.sparsity in (0, 0.9)]
+    assert [1024 * ends[row] for row in range(18)] == pytest.approx(
+        [record.memory["total"] for record in chosen]
+    )
+    third = [c for c in left.containers if c.get_label() == "max_exp_avg_sq"]
+    assert len(third) == 9  # adamwadv, adamwspam and adamwprune, three rows each
+    assert {1024 * c.patches[0].get_width() for c in third} == {247_000}
+    own = [record.memory["pruner"].values() for record in chosen]
+    assert 1024 * sum(bar_ends(right)) == pytest.approx(sum(itertools.chain(*own)))
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "max_exp_avg_sq\n(AMSGrad's third state)" in legend
+    assert "against movement, and against nothing else" in figure.get_supxlabel()
+
+
+def test_seeds_show_n_and_a_band(make: Make):
+    specs = expand("adamw-magnitude-90", SEED="0 1 2")
+    records = [make(spec) for spec in specs]
+    figure = figure_of(specs, records[:2], "optimizer_comparison_90_pruning")
+    assert len(figure.axes[0].collections) == 1
+    (number,) = texts(panel(figure, "After the last epoch"))
+    assert number.endswith("n = 2 of 3")
+    assert "n = 2 runs, mean ± standard deviation" in figure.get_supxlabel()
+
+
+def test_one_run_says_that_it_has_no_spread(quick: list[RunSpec], make: Make):
+    figure = figure_of(quick, [make(s) for s in quick], "optimizer_comparison_baseline")
+    assert not figure.axes[0].collections
+    assert "n = 1, no spread: differences under" in figure.get_supxlabel()
+    assert "cpu (Imaginary CPU @ 2.60GHz) · commit: 0123abc" in figure.get_supxlabel()
+
+
+def test_an_axis_that_skips_zero_says_where_it_starts(quick: list[RunSpec], make: Make):
+    figure = figure_of(quick, [make(s) for s in quick], "optimizer_comparison_baseline")
+    axes = figure.axes[0]
+    low = axes.get_ylim()[0]
+    assert axes.get_ylabel() == f"test accuracy (%; axis starts at {low:g})"
+    assert low in axes.get_yticks()
+
+
+def test_a_run_without_any_weight_left_is_drawn(make: Make):
+    (spec,) = expand("adamw-magnitude-90", TARGET_SPARSITY="1")
+    figure = figure_of([spec], [make(spec)], "adamw-with-magnitude-pruning-model_comparison")
+    assert texts(panel(figure, "Compression of the prunable weights")) == ["∞: no weight is left"]
+    assert not panel(figure, "Accuracy against compression").containers
+
+
+def test_other_criteria_have_files_of_their_own(make: Make):
+    specs = expand("adamwprune-90", STATE_CRITERION="precond taylor")
+    names = {each.name for each in drawn(specs, [make(spec) for spec in specs])}
+    assert "adamwprune-with-movement-accuracy_evolution" in names
+    assert "adamwprune-with-state-taylor-accuracy_evolution" in names
+
+
+def test_an_optimizer_that_is_not_known_here_is_drawn(quick: list[RunSpec], make: Make):
+    values = {**quick[0].values, "OPTIMIZER": "novel"}
+    spec = RunSpec(values)
+    assert {each.name for each in drawn([spec], [make(spec)])} > {"training_plot"}
+    assert style.colour_of("novel") not in {style.colour_of(name) for name in OPTIMIZERS}
+
+
+# -- legibility --------------------------------------------------------------
+
+
+def labels_in_view(axis: Axis) -> list[Text]:
+    """Matplotlib keeps labels of ticks outside the view; they are not drawn."""
+    low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (abs(low) + abs(high))
+    ticks = axis.get_major_ticks()
+    return [tick.label1 for tick in ticks if low - slack <= tick.get_loc() <= high + slack]
+
+
+def visible_texts(figure: Figure) -> list[Text]:
+    found = list(figure.texts)
+    for legend in figure.legends:
+        found += [*legend.get_texts(), legend.get_title()]
+    for axes in figure.axes:
+        found += [child for child in axes.get_children() if isinstance(child, Text)]
+        for axis in (axes.xaxis, axes.yaxis):
+            found += [*labels_in_view(axis), axis.label, axis.get_offset_text()]
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
+def collisions(boxes: list[tuple[str, Bbox]]) -> list[str]:
+    """Pairs that share more than a pixel in both directions."""
+    return [
+        f"{one!r} covers {two!r}"
+        for (one, a), (two, b) in itertools.combinations(boxes, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+def illegible(figure: Figure) -> list[str]:
+    """Texts that leave the canvas or cover each other, legends that cover axes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in visible_texts(figure)]
+    found = [
+        f"{text!r} leaves the canvas"
+        for text, box in boxes
+        if min(box.x0, box.y0) < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
+    ]
+    legends = [("legend", legend.get_window_extent(renderer)) for legend in figure.legends]
+    plots = [("plot", axes.get_window_extent(renderer)) for axes in figure.axes]
+    return found + collisions(boxes) + collisions([*legends, *plots])
+
+
+def variants(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult]]]:
+    """Matrices that strain the layout: many rows, seeds, gaps, wide ranges."""
+    full = expand("memory-comparison")
+    seeds = expand("quickstart", SEED="0 1 2")
+    gaps = [
+        make(spec)
+        for spec in full
+        if not (spec.sparsity == 0.9 and spec["PRUNING_METHOD"] != "none")
+    ]
+    low = [make(spec) for spec in full]
+    for record in low[::5]:
+        for entry in record.history:
+            entry["test_accuracy"] *= 0.3
+        record.final["test_accuracy"] *= 0.3
+    return {
+        "full": (full, [make(spec, gpu=True) for spec in full]),
+        "seeds": (seeds, [make(spec) for spec in seeds[2:]]),
+        "gaps": (full, gaps),
+        "low": (full, low),
+    }
+
+
+@pytest.mark.parametrize("variant", ["full", "seeds", "gaps", "low"])
+def test_every_text_can_be_read(variant: str, make: Make):
+    specs, records = variants(make)[variant]
+    with style.sheet():
+        (setting,) = settings(specs, records)
+        found = [
+            f"{each.name}: {problem}"
+            for draw in FIGURES
+            for each in one_of_a_kind(draw(setting))
+            for problem in illegible(each.figure)
+        ]
+    assert not found, "\n".join(found)
+
+
+def one_of_a_kind(drawings: Iterator[Drawing]) -> Iterator[Drawing]:
+    """The figures of the first and the last optimizer stand for those between."""
+    for each in drawings:
+        if "-with-" not in each.name or each.name.startswith(("sgd", "adamwprune")):
+            yield each
+
+
+# -- commands and refusals ---------------------------------------------------
+
+
+def test_chosen_runs_side_by_side(tmp_path: Path, quick: list[RunSpec], make: Make):
+    records = [make(spec) for spec in quick[1:4]]
+    paths = draw_comparison(records, tmp_path)
+    assert [path.name for path in paths] == ["model_comparison.png", "accuracy_evolution.png"]
+    for path in paths:
+        assert text_chunks(path)["Runs"] == ", ".join(record.run_id for record in records)
+
+
+def test_one_run_by_itself(tmp_path: Path, quick: list[RunSpec], make: Make):
+    (path,) = draw_training(make(quick[0]), tmp_path)
+    assert path.name == "training_plot.png"
+    assert text_chunks(path)["Runs"] == quick[0].run_id
+
+
+def test_a_failed_run_cannot_be_drawn(tmp_path: Path, quick: list[RunSpec], make: Make):
+    failed = make(quick[0], status="failed")
+    for draw in (draw_training, lambda record, folder: draw_comparison([record], folder)):
+        with pytest.raises(UserError, match="this run failed; there is nothing to draw"):
+            draw(failed, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_error(
+    tmp_path: Path, quick: list[RunSpec], make: Make
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
+        draw_training(make(quick[0]), tmp_path / "file" / "figures")
+
+
+def test_a_failed_write_leaves_the_old_figure(
+    tmp_path: Path, quick: list[RunSpec], make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    (path,) = draw_training(make(quick[0]), tmp_path)
+    before = path.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        draw_training(make(quick[1]), tmp_path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_changed_tree_is_named(tmp_path: Path, quick: list[RunSpec], make: Make):
+    record = make(quick[0])
+    unclean = replace(record, environment={**record.environment, "dirty": True})
+    (path,) = draw_training(unclean, tmp_path)
+    assert text_chunks(path)["Commit"] == "0123abc-dirty"

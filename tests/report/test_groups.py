@@ -1,0 +1,142 @@
+"""Grouping: seeds together, what differs apart, and nothing counted that is not done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from conftest import Make, expand
+
+from adamwprune.report.groups import (
+    Statistic,
+    compression,
+    distinct_labels,
+    group_runs,
+    noise_note,
+    settings,
+    spread_note,
+)
+from adamwprune.spec import RunSpec
+
+
+def seeds(spec: RunSpec, count: int) -> list[RunSpec]:
+    return [RunSpec({**spec.values, "SEED": seed}) for seed in range(count)]
+
+
+def test_the_deviation_is_the_samples():
+    found = Statistic.of([98.0, 99.0, 100.0])
+    assert (found.n, found.mean, found.deviation) == (3, 99.0, 1.0)
+    assert found.text() == "99.00 ± 1.00"
+
+
+def test_one_run_has_no_spread():
+    assert Statistic.of([98.765]) == Statistic(1, 98.765, None)
+    assert Statistic.of([98.765]).text() == "98.77"
+
+
+def test_seeds_are_one_group(published: list[RunSpec], make: Make):
+    specs = seeds(published[0], 3)
+    (group,) = group_runs(specs, [make(spec) for spec in specs])
+    assert group.n == 3
+    assert group.accuracy.mean == pytest.approx(sum(make(s).accuracy for s in specs) / 3)
+    assert group.status == "done"
+
+
+def test_a_failed_or_missing_seed_is_named_and_not_counted(published: list[RunSpec], make: Make):
+    specs = seeds(published[0], 3)
+    (group,) = group_runs(specs, [make(specs[0]), make(specs[1], status="failed")])
+    assert (group.n, group.status, group.absence) == (1, "1 failed, 1 missing", "")
+    (group,) = group_runs(specs, [])
+    assert (group.n, group.status, group.absence) == (0, "missing", "missing")
+    (group,) = group_runs(specs, [make(spec, status="failed") for spec in specs])
+    assert (group.n, group.status, group.absence) == (0, "failed", "failed")
+
+
+def test_a_record_that_is_not_expected_plays_no_part(published: list[RunSpec], make: Make):
+    (group,) = group_runs(published[:1], [make(spec) for spec in published])
+    assert [record.run_id for record in group.done] == [published[0].run_id]
+
+
+def test_a_done_record_stands_before_a_failed_one_of_the_same_run(
+    published: list[RunSpec], make: Make
+):
+    both = [make(published[0]), make(published[0], status="failed")]
+    for records in (both, both[::-1]):
+        (group,) = group_runs(published[:1], records)
+        assert group.status == "done"
+
+
+def test_the_published_matrix_is_one_setting(published: list[RunSpec]):
+    (setting,) = settings(published, [])
+    assert (setting.prefix, setting.title) == ("", "lenet5 on mnist, 10 epochs")
+    assert len(setting.groups) == 42
+    assert setting.sparsities == [0.5, 0.7, 0.9]
+    assert setting.tags == ["magnitude", "movement"]
+
+
+def test_state_runs_stand_for_movement_under_adamwprune_only(published: list[RunSpec]):
+    (setting,) = settings([*published, *expand("adamw-state-70")], [])
+    tags = {(g.optimizer, g.method): setting.tag(g) for g in setting.groups}
+    assert tags["adamwprune", "state (precond)"] == "movement"
+    assert tags["adamw", "state (precond)"] == "state-precond"
+    assert tags["adamw", "movement"] == "movement"
+
+
+def test_data_sets_are_settings_of_their_own():
+    specs = expand("quickstart", DATASET_MNIST="y")
+    found = settings(specs, [])
+    assert [setting.prefix for setting in found] == ["mnist-", "mnist5k-"]
+    assert [len(setting.groups) for setting in found] == [10, 10]
+
+
+def test_an_option_that_differs_divides_and_a_run_without_it_takes_part_in_both():
+    ramps = [expand("adamw-magnitude-90", PRUNING_WARMUP=steps) for steps in ("100", "200")]
+    dense = [
+        spec
+        for spec in expand("quickstart", DATASET="mnist")
+        if spec.slug.endswith("adamw-none-s0")
+    ]
+    found = settings([*ramps[0], *ramps[1], *dense], [])
+    assert [setting.prefix for setting in found] == ["pruning_warmup_100-", "pruning_warmup_200-"]
+    for setting in found:
+        assert len(setting.dense()) == 1
+        assert len(setting.pruned()) == 1
+
+
+def test_equal_labels_are_told_apart():
+    specs = [
+        spec
+        for steps in ("100", "200")
+        for spec in expand("adamw-magnitude-90", PRUNING_WARMUP=steps)
+    ]
+    assert distinct_labels(group_runs(specs, [])) == [
+        "adamw magnitude 90%, pruning_warmup 100",
+        "adamw magnitude 90%, pruning_warmup 200",
+    ]
+
+
+def test_compression_counts_what_is_left(published: list[RunSpec], make: Make):
+    record = make(next(spec for spec in published if spec.sparsity == 0.9))
+    assert compression(record) == 61_470 / (61_470 - 55_323)
+    empty = replace(record, pruning={**record.pruning, "zeros": 61_470})
+    assert compression(empty) == math.inf
+
+
+def test_noise_is_the_binomial_standard_error():
+    assert noise_note([99.0], 10_000) == (
+        "differences under 0.2 points on 10,000 test images are noise (standard error 0.1)"
+    )
+    assert "0.4)" in noise_note([98.0], 1_000)
+    assert noise_note([98.0], None) == ""
+
+
+def test_the_spread_note_names_n(published: list[RunSpec], make: Make):
+    one, three = seeds(published[0], 1), seeds(published[7], 3)
+    single = group_runs(one, [make(spec) for spec in one])
+    several = group_runs(three, [make(spec) for spec in three])
+    assert spread_note(single).startswith("n = 1, no spread: differences under")
+    assert spread_note(single, noise=False) == "n = 1, no spread"
+    assert spread_note(several) == "n = 3 runs, mean ± standard deviation"
+    assert spread_note([*single, *several]).startswith("n = 1 to 3 runs, mean")
+    assert spread_note(group_runs(one, [])) == "no completed runs"

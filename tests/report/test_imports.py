@@ -1,0 +1,19 @@
+"""Drawing needs no torch: tables and figures work where only records are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROBE = """
+import sys
+import adamwprune.report.figures, adamwprune.report.tables
+heavy = [name for name in ("torch", "torchvision", "kconfiglib") if name in sys.modules]
+backend = [name for name in ("matplotlib.pyplot",) if name in sys.modules]
+print(heavy, backend)
+"""
+
+
+def test_report_imports_neither_torch_nor_kconfig_nor_a_window_system():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] []"
