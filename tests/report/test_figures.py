@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,20 @@ from matplotlib.transforms import Bbox
 
 from adamwprune.errors import UserError
 from adamwprune.report import style
-from adamwprune.report.figures import FIGURES, draw_all, draw_comparison, draw_training
+from adamwprune.report.figures import (
+    FIGURES,
+    draw_all,
+    draw_comparison,
+    draw_training,
+    memory,
+    models,
+    optimizers,
+)
 from adamwprune.report.figures.parts import Drawing
-from adamwprune.report.groups import settings
+from adamwprune.report.groups import Setting, settings
 from adamwprune.spec import RunResult, RunSpec
 
+Draw = Callable[[Setting], Iterator[Drawing]]
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")
 PUBLISHED = {
     "optimizer_comparison_baseline.png",
@@ -141,12 +150,21 @@ def test_metadata_names_exactly_the_runs(everything: dict[str, Path], published:
 
 def test_drawing_again_gives_the_same_bytes(tmp_path: Path, quick: list[RunSpec], make: Make):
     records = [make(spec) for spec in quick]
-    chosen = [spec for spec in quick if spec["OPTIMIZER"] == "adamwprune"]
-    first = draw_all(chosen, records, tmp_path / "one", ("png", "svg"))
-    again = draw_all(chosen, records[::-1], tmp_path / "two", ("png", "svg"))
+    first = draw_all(quick[:2], records, tmp_path / "one")
+    again = draw_all(quick[:2], records[::-1], tmp_path / "two")
+    first += draw_training(records[1], tmp_path / "one", ("svg",))
+    again += draw_training(records[1], tmp_path / "two", ("svg",))
     assert [path.name for path in first] == [path.name for path in again]
     for one, two in zip(first, again, strict=True):
         assert one.read_bytes() == two.read_bytes(), one.name
+
+
+def test_an_svg_stands_beside_a_png_and_names_its_runs(
+    tmp_path: Path, quick: list[RunSpec], make: Make
+):
+    png, svg = draw_training(make(quick[0]), tmp_path, ("png", "svg"))
+    assert (png.name, svg.name) == ("training_plot.png", "training_plot.svg")
+    assert f"Runs: {quick[0].run_id}; Commit: 0123abc" in svg.read_text()
 
 
 def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
@@ -184,7 +202,7 @@ def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
 
 
 def test_data_sets_have_files_of_their_own(tmp_path: Path, make: Make):
-    specs = expand("adamw-magnitude-90", DATASET_MNIST="y", DATASET_MNIST5K="y")
+    specs = expand("adamw", DATASET_MNIST="y", DATASET_MNIST5K="y")
     names = {p.name for p in draw_all(specs, [make(spec) for spec in specs], tmp_path)}
     assert {"mnist-training_plot.png", "mnist5k-training_plot.png"} < names
 
@@ -378,47 +396,50 @@ def illegible(figure: Figure) -> list[str]:
     return found + collisions(boxes) + collisions([*legends, *plots])
 
 
-def variants(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult]]]:
-    """Matrices that strain the layout: many rows, seeds, gaps, wide ranges."""
+def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequence[Draw]]]:
+    """Matrices that strain the layout, and which figures to draw of each."""
     full = expand("memory-comparison")
+    own = [spec for spec in full if spec["OPTIMIZER"] == "adamwprune"]
     seeds = expand("quickstart", SEED="0 1 2")
-    gaps = [
-        make(spec)
-        for spec in full
-        if not (spec.sparsity == 0.9 and spec["PRUNING_METHOD"] != "none")
-    ]
-    low = [make(spec) for spec in full]
-    for record in low[::5]:
-        for entry in record.history:
-            entry["test_accuracy"] *= 0.3
-        record.final["test_accuracy"] *= 0.3
+    gaps = [make(s) for s in full if s.sparsity != 0.9 or s["PRUNING_METHOD"] == "state"]
+    chance = [make(spec) for spec in full]
+    for record in chance[::5]:
+        for entry in [*record.history, record.final]:
+            entry["test_accuracy"] *= 0.1
+    wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
     return {
-        "full": (full, [make(spec, gpu=True) for spec in full]),
-        "seeds": (seeds, [make(spec) for spec in seeds[2:]]),
-        "gaps": (full, gaps),
-        "low": (full, low),
+        "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
+        "one optimizer": (own, [make(spec) for spec in own], FIGURES),
+        "seeds": (seeds, [make(spec) for spec in seeds[2:]], wide),
+        "gaps": (full, gaps, wide),
+        "chance": (full, chance, wide),
     }
 
 
-@pytest.mark.parametrize("variant", ["full", "seeds", "gaps", "low"])
-def test_every_text_can_be_read(variant: str, make: Make):
-    specs, records = variants(make)[variant]
+@pytest.mark.parametrize("case", ["many rows", "one optimizer", "seeds", "gaps", "chance"])
+def test_every_text_can_be_read(case: str, make: Make):
+    specs, records, figures = strained(make)[case]
     with style.sheet():
         (setting,) = settings(specs, records)
         found = [
             f"{each.name}: {problem}"
-            for draw in FIGURES
-            for each in one_of_a_kind(draw(setting))
+            for draw in figures
+            for each in draw(setting)
             for problem in illegible(each.figure)
         ]
     assert not found, "\n".join(found)
 
 
-def one_of_a_kind(drawings: Iterator[Drawing]) -> Iterator[Drawing]:
-    """The figures of the first and the last optimizer stand for those between."""
-    for each in drawings:
-        if "-with-" not in each.name or each.name.startswith(("sgd", "adamwprune")):
-            yield each
+def test_the_check_of_legibility_sees_what_it_should():
+    with style.sheet():
+        figure = style.new_figure(6, 4, "One title")
+        axes = figure.subplots()
+        axes.set_xticks([0, 0.01, 1], ["first", "second", "third"])
+        axes.text(0.9, 0.5, "much too long for the canvas", clip_on=False).set_in_layout(False)
+        assert illegible(figure) == [
+            "'much too long for the canvas' leaves the canvas",
+            "'first' covers 'second'",
+        ]
 
 
 # -- commands and refusals ---------------------------------------------------

@@ -131,6 +131,7 @@ def save(
     the folder cannot be written.
     """
     provenance = {"Runs": ", ".join(r.run_id for r in records), "Commit": commits(records)}
+    _lay_out(figure)
     paths = []
     for extension in formats:
         drawn = io.BytesIO()
@@ -139,6 +140,14 @@ def save(
         _publish(path, drawn.getvalue())
         paths.append(path)
     return paths
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything once for all formats; ``savefig`` would draw twice for each."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # the sheet names no default engine
 
 
 def commits(records: Sequence[RunResult], digits: int = 40) -> str:
