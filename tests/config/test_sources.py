@@ -1,4 +1,4 @@
-"""Where values come from (make's command line, CONFIG=, .config, defaults) and how they are kept."""
+"""Where values come from, in their order of precedence, and how a configuration is kept."""
 
 from __future__ import annotations
 

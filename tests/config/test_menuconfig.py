@@ -1,0 +1,496 @@
+"""The menus as a user meets them: in a pseudo-terminal, with what kconfiglib's own get wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pexpect
+import pytest
+
+from adamwprune.config import menu
+from adamwprune.config.menu import Session
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.errors import ConfigError
+
+SCRIPTS = SOURCE_TREE / "scripts"
+BACKSPACE = "\x7f"
+CTRL_C = "\x03"
+CLEAR = "\x15"  # Ctrl-U in a dialog: remove the text left of the cursor
+Menu = Callable[..., "Screen"]
+
+
+class Screen:
+    """menuconfig.py in a pseudo-terminal."""
+
+    def __init__(self, output: Path, variables: str, environment: dict[str, str]) -> None:
+        self.config = output / ".config"
+        self.child = pexpect.spawn(
+            sys.executable,
+            [str(SCRIPTS / "menuconfig.py")],
+            cwd=str(output),
+            env={
+                **os.environ,
+                "TERM": "xterm",
+                "MAKEFLAGS": f" -- O={output} {variables}".rstrip(),
+                **environment,
+            },
+            dimensions=(30, 110),
+            encoding="utf-8",
+            timeout=20,
+        )
+        self.shown = ""
+
+    def see(self, text: str) -> None:
+        """Wait until the words of ``text`` are drawn; curses may move over blanks between them."""
+        self.child.expect(r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text))))
+        self.shown += self.child.before + self.child.after
+
+    def press(self, keys: str) -> None:
+        """Type keys."""
+        self.child.send(keys)
+
+    def jump_to(self, symbol: str) -> None:
+        """Select a symbol through the search."""
+        self.press("/")
+        self.see("Jump to symbol")
+        self.press(symbol + "\r")
+
+    def enter(self, symbol: str, old: str, new: str) -> None:
+        """Enter a value over the old one."""
+        self.jump_to(symbol)
+        self.press("\r")
+        self.see(old)
+        self.press(BACKSPACE * len(old) + new + "\r")
+
+    def load(self, path: Path) -> None:
+        """Enter a file's name in the Load dialog."""
+        self.press("o")
+        self.see("File to load")
+        self.press(f"{CLEAR}{path}\r")
+
+    def end(self) -> str:
+        """Wait for the exit; all that was shown since the last look."""
+        self.child.expect(pexpect.EOF)
+        self.shown += self.child.before
+        self.child.close()
+        assert "Traceback" not in self.shown
+        return str(self.child.before)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Menu]:
+    """``start("EPOCHS=3", LC_ALL="C")``: the menu, with make variables and an environment."""
+    screens: list[Screen] = []
+
+    def run(variables: str = "", **environment: str) -> Screen:
+        screens.append(Screen(tmp_path, variables, environment))
+        return screens[-1]
+
+    yield run
+    for screen in screens:
+        screen.child.close(force=True)
+
+
+@pytest.fixture
+def saved(workspace: Callable[..., Workspace]) -> str:
+    """What a ``.config`` holds that was saved from the quickstart's defconfig."""
+    session = Session.start(workspace())
+    session.save(session.config)
+    return session.config.read_text()
+
+
+@pytest.fixture
+def defconfig(tmp_path: Path) -> Path:
+    """A copy of a defconfig, which nothing may write to."""
+    path = tmp_path / "adamw-magnitude-50"
+    shutil.copyfile(SOURCE_TREE / "defconfigs" / path.name, path)
+    return path
+
+
+def test_change_save_quit(start: Menu) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.enter("EPOCHS", "10", "3")
+    screen.press("s")
+    screen.see("Filename to save configuration to")
+    screen.press("\r")
+    screen.see("Success")
+    screen.press("\r")
+    screen.press("q")
+    assert "No changes to save" in screen.end()
+    assert screen.child.exitstatus == 0
+    text = screen.config.read_text()
+    assert "CONFIG_EPOCHS=3\n" in text
+    assert "CONFIG_DATASET_MNIST5K=y\n" in text  # it started from the quickstart
+
+
+def test_nothing_is_written_unless_the_user_saves(start: Menu) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.enter("EPOCHS", "10", "3")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("n")
+    assert "was not saved" in screen.end()
+    assert list(screen.config.parent.iterdir()) == []
+
+
+def test_saving_keeps_the_old_file(start: Menu, tmp_path: Path) -> None:
+    (tmp_path / ".config").write_text("CONFIG_EPOCHS=4\n")
+    screen = start()
+    screen.see("Optimizers")
+    screen.enter("EPOCHS", "4", "3")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    assert "CONFIG_EPOCHS=3\n" in screen.config.read_text()
+    assert (tmp_path / ".config.old").read_text() == "CONFIG_EPOCHS=4\n"
+
+
+@pytest.mark.parametrize("way", ["save dialog", "quit dialog"])
+def test_save_after_load_writes_the_config_not_the_loaded_file(
+    way: str, start: Menu, defconfig: Path, saved: str
+) -> None:
+    before = defconfig.read_text()
+    screen = start()
+    screen.see("Optimizers")
+    screen.load(defconfig)
+    screen.see("Success")
+    screen.press("\r")
+    if way == "save dialog":
+        screen.press("s")
+        screen.see("Filename to save configuration to")
+        screen.press("\r")
+        screen.see("Success")
+        screen.press("\r")
+        screen.press("q")
+    else:
+        screen.press("q")
+        screen.see("Save configuration")
+        screen.press("y")
+    screen.end()
+    assert defconfig.read_text() == before
+    assert 'CONFIG_TARGET_SPARSITY="0.5"\n' in screen.config.read_text()
+    assert screen.config.with_name(".config.old").read_text() == saved
+
+
+def test_a_copy_saved_elsewhere_leaves_the_config_to_be_saved(start: Menu, tmp_path: Path) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.press("s")
+    screen.see("Filename to save configuration to")
+    screen.press(f"{CLEAR}{tmp_path / 'copy'}\r")
+    screen.see("Success")
+    screen.press("\r")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    assert screen.config.read_text() == (tmp_path / "copy").read_text()
+
+
+def test_the_minimal_configuration_lands_beside_the_config(start: Menu, tmp_path: Path) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.press("d")
+    screen.see("Filename to save minimal configuration to")
+    screen.press("\r")
+    screen.see("Success")
+    screen.press("\r")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("n")
+    screen.end()
+    quickstart = (SOURCE_TREE / "defconfigs" / "quickstart").read_text()
+    assert (tmp_path / "defconfig").read_text() == quickstart.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("CONFIG_EPOCH=3", "no such symbol"),
+        ('CONFIG_TARGET_SPARSITY="7"', "7 is outside"),
+        ("nonsense", "malformed line"),
+        (None, "No such file"),
+    ],
+)
+def test_load_shows_what_is_wrong_and_changes_nothing(
+    line: str | None, says: str, start: Menu, saved: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    if line is not None:
+        path.write_text(f"CONFIG_EPOCHS=5\n{line}\n")
+    screen = start()
+    screen.see("Optimizers")
+    screen.load(path)
+    screen.see(says)
+    screen.press("\r")
+    screen.see("File to load")
+    screen.press("\x1b")
+    screen.press("q")
+    assert "No changes to save" in screen.end()
+    assert screen.config.read_text() == saved
+
+
+@pytest.mark.parametrize(
+    ("symbol", "old", "new", "says"),
+    [
+        ("PRUNING_RAMP_END", "0.8", "1.5", "1.5 is outside (0, 1]"),
+        ("PRUNING_RAMP_END", "0.8", "half", "'half' is not a number"),
+        ("TARGET_SPARSITY", "0.7 0.9", "0.7,0.9", "is not a number"),
+        ("EPOCHS", "10", "0", "0 is outside [1, 100000]"),
+        ("BATCH_SIZE", "preset", "big", "'big' is not a whole number"),
+    ],
+)
+def test_a_value_outside_its_type_is_refused_where_it_is_entered(
+    symbol: str, old: str, new: str, says: str, start: Menu
+) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.enter(symbol, old, new)
+    screen.see(says)
+    screen.press("\r\x1b")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    assert re.search(rf'CONFIG_{symbol}="?{re.escape(old)}"?\n', screen.config.read_text())
+
+
+def test_the_dialog_says_what_is_expected(start: Menu) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.jump_to("PRUNING_RAMP_END")
+    screen.press("\r")
+    screen.see("Expected: number in (0, 1]")
+
+
+def test_ctrl_c_asks_before_it_loses_anything(start: Menu) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.enter("EPOCHS", "10", "3")
+    screen.press(CTRL_C)
+    screen.see("Save configuration")
+    screen.press("y")
+    assert "saved to" in screen.end()
+    assert screen.child.exitstatus == 0
+    assert "CONFIG_EPOCHS=3\n" in screen.config.read_text()
+
+
+def test_ctrl_c_leaves_a_dialog_and_not_the_menu(start: Menu) -> None:
+    screen = start()
+    screen.see("Optimizers")
+    screen.jump_to("EPOCHS")
+    screen.press("\r")
+    screen.see("Expected")
+    screen.press("7" + CTRL_C)
+    screen.press(CTRL_C)
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    assert "CONFIG_EPOCHS=10\n" in screen.config.read_text()
+
+
+def test_ctrl_c_works_as_ever_after_the_menu(start: Menu, tmp_path: Path) -> None:
+    """The terminal's interrupt character, which the menu takes away, is given back."""
+    command = f"{sys.executable} {SCRIPTS / 'menuconfig.py'}; stty -a"
+    child = pexpect.spawn(
+        "sh",
+        ["-c", command],
+        env={**os.environ, "TERM": "xterm", "MAKEFLAGS": f" -- O={tmp_path}"},
+        dimensions=(30, 200),
+        encoding="utf-8",
+        timeout=20,
+    )
+    child.expect("Optimizers")
+    child.send("qn")
+    child.expect("intr = ([^;]*);")
+    assert child.match[1] == "^C"
+    child.close()
+
+
+@pytest.mark.parametrize("name", ["LC_ALL", "LC_CTYPE", "LANG"])
+def test_an_unknown_locale_does_no_harm(name: str, start: Menu) -> None:
+    screen = start(**{name: "xx_YY.bogus"})
+    screen.see("Optimizers")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    assert screen.child.exitstatus == 0
+    assert screen.config.exists()
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "no-such-terminal"])
+def test_a_terminal_that_cannot_show_a_menu_is_told(terminal: str, start: Menu) -> None:
+    screen = start(TERM=terminal)
+    said = screen.end()
+    assert screen.child.exitstatus == 2
+    assert said.startswith(f"error: menuconfig: TERM={terminal}")
+    assert "edit .config" in said
+
+
+@pytest.mark.parametrize("script", ["menuconfig", "guiconfig"])
+def test_without_a_terminal_or_display_one_message(script: str, tmp_path: Path) -> None:
+    if script == "guiconfig" and not sys.platform.startswith("linux"):
+        pytest.skip("only X11 and Wayland tell by their environment that there is no display")
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{script}.py")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={name: text for name, text in os.environ.items() if name not in hidden},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"error: {script} ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_with_errors_is_refused_before_the_menu(start: Menu, tmp_path: Path) -> None:
+    (tmp_path / ".config").write_text("CONFIG_EPOCH=3\nCONFIG_JOBS=9999\n")
+    screen = start()
+    said = screen.end()
+    assert screen.child.exitstatus == 2
+    assert f"{tmp_path}/.config:1: EPOCH=3: no such symbol; did you mean EPOCHS?" in said
+    assert f"{tmp_path}/.config:2: JOBS=9999: 9999 is outside [0, 1024]" in said
+    assert "make olddefconfig" in said
+
+
+def test_make_s_variables_are_on_top(start: Menu, tmp_path: Path) -> None:
+    (tmp_path / ".config").write_text("CONFIG_EPOCHS=4\n")
+    screen = start("EPOCHS=6 OPTIMIZER=adam")
+    screen.see("Optimizers")
+    screen.press("q")
+    screen.see("Save configuration")
+    screen.press("y")
+    screen.end()
+    text = screen.config.read_text()
+    assert "CONFIG_EPOCHS=6\n" in text
+    assert "CONFIG_OPTIMIZER_ADAM=y\n" in text
+    assert "# CONFIG_OPTIMIZER_SGD is not set\n" in text
+
+
+def test_config_variable_is_refused(start: Menu) -> None:
+    screen = start("CONFIG=adamw")
+    assert "error: CONFIG=adamw leaves" in screen.end()
+    assert screen.child.exitstatus == 2
+
+
+# -- without a screen ------------------------------------------------------------
+
+
+def test_session_loads_all_or_nothing(workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+    session = Session.start(workspace(EPOCHS="7"))
+    path = tmp_path / "file"
+    path.write_text("CONFIG_JOBS=3\nCONFIG_SEED=1\n")
+    before = session.tree.config()
+    with pytest.raises(ConfigError, match="file:2: SEED=1"):
+        session.load(path)
+    assert session.tree.config() == before
+    path.write_text("CONFIG_JOBS=3\n")
+    session.load(path)
+    assert (session.tree.text("JOBS"), session.tree.text("EPOCHS")) == ("3", "10")
+
+
+def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) -> None:
+    session = Session.start(workspace())
+    assert session.needs_save()
+    session.save(session.config)
+    assert not session.needs_save()
+    session.tree.set("EPOCHS", "3")
+    assert session.needs_save()
+    session.tree.set("EPOCHS", "10")
+    assert not session.needs_save()
+
+
+class Window:
+    """guiconfig fitted to a session, with answers in place of its dialogs."""
+
+    def __init__(self, session: Session) -> None:
+        self.errors: list[str] = []
+        self.chosen: list[str] = []
+        self.gui: Any = menu._menu_module("guiconfig", "tkinter")
+        menu._fit_guiconfig(self.gui, session)
+        nothing = lambda *_, **__: None  # noqa: E731
+        self.gui._root = None
+        self.gui._tree = SimpleNamespace(focus_set=nothing)
+        self.gui._set_status = self.gui._update_tree = nothing
+        self.gui._set_conf_changed = lambda changed: setattr(self.gui, "_conf_changed", changed)
+        self.gui._conf_filename = self.gui.standard_config_filename()
+        self.gui._conf_changed = self.gui._single_menu = False
+        self.gui._kconf = session.tree.kconf
+        pick = lambda **_: self.chosen.pop(0) if self.chosen else ""  # noqa: E731
+        self.gui.filedialog = SimpleNamespace(askopenfilename=pick, asksaveasfilename=pick)
+        self.gui.messagebox = SimpleNamespace(
+            showerror=lambda _title, text, **_: self.errors.append(text)
+        )
+
+
+@pytest.fixture
+def window(workspace: Callable[..., Workspace]) -> Window:
+    """The window's functions, on a configuration of their own."""
+    pytest.importorskip("tkinter")
+    return Window(Session.start(workspace()))
+
+
+def test_the_window_saves_to_the_config_after_a_load(
+    window: Window, defconfig: Path, tmp_path: Path
+) -> None:
+    before = defconfig.read_text()
+    window.chosen = [str(defconfig)]
+    window.gui._open()
+    window.gui._save()
+    assert defconfig.read_text() == before
+    assert 'CONFIG_TARGET_SPARSITY="0.5"\n' in (tmp_path / ".config").read_text()
+    assert window.errors == []
+    assert not window.gui._conf_changed
+
+
+def test_the_window_shows_what_is_wrong_in_a_file(window: Window, tmp_path: Path) -> None:
+    path = tmp_path / "bad"
+    path.write_text("CONFIG_EPOCH=3\n")
+    window.chosen = [str(path)]
+    window.gui._open()
+    assert window.errors == [f"{path}:1: EPOCH=3: no such symbol; did you mean EPOCHS?"]
+
+
+def test_the_window_saves_copies_and_minimal_forms(window: Window, tmp_path: Path) -> None:
+    window.chosen = [str(tmp_path / "copy")]
+    window.gui._save_as()
+    assert "CONFIG_EPOCHS=10\n" in (tmp_path / "copy").read_text()
+    assert window.gui._conf_filename == str(tmp_path / ".config")
+    assert window.gui._conf_changed
+    window.chosen = [str(tmp_path / "minimal")]
+    window.gui._save_minimal()
+    assert "CONFIG_DATASET_MNIST5K=y\n" in (tmp_path / "minimal").read_text()
+    assert "EPOCHS" not in (tmp_path / "minimal").read_text()
+
+
+def test_the_window_refuses_a_value_outside_its_type(window: Window) -> None:
+    symbol = Tree().symbols["PRUNING_RAMP_END"]
+    entry = SimpleNamespace(focus_set=lambda: None)
+    assert not window.gui._check_valid(None, entry, symbol, "2")
+    assert "2 is outside (0, 1]" in window.errors[0]
+    assert window.gui._check_valid(None, entry, symbol, "0.5")
+    assert window.gui._range_info(symbol) == "Expected: number in (0, 1]"
+
+
+def test_the_menus_modules_are_kconfiglib_s_own() -> None:
+    """scripts/menuconfig.py, run as a script, is what ``import menuconfig`` would find."""
+    module = menu._menu_module("menuconfig", "curses")
+    assert Path(module.__file__).parent != SCRIPTS
+    assert callable(module._load_dialog)
