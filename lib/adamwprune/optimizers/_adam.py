@@ -113,7 +113,8 @@ class AdamFamily(torch.optim.Optimizer):
 
     def _damp(self, params: list[Tensor], spike: Tensor) -> None:
         """After a spike: exp_avg × 0.5, exp_avg_sq and its maximum × 0.9. No branch on data."""
-        one = torch.ones((), device=spike.device)
+        # float64: a factor of 0.9 rounded to float32 would not be 0.9 for float64 moments.
+        one = torch.ones((), dtype=torch.float64, device=spike.device)
         half, most = torch.where(spike, 0.5, one), torch.where(spike, 0.9, one)
         for name, factor in zip(MOMENTS, (half, most, most), strict=True):
             moments = [self.state[p][name] for p in params if name in self.state[p]]

@@ -126,6 +126,8 @@ class Pruner:
     # -- one mask update -----------------------------------------------------
 
     def _update(self) -> None:
+        if not self.score.returns:
+            self.verify()  # before the choice below prunes again what came back since the last
         sparsity = self.schedule.sparsity(self.steps)
         self.k = count(sparsity, self.numel)
         before = {name: self._pruned(name) for name in self.weights}
