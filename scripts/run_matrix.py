@@ -5,6 +5,7 @@ import argparse
 import _library  # noqa: F401
 from adamwprune.errors import run_command
 from adamwprune.experiment import Experiment
+from adamwprune.report import present
 
 
 def main() -> int:
@@ -17,15 +18,17 @@ def main() -> int:
     experiment = Experiment.load(arguments.defconfig)
     failed = _train(experiment)
     if arguments.report:
-        from adamwprune import report  # after training: matplotlib is slow to import
-
-        report.present(
-            experiment.matrix.specs,
-            experiment.records(),
-            experiment.store.root,
-            with_memory=arguments.memory,
-        )
+        _present(experiment, memory=arguments.memory)
     return 1 if failed else 0
+
+
+def _present(experiment: Experiment, memory: bool) -> None:
+    specs, records = experiment.matrix.specs, experiment.records()
+    style = experiment.workspace.variables.get("FORMAT", "text")
+    print(present.tables_of(specs, records, style, memory))
+    folder = experiment.store.root / "figures"
+    drawn = present.draw_if_changed(specs, records, folder)
+    print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
 
 
 def _train(experiment: Experiment) -> int:

@@ -6,9 +6,9 @@ every figure. What is in neither place is drawn as missing.
 
 import _library  # noqa: F401
 
-from adamwprune import report
 from adamwprune.errors import UserError, run_command
 from adamwprune.experiment import Experiment
+from adamwprune.report import figures, present
 from adamwprune.store import refusing, write_published, write_text
 
 NAME = "memory-comparison"
@@ -20,11 +20,11 @@ def main() -> int:
     records = [r for r in experiment.records_or_published() if r.status == "done"]
     if not records:
         raise UserError(f"there is no record of {NAME} to draw; make {NAME} trains it")
-    figures = report.draw_all(expected, records, root / "images", ("png",))
+    drawn = figures.draw_all(expected, records, root / "images", ("png",))
     write_published(experiment.published / f"{NAME}.jsonl", records)
     with refusing(f"cannot write to {experiment.published}"):
-        write_text(experiment.published / f"{NAME}.md", report.page(expected, records))
-    print(f"{len(figures)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
+        write_text(experiment.published / f"{NAME}.md", present.tables_of(expected, records, "markdown", True))
+    print(f"{len(drawn)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
     print(f"records and tables in {experiment.published}")
     return 0
 
