@@ -47,6 +47,8 @@ class Screen:
             encoding="utf-8",
             timeout=20,
         )
+        # Each key is only sent after the text that it answers was seen.
+        self.child.delaybeforesend = None
         self.shown = ""
 
     def see(self, text: str) -> None:
