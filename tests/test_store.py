@@ -1,0 +1,116 @@
+"""Records: whole or not there, found by name, failed ones never counted as done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adamwprune.config.tree import Tree
+from adamwprune.errors import UserError
+from adamwprune.matrix import expand
+from adamwprune.spec import RunResult, RunSpec
+from adamwprune.store import Store, publish, read_published, write_published, write_text
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    return expand(Tree()).specs[0]
+
+
+def record(spec: RunSpec, status: str = "done") -> RunResult:
+    return RunResult(spec.run_id, status, spec, final={"test_accuracy": 0.99})
+
+
+def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
+    store = Store(tmp_path)
+    assert store.status(spec) == "missing"
+    folder = store.prepare(spec, "minimal", "full")
+    assert store.status(spec) == "missing"
+    publish(folder, record(spec, "failed"))
+    assert store.status(spec) == "failed"
+    store.prepare(spec, "minimal", "full")
+    assert store.status(spec) == "missing", "a new try removes the old failure"
+    publish(folder, record(spec))
+    assert store.status(spec) == "done"
+    assert store.result(spec) == record(spec)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config",
+        "defconfig",
+        "result.json",
+        "spec.yaml",
+    ]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_text(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_runs_are_found_by_the_start_of_their_name(tmp_path, spec):
+    store = Store(tmp_path)
+    other = RunSpec({**spec.values, "SEED": 1})
+    for each in (spec, other):
+        publish(store.prepare(each, "", ""), record(each))
+    assert store.find(spec.run_id).spec == spec
+    assert store.find(spec.run_id[:-3]).spec == spec
+    with pytest.raises(UserError, match="start of 2 runs"):
+        store.find("lenet5")
+    with pytest.raises(UserError, match="no run starts with"):
+        store.find("resnet")
+    assert [r.spec for r in store.records()] == sorted([spec, other], key=lambda s: s.run_id)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"schema": 99}', '{"schema": 1, "x": 2}'])
+def test_what_is_no_record_is_refused_by_name(tmp_path, spec, content):
+    folder = tmp_path / spec.run_id
+    folder.mkdir()
+    (folder / "result.json").write_text(content)
+    with pytest.raises(UserError, match=r"result\.json: "):
+        Store(tmp_path).status(spec)
+
+
+def test_published_records_are_verbatim(tmp_path, spec):
+    results = [record(RunSpec({**spec.values, "SEED": seed})) for seed in (2, 0, 1)]
+    write_published(tmp_path / "published" / "x.jsonl", results)
+    again = read_published(tmp_path / "published")
+    assert sorted(again, key=lambda r: r.run_id) == sorted(results, key=lambda r: r.run_id)
+
+
+def test_identity_is_of_parsed_values_and_not_of_their_order(spec):
+    shuffled = dict(reversed(list(spec.values.items())))
+    assert RunSpec(shuffled).run_id == spec.run_id
+    assert (
+        RunSpec({**spec.values, "LR": 1e-2}).run_id == RunSpec({**spec.values, "LR": 0.01}).run_id
+    )
+    assert RunSpec({**spec.values, "LR": 0.02}).run_id != spec.run_id
+
+
+def test_an_identity_is_a_safe_file_name(spec):
+    evil = RunSpec({**spec.values, "OPTIMIZER": "../../x; rm -rf $HOME"})
+    assert "/" not in evil.run_id
+    assert Path(evil.run_id).name == evil.run_id
+    assert set(evil.run_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def test_a_directory_that_cannot_be_written_is_refused_at_once(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        Store(blocked / "results").check_writable()
+
+
+def test_a_spec_has_no_fall_back_values(spec):
+    with pytest.raises(KeyError):
+        spec["TARGET_SPARSITY"]
+    assert json.loads(json.dumps(dict(spec.values))) == dict(spec.values)

@@ -1,0 +1,163 @@
+"""One run: what its record holds is what happened."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from adamwprune import datasets, models, training
+from adamwprune.errors import UserError
+from adamwprune.pruning._schedule import count
+from adamwprune.spec import RunResult
+from tests.training.conftest import specs
+
+EVERYTHING = specs(
+    OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
+    PRUNING_METHOD="none magnitude movement state",
+)
+
+
+@pytest.mark.parametrize("spec", EVERYTHING, ids=[spec.slug for spec in EVERYTHING])
+def test_every_optimizer_with_every_method(spec, train):
+    result = train(spec)
+    assert result.status == "done", result.error
+    pruning = result.pruning
+    assert pruning["k"] == pruning["zeros"] == count(spec.sparsity, 61_470)
+    assert sum(layer["zeros"] for layer in pruning["layers"]) == pruning["zeros"]
+    assert sum(layer["numel"] for layer in pruning["layers"]) == pruning["prunable"] == 61_470
+    assert pruning["requested"] == spec.sparsity
+    assert (pruning["returned"] > 0) == (spec["PRUNING_METHOD"] == "movement")
+    group = result.param_groups[0]
+    assert group["weight_decay"] == spec["WEIGHT_DECAY"]
+    assert group["initial_lr"] == spec["LR"]
+    assert group["max_grad_norm"] == spec["MAX_GRAD_NORM"]
+    if "AMSGRAD" in spec:
+        assert group["amsgrad"] == (spec["AMSGRAD"] == "on")
+        assert tuple(group["betas"]) == (spec["BETA1"], spec["BETA2"])
+    expected_lr = 0.0 if spec["LR_SCHEDULE"] == "cosine" else spec["LR"]
+    assert group["lr"] == pytest.approx(expected_lr, abs=1e-12)
+
+
+def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
+    result = train(specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude", TARGET_SPARSITY="0.7")[0])
+    assert [entry["epoch"] for entry in result.history] == [1, 2]
+    assert [entry["step"] for entry in result.history] == [16, 32]
+    assert result.final["test_accuracy"] == result.history[-1]["test_accuracy"]
+    assert result.pruning["updates"][-1] == {"step": 26, "target": 0.7, "zeros": 43_029}
+    stored = RunResult.from_json(json.loads((tmp_path / "run" / "result.json").read_text()))
+    assert stored == RunResult.from_json(json.loads(json.dumps(result.to_json())))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history
+    assert {"commit", "dirty", "torch", "device", "threads"} <= result.environment.keys()
+    assert result.environment["command"] == "python train.py"
+
+
+def test_the_weights_on_disk_are_the_ones_that_were_tested(train, tmp_path):
+    spec = specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state")[0]
+    result = train(spec)
+    model = models.build("lenet5")
+    weights = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
+    model.module.load_state_dict(weights)
+    data = datasets.load("mnist5k", tmp_path, spec["DATASET_DIGEST"]).padded(32)
+    assert training.evaluate(model.module, data) == pytest.approx(
+        {name: result.final[f"test_{name}"] for name in ("loss", "accuracy")}
+    )
+    zeros = sum(int((w == 0).sum()) for name, w in weights.items() if w.dim() > 1)
+    assert zeros == result.pruning["zeros"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(train):
+    first, again, other = (
+        train(spec, name=name)
+        for spec, name in zip(
+            specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state")
+            + specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state")
+            + specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state", SEED="1"),
+            "abc",
+            strict=True,
+        )
+    )
+
+    def bits(result):
+        return [{k: v for k, v in e.items() if k != "seconds"} for e in result.history]
+
+    assert bits(first) == bits(again)
+    assert bits(first) != bits(other)
+
+
+def test_bytes_are_counted_by_owner(train):
+    result = {
+        name: train(specs(OPTIMIZER=optimizer, PRUNING_METHOD=method)[0], name=name).memory
+        for name, optimizer, method in (
+            ("adamw", "adamw", "none"),
+            ("state", "adamwprune", "state"),
+            ("magnitude", "adamwprune", "magnitude"),
+            ("movement", "adamw", "movement"),
+        )
+    }
+    assert result["adamw"]["weights"] == result["adamw"]["gradients"] == 247_000
+    # 61,750 parameters of 4 bytes each, twice, and 14 step counters.
+    assert sum(result["adamw"]["optimizer"].values()) == 494_056
+    states = {k: v for k, v in result["state"]["optimizer"].items() if k != "spam_norms"}
+    assert sum(states.values()) == 741_056, "AMSGrad keeps a third state"
+    assert result["state"]["pruner"] == {}
+    assert result["magnitude"]["pruner"] == {"masks": 61_470}
+    assert result["movement"]["pruner"] == {
+        "scores": 245_880,
+        "kept_weights": 245_880,
+        "masks": 61_470,
+    }
+    for memory in result.values():
+        parts = memory["weights"] + memory["buffers"] + memory["gradients"]
+        parts += sum(memory["optimizer"].values()) + sum(memory["pruner"].values())
+        assert memory["total"] == parts
+
+
+def test_lenet5_has_the_papers_size():
+    module = models.build("lenet5").module
+    assert sum(p.numel() for p in module.parameters()) == 61_750
+    assert sum(p.numel() for p in module.parameters() if p.dim() > 1) == 61_470
+
+
+def test_progress_tells_every_step_and_epoch(train):
+    events = []
+    train(specs()[0], events.append)
+    assert [e["step"] for e in events if e["event"] == "step"] == list(range(1, 33))
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
+
+
+def test_a_run_that_diverges_is_recorded_as_failed(train, tmp_path):
+    result = train(specs(LR="100", WEIGHT_DECAY="1")[0])
+    assert result.status == "failed"
+    assert "training diverged: the loss is" in result.error
+    assert "Traceback" in result.error
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert stored["status"] == "failed"
+    assert "failed" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_violated_contract_fails_the_run(train, monkeypatch):
+    from adamwprune.pruning import Pruner
+
+    monkeypatch.setattr(Pruner, "layers", lambda self: [{"name": "x", "numel": 9, "zeros": 3}])
+    result = train(specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude")[0])
+    assert result.status == "failed"
+    assert "ContractViolation" in result.error
+
+
+def test_missing_data_is_nobodys_failed_run(train, tmp_path):
+    spec = specs(DATASET="mnist", BATCH_SIZE="512")[0]
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="DATA_DIR"):
+        train(spec)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_the_cosine_schedule_ends_at_zero_and_none_stays(train):
+    cosine = train(specs(OPTIMIZER="adamwadv")[0], name="a").history
+    assert cosine[0]["lr"] == pytest.approx(0.001 * (1 + math.cos(math.pi / 2)) / 2)
+    assert cosine[1]["lr"] == pytest.approx(0, abs=1e-12)
+    assert [e["lr"] for e in train(specs(OPTIMIZER="adam")[0], name="b").history] == [0.001] * 2
