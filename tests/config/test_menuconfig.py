@@ -15,7 +15,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from adamwprune.config import menu
+from adamwprune.config import menu, sources
 from adamwprune.config.menu import Session
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
@@ -31,12 +31,14 @@ Menu = Callable[..., "Screen"]
 class Screen:
     """menuconfig.py in a pseudo-terminal."""
 
-    def __init__(self, output: Path, variables: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, output: Path, folder: Path, variables: str, environment: dict[str, str]
+    ) -> None:
         self.config = output / ".config"
         self.child = pexpect.spawn(
             sys.executable,
             [str(SCRIPTS / "menuconfig.py")],
-            cwd=str(output),
+            cwd=str(folder),
             env={
                 **os.environ,
                 "TERM": "xterm",
@@ -89,17 +91,19 @@ class Screen:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Menu]:
+def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Menu]:
     """``start("EPOCHS=3", LC_ALL="C")``: the menu, with make variables and an environment."""
     screens: list[Screen] = []
+    folder = tmp_path_factory.mktemp("elsewhere")
 
     def run(variables: str = "", **environment: str) -> Screen:
-        screens.append(Screen(tmp_path, variables, environment))
+        screens.append(Screen(tmp_path, folder, variables, environment))
         return screens[-1]
 
     yield run
     for screen in screens:
         screen.child.close(force=True)
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
@@ -133,6 +137,7 @@ def test_change_save_quit(start: Menu) -> None:
     text = screen.config.read_text()
     assert "CONFIG_EPOCHS=3\n" in text
     assert "CONFIG_DATASET_MNIST5K=y\n" in text  # it started from the quickstart
+    sources.read_into(Tree(), screen.config)  # strict: what a menu saves can be loaded
 
 
 def test_nothing_is_written_unless_the_user_saves(start: Menu) -> None:
@@ -406,6 +411,15 @@ def test_session_loads_all_or_nothing(workspace: Callable[..., Workspace], tmp_p
     path.write_text("CONFIG_JOBS=3\n")
     session.load(path)
     assert (session.tree.text("JOBS"), session.tree.text("EPOCHS")) == ("3", "10")
+
+
+def test_nothing_counts_as_new_in_a_fresh_configuration(
+    workspace: Callable[..., Workspace],
+) -> None:
+    tree = Session.start(workspace()).tree
+    visible = [symbol for name, symbol in tree.symbols.items() if tree.is_visible(name)]
+    assert all(symbol.user_value is not None or symbol.choice for symbol in visible)
+    assert tree.text("TARGET_SPARSITY") == "0.7 0.9"
 
 
 def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -9,7 +10,8 @@ import pytest
 
 from adamwprune import matrix
 from adamwprune.config import commands, sources
-from adamwprune.config.draw import draw
+from adamwprune.config.draw import _number, draw
+from adamwprune.config.options import Interval
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
@@ -65,6 +67,57 @@ def test_how_and_where_to_run_is_left_alone() -> None:
         draw(tree, random.Random(seed), ())
         assert tree.selected("DEVICE") == ["auto"]
         assert (tree.text("RESULTS_DIR"), tree.text("JOBS")) == ("results", "0")
+
+
+def test_what_is_fixed_is_not_drawn() -> None:
+    tree = Tree()
+    for seed in range(20):
+        tree.reset()
+        draw(tree, random.Random(seed), ("OPTIMIZER", "EPOCHS", "PRUNING_SCOPE"))
+        assert tree.selected("OPTIMIZER") == ["sgd"]
+        assert (tree.text("EPOCHS"), tree.selected("PRUNING_SCOPE")) in (
+            ("10", ["global"]),
+            ("10", []),
+        )
+
+
+def test_the_matrix_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adamwprune.config.draw._MAX_POINTS", 2)
+    tree = Tree()
+    points: list[int] = []
+    for seed in range(40):
+        tree.reset()
+        draw(tree, random.Random(seed), ())
+        families = [
+            tree.selected(name) for name, each in tree.families.items() if not each.exclusive
+        ]
+        lists = [
+            tree.text(name).split()
+            for name, option in tree.options.items()
+            if option.type.is_list and tree.is_visible(name)
+        ]
+        points.append(math.prod(map(len, families + lists)))
+    assert set(points) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("[0, 1)", False),
+        ("(0, 1]", False),
+        ("(0.5, 0.5004)", False),
+        ("[0.9994, 1)", False),
+        ("(0, 100]", False),
+        ("(0, 100)", True),
+        ("[0, 1000000000]", True),
+    ],
+)
+def test_numbers_stay_in_their_interval(text: str, whole: bool) -> None:
+    interval = Interval.parse(text)
+    rng = random.Random(0)
+    drawn = [_number(rng, interval, whole=whole) for _ in range(500)]
+    assert all(float(number) in interval for number in drawn)
+    assert len(set(drawn)) > 50
 
 
 def test_draws_reach_every_member_and_every_option() -> None:

@@ -88,6 +88,7 @@ def _number(rng: Random, interval: Interval, *, whole: bool) -> str:
             low = max(interval.low, 1 if whole else _SMALLEST)
             high = max(min(interval.high, _LARGEST), low)
             number = math.exp(rng.uniform(math.log(low), math.log(high)))
-        text = str(round(number)) if whole else f"{number:.3g}"
-        if float(text) in interval:  # rounding may have left it
-            return text
+        # Short if it can be; rounding may leave a narrow interval.
+        for text in [str(round(number))] if whole else (f"{number:.3g}", repr(number)):
+            if float(text) in interval:
+                return text

@@ -25,7 +25,7 @@ def make_variables(flags: str) -> dict[str, str]:
     if "--" not in words:
         return {}
     variables: dict[str, str] = {}
-    for word in reversed(words[words.index("--") + 1 :]):  # make lists the latest first
+    for word in words[words.index("--") + 1 :]:  # make lists each name once
         text = re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL).replace("$$", "$")
         match = _VARIABLE.match(text)
         if match is None:
