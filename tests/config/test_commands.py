@@ -312,6 +312,13 @@ def test_make_passes_values_by_no_shell(make: Make, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+def test_make_merges_defconfigs_and_says_nothing_else(make: Make, tmp_path: Path) -> None:
+    done = make("defconfig-adam+adamw-magnitude-50")
+    assert (done.returncode, done.stderr) == (0, "")
+    tree = reload(Workspace({"O": str(tmp_path)}))
+    assert tree.selected("OPTIMIZER") == ["adam", "adamw"]
+
+
 def test_make_refuses_an_unknown_variable(make: Make, tmp_path: Path) -> None:
     done = make("defconfig", "OPTIMISER=adam")
     assert done.returncode == 2
