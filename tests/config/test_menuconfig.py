@@ -440,7 +440,7 @@ class Window:
         self.errors: list[str] = []
         self.chosen: list[str] = []
         self.gui: Any = menu._menu_module("guiconfig", "tkinter")
-        menu._fit_guiconfig(self.gui, session)
+        menu._InWindow(self.gui, session).install()
         nothing = lambda *_, **__: None  # noqa: E731
         self.gui._root = None
         self.gui._tree = SimpleNamespace(focus_set=nothing)

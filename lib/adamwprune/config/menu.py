@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kconfiglib
@@ -87,7 +88,7 @@ def menuconfig(workspace: Workspace) -> None:
     _require_terminal()
     menu = _menu_module("menuconfig", "the package windows-curses, or a Python with curses")
     session = Session.start(workspace)
-    _fit_menuconfig(menu, session)
+    _InTerminal(menu, session).install()
     _choose_locale()
     with _ctrl_c_as_key():
         menu.menuconfig(session.tree.kconf)
@@ -97,7 +98,7 @@ def guiconfig(workspace: Workspace) -> None:
     """Configure in a window; :class:`UserError` where none can be opened."""
     gui = _menu_module("guiconfig", "tkinter (python3-tk)")
     session = Session.start(workspace)
-    _fit_guiconfig(gui, session)
+    _InWindow(gui, session).install()
     try:
         gui.menuconfig(session.tree.kconf)
     except gui.TclError as error:
@@ -139,75 +140,81 @@ def _replace(module: Any, functions: dict[str, Callable[..., Any]]) -> None:
 # -- in a terminal ---------------------------------------------------------------
 
 
-def _fit_menuconfig(menu: Any, session: Session) -> None:
-    """Give menuconfig our loading, saving, checking and handling of Ctrl-C."""
-    load_dialog, save_dialog, getch = menu._load_dialog, menu._save_dialog, menu._getch_compat
-    main_loop = menu._menuconfig
-    write_minimal = session.tree.kconf.write_min_config
+class _InTerminal:
+    """Our loading, saving, checking and handling of Ctrl-C, for kconfiglib's menuconfig."""
 
-    def show_error(text: str) -> None:
-        width = menu._stdscr.getmaxyx()[1] - 6
-        menu._error("\n".join(_wrapped(text, width)))
+    def __init__(self, menu: Any, session: Session) -> None:
+        self.menu = menu
+        self.session = session
+        self.write_minimal = session.tree.kconf.write_min_config
+        self.original = SimpleNamespace(**vars(menu))
 
-    def attempt(action: Callable[[], str]) -> str | None:
+    def install(self) -> None:
+        """Put ours in the place of menuconfig's functions."""
+        _replace(
+            self.menu,
+            {
+                "standard_config_filename": lambda: str(self.session.config),
+                "_menuconfig": self.run,
+                "_load_config": self.session.needs_save,
+                "_needs_save": self.session.needs_save,
+                "_try_load": self.try_load,
+                "_try_save": self.try_save,
+                "_load_dialog": self.load_dialog,
+                "_save_dialog": self.save_dialog,
+                "_check_valid": self.check_valid,
+                "_range_info": self.session.expects,
+                "_getch_compat": self.getch,
+            },
+        )
+
+    def run(self, screen: Any) -> str:
+        self.menu._minconf_filename = str(self.session.minimal)
+        message: str = self.original._menuconfig(screen)
+        return message
+
+    def try_load(self, filename: str) -> bool:
+        return self.attempt(lambda: self.session.load(Path(filename))) is not None
+
+    def try_save(self, save: object, filename: str, _description: str) -> str | None:
+        write = self.session.save_minimal if save == self.write_minimal else self.session.save
+        return self.attempt(lambda: write(Path(filename)))
+
+    def attempt(self, action: Callable[[], str]) -> str | None:
         try:
             return action()
         except UserError as error:
-            show_error(str(error))
+            self.show_error(str(error))
             return None
 
-    def try_load(filename: str) -> bool:
-        return attempt(lambda: session.load(Path(filename))) is not None
+    def show_error(self, text: str) -> None:
+        width = self.menu._stdscr.getmaxyx()[1] - 6
+        self.menu._error("\n".join(_wrapped(text, width)))
 
-    def try_save(save: object, filename: str, _description: str) -> str | None:
-        write = session.save_minimal if save == write_minimal else session.save
-        return attempt(lambda: write(Path(filename)))
+    def load_dialog(self) -> None:
+        self.original._load_dialog()
+        self.menu._conf_filename = str(self.session.config)  # theirs is the loaded file now
 
-    def load_and_keep_target() -> None:
-        load_dialog()
-        menu._conf_filename = str(session.config)
-
-    def save_and_keep_target(save: object, filename: str, description: str) -> str | None:
-        saved: str | None = save_dialog(save, filename, description)
-        if saved is None or save == write_minimal:
+    def save_dialog(self, save: object, filename: str, description: str) -> str | None:
+        saved: str | None = self.original._save_dialog(save, filename, description)
+        if saved is None or save == self.write_minimal:
             return saved
         # A copy saved elsewhere is no reason to think that .config is up to date.
-        is_config = Path(saved).resolve() == session.config.resolve()
-        return str(session.config) if is_config else None
+        is_config = Path(saved).resolve() == self.session.config.resolve()
+        return str(self.session.config) if is_config else None
 
-    def check_valid(symbol: Any, text: str) -> bool:
-        complaint = session.complaint(symbol, text)
+    def check_valid(self, symbol: Any, text: str) -> bool:
+        complaint = self.session.complaint(symbol, text)
         if complaint:
-            show_error(complaint)
+            self.show_error(complaint)
         return not complaint
 
-    def getch_or_quit(window: Any) -> Any:
-        key = getch(window)
+    def getch(self, window: Any) -> Any:
+        """A key; Ctrl-C quits, through the dialog that offers to save, or leaves a dialog."""
+        key = self.original._getch_compat(window)
         if key != "\x03":
             return key
-        return "q" if window is menu._menu_win else "\x1b"
-
-    def run(screen: Any) -> str:
-        menu._minconf_filename = str(session.minimal)
-        message: str = main_loop(screen)
-        return message
-
-    _replace(
-        menu,
-        {
-            "standard_config_filename": lambda: str(session.config),
-            "_menuconfig": run,
-            "_load_config": session.needs_save,
-            "_needs_save": session.needs_save,
-            "_try_load": try_load,
-            "_try_save": try_save,
-            "_load_dialog": load_and_keep_target,
-            "_save_dialog": save_and_keep_target,
-            "_check_valid": check_valid,
-            "_range_info": session.expects,
-            "_getch_compat": getch_or_quit,
-        },
-    )
+        return "q" if window is self.menu._menu_win else "\x1b"
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -270,57 +277,61 @@ def _ctrl_c_as_key() -> Iterator[None]:
 # -- in a window -----------------------------------------------------------------
 
 
-def _fit_guiconfig(gui: Any, session: Session) -> None:
-    """Give guiconfig our loading, saving and checking."""
-    open_dialog, save_as_dialog, save_minimal = gui._open, gui._save_as, gui._save_minimal
-    write_minimal = session.tree.kconf.write_min_config
+class _InWindow:
+    """Our loading, saving and checking, for kconfiglib's guiconfig."""
 
-    def attempt(title: str, action: Callable[[], str]) -> bool:
+    def __init__(self, gui: Any, session: Session) -> None:
+        self.gui = gui
+        self.session = session
+        self.write_minimal = session.tree.kconf.write_min_config
+        self.original = SimpleNamespace(**vars(gui))
+
+    def install(self) -> None:
+        """Put ours in the place of guiconfig's functions."""
+        _replace(
+            self.gui,
+            {
+                "standard_config_filename": lambda: str(self.session.config),
+                "_load_config": self.session.needs_save,
+                "_needs_save": self.session.needs_save,
+                "_try_load": self.try_load,
+                "_try_save": self.try_save,
+                "_open": lambda _event=None: self.keeping_target(self.original._open),
+                "_save_as": lambda: self.keeping_target(self.original._save_as),
+                "_save_minimal": self.save_minimal,
+                "_check_valid": self.check_valid,
+                "_range_info": self.session.expects,
+            },
+        )
+
+    def try_load(self, filename: str) -> bool:
+        title = "Error loading configuration"
+        return self.attempt(title, lambda: self.session.load(Path(filename)))
+
+    def try_save(self, save: object, filename: str, description: str) -> bool:
+        write = self.session.save_minimal if save == self.write_minimal else self.session.save
+        return self.attempt(f"Error saving {description}", lambda: write(Path(filename)))
+
+    def attempt(self, title: str, action: Callable[[], str]) -> bool:
         try:
-            gui._set_status(action())
+            self.gui._set_status(action())
         except UserError as error:
-            gui.messagebox.showerror(title, str(error))
+            self.gui.messagebox.showerror(title, str(error))
             return False
         return True
 
-    def try_load(filename: str) -> bool:
-        return attempt("Error loading configuration", lambda: session.load(Path(filename)))
+    def keeping_target(self, dialog: Callable[[], None]) -> None:
+        dialog()
+        self.gui._conf_filename = str(self.session.config)
+        self.gui._set_conf_changed(self.session.needs_save())
 
-    def try_save(save: object, filename: str, description: str) -> bool:
-        write = session.save_minimal if save == write_minimal else session.save
-        return attempt(f"Error saving {description}", lambda: write(Path(filename)))
+    def save_minimal(self) -> None:
+        self.gui._minconf_filename = str(self.session.minimal)
+        self.original._save_minimal()
 
-    def keeping_target(dialog: Callable[[], None]) -> Callable[..., None]:
-        def run(_event: object = None) -> None:
-            dialog()
-            gui._conf_filename = str(session.config)
-            gui._set_conf_changed(session.needs_save())
-
-        return run
-
-    def save_minimal_beside_config() -> None:
-        gui._minconf_filename = str(session.minimal)
-        save_minimal()
-
-    def check_valid(dialog: Any, entry: Any, symbol: Any, text: str) -> bool:
-        complaint = session.complaint(symbol, text)
+    def check_valid(self, dialog: Any, entry: Any, symbol: Any, text: str) -> bool:
+        complaint = self.session.complaint(symbol, text)
         if complaint:
-            gui.messagebox.showerror("Bad value", complaint, parent=dialog)
+            self.gui.messagebox.showerror("Bad value", complaint, parent=dialog)
             entry.focus_set()
         return not complaint
-
-    _replace(
-        gui,
-        {
-            "standard_config_filename": lambda: str(session.config),
-            "_load_config": session.needs_save,
-            "_needs_save": session.needs_save,
-            "_try_load": try_load,
-            "_try_save": try_save,
-            "_open": keeping_target(open_dialog),
-            "_save_as": keeping_target(save_as_dialog),
-            "_save_minimal": save_minimal_beside_config,
-            "_check_valid": check_valid,
-            "_range_info": session.expects,
-        },
-    )
