@@ -65,7 +65,11 @@ guiconfig: $(installed) ## Configure in a window
 ##> allyesconfig     Every member of every family
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 .PHONY: $(configurators) $(defconfigs)
-$(configurators) $(defconfigs) defconfig-%: $(installed)
+$(configurators) $(defconfigs): $(installed)
+	$(run)/kconfig.py $@
+
+# Names that are not there, and merges; the targets above are listed for tab completion.
+defconfig-%: $(installed)
 	$(run)/kconfig.py $@
 
 ##@ Checking and cleaning

@@ -13,11 +13,13 @@ import torch
 from adamwprune import datasets
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.datasets import _idx, fashion_mnist, mnist, mnist5k
+from adamwprune.datasets import _idx, fashion_mnist, mnist
 from adamwprune.errors import UserError
 from adamwprune.matrix import expand
 
-DATA = Path(os.environ.get("DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+ROOT = Path(__file__).resolve().parents[1]
+PLACES = [Path(os.environ.get("DATA_DIR", "data")), ROOT / "data", ROOT.parent / "shared" / "data"]
+DATA = next((place for place in PLACES if (place / "MNIST" / "raw").is_dir()), PLACES[0]).absolute()
 MODULES = {"mnist": (mnist, "MNIST"), "fashion-mnist": (fashion_mnist, "FashionMNIST")}
 
 
