@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import _library  # noqa: F401
-
 from adamwprune.config.sources import Workspace
 
 SOURCE = Path(__file__).resolve().parents[1]

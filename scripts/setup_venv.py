@@ -5,8 +5,12 @@ Usage: setup_venv.py DIRECTORY [EXTRA]
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036  before tomllib, which an older one lacks
+    sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
+
+import tomllib
 
 SOURCE = Path(__file__).resolve().parents[1]
 
@@ -36,6 +40,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
-        sys.exit(f"error: Python 3.11 or newer is needed, {sys.executable} is {sys.version}")
     sys.exit(main())

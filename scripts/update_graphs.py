@@ -5,7 +5,6 @@ every figure. What is in neither place is drawn as missing.
 """
 
 import _library  # noqa: F401
-
 from adamwprune.errors import UserError, run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import figures, present
@@ -23,7 +22,8 @@ def main() -> int:
     drawn = figures.draw_all(expected, records, root / "images", ("png",))
     write_published(experiment.published / f"{NAME}.jsonl", records)
     with refusing(f"cannot write to {experiment.published}"):
-        write_text(experiment.published / f"{NAME}.md", present.tables_of(expected, records, "markdown", True))
+        tables = present.tables_of(expected, records, "markdown", memory=True)
+        write_text(experiment.published / f"{NAME}.md", tables)
     print(f"{len(drawn)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
     print(f"records and tables in {experiment.published}")
     return 0

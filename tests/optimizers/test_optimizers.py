@@ -62,12 +62,12 @@ def same(ours, theirs, rtol=1e-9):
             lambda p: SGD(p, 0.01, weight_decay=0.1),
             lambda p: torch.optim.SGD(p, 0.01, 0.9, weight_decay=0.1),
         ),
-        (lambda p: Adam(p), lambda p: torch.optim.Adam(p)),
+        (Adam, torch.optim.Adam),
         (
             lambda p: Adam(p, weight_decay=0.1),
             lambda p: torch.optim.Adam(p, weight_decay=0.1),
         ),
-        (lambda p: AdamW(p), lambda p: torch.optim.AdamW(p, weight_decay=1e-4)),
+        (AdamW, lambda p: torch.optim.AdamW(p, weight_decay=1e-4)),
     ],
 )
 def test_plain_optimizers_are_torchs(ours, theirs):
@@ -234,7 +234,7 @@ def test_constructor_defaults_are_what_kconfig_presets():
             assert built.spam == by_hand.spam
 
 
-# -- the conformance suite: every optimizer, a new one unasked ---------------------------------
+# -- the conformance suite: every optimizer, a new one unasked ------------------------------
 
 
 @pytest.fixture(params=sorted(optimizers.registry.members("adamwprune.optimizers")))

@@ -17,7 +17,7 @@ from adamwprune.pruning import _selection as selection
 from adamwprune.pruning._schedule import count
 from adamwprune.pruning.state import CRITERIA
 
-# -- schedule -----------------------------------------------------------------------------------
+# -- schedule --------------------------------------------------------------------------------
 
 
 def test_cubic_schedule_is_zhu_and_guptas():
@@ -70,7 +70,7 @@ def test_k_is_rounded_half_up(sparsity, numel, k):
     assert count(sparsity, numel) == k
 
 
-# -- selection ------------------------------------------------------------------------------------
+# -- selection ---------------------------------------------------------------------------------
 
 few_values = st.lists(
     st.lists(st.sampled_from([-2.0, 0.0, 1.0, 1.0, 3.0, -math.inf]), min_size=1, max_size=9),
@@ -111,7 +111,7 @@ def test_an_impossible_split_is_refused():
         selection.apportion(3, [2, 2], [2, 2])
 
 
-# -- scores ---------------------------------------------------------------------------------------
+# -- scores ------------------------------------------------------------------------------------
 
 
 def test_state_criteria_literally():
@@ -131,7 +131,7 @@ def test_an_unknown_criterion_is_refused():
         State("best")
 
 
-# -- the pruner in a loop ---------------------------------------------------------------------------
+# -- the pruner in a loop ------------------------------------------------------------------------
 
 
 def network():
@@ -287,13 +287,13 @@ def test_a_layer_of_one_weight_and_equal_scores():
     assert model[1].weight.flatten().tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
-# -- planted violations -----------------------------------------------------------------------------
+# -- planted violations --------------------------------------------------------------------------
 
 
 def test_a_stale_momentum_is_caught():
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    pruner = Pruner(model, Magnitude(), SCHEDULE, storage="implied").attach(optimizer)
+    Pruner(model, Magnitude(), SCHEDULE, storage="implied").attach(optimizer)
     train(model, optimizer, 20)
     weight = model[4].weight
     optimizer.state[weight]["exp_avg"][weight == 0] = 1.0
@@ -322,7 +322,7 @@ def test_scores_that_become_nan_stop_the_run():
         train(model, optimizer, 10)
 
 
-# -- around ---------------------------------------------------------------------------------------
+# -- around ------------------------------------------------------------------------------------
 
 
 def test_updates_wait_for_the_states_to_settle_after_a_reset():
