@@ -11,10 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
+from adamwprune.errors import require, run_command
+
+require("kconfiglib", "yaml", "rich", "torch")
+
 from adamwprune.config import flags, sources, strict
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import run_command
 from adamwprune.experiment import Experiment, train_in_foreground
 from adamwprune.matrix import expand
 

@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 try:
-    import adamwprune  # noqa: F401
+    from adamwprune.errors import require
 except ImportError:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
+    from adamwprune.errors import require
+
+require("kconfiglib", "yaml", "rich")

@@ -7,8 +7,9 @@ every figure. What is in neither place is drawn as missing.
 import _library  # noqa: F401
 from adamwprune.errors import UserError, run_command
 from adamwprune.experiment import Experiment
+from adamwprune.files import refusing, write_text
 from adamwprune.report import figures, present
-from adamwprune.store import refusing, write_published, write_text
+from adamwprune.store import write_published
 
 NAME = "memory-comparison"
 

@@ -10,6 +10,13 @@ import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# The package, for tests that start an interpreter of their own.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(REPOSITORY / "lib"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+# Read when torch is imported: threads that spin while they wait starve other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 _OF_MAKE = ("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "O", "YES")
 _OF_KCONFIG = ("srctree", "CONFIG_")
 

@@ -9,9 +9,10 @@ import pytest
 
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
+from adamwprune.files import write_text
 from adamwprune.matrix import expand
 from adamwprune.spec import RunResult, RunSpec
-from adamwprune.store import Store, publish, read_published, write_published, write_text
+from adamwprune.store import Store, publish, read_published, write_published
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
 
@@ -41,3 +42,13 @@ def run_command(main: Callable[[], int]) -> None:
         sys.stderr.close()
         status = 141
     sys.exit(status)
+
+
+def require(*modules: str) -> None:
+    """Exit with one clear message unless this interpreter has ``modules``."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        sys.exit(
+            f"error: {sys.executable} has no {', '.join(missing)}: run make once, which creates "
+            "the environment, then use .venv/bin/python (or source .venv/bin/activate)"
+        )

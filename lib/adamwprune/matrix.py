@@ -9,11 +9,9 @@ cells that resolve to the same spec are one run (a dense run has no sparsity).
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.errors import ConfigError
@@ -103,12 +101,9 @@ def expand(tree: Tree) -> Matrix:
 def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:
     """The minimal and the full ``.config`` of one cell, as texts."""
     axes = _axes(tree)
-    with _restored(tree, axes), tempfile.TemporaryDirectory() as folder:
+    with _restored(tree, axes):
         _move_to(tree, cell.point, axes)
-        minimal, full = Path(folder, "minimal"), Path(folder, "full")
-        tree.kconf.write_min_config(str(minimal), header="")
-        tree.kconf.write_config(str(full), header="", save_old=False)
-        return minimal.read_text(encoding="utf-8"), full.read_text(encoding="utf-8")
+        return tree.minimal_config(), tree.config()
 
 
 def _axes(tree: Tree) -> dict[str, list[str]]:

@@ -5,17 +5,15 @@ A record is written to a temporary file and renamed, so that it is there as a wh
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from adamwprune.errors import UserError
+from adamwprune.files import refusing, write_text
 from adamwprune.spec import RunResult, RunSpec
 
 RESULT = "result.json"
@@ -106,38 +104,4 @@ def write_published(path: Path, results: list[RunResult]) -> None:
     """Records verbatim, one JSON line each, ordered by identity."""
     lines = [json.dumps(r.to_json()) for r in sorted(results, key=lambda r: r.run_id)]
     with refusing(f"cannot write {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all, and have it on disk before it has its name."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all, and have it on disk before it has its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Turn an error of the file system into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{what}: {error.strerror or error}") from None
-
-
-def append_line(path: Path, plain: dict[str, Any]) -> None:
-    """Append one JSON line."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(plain) + "\n")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
-from adamwprune import datasets, environment, memory, models, optimizers, pruning, store
+from adamwprune import datasets, environment, files, memory, models, optimizers, pruning, store
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
 from adamwprune.spec import RunResult, RunSpec
@@ -145,7 +145,7 @@ class Training:
         for epoch in range(1, self.spec["EPOCHS"] + 1):
             entry = self._epoch(epoch)
             self.history.append(entry)
-            store.append_line(metrics, entry)
+            files.append_line(metrics, entry)
             self._report(entry)
         self.pruner.verify()
         record = self._record(setup)
@@ -235,7 +235,7 @@ class Training:
     def _save_weights(self) -> None:
         buffer = io.BytesIO()
         torch.save(self.model.state_dict(), buffer)
-        store.write_bytes(self.job.folder / "weights.pt", buffer.getvalue())
+        files.write_bytes(self.job.folder / "weights.pt", buffer.getvalue())
 
 
 class Clock:

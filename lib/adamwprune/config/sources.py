@@ -19,6 +19,7 @@ from adamwprune.config.makeflags import make_variables
 from adamwprune.config.strict import Assignment
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
+from adamwprune.files import refusing, write_text
 
 DEFAULT = "quickstart"  # the defconfig of a tree without .config
 
@@ -215,40 +216,25 @@ def write(tree: Tree, path: Path) -> bool:
     Returns whether anything changed.
     """
     text = full_text(tree)
-    try:
+    with refusing(f"cannot write {path}"):
         if path.exists():
             if path.read_bytes() == text.encode():
                 return False
             # Copied, not renamed: there is a .config at every moment.
             shutil.copyfile(path, path.with_name(path.name + ".old"))
         write_text(path, text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
     return True
 
 
 def write_minimal(tree: Tree, path: Path) -> None:
     """Write what differs from the tree's defaults: the form of a file in ``defconfigs/``."""
-    try:
+    with refusing(f"cannot write {path}"):
         write_text(path, tree.minimal_config())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def full_text(tree: Tree) -> str:
     """What :func:`write` writes."""
     return f"# Written by make; see make menuconfig.\n{tree.config()}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file all at once: whoever reads it finds the old text or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def repeat_command(tree: Tree, minimal: str) -> str:

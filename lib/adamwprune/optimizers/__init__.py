@@ -3,7 +3,7 @@
 A class owns what happens inside ``step()``: spike handling, gradient-norm clipping, AMSGrad,
 weight decay. Learning-rate schedules are torch's own, outside; pruning is
 :meth:`adamwprune.pruning.Pruner.attach`. A member's module has
-``build(params, values) -> Optimizer``, where ``values`` are a run's by symbol name.
+``build(params, values) -> Optimizer``; the ``values`` are a run's by symbol name.
 """
 
 from __future__ import annotations

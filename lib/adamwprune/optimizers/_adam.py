@@ -8,7 +8,8 @@ is spike handling and clipping before it. State per parameter, named as in torch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,42 +23,77 @@ from adamwprune.optimizers._spam import NormWindow, Spam, clip_elements
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
+@dataclass(frozen=True)
+class Preset:
+    """What a member's name stands for, where its constructor is not told otherwise."""
+
+    decoupled: bool = True  # weight decay as in AdamW, otherwise added to the gradient
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+    max_grad_norm: float = 0.0  # 0: no clipping
+    spam: Spam = field(default_factory=Spam)
+
+
 class AdamFamily(torch.optim.Optimizer):
     """Adam (Kingma & Ba, arXiv 1412.6980) with every ingredient of the family an option.
 
-    ``decoupled``: weight decay as in AdamW (arXiv 1711.05101), otherwise added to the gradient.
-    ``amsgrad``: arXiv 1904.09237. ``max_grad_norm``: clip the gradient's norm over all
-    parameters (0: never). ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`.
+    ``weight_decay``: decoupled (arXiv 1711.05101) but in :class:`Adam`. ``amsgrad``: arXiv
+    1904.09237. ``max_grad_norm``: clip the gradient's norm over all parameters (0: never).
+    ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`. None is what the class presets.
 
     Order within a step: momentum reset, z-score damping, element-wise clipping, norm clipping,
     Adam. Raises ``ValueError`` for values out of range.
     """
 
+    preset = Preset()
+
     def __init__(
         self,
         params: Iterable[Parameter],
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float | None = None,
         *,
-        decoupled: bool,
-        amsgrad: bool,
-        max_grad_norm: float,
-        spam: Spam,
+        amsgrad: bool | None = None,
+        max_grad_norm: float | None = None,
+        spam: Spam | None = None,
     ) -> None:
+        preset = self.preset
+        decay = preset.weight_decay if weight_decay is None else weight_decay
+        self.max_grad_norm = preset.max_grad_norm if max_grad_norm is None else max_grad_norm
+        self.spam = preset.spam if spam is None else spam
         _base.check("learning rate", lr, 0)
         _base.check("beta parameter at index 0", betas[0], 0, 1)
         _base.check("beta parameter at index 1", betas[1], 0, 1)
         _base.check("epsilon value", eps, 0)
-        _base.check("weight_decay value", weight_decay, 0)
-        _base.check("max_grad_norm value", max_grad_norm, 0)
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, "amsgrad": amsgrad, "decoupled": decoupled})
-        self.max_grad_norm = max_grad_norm
-        self.spam = spam
+        _base.check("weight_decay value", decay, 0)
+        _base.check("max_grad_norm value", self.max_grad_norm, 0)
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": decay,
+            "amsgrad": preset.amsgrad if amsgrad is None else amsgrad,
+            "decoupled": preset.decoupled,
+        }
+        super().__init__(params, defaults)
         self.steps = 0  # steps done
         self._window = NormWindow()
+
+    @classmethod
+    def from_values(cls, params: Iterable[Parameter], values: Mapping[str, Any]) -> Self:
+        """The optimizer with a run's values."""
+        return cls(
+            params,
+            lr=values["LR"],
+            betas=(values["BETA1"], values["BETA2"]),
+            eps=values["EPS"],
+            weight_decay=values["WEIGHT_DECAY"],
+            amsgrad=values["AMSGRAD"] == "on",
+            max_grad_norm=values["MAX_GRAD_NORM"],
+            spam=Spam.from_values(values),
+        )
 
     @property
     def steps_since_reset(self) -> int:
@@ -163,16 +199,3 @@ class AdamFamily(torch.optim.Optimizer):
         self.steps = state_dict["spam"]["steps"]
         device = self.param_groups[0]["params"][0].device
         self._window.load_state_dict(state_dict["spam"], device)
-
-
-def settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments that every member takes, from a run's values."""
-    return {
-        "lr": values["LR"],
-        "betas": (values["BETA1"], values["BETA2"]),
-        "eps": values["EPS"],
-        "weight_decay": values["WEIGHT_DECAY"],
-        "amsgrad": values["AMSGRAD"] == "on",
-        "max_grad_norm": values["MAX_GRAD_NORM"],
-        "spam": Spam.from_values(values),
-    }

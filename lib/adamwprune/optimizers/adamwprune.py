@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from torch.nn import Parameter
-
-from adamwprune.optimizers._adam import settings
 from adamwprune.optimizers.adamwspam import AdamWSpam
 
 
@@ -16,13 +10,11 @@ class AdamWPrune(AdamWSpam):
 
         optimizer = AdamWPrune(model.parameters())
         schedule = Schedule(target=0.9, warmup=100, interval=50, ramp_end=944)
-        Pruner(model, State(), schedule).attach(optimizer)
+        Pruner(model, State(), schedule, storage="implied").attach(optimizer)
 
     The pruner reads ``exp_avg`` and ``exp_avg_sq`` from the optimizer's state and keeps nothing
     beside them: a weight is pruned where it and its states are zero.
     """
 
 
-def build(params: Iterable[Parameter], values: Mapping[str, Any]) -> AdamWPrune:
-    """AdamWPrune with a run's values."""
-    return AdamWPrune(params, **settings(values))
+build = AdamWPrune.from_values

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from adamwprune.files import refusing, write_text
 from adamwprune.report import tables
 from adamwprune.spec import RunResult, RunSpec
-from adamwprune.store import refusing, write_text
 
 STAMP = ".drawn"  # names what the figures beside it were drawn from
 
@@ -35,7 +35,6 @@ def draw_if_changed(
 
     paths = draw_all(expected, records, folder, ("png", "svg"))
     with refusing(f"cannot write to {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(stamp, digest)
     return paths
 

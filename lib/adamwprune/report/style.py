@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ import matplotlib.style
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from adamwprune.errors import UserError
+from adamwprune.files import refusing, write_bytes
 from adamwprune.report.groups import Group
 from adamwprune.spec import RunResult
 
@@ -137,7 +135,8 @@ def save(
         drawn = io.BytesIO()
         figure.savefig(drawn, format=extension, metadata=_metadata(extension, provenance))
         path = stem.with_name(f"{stem.name}.{extension}")
-        _publish(path, drawn.getvalue())
+        with refusing(f"cannot write {path}"):
+            write_bytes(path, drawn.getvalue())
         paths.append(path)
     return paths
 
@@ -165,20 +164,3 @@ def _metadata(extension: str, provenance: Mapping[str, str]) -> dict[str, str | 
         return {"Software": "AdamWPrune", **provenance}
     text = "; ".join(f"{name}: {value}" for name, value in provenance.items())
     return {"Date": None, "Description": text}
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename; nothing is left behind where that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

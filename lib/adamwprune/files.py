@@ -1,0 +1,49 @@
+"""Files are written as a whole or not at all, and the file system's errors are messages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adamwprune.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_bytes` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, and its folder, so that a reader finds the old content or the new one.
+
+    The content is on disk before it has its name; nothing is left behind where that fails.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, plain: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(plain) + "\n")
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn an error of the file system into one clear message that starts with ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}") from None
