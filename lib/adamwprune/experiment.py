@@ -97,7 +97,7 @@ class Experiment:
         operational = self.tree.operational()
         slots = devices.slots(str(operational["DEVICE"]), int(operational["JOBS"]), len(cells))
         data_dir = Path(str(operational["DATA_DIR"])).absolute()
-        with Display(len(cells)) as display:
+        with Display([cell.spec for cell in cells]) as display:
             pool = Pool(self.store, slots, data_dir, display.observer)
             return pool.run([self.task(cell) for cell in cells])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -306,6 +307,20 @@ def test_ctrl_c_leaves_a_dialog_and_not_the_menu(start: Menu) -> None:
     screen.press("y")
     screen.end()
     assert "CONFIG_EPOCHS=10\n" in screen.config.read_text()
+
+
+def test_the_menu_ends_with_its_terminal_also_under_nohup(tmp_path: Path) -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        [str(SCRIPTS / "menuconfig.py")],
+        env={**os.environ, "TERM": "xterm", "MAKEFLAGS": f" -- O={tmp_path}"},
+        encoding="utf-8",
+        timeout=20,
+        ignore_sighup=True,
+    )
+    child.expect("Optimizers")
+    os.close(child.child_fd)
+    assert os.waitpid(child.pid, 0)[1] == signal.SIGHUP
 
 
 def test_ctrl_c_works_as_ever_after_the_menu(start: Menu, tmp_path: Path) -> None:

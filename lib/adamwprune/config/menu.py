@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import locale
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -90,6 +91,8 @@ def menuconfig(workspace: Workspace) -> None:
     session = Session.start(workspace)
     _InTerminal(menu, session).install()
     _choose_locale()
+    # Started under nohup, it would read from a terminal that is gone, for ever.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with _ctrl_c_as_key():
         menu.menuconfig(session.tree.kconf)
 

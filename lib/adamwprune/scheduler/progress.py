@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -53,53 +54,67 @@ class Lines:
 
 
 class Live:
-    """A bar for the matrix and one for each run in hand, with its epoch and accuracy."""
+    """A bar for the matrix and one for each run in hand, with its epoch and accuracy.
 
-    def __init__(self, runs: int, console: Console) -> None:
+    All bars count training steps, so that the time left is known before the first run ends.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
         self.console = console
+        self.runs, self.ended_runs, self.ended_steps = len(specs), 0, 0
         self.bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("steps"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
+            speed_estimate_period=300,
         )
-        self.matrix = self.bars.add_task("matrix", total=runs, unit="runs", note="")
+        total = sum(spec.total_steps for spec in specs)
+        self.matrix = self.bars.add_task("matrix", total=total, note=f"0/{self.runs} runs")
         self.running: dict[RunSpec, TaskID] = {}
 
     def started(self, spec: RunSpec, slot: Slot) -> None:
         """A run was given to a worker."""
         self.running[spec] = self.bars.add_task(
-            f"  {spec.slug}", total=spec.total_steps, unit="steps", note=_threads(slot)
+            f"  {spec.slug}", total=spec.total_steps, note=_threads(slot)
         )
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
         """A step or an epoch of a run."""
-        note = f"epoch {event['epoch']}/{spec['EPOCHS']}"
+        run = self.running[spec]
         if event["event"] == "epoch":
-            note += f"  {100 * event['test_accuracy']:.2f}%"
-            self.bars.update(self.running[spec], completed=event["step"], note=note)
-        else:
-            self.bars.update(self.running[spec], completed=event["step"])
+            accuracy = f"{100 * event['test_accuracy']:.2f}%"
+            self.bars.update(run, note=f"epoch {event['epoch']}/{spec['EPOCHS']}  {accuracy}")
+        self.bars.update(run, completed=event["step"])
+        self._update_matrix()
 
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
         self.bars.remove_task(self.running.pop(spec))
-        self.bars.advance(self.matrix)
+        self.ended_runs += 1
+        self.ended_steps += spec.total_steps
+        self._update_matrix()
         self.console.print(summary(spec, result), highlight=False, markup=False)
+
+    def _update_matrix(self) -> None:
+        running = self.running.values()
+        steps = sum(task.completed for task in self.bars.tasks if task.id in running)
+        note = f"{self.ended_runs}/{self.runs} runs"
+        self.bars.update(self.matrix, completed=self.ended_steps + steps, note=note)
 
 
 class Display(AbstractContextManager["Display"]):
     """The right observer for where standard output goes."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
         console = Console()
-        self.live = Live(runs, console) if sys.stdout.isatty() else None
-        self.observer: Lines | Live = self.live or Lines(runs)
+        self.live = Live(specs, console) if sys.stdout.isatty() else None
+        self.observer: Lines | Live = self.live or Lines(len(specs))
 
     def __enter__(self) -> Self:
         if self.live:
