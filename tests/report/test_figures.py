@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Make, expand
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,6 +31,7 @@ from adamwprune.report.figures import (
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, settings
 from adamwprune.spec import RunResult, RunSpec
+from tests.report.conftest import Make, expand
 
 Draw = Callable[[Setting], Iterator[Drawing]]
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")

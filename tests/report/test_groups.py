@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from conftest import Make, expand
 
 from adamwprune.report.groups import (
     Statistic,
@@ -18,6 +17,7 @@ from adamwprune.report.groups import (
     spread_note,
 )
 from adamwprune.spec import RunSpec
+from tests.report.conftest import Make, expand
 
 
 def seeds(spec: RunSpec, count: int) -> list[RunSpec]:

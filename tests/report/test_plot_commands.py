@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Make
 
 from adamwprune.spec import RunSpec
+from tests.report.conftest import Make
 
 
 @pytest.fixture

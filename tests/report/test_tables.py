@@ -6,11 +6,11 @@ import csv
 import io
 
 import pytest
-from conftest import Make, expand
 
 from adamwprune.errors import UserError
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, memory_rows, render
 from adamwprune.spec import RunResult, RunSpec
+from tests.report.conftest import Make, expand
 
 
 @pytest.fixture(scope="module")
