@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from adamwprune import matrix
@@ -19,6 +18,8 @@ from adamwprune.config import commands, sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
+
+pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
 SCRIPTS = SOURCE_TREE / "scripts"
 Make = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pexpect
 import pytest
 
 from adamwprune.config import menu, sources
@@ -21,6 +20,8 @@ from adamwprune.config.menu import Session
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError
+
+pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
 SCRIPTS = SOURCE_TREE / "scripts"
 BACKSPACE = "\x7f"
