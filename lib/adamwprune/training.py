@@ -336,15 +336,20 @@ def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     ]
 
 
-_loaded: dict[tuple[str, str, str, int, str], Dataset] = {}
+_loaded: dict[tuple[str, str, int, str, int, str], Dataset] = {}
 
 
 def _dataset(spec: RunSpec, data_dir: Path, image_size: int, device: str) -> Dataset:
     """The run's data on its device; loaded once a process, the last one only is kept."""
     digest = spec["DATASET_DIGEST"]
-    key = (spec["DATASET"], digest, str(data_dir), image_size, device)
+    key = (spec["DATASET"], digest, spec["TRAIN_EXAMPLES"], str(data_dir), image_size, device)
     if key not in _loaded:
         _loaded.clear()
         data = datasets.load(spec["DATASET"], data_dir, digest)
+        if len(data.train_labels) != spec["TRAIN_EXAMPLES"]:
+            raise UserError(
+                f"dataset {spec['DATASET']}: has {len(data.train_labels)} training examples, "
+                f"declared are {spec['TRAIN_EXAMPLES']}"
+            )
         _loaded[key] = data.padded(image_size).to(torch.device(device))
     return _loaded[key]

@@ -161,3 +161,40 @@ def test_the_cosine_schedule_ends_at_zero_and_none_stays(train):
     assert cosine[0]["lr"] == pytest.approx(0.001 * (1 + math.cos(math.pi / 2)) / 2)
     assert cosine[1]["lr"] == pytest.approx(0, abs=1e-12)
     assert [e["lr"] for e in train(specs(OPTIMIZER="adam")[0], name="b").history] == [0.001] * 2
+
+
+class Reads(dict):
+    """A mapping that notes which of its keys were asked for."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.names = set()
+
+    def __getitem__(self, name):
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return super().get(name, default)
+
+
+SPAM = {"SPAM_ENABLE_CLIP": "y", "SPAM_THETA": "100", "SPAM_INTERVAL": "20"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OPTIMIZER": "adamwprune", "PRUNING_METHOD": "state", **SPAM},
+        {"OPTIMIZER": "sgd", "PRUNING_METHOD": "movement"},
+        {"OPTIMIZER": "adam"},
+    ],
+    ids=lambda settings: settings["OPTIMIZER"],
+)
+def test_no_value_of_a_spec_is_ignored(settings, train):
+    """Every symbol that makes a run another run is read on the way to its result."""
+    (spec,) = specs(**settings)
+    reads = Reads(spec.values)
+    object.__setattr__(spec, "values", reads)
+    assert train(spec).status == "done"
+    assert set(reads) - reads.names == set()
