@@ -88,6 +88,14 @@ def test_published_records_are_verbatim(tmp_path, spec):
     assert sorted(again, key=lambda r: r.run_id) == sorted(results, key=lambda r: r.run_id)
 
 
+def test_a_damaged_published_record_is_named_by_its_line(tmp_path, spec):
+    path = tmp_path / "x.jsonl"
+    write_published(path, [record(spec)])
+    path.write_text(path.read_text() + '{"schema": 1')
+    with pytest.raises(UserError, match=r"x\.jsonl:2: "):
+        read_published(tmp_path)
+
+
 def test_identity_is_of_parsed_values_and_not_of_their_order(spec):
     shuffled = dict(reversed(list(spec.values.items())))
     assert RunSpec(shuffled).run_id == spec.run_id

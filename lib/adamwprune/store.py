@@ -92,12 +92,15 @@ def publish(folder: Path, result: RunResult) -> None:
 
 
 def read_published(folder: Path) -> list[RunResult]:
-    """The frozen records in ``folder/*.jsonl``."""
-    return [
-        RunResult.from_json(json.loads(line))
-        for path in sorted(folder.glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+    """The frozen records in ``folder/*.jsonl``; :class:`UserError` names a line that is none."""
+    results = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                results.append(RunResult.from_json(json.loads(line)))
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: {error}") from None
+    return results
 
 
 def write_published(path: Path, results: list[RunResult]) -> None:

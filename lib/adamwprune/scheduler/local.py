@@ -184,7 +184,9 @@ class Worker:
     def _read_events(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.events.put(Message(self, process, json.loads(line)))
+            # A process that is killed while it writes leaves half a line.
+            with contextlib.suppress(ValueError):
+                self.events.put(Message(self, process, json.loads(line)))
         self.events.put(Message(self, process, None))
 
     def _read_errors(self, process: subprocess.Popen[str]) -> None:
