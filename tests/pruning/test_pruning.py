@@ -229,7 +229,7 @@ def test_an_implied_mask_is_the_bool_mask_without_its_bytes(optimizer, method):
 
 
 def test_movement_is_the_papers_straight_through_sum():
-    """Against W and S kept by hand: W' = W ⊙ M, S −= dL/dW' · W, W steps with dL/dW'."""
+    """Against W and S kept by hand: W' = W ⊙ M, S −= dL/dW' · W, W −= lr · dL/dW' ⊙ M."""
     torch.manual_seed(0)
     layer, lr = nn.Linear(6, 4, bias=False), 0.1
     full, scores = layer.weight.detach().clone(), torch.zeros(4, 6)
@@ -250,7 +250,7 @@ def test_movement_is_the_papers_straight_through_sum():
         effective = (full * mask).requires_grad_()
         (inputs @ effective.T - targets).square().sum().backward()
         scores -= effective.grad * full
-        full -= lr * effective.grad
+        full -= lr * effective.grad * mask
         if step <= 20:
             k = count(schedule.sparsity(step), 24)
             lowest = scores.flatten().argsort(stable=True)[:k]

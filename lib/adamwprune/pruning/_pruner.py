@@ -4,7 +4,8 @@ Monotone methods (magnitude, state): a pruned weight is zero, its gradient is ma
 step and its optimizer states were zeroed when it was pruned, so that no momentum revives it.
 
 Returning methods (movement): outside the step the parameter holds W ⊙ M; the full W is kept
-beside it, put back for the optimizer's step, and masked again after it.
+beside it, put back for the optimizer's step, and masked again after it. The gradient is masked for
+the step as well, ∂L/∂W = ∂L/∂W′ ⊙ M: a pruned weight learns nothing until it returns.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class Pruner:
                 continue
             if name in self._kept:
                 weight.copy_(self._kept[name])
-            self.score.observe(weight, weight.grad)
-            if self.k and not self.score.returns:
+            self.score.observe(weight, weight.grad)  # unmasked: pruned weights keep scoring
+            if self.k:
                 weight.grad.masked_fill_(self._pruned(name), 0)
 
     @torch.no_grad()

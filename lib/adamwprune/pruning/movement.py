@@ -14,10 +14,11 @@ from adamwprune.pruning._score import Score
 class Movement(Score):
     """S ← S − (∂L/∂W′)·W, accumulated over all steps, with W′ = W ⊙ M (section 4, eq. 3).
 
-    The gradient with respect to W′ passes straight through to W and S, so that a pruned weight
-    keeps moving and scoring, and can return. A constant learning rate of S would scale all scores
-    alike and is left out. The mask follows the schedule that all methods share: it is recomputed
-    at the schedule's updates, not at every step, and stays as it is after the ramp's end.
+    The gradient with respect to W′ passes straight through the mask to S, so that a pruned weight
+    keeps scoring and can return; W itself gets it masked, and a pruned weight its old value back.
+    A constant learning rate of S would scale all scores alike and is left out. The mask follows
+    the schedule that all methods share: it is recomputed at the schedule's updates, not at every
+    step, and stays as it is after the ramp's end.
     Memory: one float32 a weight for the scores, another for the full weight.
     """
 
