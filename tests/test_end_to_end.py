@@ -117,6 +117,14 @@ def test_the_command_in_a_record_repeats_the_run(trained, tmp_path):
     assert again["pruning"]["zeros"] == record["pruning"]["zeros"] == 43_029
 
 
+def test_make_train_trains_one_run_in_the_foreground(tmp_path):
+    result = make(tmp_path, "CONFIG=adamwprune-70", *TINY, *RAMP, "train")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "epoch 2/2" in result.stdout
+    assert "43,029 of 61,470 weights zero" in result.stdout
+    assert not (tmp_path / ".config").exists()
+
+
 def test_a_fresh_tree_gets_the_quickstart(tmp_path):
     result = make(tmp_path, "plan")
     assert result.returncode == 0, result.stderr
