@@ -3,6 +3,7 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL: # two targets at once (make -j all plan) would train the same runs
 PYTHON ?= python3
 VENV ?= .venv
 V ?= 0
@@ -10,12 +11,13 @@ srctree := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 Q := $(if $(filter 1,$(V)),,@)
 
 # VENV= (empty) uses PYTHON as it is, on a machine without a package index.
+$(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks))
 python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 installed := $(if $(VENV),$(VENV)/.installed)
 checkable := $(if $(VENV),$(VENV)/.installed-check)
 export PYTHONPATH := $(srctree)/lib$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-run = $(Q)$(python) $(srctree)/scripts
+run = $(Q)"$(python)" "$(srctree)/scripts"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
 configurators := oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs \
 	alldefconfig allyesconfig randconfig defconfig
@@ -79,23 +81,23 @@ check: $(checkable) ## ruff, mypy, import contracts and all tests
 
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches and figures
-	$(Q)$(PYTHON) $(srctree)/scripts/clean.py clean
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" clean
 
 .PHONY: mrproper
 mrproper: ## clean, and the configuration and the virtual environment
-	$(Q)$(PYTHON) $(srctree)/scripts/clean.py mrproper
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" mrproper
 
 .PHONY: distclean
 distclean: ## mrproper, and results and downloaded data; asks first
-	$(Q)$(PYTHON) $(srctree)/scripts/clean.py distclean
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" distclean
 
 .PHONY: help
 help: ## Show this
-	$(Q)$(PYTHON) $(srctree)/scripts/help.py $(srctree)/Makefile
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/help.py" "$(srctree)/Makefile"
 
 # The environment, made anew when the list of dependencies changes.
 $(VENV)/.installed: $(srctree)/pyproject.toml
-	$(Q)$(PYTHON) $(srctree)/scripts/setup_venv.py $(VENV)
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/setup_venv.py" $(VENV)
 
 $(VENV)/.installed-check: $(srctree)/pyproject.toml $(VENV)/.installed
-	$(Q)$(PYTHON) $(srctree)/scripts/setup_venv.py $(VENV) check
+	$(Q)"$(PYTHON)" "$(srctree)/scripts/setup_venv.py" $(VENV) check

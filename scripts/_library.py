@@ -4,9 +4,6 @@ import sys
 from pathlib import Path
 
 try:
-    from adamwprune.errors import require
+    import adamwprune  # noqa: F401
 except ImportError:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
-    from adamwprune.errors import require
-
-require("kconfiglib", "yaml", "rich")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.config.sources import Workspace
 
 SOURCE = Path(__file__).resolve().parents[1]

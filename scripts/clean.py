@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import _library  # noqa: F401
@@ -26,6 +26,7 @@ CACHES = (
     ".hypothesis",
     ".import_linter_cache",
 )
+KNOWN = {"O", "VENV", "KCONFIG_CONFIG", "YES", "V", "PYTHON"}
 KEPT = (".git", "data", "results")  # no caches of ours are in there
 
 
@@ -35,7 +36,10 @@ def main() -> int:
     if level not in LEVELS:
         raise UserError(f"usage: clean.py {'|'.join(LEVELS)}")
     variables = make_variables(os.environ.get("MAKEFLAGS", ""))
-    doomed = [path for path in targets(level, Path(variables.get("O") or ".")) if exists(path)]
+    unknown = sorted(set(variables) - KNOWN)
+    if unknown:
+        raise UserError(f"make {level} takes {', '.join(sorted(KNOWN))}; not {', '.join(unknown)}")
+    doomed = [path for path in targets(level, variables) if exists(path)]
     asks = level == "distclean" and (variables.get("YES") or os.environ.get("YES")) != "1"
     if asks and doomed and not agreed(doomed):
         print("nothing was removed")
@@ -46,16 +50,24 @@ def main() -> int:
     return 0
 
 
-def targets(level: str, output: Path) -> list[Path]:
-    """What a level removes, whether it is there or not."""
+def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
+    """What a level removes, whether it is there or not.
+
+    With O= that is the output directory's; the environment and the data, which other output
+    directories use too, stay.
+    """
+    output = Path(variables.get("O") or ".")
+    shared = [] if variables.get("O") else [Path(variables.get("VENV") or ".venv")]
     paths = [*caches(), output / "results" / "figures"]
     if level in ("mrproper", "distclean"):
-        paths += [output / ".config", output / ".config.old", Path(".venv")]
+        named = variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
+        config = Path(named) if named else output / ".config"
+        paths += [config, config.with_name(config.name + ".old"), *shared]
     if level == "distclean":
         results = output / "results"
         if results.is_dir():
             paths += [path for path in sorted(results.iterdir()) if path.name != "published"]
-        paths.append(Path("data"))
+        paths += [Path("data")] if shared else []
     return paths
 
 

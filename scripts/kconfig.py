@@ -2,7 +2,7 @@
 
 import sys
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune import matrix
 from adamwprune.config import commands
 from adamwprune.config.sources import Workspace

@@ -1,6 +1,6 @@
 """make menuconfig: configure in a terminal."""
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
 from adamwprune.errors import run_command

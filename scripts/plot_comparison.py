@@ -7,7 +7,7 @@ differ only in their seed are averaged.
 import argparse
 from pathlib import Path
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.errors import run_command
 from adamwprune.report.figures import draw_comparison
 from adamwprune.spec import RunResult

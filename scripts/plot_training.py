@@ -3,7 +3,7 @@
 The run is named by its id, by the start of its id, by its directory or by its result.json.
 """
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.errors import run_command
 from adamwprune.report.figures import draw_training
 from plot_comparison import parser, record_of

@@ -2,7 +2,7 @@
 
 import argparse
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.errors import run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
@@ -16,6 +16,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     experiment = Experiment.load(arguments.defconfig)
+    present.check_format(_format(experiment))
     failed = _train(experiment)
     if arguments.report:
         _present(experiment, memory=arguments.memory)
@@ -24,11 +25,14 @@ def main() -> int:
 
 def _present(experiment: Experiment, memory: bool) -> None:
     specs, records = experiment.matrix.specs, experiment.records()
-    style = experiment.workspace.variables.get("FORMAT", "text")
-    print(present.tables_of(specs, records, style, memory))
+    print(present.tables_of(specs, records, _format(experiment), memory))
     folder = experiment.store.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder)
     print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
+
+
+def _format(experiment: Experiment) -> str:
+    return experiment.workspace.variables.get("FORMAT", "text")
 
 
 def _train(experiment: Experiment) -> int:

@@ -1,6 +1,6 @@
 """Train the configuration's one run in the foreground; a configuration of several is refused."""
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.errors import run_command
 from adamwprune.experiment import Experiment, train_in_foreground
 

@@ -1,10 +1,11 @@
 """Publish memory-comparison: figures in images/, records and tables in results/published/.
 
+It publishes exactly the runs of that defconfig: settings that would make them others are refused.
 A run that was not done here is drawn from its published record, so that a fresh clone redraws
 every figure. What is in neither place is drawn as missing.
 """
 
-import _library  # noqa: F401
+import _packages  # noqa: F401
 from adamwprune.errors import UserError, run_command
 from adamwprune.experiment import Experiment
 from adamwprune.files import refusing, write_text
@@ -16,11 +17,19 @@ NAME = "memory-comparison"
 
 def main() -> int:
     experiment = Experiment.load(NAME)
+    foreign = [n for n in experiment.workspace.settings if not experiment.tree.is_operational(n)]
+    if foreign:
+        raise UserError(
+            f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
+            f"make {NAME} with these settings draws into {experiment.store.root}/figures"
+        )
     root, expected = experiment.tree.root, experiment.matrix.specs
     records = [r for r in experiment.records_or_published() if r.status == "done"]
     if not records:
         raise UserError(f"there is no record of {NAME} to draw; make {NAME} trains it")
     drawn = figures.draw_all(expected, records, root / "images", ("png",))
+    for stale in set((root / "images").glob("*.png")) - set(drawn):
+        stale.unlink()
     write_published(experiment.published / f"{NAME}.jsonl", records)
     with refusing(f"cannot write to {experiment.published}"):
         tables = present.tables_of(expected, records, "markdown", memory=True)

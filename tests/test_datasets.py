@@ -19,7 +19,8 @@ from adamwprune.matrix import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = [Path(os.environ.get("DATA_DIR", "data")), ROOT / "data", ROOT.parent / "shared" / "data"]
-DATA = next((place for place in PLACES if (place / "MNIST" / "raw").is_dir()), PLACES[0]).absolute()
+HERE = [place for place in PLACES if list(place.glob("MNIST/raw/train-images-idx3-ubyte*"))]
+DATA = (HERE or PLACES)[0].absolute()
 MODULES = {"mnist": (mnist, "MNIST"), "fashion-mnist": (fashion_mnist, "FashionMNIST")}
 
 
@@ -130,7 +131,7 @@ def test_without_data_and_network_the_offline_choice_is_named(tmp_path, monkeypa
 @pytest.mark.parametrize("name", MODULES)
 def test_the_real_files_have_the_declared_digest(name):
     module, folder = MODULES[name]
-    if not (DATA / folder / "raw").is_dir():
+    if not list((DATA / folder / "raw").glob("train-images*")):
         pytest.skip(f"{folder} is not in {DATA}; DATA_DIR names another directory")
     digest, examples = declared(name)
     data = datasets.load(name, DATA, digest)

@@ -169,6 +169,11 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         (["CONFIG=quickstart", "DEVICE=cuda", "matrix"], "no CUDA device"),
         (["CONFIG=quickstart", "RESULTS_DIR=/proc/none", "matrix"], "cannot write to /proc/none"),
         (["menuconfig"], "terminal"),
+        (["CONFIG=quickstart", "FORMAT=xml", "all"], "no table format 'xml'"),
+        (["CONFIG=adamw", "memory-comparison"], "has a configuration of its own"),
+        (["EPOCHS=1", "update-graphs"], "EPOCHS: what is published"),
+        (["CONFIG=adamwprune-70", "SPAM_INTERVAL=10", "plan"], "masks are updated 20 steps after"),
+        (["NOSUCH=1", "clean"], "not NOSUCH"),
     ],
 )
 def test_a_wrong_step_gets_one_clear_message(tmp_path, arguments, told):
@@ -252,7 +257,7 @@ def test_the_printed_lines_of_train_py(line, tmp_path):
 
 
 def test_train_py_trains_real_mnist(tmp_path):
-    if not (DATA / "MNIST" / "raw").is_dir():
+    if not list((DATA / "MNIST" / "raw").glob("train-images*")):
         pytest.skip(f"MNIST is not in {DATA}; DATA_DIR names another directory")
     (tmp_path / ".config").write_text("train.py does not read this")
     line = ADAMWPRUNE_90.split()
@@ -269,6 +274,7 @@ def test_train_py_refuses(tmp_path):
     assert "unrecognized arguments: --optimiser" in refused(
         train_py(tmp_path, "--optimiser", "adam")
     )
+    assert "--lr is given twice" in refused(train_py(tmp_path, "--lr", "1", "--lr", "2"))
     assert "2 is outside [0, 1]" in refused(
         train_py(tmp_path, "--pruning-method", "movement", "--target-sparsity", "2")
     )

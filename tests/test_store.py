@@ -21,7 +21,14 @@ def spec() -> RunSpec:
 
 
 def record(spec: RunSpec, status: str = "done") -> RunResult:
-    return RunResult(spec.run_id, status, spec, final={"test_accuracy": 0.99})
+    return RunResult(
+        spec.run_id,
+        status,
+        spec,
+        history=[{"epoch": 1}],
+        final={"test_accuracy": 0.99},
+        pruning={"zeros": 0},
+    )
 
 
 def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
@@ -69,16 +76,46 @@ def test_runs_are_found_by_the_start_of_their_name(tmp_path, spec):
         store.find("lenet5")
     with pytest.raises(UserError, match="no run starts with"):
         store.find("resnet")
-    assert [r.spec for r in store.records()] == sorted([spec, other], key=lambda s: s.run_id)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"schema": 99}', '{"schema": 1, "x": 2}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"schema": 99}',
+        '{"schema": 1, "x": 2}',
+        '{"schema": 1, "run_id": "x", "status": "done", "spec": []}',
+        '{"schema": 1, "run_id": "x", "status": "done", "spec": {}}',
+        '{"schema": 1, "run_id": "x", "status": "dnoe", "spec": {}}',
+    ],
+)
 def test_what_is_no_record_is_refused_by_name(tmp_path, spec, content):
     folder = tmp_path / spec.run_id
     folder.mkdir()
     (folder / "result.json").write_text(content)
-    with pytest.raises(UserError, match=r"result\.json: "):
+    with pytest.raises(UserError, match=r"result\.json: .*; remove it to train the run again"):
         Store(tmp_path).status(spec)
+
+
+def test_a_record_of_another_run_is_not_believed(tmp_path, spec):
+    other = RunSpec({**spec.values, "SEED": 1})
+    publish(Store(tmp_path).prepare(spec, "", ""), record(other))
+    with pytest.raises(UserError, match="is the record of another run"):
+        Store(tmp_path).status(spec)
+
+
+def test_a_directory_is_one_scheduler_s_at_a_time(tmp_path):
+    store = Store(tmp_path)
+    with (
+        store.locked(),
+        pytest.raises(UserError, match="another make is training"),
+        Store(tmp_path).locked(),
+    ):
+        pass
+    with store.locked():
+        pass
 
 
 def test_published_records_are_verbatim(tmp_path, spec):
@@ -115,6 +152,8 @@ def test_an_identity_is_a_safe_file_name(spec):
 def test_a_directory_that_cannot_be_written_is_refused_at_once(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
+    with pytest.raises(UserError, match="is not a directory"):
+        Store(blocked).check_writable()
     with pytest.raises(UserError, match="cannot write to"):
         Store(blocked / "results").check_writable()
 

@@ -30,10 +30,13 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
 
 @functools.cache
 def commit(tree: Path) -> dict[str, Any]:
-    """The commit of the source tree and whether tracked files differ from it; None outside git."""
+    """The commit of the source tree and whether its code differs from it; None outside git.
+
+    A file that git does not know counts as a difference: a new optimizer is one.
+    """
     try:
         head = _git(tree, "rev-parse", "HEAD")
-        changes = _git(tree, "status", "--porcelain", "--untracked-files=no")
+        changes = _git(tree, "status", "--porcelain", "--", "Kconfig", "lib", "train.py", "scripts")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     return {"commit": head, "dirty": bool(changes)}

@@ -49,6 +49,6 @@ def require(*modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         sys.exit(
-            f"error: {sys.executable} has no {', '.join(missing)}: run make once, which creates "
-            "the environment, then use .venv/bin/python (or source .venv/bin/activate)"
+            f"error: {sys.executable} has no {', '.join(missing)}. make without VENV= creates an "
+            "environment that has; .venv/bin/python (or source .venv/bin/activate) uses it"
         )

@@ -90,12 +90,24 @@ def expand(tree: Tree) -> Matrix:
             spec = RunSpec(tree.cell_values())
             if spec not in cells:
                 cells[spec] = Cell(spec, point, tuple(_notes(tree, point)))
-    problems = [problem for spec in cells for problem in spec.problems()]
+    problems = _problems(list(cells))
     if not cells:
         problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return Matrix(tuple(cells.values()), _distinct(dropped))
+
+
+def _problems(specs: list[RunSpec]) -> list[str]:
+    """What is wrong with the specs, each problem once, with the first run that has it."""
+    runs: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        for problem in spec.problems():
+            runs.setdefault(problem, []).append(spec)
+    return [
+        f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
+        for problem, some in runs.items()
+    ]
 
 
 def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from adamwprune.config.options import Value
 
+SETTLING = 20  # steps after a momentum reset in which Adam's states say too little to prune by
 SCHEMA = 1  # version of the record's form; part of every identity
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
@@ -89,14 +90,19 @@ class RunSpec:
         """What is wrong with the values taken together, beyond what Kconfig can express."""
         if "PRUNING_WARMUP" not in self:
             return []
-        ramp_end = self.ramp_end_step
-        if self["PRUNING_WARMUP"] < ramp_end:
-            return []
-        return [
-            f"{self.slug}: PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of "
-            f"the ramp, step {ramp_end} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
-            f"{self.total_steps} steps): nothing would ever be pruned"
-        ]
+        found = []
+        if self["PRUNING_WARMUP"] >= self.ramp_end_step:
+            found.append(
+                f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
+                f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
+                f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
+            )
+        if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
+            found.append(
+                f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
+                "a reset at the earliest, so that none would be before the end of the ramp"
+            )
+        return found
 
     @property
     def ramp_end_step(self) -> int:
@@ -132,8 +138,13 @@ class RunResult:
         try:
             if plain["schema"] != SCHEMA:
                 raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
-            return cls(**{**plain, "spec": RunSpec(plain["spec"])})
-        except (KeyError, TypeError) as error:
+            result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
+            if result.status not in ("done", "failed"):
+                raise ValueError(f"unknown status {result.status!r}")
+            if result.status == "done":
+                _ = result.accuracy, result.pruning["zeros"], result.history[-1]
+            return result
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a record: {error}") from None
 
     @property

@@ -5,8 +5,11 @@ A record is written to a temporary file and renamed, so that it is there as a wh
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from adamwprune.files import refusing, write_text
 from adamwprune.spec import RunResult, RunSpec
 
 RESULT = "result.json"
+REMEDY = "remove it to train the run again"
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,17 @@ class Store:
     def result(self, spec: RunSpec) -> RunResult | None:
         """The record of a run, done or failed, or None where there is none."""
         path = self.folder(spec) / RESULT
-        return read_result(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        result = read_result(path)
+        if result.spec != spec:
+            raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
+        return result
 
     def status(self, spec: RunSpec) -> str:
         """``done``, ``failed`` or ``missing``."""
         result = self.result(spec)
         return result.status if result else "missing"
-
-    def records(self) -> list[RunResult]:
-        """Every record, ordered by identity."""
-        return [read_result(path) for path in sorted(self.root.glob(f"*/{RESULT}"))]
 
     def find(self, prefix: str) -> RunResult:
         """The one record whose identity starts with ``prefix``."""
@@ -69,9 +74,28 @@ class Store:
             write_text(folder / "spec.yaml", yaml.safe_dump(dict(spec.values), sort_keys=True))
         return folder
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory against a second scheduler; :class:`UserError` if there is one.
+
+        The lock is the operating system's: it ends with the process that holds it.
+        """
+        with refusing(f"cannot write to {self.root}"):
+            stream = (self.root / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another make is training into {self.root}; wait for it, then try again"
+                ) from None
+            yield
+
     def check_writable(self) -> None:
         """Raise :class:`UserError` unless runs can be written."""
         with refusing(f"cannot write to {self.root}"):
+            if self.root.exists() and not self.root.is_dir():
+                raise NotADirectoryError(20, "is not a directory")
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe.{os.getpid()}"
             probe.write_bytes(b"\0" * 4096)
@@ -83,7 +107,7 @@ def read_result(path: Path) -> RunResult:
     try:
         return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}; {REMEDY}") from None
 
 
 def publish(folder: Path, result: RunResult) -> None:

@@ -105,7 +105,7 @@ def test_flags_without_variables() -> None:
 def test_reserved_names_are_no_settings() -> None:
     variables = dict.fromkeys(RESERVED, "x")
     assert Workspace({**variables, "EPOCHS": "3"}).settings == {"EPOCHS": "3"}
-    assert {"O", "V", "CONFIG", "KCONFIG_CONFIG", "KCONFIG_SEED", "YES", "RUN"} <= set(RESERVED)
+    assert {"O", "V", "CONFIG", "KCONFIG_CONFIG", "KCONFIG_SEED", "YES"} <= set(RESERVED)
 
 
 def test_no_reserved_name_is_a_symbol(tree: Tree) -> None:
@@ -149,11 +149,11 @@ def test_config_variable_stands_in_place_of_the_file(
     assert (tmp_path / ".config").read_text() == "not even read\n"
 
 
-def test_config_variable_wins_over_a_target_s_own_defconfig(
+def test_config_variable_is_refused_by_a_target_with_a_defconfig_of_its_own(
     tree: Tree, workspace: Callable[..., Workspace]
 ) -> None:
-    assert sources.load(workspace(CONFIG="sgd"), tree, "memory-comparison") == "defconfig sgd"
-    assert tree.selected("OPTIMIZER") == ["sgd"]
+    with pytest.raises(UserError, match="CONFIG=sgd: this target has a configuration of its own"):
+        sources.load(workspace(CONFIG="sgd"), tree, "memory-comparison")
 
 
 def test_without_a_config_the_quickstart_s_is_written_and_said(

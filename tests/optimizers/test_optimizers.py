@@ -255,6 +255,19 @@ def test_state_dict_round_trip_in_mid_run(member):
         assert torch.equal(a, b)
 
 
+def test_a_state_dict_of_torchs_adamw_can_be_continued():
+    a, b = network(), network()
+    theirs = torch.optim.AdamW(a.parameters(), weight_decay=1e-4)
+    train(a, theirs, 20)
+    b.load_state_dict(a.state_dict())
+    ours = AdamW(b.parameters())
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    train(a, theirs, 20, first=20)
+    train(b, ours, 20, first=20)
+    same(a, b)
+    assert ours.steps == 40
+
+
 class Forbidding(TorchDispatchMode):
     """Fails on every operation that reads a value back from the device."""
 

@@ -331,8 +331,17 @@ def test_updates_wait_for_the_states_to_settle_after_a_reset():
     schedule = Schedule(target=0.5, warmup=0, interval=52, ramp_end=330)
     pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
     train(model, optimizer, 340)
-    # Due at 52, 104, 156, 208, 260, 312 and, forced, 330; resets before 101, 201, 301.
+    # A reset is before steps 101, 201, 301. Due at 52, 104, 156, 208, 260, 312 and, forced, 330.
     assert [u["step"] for u in pruner.updates] == [52, 120, 156, 220, 260, 320, 330]
+
+
+def test_an_update_due_just_before_a_reset_is_not_deferred():
+    model = network()
+    optimizer = AdamWSpam(model.parameters(), spam=Spam(interval=50))
+    schedule = Schedule(target=0.5, warmup=0, interval=25, ramp_end=160)
+    pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
+    train(model, optimizer, 160)
+    assert [u["step"] for u in pruner.updates] == [25, 50, 75, 100, 125, 150, 160]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -373,10 +382,31 @@ def test_what_cannot_be_pruned_is_refused():
         Pruner(model, Movement(), SCHEDULE, storage="implied")
     with pytest.raises(ValueError, match="Adam family"):
         Pruner(model, Magnitude(), SCHEDULE, storage="implied").attach(SGD(model.parameters()))
+    with pytest.raises(ValueError, match="pruning by state needs"):
+        Pruner(model, State(), SCHEDULE).attach(SGD(model.parameters()))
+    with pytest.raises(ValueError, match="does not train all weights"):
+        Pruner(model, Magnitude(), SCHEDULE).attach(SGD(model[4].parameters()))
     with pytest.raises(ValueError, match="Invalid scope"):
         Pruner(model, Magnitude(), SCHEDULE, scope="channel")
     with pytest.raises(ValueError, match="Invalid storage"):
         Pruner(model, Magnitude(), SCHEDULE, storage="paper")
+
+
+def test_a_pruner_is_attached_once_and_takes_no_closure():
+    model = network()
+    optimizer = AdamW(model.parameters())
+    pruner = Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)
+    with pytest.raises(ValueError, match="attached already"):
+        pruner.attach(optimizer)
+    with pytest.raises(RuntimeError, match="takes no closure"):
+        optimizer.step(lambda: 1.0)
+
+
+def test_frozen_layers_are_left_alone_and_tied_weights_counted_once():
+    model = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "c": nn.Linear(4, 4)})
+    model["b"].weight = model["a"].weight
+    model["c"].weight.requires_grad_(False)
+    assert list(Pruner(model, Magnitude(), SCHEDULE).weights) == ["a.weight"]
 
 
 @settings(max_examples=20, deadline=None)

@@ -95,6 +95,27 @@ def test_a_killed_worker_costs_its_run_alone(tmp_path):
     assert workers_of(os.getpid()) == []
 
 
+def test_stray_output_of_a_worker_is_no_event(tmp_path, monkeypatch):
+    """Whatever start-up code prints, in whatever encoding, the run goes on and is recorded."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import sys\nprint('hello'); print(5)\n"
+        "sys.stderr.buffer.write(b'\\xff' * 200_000 + b'\\n')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+    (task,) = tasks()
+    outcome = Pool(Store(tmp_path / "results"), [CPU], Path("/x"), Recorder()).run([task])
+    assert outcome.done == [task.spec]
+
+
+def test_a_second_scheduler_is_refused(tmp_path):
+    store = Store(tmp_path)
+    with store.locked(), pytest.raises(UserError, match="another make is training"):
+        Pool(store, [CPU], Path("/x"), Recorder()).run(tasks())
+    assert not list(tmp_path.glob("*/result.json"))
+
+
 def test_a_missing_data_set_stops_the_matrix_with_one_message(tmp_path):
     todo = tasks(DATASET="mnist", BATCH_SIZE="512", SEED="0 1")
     with pytest.raises(UserError, match="DATASET=mnist5k"):

@@ -45,6 +45,7 @@ def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
         parser.add_argument(
             flag(name),
             dest=name,
+            action=_Once,
             metavar="NAME",
             help=_escaped(f"{prompt}: {members} (default {_default(tree, name)})"),
         )
@@ -56,9 +57,28 @@ def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
             continue
         text = f"{option.prompt}: {_expects(option.type)} (default {tree_default(tree, name)})"
         parser.add_argument(
-            flag(name), dest=name, metavar=_metavar(option.type), help=_escaped(text)
+            flag(name),
+            dest=name,
+            action=_Once,
+            metavar=_metavar(option.type),
+            help=_escaped(text),
         )
     return parser
+
+
+class _Once(argparse.Action):
+    """A flag that may be given once: a second value would silently win."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice")
+        setattr(namespace, self.dest, values)
 
 
 class _YesNo(argparse.Action):

@@ -33,9 +33,7 @@ RESERVED = {
     "KCONFIG_CONFIG": "another file in place of .config",
     "KCONFIG_SEED": "seed of randconfig",
     "YES": "1 lets distclean remove without asking",
-    "RUN": "a run's identity or the start of one",
     "FORMAT": "format of a table: text, markdown or csv",
-    "KEEP_STALE": "1 accepts records of changed code",
 }
 
 
@@ -78,7 +76,10 @@ def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
     gets the quickstart's, and it is said.
     """
     check_names(tree, workspace.settings)
-    chosen = workspace.variables.get("CONFIG") or defconfig
+    chosen = workspace.variables.get("CONFIG", "")
+    if chosen and defconfig:
+        raise UserError(f"CONFIG={chosen}: this target has a configuration of its own, {defconfig}")
+    chosen = chosen or defconfig
     tree.reset()
     if chosen:
         strict.apply(tree, read_defconfig(tree, chosen))

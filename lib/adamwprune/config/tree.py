@@ -272,6 +272,11 @@ class Tree:
                 values[name] = self.text(CELL + name)
         return values
 
+    def is_operational(self, name: str) -> bool:
+        """Whether an option or a family says how to run, not what."""
+        found = self.families.get(name) or self.options.get(name)
+        return found is not None and found.operational
+
     def unmet(self, name: str) -> str:
         """Why ``name`` cannot be set as things are: the unmet expressions and their place."""
         symbol = self.symbols[name]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
+from adamwprune.files import refusing
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -30,8 +33,10 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> Dataset:
     :class:`UserError` for a file that is missing and cannot be downloaded, truncated or altered.
     """
     folder = data_dir / name / "raw"
-    if not all(_path(folder, file) for file in FILES):
-        _download(name, data_dir)
+    if not _complete(folder):
+        with refusing(f"cannot write to {data_dir}"), _locked(data_dir):
+            if not _complete(folder):  # another worker may have been faster
+                _download(name, data_dir)
     whole = hashlib.sha256()
     arrays: list[Tensor] = []
     for file in FILES:
@@ -50,6 +55,19 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> Dataset:
         classes=10,
         digest=whole.hexdigest()[:16],
     )
+
+
+def _complete(folder: Path) -> bool:
+    return all(_path(folder, file) for file in FILES)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _path(folder: Path, file: str) -> Path | None:
@@ -85,6 +103,6 @@ def _download(name: str, data_dir: Path) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
         raise UserError(
             f"{name} is not in {data_dir} and cannot be downloaded ({reason}). "
-            f"Set DATA_DIR to a directory that holds {name}/raw/, or use "
-            f"DATASET=mnist5k, which needs no download"
+            f"Set DATA_DIR (--data-dir) to a directory that holds {name}/raw/, or use "
+            f"DATASET=mnist5k (--dataset mnist5k), which needs no download"
         ) from None

@@ -75,7 +75,7 @@ class AdamFamily(torch.optim.Optimizer):
             "eps": eps,
             "weight_decay": decay,
             "amsgrad": preset.amsgrad if amsgrad is None else amsgrad,
-            "decoupled": preset.decoupled,
+            "decoupled_weight_decay": preset.decoupled,
         }
         super().__init__(params, defaults)
         self.steps = 0  # steps done
@@ -97,8 +97,8 @@ class AdamFamily(torch.optim.Optimizer):
 
     @property
     def steps_since_reset(self) -> int:
-        """Steps done since the moments were last reset; large if they never were."""
-        return self.spam.since_reset(self.steps + 1)
+        """Steps done with the present moments: since the last reset; large without one."""
+        return self.spam.since_reset(self.steps) + 1
 
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
@@ -167,7 +167,7 @@ class AdamFamily(torch.optim.Optimizer):
         scale = self.spam.scale(self.steps)
         # The warm-up after a reset scales the step and never group["lr"], where it would
         # compound; decoupled decay is lr * weight_decay and stays what it was.
-        decay = group["weight_decay"] / (scale if group["decoupled"] else 1.0)
+        decay = group["weight_decay"] / (scale if group["decoupled_weight_decay"] else 1.0)
         adam(
             params,
             [param.grad for param in params],  # type: ignore[misc]
@@ -177,7 +177,7 @@ class AdamFamily(torch.optim.Optimizer):
             [state["step"] for state in states],
             fused=_base.can_fuse(params),
             foreach=False,
-            decoupled_weight_decay=group["decoupled"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
             amsgrad=group["amsgrad"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -196,6 +196,10 @@ class AdamFamily(torch.optim.Optimizer):
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "spam"})
         for param, state in self.state.items():
             state["step"] = state["step"].to(param.device)  # torch leaves it where it was saved
+        if "spam" not in state_dict:  # torch.optim.AdamW's own: it has seen no norms
+            self.steps = max((int(state["step"]) for state in self.state.values()), default=0)
+            self._window = NormWindow()
+            return
         self.steps = state_dict["spam"]["steps"]
         device = self.param_groups[0]["params"][0].device
         self._window.load_state_dict(state_dict["spam"], device)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.optimizers._adam import AdamFamily
+from adamwprune.optimizers._spam import SETTLING
 from adamwprune.pruning import _selection
 from adamwprune.pruning._schedule import Schedule, count
 from adamwprune.pruning._score import Score
 
-SETTLING = 20  # steps after a momentum reset in which states say too little to prune by
 SCOPES = ("global", "layer")
 STORAGES = ("bool", "implied")
 
@@ -32,13 +32,13 @@ class ContractViolation(RuntimeError):
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """Weights of convolutions and linear layers by name; no biases, no normalisation."""
+    """Trained weights of convolutions and linear layers by name; no biases, no normalisation."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return {
-        f"{name}.weight".lstrip("."): module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, kinds)
-    }
+    found: dict[Tensor, str] = {}  # tied weights are one, under the first name
+    for name, module in model.named_modules():
+        if isinstance(module, kinds) and module.weight.requires_grad:
+            found.setdefault(module.weight, f"{name}.weight".lstrip("."))
+    return {name: weight for weight, name in found.items()}
 
 
 class Pruner:
@@ -86,12 +86,22 @@ class Pruner:
     # -- in the loop ---------------------------------------------------------
 
     def attach(self, optimizer: Optimizer) -> Pruner:
-        """Prune in ``optimizer.step()`` from now on; returns the pruner itself."""
+        """Prune in ``optimizer.step()`` from now on; returns the pruner itself.
+
+        Raises ``ValueError`` for an optimizer that does not keep the states the score or an
+        implied mask needs, does not train all weights, or where the pruner is attached already.
+        """
+        if self._optimizer is not None:
+            raise ValueError("the pruner is attached already")
+        trained = {id(param) for group in optimizer.param_groups for param in group["params"]}
+        if any(id(weight) not in trained for weight in self.weights.values()):
+            raise ValueError("the optimizer does not train all weights of the model")
         if self.score.prunes:
-            if self.storage == "implied" and not isinstance(
-                optimizer, (AdamFamily, torch.optim.Adam)
-            ):
+            adam = isinstance(optimizer, (AdamFamily, torch.optim.Adam))
+            if self.storage == "implied" and not adam:
                 raise ValueError("an implied mask needs an optimizer of the Adam family")
+            if self.score.reads_states and not adam:
+                raise ValueError("pruning by state needs an optimizer of the Adam family")
             optimizer.register_step_pre_hook(self._before_step)
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
@@ -99,6 +109,9 @@ class Pruner:
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if kwargs.get("closure") or (len(args) > 1 and args[1] is not None):
+            # It would run the model, and make gradients, after this masked them.
+            raise RuntimeError("a pruned optimizer's step() takes no closure")
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue

@@ -12,6 +12,7 @@ class Score:
     """Base of all methods. Class attributes say what the pruner has to do for it."""
 
     prunes = True
+    reads_states = False  # whether the score needs exp_avg and exp_avg_sq
     returns = False  # whether pruned weights can return; otherwise they stay zero for good
 
     def observe(self, weight: Tensor, grad: Tensor) -> None:

@@ -50,8 +50,10 @@ CRITERIA: dict[str, Criterion] = {
 class State(Score):
     """A criterion of the weight w, m = ``exp_avg`` and v = ``exp_avg_sq`` (not bias-corrected).
 
-    Raises ``KeyError`` where the optimizer does not keep these states.
+    Raises ``ValueError`` for an unknown criterion.
     """
+
+    reads_states = True
 
     def __init__(self, criterion: str = "precond") -> None:
         if criterion not in CRITERIA:

@@ -155,9 +155,17 @@ class Setting:
             return ""
         if "STATE_CRITERION" not in group.spec:
             return str(group.spec["PRUNING_METHOD"])
-        if group.optimizer == PRUNES_BY_STATE and group.method == self._first_criterion:
+        stands_in = group.optimizer == PRUNES_BY_STATE and self._has_movement
+        if stands_in and group.method == self._first_criterion:
             return "movement"
         return f"state-{group.spec['STATE_CRITERION']}"
+
+    @cached_property
+    def _has_movement(self) -> bool:
+        """Whether the matrix asks for movement, or has nobody else to compare state with."""
+        by_state = {g.optimizer for g in self.groups if "STATE_CRITERION" in g.spec}
+        methods = {g.spec["PRUNING_METHOD"] for g in self.groups}
+        return "movement" in methods or by_state == {PRUNES_BY_STATE}
 
     @cached_property
     def _first_criterion(self) -> str:

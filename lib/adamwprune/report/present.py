@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from adamwprune.files import refusing, write_text
 from adamwprune.report import tables
@@ -24,19 +25,40 @@ def tables_of(
     return "\n".join(parts)
 
 
+def check_format(format: str) -> None:
+    """Raise :class:`UserError` for a format that no table has."""
+    tables.render([], format)
+
+
 def draw_if_changed(
     expected: Sequence[RunSpec], records: Sequence[RunResult], folder: Path
 ) -> list[Path]:
-    """Draw every figure into ``folder`` unless those there show the same; the files written."""
-    stamp, digest = folder / STAMP, _digest(expected, records)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+    """Draw every figure into ``folder`` unless those there show the same; the files written.
+
+    Figures of an earlier configuration are removed: nothing beside the new ones would say that
+    they show other runs.
+    """
+    before, digest = _stamped(folder), _digest(expected, records)
+    files = before.get("files", [])
+    if before.get("digest") == digest and all((folder / name).is_file() for name in files):
         return []
     from adamwprune.report.figures import draw_all  # matplotlib is slow to import
 
     paths = draw_all(expected, records, folder, ("png", "svg"))
+    names = [path.name for path in paths]
     with refusing(f"cannot write to {folder}"):
-        write_text(stamp, digest)
+        for name in set(files) - set(names):
+            (folder / name).unlink(missing_ok=True)
+        write_text(folder / STAMP, json.dumps({"digest": digest, "files": names}))
     return paths
+
+
+def _stamped(folder: Path) -> dict[str, Any]:
+    """What :func:`draw_if_changed` left: the digest of what was drawn, and the files."""
+    try:
+        return dict(json.loads((folder / STAMP).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _digest(expected: Sequence[RunSpec], records: Sequence[RunResult]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adamwprune.errors import UserError
+from adamwprune.files import refusing
 from adamwprune.scheduler.devices import Slot
 from adamwprune.spec import RunResult, RunSpec
 from adamwprune.store import Store, publish
@@ -79,7 +80,7 @@ class Pool:
         self.store.check_writable()
         self.waiting.extend(tasks)
         workers = [Worker(slot, self.events) for slot in self.slots]
-        with _terminable():
+        with self.store.locked(), _terminable():
             try:
                 for worker in workers:
                     self._give_next(worker)
@@ -132,7 +133,8 @@ class Pool:
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         error = f"the worker ended in the middle of the run: {how}\n{last_words}"
         folder = self.store.folder(task.spec)
-        publish(folder, RunResult(task.spec.run_id, "failed", task.spec, error=error))
+        with refusing(f"cannot write to {folder}"):
+            publish(folder, RunResult(task.spec.run_id, "failed", task.spec, error=error))
         self._note(task.spec)
 
     def _note(self, spec: RunSpec) -> None:
@@ -170,7 +172,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=_environment(self.slot.threads),
             start_new_session=True,  # Ctrl-C reaches the scheduler, which ends its workers
         )
@@ -184,9 +187,11 @@ class Worker:
     def _read_events(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            # A process that is killed while it writes leaves half a line.
-            with contextlib.suppress(ValueError):
-                self.events.put(Message(self, process, json.loads(line)))
+            event = _parsed(line)
+            if event is None:  # half a line of a killed process, or something's stray print
+                self._errors.append(line)
+            else:
+                self.events.put(Message(self, process, event))
         self.events.put(Message(self, process, None))
 
     def _read_errors(self, process: subprocess.Popen[str]) -> None:
@@ -212,6 +217,15 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """The event that a line holds, or None."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 @dataclass(frozen=True)
