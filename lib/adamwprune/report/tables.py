@@ -223,7 +223,10 @@ def captions(rows: Sequence[Row]) -> list[str]:
     single = [row for row in accuracy if row.n == 1 and row.accuracy]
     images = accuracy[0].test_images
     note = noise_note([row.accuracy.mean for row in single if row.accuracy], images)
-    lines = ["Accuracy: test set, after the last epoch, mean ± standard deviation over n seeds."]
+    lines = [
+        "Accuracy: test set, after the last epoch, mean ± standard deviation over n seeds. s/run: "
+        "wall clock, not a timing: other runs and other work may have shared the machine."
+    ]
     if single:
         lines.append(f"n = 1: no spread{'; ' + note if note else ''}.")
     return lines
