@@ -13,7 +13,7 @@ def main() -> int:
         print(f"{status:8} {spec.run_id}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
-    for note in matrix.notes:
+    for note in experiment.notes():
         print(f"note: {note}")
     counts = {name: list(statuses.values()).count(name) for name in ("done", "missing", "failed")}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -39,7 +39,7 @@ def _train(experiment: Experiment) -> int:
     """Train what is missing and say what was done; the number of runs that failed."""
     runs, missing = len(experiment.matrix.cells), experiment.missing()
     print(f"{experiment.source}: {runs} runs, {runs - len(missing)} done, {len(missing)} to train")
-    for note in experiment.matrix.notes:
+    for note in experiment.notes():
         print(f"note: {note}")
     for dropped in experiment.matrix.dropped:
         print(f"dropped: {dropped.label}: {dropped.reason}")

@@ -128,6 +128,22 @@ def test_without_data_and_network_the_offline_choice_is_named(tmp_path, monkeypa
     assert len(str(refusal.value).splitlines()) == 1
 
 
+def test_what_is_absent_is_downloaded_once(tmp_path, monkeypatch):
+    import torchvision
+
+    downloads = []
+
+    def download(root, download):
+        downloads.append((root, download))
+        (tmp_path / "stock" / "MNIST").rename(Path(root) / "MNIST")
+
+    fake(tmp_path / "stock", monkeypatch)
+    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
+    for _ in range(2):
+        assert mnist.load(tmp_path / "data").train_images.shape == (30, 1, 4, 4)
+    assert downloads == [(str(tmp_path / "data"), True)]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_the_real_files_have_the_declared_digest(name):
     module, folder = MODULES[name]

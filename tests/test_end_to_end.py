@@ -181,6 +181,12 @@ def test_a_wrong_step_gets_one_clear_message(tmp_path, arguments, told):
     assert told in refused(result)
 
 
+def test_a_setting_that_changes_no_run_is_named(tmp_path):
+    words = ("CONFIG=adamw", "ADAMW_LR=0.5", "LR=0.002", "EPOCHS=10", "JOBS=1", "SEED=1")
+    notes = [x for x in make(tmp_path, *words, "plan").stdout.splitlines() if "note: " in x]
+    assert notes == ["note: ADAMW_LR=0.5 changes no run"]
+
+
 def test_a_typo_in_the_configuration_is_refused_with_its_line(tmp_path):
     (tmp_path / ".config").write_text("CONFIG_EPOCHS=3\nCONFIG_EPOCS=3\n")
     message = refused(make(tmp_path, "plan"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
+from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.local import Outcome, Pool, Task
@@ -28,6 +30,7 @@ class Experiment:
     workspace: Workspace
     source: str  # where the configuration comes from, for people
     matrix: Matrix
+    defconfig: str = ""  # the target's own, whatever .config says
 
     @classmethod
     def load(cls, defconfig: str = "") -> Experiment:
@@ -36,7 +39,27 @@ class Experiment:
         """
         tree, workspace = Tree(), Workspace.from_environment()
         source = sources.load(workspace, tree, defconfig)
-        return cls(tree, workspace, source, expand(tree))
+        return cls(tree, workspace, source, expand(tree), defconfig)
+
+    def notes(self) -> list[str]:
+        """What a user should know: what resolved to something else, and what changes nothing."""
+        idle = [name for name in self.workspace.settings if self._is_idle(name)]
+        settings = self.workspace.settings
+        return [*self.matrix.notes, *(f"{name}={settings[name]} changes no run" for name in idle)]
+
+    def _is_idle(self, name: str) -> bool:
+        """Whether a setting of make's command line is another value and yet changes no run."""
+        if self.tree.is_operational(name):
+            return False
+        others = {key: text for key, text in self.workspace.variables.items() if key != name}
+        tree = Tree(self.tree.root)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # what it says was said once
+                sources.load(Workspace(others), tree, self.defconfig)
+            same = expand(tree).specs == self.matrix.specs
+        except ConfigError:  # without it the configuration does not hold: it does something
+            return False
+        return same and tree.value(name) != self.tree.value(name)
 
     @property
     def store(self) -> Store:
@@ -109,7 +132,7 @@ class Experiment:
 
 def train_in_foreground(experiment: Experiment) -> int:
     """Train the experiment's one run, showing its log; the exit status."""
-    for note in experiment.matrix.notes:
+    for note in experiment.notes():
         print(f"note: {note}")
     logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
     result = experiment.train_single()

@@ -260,6 +260,13 @@ class Tree:
             if self.is_on(other) and any(target.name == name for target, _ in symbol.selects)
         ]
 
+    def value(self, name: str) -> tuple[Value, ...]:
+        """The values of an option, or the members of a family that are on."""
+        if name in self.families:
+            return tuple(self.selected(name))
+        text = self.text(name)
+        return self.options[name].type.parse(text) if name in self.options and text else (text,)
+
     def operational(self) -> dict[str, Value]:
         """Values of the operational options and families: how to run, not what."""
         values: dict[str, Value] = {
