@@ -280,6 +280,8 @@ def test_train_py_refuses(tmp_path):
     assert "unrecognized arguments: --optimiser" in refused(
         train_py(tmp_path, "--optimiser", "adam")
     )
+    both = ("--optimizer", "adamwspam", "--spam-enable-clip", "--no-spam-enable-clip")
+    assert "--no-spam-enable-clip is given twice" in refused(train_py(tmp_path, *both))
     assert "--lr is given twice" in refused(train_py(tmp_path, "--lr", "1", "--lr", "2"))
     assert "2 is outside [0, 1]" in refused(
         train_py(tmp_path, "--pruning-method", "movement", "--target-sparsity", "2")

@@ -81,7 +81,7 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class _YesNo(argparse.Action):
+class _YesNo(_Once):
     """``--flag`` and ``--no-flag``, stored as Kconfig writes them."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: object) -> None:
@@ -95,7 +95,8 @@ class _YesNo(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, "n" if (option_string or "").startswith("--no-") else "y")
+        answer = "n" if (option_string or "").startswith("--no-") else "y"
+        super().__call__(parser, namespace, answer, option_string)
 
 
 def _default(tree: Tree, family: str) -> str:
