@@ -11,7 +11,8 @@ from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
 from adamwprune.files import write_text
 from adamwprune.matrix import expand
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
 from adamwprune.store import Store, publish, read_published, write_published
 
 

@@ -15,10 +15,10 @@ from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
+from adamwprune.record import RunResult
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.local import Outcome, Pool, Task
 from adamwprune.scheduler.progress import Display, summary
-from adamwprune.spec import RunResult
 from adamwprune.store import Store, read_published
 
 

@@ -1,7 +1,4 @@
-"""A run's specification and its record: the two plain things that travel the whole way.
-
-``.config`` → matrix → scheduler → training → record → figure: nobody repacks them.
-"""
+"""A run's specification: it travels from ``.config`` to the figure, and nobody repacks it."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adamwprune.config.options import Value
+if TYPE_CHECKING:
+    from adamwprune.config.options import Value
 
 SETTLING = 20  # steps after a momentum reset in which Adam's states say too little to prune by
 SCHEMA = 1  # version of the record's form; part of every identity
@@ -108,46 +106,3 @@ class RunSpec:
     def ramp_end_step(self) -> int:
         """The step after which the target sparsity holds, counted from 1."""
         return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run's record, as published in ``result.json``. Units: seconds, bytes, fractions of 1."""
-
-    run_id: str
-    status: str  # "done" or "failed"
-    spec: RunSpec
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
-    final: dict[str, float] = field(default_factory=dict)
-    pruning: dict[str, Any] = field(default_factory=dict)
-    param_groups: list[dict[str, Any]] = field(default_factory=list)
-    memory: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    error: str = ""  # the traceback of a failed run
-    schema: int = SCHEMA
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dump``."""
-        plain = {name: value for name, value in vars(self).items() if name != "spec"}
-        return {**plain, "spec": dict(self.spec.values)}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
-        """The inverse of :meth:`to_json`; ``ValueError`` for another schema or a missing field."""
-        try:
-            if plain["schema"] != SCHEMA:
-                raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
-            result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
-            if result.status not in ("done", "failed"):
-                raise ValueError(f"unknown status {result.status!r}")
-            if result.status == "done":
-                _ = result.accuracy, result.pruning["zeros"], result.history[-1]
-            return result
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"not a record: {error}") from None
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy after the last epoch, in percent."""
-        return 100 * self.final["test_accuracy"]

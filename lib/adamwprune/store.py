@@ -17,7 +17,8 @@ import yaml
 
 from adamwprune.errors import UserError
 from adamwprune.files import refusing, write_text
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
 
 RESULT = "result.json"
 REMEDY = "remove it to train the run again"

@@ -24,7 +24,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from adamwprune import datasets, environment, files, memory, models, optimizers, pruning, store
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
 
 EVALUATION_BATCH = 1000
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes

@@ -13,7 +13,8 @@ import pytest
 from adamwprune import matrix
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
 
 WEIGHTS = 247_000
 LAYERS = {

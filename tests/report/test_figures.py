@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from adamwprune.errors import UserError
+from adamwprune.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import (
     FIGURES,
@@ -30,7 +31,7 @@ from adamwprune.report.figures import (
 )
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, settings
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, expand
 
 Draw = Callable[[Setting], Iterator[Drawing]]

@@ -8,8 +8,9 @@ import io
 import pytest
 
 from adamwprune.errors import UserError
+from adamwprune.record import RunResult
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, memory_rows, render
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, expand
 
 

@@ -11,7 +11,7 @@ import torch
 from adamwprune import datasets, models, training
 from adamwprune.errors import UserError
 from adamwprune.pruning._schedule import count
-from adamwprune.spec import RunResult
+from adamwprune.record import RunResult
 from tests.training.conftest import specs
 
 EVERYTHING = specs(

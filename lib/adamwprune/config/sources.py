@@ -34,6 +34,8 @@ RESERVED = {
     "KCONFIG_SEED": "seed of randconfig",
     "YES": "1 lets distclean remove without asking",
     "FORMAT": "format of a table: text, markdown or csv",
+    "RUN": "a run, by its id or the start of it",
+    "KEEP_STALE": "1 accepts records that other code produced, and marks them",
 }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
 
 DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning

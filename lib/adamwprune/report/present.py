@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from adamwprune.files import refusing, write_text
+from adamwprune.record import RunResult
 from adamwprune.report import tables
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 
 STAMP = ".drawn"  # names what the figures beside it were drawn from
 

@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from adamwprune.files import refusing, write_bytes
+from adamwprune.record import RunResult
 from adamwprune.report.groups import Group
-from adamwprune.spec import RunResult
 
 SHEET: dict[str, Any] = {
     "figure.dpi": 120,

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamwprune.errors import UserError
+from adamwprune.record import RunResult
 from adamwprune.report import ledger
 from adamwprune.report.groups import (
     TEST_IMAGES,
@@ -26,7 +27,7 @@ from adamwprune.report.groups import (
     percent,
     settings,
 )
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal

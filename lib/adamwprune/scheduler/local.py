@@ -22,8 +22,9 @@ from typing import Any, Protocol
 
 from adamwprune.errors import UserError
 from adamwprune.files import refusing
+from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 from adamwprune.store import Store, publish
 
 LIBRARY = Path(__file__).resolve().parents[2]

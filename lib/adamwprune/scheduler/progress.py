@@ -19,8 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 
 
 def summary(spec: RunSpec, result: RunResult) -> str:

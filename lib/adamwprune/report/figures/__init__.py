@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adamwprune.errors import UserError
+from adamwprune.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import memory, models, optimizers, training
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, group_runs, settings
-from adamwprune.spec import RunResult, RunSpec
+from adamwprune.spec import RunSpec
 
 FIGURES: tuple[Callable[[Setting], Iterator[Drawing]], ...] = (
     optimizers.baseline,

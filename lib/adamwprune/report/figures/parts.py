@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from adamwprune.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.groups import Group, Statistic, spread_note
-from adamwprune.spec import RunResult
 
 
 @dataclass(frozen=True, eq=False)

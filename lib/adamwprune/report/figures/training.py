@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
+from adamwprune.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, group_runs
-from adamwprune.spec import RunResult
 
 TEST, TRAIN = "#D55E00", "#0072B2"
 
