@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
-from adamwprune.errors import require, run_command
+from adamwprune.command import require, run_command
 
 require("kconfiglib", "yaml", "rich", "torch")
 

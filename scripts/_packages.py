@@ -1,6 +1,6 @@
 """Makes the package importable, and says what is missing of the packages that it needs."""
 
 import _library  # noqa: F401
-from adamwprune.errors import require
+from adamwprune.command import require
 
 require("kconfiglib", "yaml", "rich")

@@ -4,9 +4,10 @@ import sys
 
 import _packages  # noqa: F401
 from adamwprune import matrix
+from adamwprune.command import run_command
 from adamwprune.config import commands
 from adamwprune.config.sources import Workspace
-from adamwprune.errors import UserError, run_command
+from adamwprune.errors import UserError
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """make menuconfig: configure in a terminal."""
 
 import _packages  # noqa: F401
+from adamwprune.command import run_command
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
-from adamwprune.errors import run_command
 
 
 def main() -> int:

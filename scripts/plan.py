@@ -1,7 +1,7 @@
 """Show the expanded matrix, what of it is done, and what was dropped and why; runs nothing."""
 
 import _packages  # noqa: F401
-from adamwprune.errors import run_command
+from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
 
 

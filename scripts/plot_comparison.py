@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 import _packages  # noqa: F401
-from adamwprune.errors import run_command
+from adamwprune.command import run_command
 from adamwprune.record import RunResult
 from adamwprune.report.figures import draw_comparison
 from adamwprune.store import RESULT, Store, read_published, read_result

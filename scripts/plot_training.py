@@ -4,7 +4,7 @@ The run is named by its id, by the start of its id, by its directory or by its r
 """
 
 import _packages  # noqa: F401
-from adamwprune.errors import run_command
+from adamwprune.command import run_command
 from adamwprune.report.figures import draw_training
 from plot_comparison import parser, record_of
 

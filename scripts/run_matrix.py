@@ -3,7 +3,7 @@
 import argparse
 
 import _packages  # noqa: F401
-from adamwprune.errors import run_command
+from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
 

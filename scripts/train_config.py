@@ -1,7 +1,7 @@
 """Train the configuration's one run in the foreground; a configuration of several is refused."""
 
 import _packages  # noqa: F401
-from adamwprune.errors import run_command
+from adamwprune.command import run_command
 from adamwprune.experiment import Experiment, train_in_foreground
 
 

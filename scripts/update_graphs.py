@@ -6,7 +6,8 @@ every figure. What is in neither place is drawn as missing.
 """
 
 import _packages  # noqa: F401
-from adamwprune.errors import UserError, run_command
+from adamwprune.command import run_command
+from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.files import refusing, write_text
 from adamwprune.report import figures, present

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable
-
 
 class UserError(Exception):
     """Something the user can mend; shown as its message, without a traceback."""
@@ -20,35 +16,3 @@ class ConfigError(UserError):
     def __init__(self, problems: str | list[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else problems
         super().__init__("\n".join(self.problems))
-
-
-def run_command(main: Callable[[], int]) -> None:
-    """Run a command's ``main`` and exit with its status.
-
-    A :class:`UserError` is printed as it is, status 2; Ctrl-C exits 130 as a
-    shell expects; a reader that went away (``make plan | head``) is no error.
-    """
-    try:
-        status = main()
-        sys.stdout.flush()
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        status = 141
-    sys.exit(status)
-
-
-def require(*modules: str) -> None:
-    """Exit with one clear message unless this interpreter has ``modules``."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        sys.exit(
-            f"error: {sys.executable} has no {', '.join(missing)}. make without VENV= creates an "
-            "environment that has; .venv/bin/python (or source .venv/bin/activate) uses it"
-        )

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.errors import ConfigError
-from adamwprune.spec import RunSpec
+from adamwprune.spec import COMPONENTS, RunSpec
 
-COMPONENTS = ("MODEL", "DATASET", "OPTIMIZER", "PRUNING_METHOD")
 Point = Mapping[str, str]  # axis -> the member or value chosen there
 
 

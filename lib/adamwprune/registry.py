@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 
 def member(package: str, name: str) -> ModuleType:
@@ -25,3 +27,18 @@ def members(package: str) -> list[str]:
     folder = importlib.import_module(package)
     names = (each.name for each in pkgutil.iter_modules(folder.__path__))
     return sorted(name for name in names if not name.startswith("_"))
+
+
+def lazily(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` (PEP 562) for ``names``: public name -> module it is in.
+
+    A package that imported its members would make every run depend on all of them: what a run
+    was made by is told from static imports (:mod:`adamwprune.code`).
+    """
+
+    def attribute(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+
+    return attribute

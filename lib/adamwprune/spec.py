@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 SETTLING = 20  # steps after a momentum reset in which Adam's states say too little to prune by
 SCHEMA = 1  # version of the record's form; part of every identity
+COMPONENTS = {  # of a run, and the package that each one's members are in
+    "MODEL": "adamwprune.models",
+    "DATASET": "adamwprune.datasets",
+    "OPTIMIZER": "adamwprune.optimizers",
+    "PRUNING_METHOD": "adamwprune.pruning",
+}
+# What keeps old records valid. A symbol that was renamed counts in an identity under its first
+# name; one that was added later does not count where it says what runs did before it was there.
+RENAMED: dict[str, str] = {}  # name now -> its first name
+NEUTRAL: dict[str, Value] = {}  # name now -> the value that means the old behaviour
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
 
@@ -39,7 +49,7 @@ class RunSpec:
         return name in self.values
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RunSpec) and dict(self.values) == dict(other.values)
+        return isinstance(other, RunSpec) and self.identity == other.identity
 
     def __hash__(self) -> int:
         return hash(self.run_id)
@@ -48,9 +58,18 @@ class RunSpec:
         return RunSpec, (dict(self.values),)
 
     @cached_property
+    def identity(self) -> dict[str, Value]:
+        """What makes this run this run: its values as the first tree would have named them."""
+        return {
+            RENAMED.get(name, name): value
+            for name, value in self.values.items()
+            if name not in NEUTRAL or NEUTRAL[name] != value
+        }
+
+    @cached_property
     def digest(self) -> str:
-        """Ten hex digits over the parsed values and the record's schema: 1e-3 equals 0.001."""
-        canonical = json.dumps([SCHEMA, dict(self.values)], sort_keys=True)
+        """Ten hex digits over the identity and the record's schema: 1e-3 equals 0.001."""
+        canonical = json.dumps([SCHEMA, self.identity], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     @cached_property

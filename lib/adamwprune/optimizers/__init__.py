@@ -9,20 +9,32 @@ weight decay. Learning-rate schedules are torch's own, outside; pruning is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from adamwprune import registry
-from adamwprune.optimizers._spam import Spam
-from adamwprune.optimizers.adam import Adam
-from adamwprune.optimizers.adamw import AdamW
-from adamwprune.optimizers.adamwadv import AdamWAdv
-from adamwprune.optimizers.adamwprune import AdamWPrune
-from adamwprune.optimizers.adamwspam import AdamWSpam
-from adamwprune.optimizers.sgd import SGD
 
+if TYPE_CHECKING:
+    from adamwprune.optimizers._spam import Spam
+    from adamwprune.optimizers.adam import Adam
+    from adamwprune.optimizers.adamw import AdamW
+    from adamwprune.optimizers.adamwadv import AdamWAdv
+    from adamwprune.optimizers.adamwprune import AdamWPrune
+    from adamwprune.optimizers.adamwspam import AdamWSpam
+    from adamwprune.optimizers.sgd import SGD
+
+_PUBLIC = {
+    "SGD": "sgd",
+    "Adam": "adam",
+    "AdamW": "adamw",
+    "AdamWAdv": "adamwadv",
+    "AdamWPrune": "adamwprune",
+    "AdamWSpam": "adamwspam",
+    "Spam": "_spam",
+}
+__getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
 
 

@@ -34,7 +34,7 @@ class Preset:
     spam: Spam = field(default_factory=Spam)
 
 
-class AdamFamily(torch.optim.Optimizer):
+class AdamFamily(_base.KeepsMoments):
     """Adam (Kingma & Ba, arXiv 1412.6980) with every ingredient of the family an option.
 
     ``weight_decay``: decoupled (arXiv 1711.05101) but in :class:`Adam`. ``amsgrad``: arXiv

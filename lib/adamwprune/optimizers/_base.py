@@ -11,6 +11,17 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 Closure = Callable[[], float] | None
 
+SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
+
+
+class KeepsMoments(torch.optim.Optimizer):
+    """What pruning by state asks of an optimizer: ``exp_avg`` and ``exp_avg_sq`` in its state."""
+
+    @property
+    def steps_since_reset(self) -> int:
+        """Steps done with the present moments: since the last reset; large without one."""
+        raise NotImplementedError
+
 
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raise torch's kind of ``ValueError`` unless ``low <= value < high``."""

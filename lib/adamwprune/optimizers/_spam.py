@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from adamwprune.optimizers import _base
+from adamwprune.optimizers._base import SETTLING
 
 WINDOW = 100  # gradient norms that the z-score looks back on
 FEWEST = 10  # norms before which it says nothing
 DEVIATIONS = 2.0  # above the mean: a spike
-SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ method by name; dense training is the method ``none``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
@@ -15,11 +15,15 @@ from adamwprune import registry
 from adamwprune.pruning._pruner import ContractViolation, Pruner, prunable
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._score import Score
-from adamwprune.pruning.magnitude import Magnitude
-from adamwprune.pruning.movement import Movement
-from adamwprune.pruning.none import Dense
-from adamwprune.pruning.state import State
 
+if TYPE_CHECKING:
+    from adamwprune.pruning.magnitude import Magnitude
+    from adamwprune.pruning.movement import Movement
+    from adamwprune.pruning.none import Dense
+    from adamwprune.pruning.state import State
+
+_PUBLIC = {"Dense": "none", "Magnitude": "magnitude", "Movement": "movement", "State": "state"}
+__getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = [
     "ContractViolation",
     "Dense",

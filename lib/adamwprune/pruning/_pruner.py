@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adamwprune.optimizers._adam import AdamFamily
-from adamwprune.optimizers._spam import SETTLING
+from adamwprune.optimizers._base import SETTLING, KeepsMoments
 from adamwprune.pruning import _selection
 from adamwprune.pruning._schedule import Schedule, count
 from adamwprune.pruning._score import Score
@@ -97,7 +96,7 @@ class Pruner:
         if any(id(weight) not in trained for weight in self.weights.values()):
             raise ValueError("the optimizer does not train all weights of the model")
         if self.score.prunes:
-            adam = isinstance(optimizer, (AdamFamily, torch.optim.Adam))
+            adam = isinstance(optimizer, (KeepsMoments, torch.optim.Adam))
             if self.storage == "implied" and not adam:
                 raise ValueError("an implied mask needs an optimizer of the Adam family")
             if self.score.reads_states and not adam:
@@ -135,7 +134,7 @@ class Pruner:
             self._apply_masks()
 
     def _settling(self, optimizer: Optimizer) -> bool:
-        return isinstance(optimizer, AdamFamily) and optimizer.steps_since_reset < SETTLING
+        return isinstance(optimizer, KeepsMoments) and optimizer.steps_since_reset < SETTLING
 
     # -- one mask update -----------------------------------------------------
 

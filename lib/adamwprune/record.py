@@ -1,0 +1,58 @@
+"""A run's record: what ``result.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamwprune.spec import SCHEMA, RunSpec
+
+# Marks of a record, given by whoever reads it.
+STALE = "stale"  # other code produced it than is here now, and it was accepted all the same
+FROZEN = "frozen"  # it was published
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's record, as published in ``result.json``. Units: seconds, bytes, fractions of 1."""
+
+    run_id: str
+    status: str  # "done" or "failed"
+    spec: RunSpec
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
+    final: dict[str, float] = field(default_factory=dict)
+    pruning: dict[str, Any] = field(default_factory=dict)
+    param_groups: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] = field(default_factory=dict)  # digest of the code that produced it
+    error: str = ""  # the traceback of a failed run
+    schema: int = SCHEMA
+    marks: frozenset[str] = field(default=frozenset(), compare=False)  # STALE, FROZEN; not stored
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dump``."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("spec", "marks")}
+        return {**plain, "spec": dict(self.spec.values)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
+        """The inverse of :meth:`to_json`; ``ValueError`` for another schema or a missing field."""
+        try:
+            if plain["schema"] != SCHEMA:
+                raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
+            result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
+            if result.status not in ("done", "failed"):
+                raise ValueError(f"unknown status {result.status!r}")
+            if result.status == "done":
+                _ = result.accuracy, result.pruning["zeros"], result.history[-1]
+            return result
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"not a record: {error}") from None
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in percent."""
+        return 100 * self.final["test_accuracy"]
