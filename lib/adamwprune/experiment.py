@@ -23,12 +23,13 @@ from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
 from adamwprune.record import STALE, RunResult
 from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.local import Outcome, Policy, Pool, Task
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, MISSING, State
-from adamwprune.store import Store, read_published
+from adamwprune.store import Store, only, read_published
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,18 @@ class Experiment:
         """Cells to train: without a record, or with a stale one that is not accepted."""
         names = (MISSING,) if self.keeps_stale else (MISSING, STALE)
         return [cell for cell in self.matrix.cells if self.state(cell.spec).name in names]
+
+    def find(self, prefix: str) -> RunResult:
+        """The one record, of whatever configuration, whose identity starts with ``prefix``.
+
+        Published ones count where no run was done here. Raises :class:`UserError` otherwise.
+        """
+        frozen = {r.run_id: r for r in read_published(self.published)}
+        here = {r.run_id: r for r in self.store.results()}
+        found = only(prefix, {**frozen, **here})
+        if found is None:
+            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
+        return found
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
@@ -217,13 +230,13 @@ class Experiment:
             return found.result
         self.store.check_writable()
         folder = self.store.prepare(task.spec, task.minimal, task.full)
-        return self.train_here(task.spec, folder, task.command)
-
-    def train_here(self, spec: RunSpec, folder: Path, command: str) -> RunResult:
-        """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         operational = self.tree.operational()
         here = devices.machine(str(operational["DEVICE"]))
         slot = devices.slots(here, 1, int(operational["THREADS"]), 1)[0]
+        return self.train_here(task.spec, folder, task.command, slot)
+
+    def train_here(self, spec: RunSpec, folder: Path, command: str, slot: Slot) -> RunResult:
+        """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
         from adamwprune import runner  # imports torch: a refusal above has answered at once
 
@@ -234,7 +247,7 @@ class Experiment:
             slot.device,
             slot.threads,
             command,
-            float(operational["CHECKPOINT_SECONDS"]),
+            float(self.tree.operational()["CHECKPOINT_SECONDS"]),
             self.provenance(),
         )
         code = self.code.of(spec)

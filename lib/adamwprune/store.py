@@ -11,10 +11,10 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -30,6 +30,7 @@ LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
 REMEDY = "remove it to train the run again"
 
+Named = TypeVar("Named")
 Waiting = Callable[[str], None]  # told the process id of whoever is waited for
 
 
@@ -65,13 +66,10 @@ class Store:
 
     def find(self, prefix: str) -> RunResult:
         """The one record whose identity starts with ``prefix``."""
-        found = [path for path in self._paths() if path.parent.name.startswith(prefix)]
-        exact = [path for path in found if path.parent.name == prefix]
-        if len(exact or found) == 1:
-            return read_result((exact or found)[0])
-        if not found:
+        path = only(prefix, {path.parent.name: path for path in self._paths()})
+        if path is None:
             raise UserError(f"{self.root}: no run starts with {prefix!r}")
-        raise UserError(ambiguous(prefix, [path.parent.name for path in found]))
+        return read_result(path)
 
     def prepare(self, spec: RunSpec, minimal: str, full: str) -> Path:
         """The run's directory, with the files that say what it is.
@@ -121,10 +119,15 @@ class Store:
             probe.unlink()
 
 
-def ambiguous(prefix: str, names: Sequence[str]) -> str:
-    """What to say of a prefix that several runs have."""
-    more = ", ..." if len(names) > 5 else ""
-    return f"{prefix!r} is the start of {len(names)} runs: {', '.join(names[:5])}{more}"
+def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
+    """The one whose name is ``prefix`` or starts with it; :class:`UserError` for several."""
+    names = [prefix] if prefix in named else [name for name in named if name.startswith(prefix)]
+    if len(names) > 1:
+        more = ", ..." if len(names) > 5 else ""
+        raise UserError(
+            f"{prefix!r} is the start of {len(names)} runs: {', '.join(names[:5])}{more}"
+        )
+    return named[names[0]] if names else None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,68 @@
+"""``make reproduce RUN=…``: a recorded run, repeated by its own command, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+
+from adamwprune.config import flags, strict
+from adamwprune.config.tree import Tree
+from adamwprune.errors import UserError
+from adamwprune.experiment import Experiment
+from adamwprune.matrix import expand
+from adamwprune.record import RunResult
+from adamwprune.reproduce import Comparison, compare
+from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Slot
+from adamwprune.spec import RunSpec
+from adamwprune.store import RESULT
+
+FOLDER = ".reproduced"  # of the repetitions, below the directory of results
+
+
+def reproduce(experiment: Experiment, prefix: str) -> Comparison:
+    """Repeat the run whose identity starts with ``prefix``, on its kind of device and with its
+    number of threads where they are here, and compare the two records.
+
+    The repetition has a directory of its own; one that was interrupted goes on. Raises
+    :class:`UserError` where no record or several are found, or its command is not that run's.
+    """
+    if not prefix:
+        raise UserError("make reproduce needs RUN=, a run's id or the start of it")
+    original = experiment.find(prefix)
+    spec = spec_of(original)
+    folder = experiment.store.root / FOLDER / original.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / RESULT).unlink()
+    command = str(original.environment.get("command", ""))
+    return compare(original, experiment.train_here(spec, folder, command, _slot(original)))
+
+
+def spec_of(original: RunResult) -> RunSpec:
+    """What the record's command would train; :class:`UserError` unless it is the record's run.
+
+    Nothing is executed: the words are parsed as ``train.py`` would.
+    """
+    words = shlex.split(str(original.environment.get("command", "")))
+    if words[:2] != ["python", "train.py"]:
+        raise UserError(f"{original.run_id}: its record holds no command of train.py")
+    tree = Tree()
+    given = flags.parse(tree, words[2:], "")
+    strict.apply(tree, strict.command_line(tree, given.settings, "command of the record"))
+    specs = expand(tree).specs
+    if specs != [original.spec]:
+        found = ", ".join(spec.run_id for spec in specs)
+        raise UserError(f"{original.run_id}: the command in its record means {found}")
+    return specs[0]
+
+
+def _slot(original: RunResult) -> Slot:
+    kind = str(original.environment.get("device", "cpu")).partition(":")[0]
+    here = devices.machine("auto")
+    threads = original.environment.get("threads")
+    return Slot(
+        next(iter(here.gpus)) if kind == "cuda" and here.gpus else "cpu",
+        threads if isinstance(threads, int) and threads > 0 else here.cores,
+    )
+
