@@ -79,6 +79,10 @@ defconfig-%: $(installed)
 check: $(checkable) ## ruff, mypy, import contracts and all tests
 	$(run)/check.py
 
+.PHONY: check-long
+check-long: $(checkable) ## check, and the tests that take minutes: 900 more random configurations
+	$(run)/check.py --long
+
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches and figures
 	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" clean

@@ -1,7 +1,8 @@
 """Run every gate: ruff, mypy, the import contracts, the tests; all of them, then the verdict.
 
 A tool that the interpreter lacks counts as failed, except with VENV= (an interpreter used as it
-is): there the gate is named as skipped. Arguments go to pytest.
+is): there the gate is named as skipped. --long runs the tests that are marked long too, which
+otherwise are left out; other arguments go to pytest.
 """
 
 import importlib.util
@@ -25,13 +26,22 @@ GATES = {
     ),
     "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
 }
+ALL_TESTS = ("-m", "")  # in place of what pyproject.toml says to select
+
+
+def for_pytest(arguments: list[str]) -> list[str]:
+    """The arguments that pytest gets."""
+    return [word for each in arguments for word in (ALL_TESTS if each == "--long" else (each,))]
 
 
 def main() -> int:
-    as_it_is = Workspace.from_environment().variables.get("VENV") == ""
-    # make's variables are for this command, not for the makes that tests call.
+    variables = Workspace.from_environment().variables
+    as_it_is = variables.get("VENV") == ""
+    # make's variables are for this command, not for the makes that tests call: all but the one
+    # that tells the tests where the data are.
     inherited = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-    environment = {**inherited, "PYTHONPATH": str(SOURCE / "lib")}
+    data = {name: variables[name] for name in ("DATA_DIR",) if name in variables}
+    environment = {**inherited, **data, "PYTHONPATH": str(SOURCE / "lib")}
     failed = []
     for name, (module, command) in GATES.items():
         print(f"== {name}", flush=True)
@@ -39,7 +49,7 @@ def main() -> int:
             print(f"{module} is not installed: {'skipped' if as_it_is else 'failed'}")
             failed += [] if as_it_is else [name]
             continue
-        arguments = sys.argv[1:] if name == "tests" else []
+        arguments = for_pytest(sys.argv[1:]) if name == "tests" else []
         run = subprocess.run(
             [sys.executable, *command, *arguments], cwd=SOURCE, env=environment, check=False
         )

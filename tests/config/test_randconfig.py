@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from adamwprune import matrix
-from adamwprune.config import commands, sources
+from adamwprune import matrix, models, optimizers, pruning
+from adamwprune.config import commands, flags, sources, strict
 from adamwprune.config.draw import _number, draw
 from adamwprune.config.options import Interval
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
+from adamwprune.spec import RunSpec
 
 
 def written(workspace: Workspace) -> str:
@@ -22,14 +24,64 @@ def written(workspace: Workspace) -> str:
     return workspace.config.read_text()
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_a_hundred_seeds_are_legal(seed: int, workspace: Callable[..., Workspace]) -> None:
+QUICK, ALL = 100, 1000  # seeds in make check and in make check-long
+SPREAD = 12  # cells of one seed that are looked at closely
+SEEDS = [*range(QUICK), *(pytest.param(n, marks=pytest.mark.long) for n in range(QUICK, ALL))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_drawn_is_legal_and_every_cell_can_be_trained(
+    seed: int, workspace: Callable[..., Workspace]
+) -> None:
     text = written(workspace(KCONFIG_SEED=str(seed)))
     tree = Tree()
     sources.load(workspace(), tree)  # strict, from the file
     assert sources.full_text(tree) == text
-    assert 1 <= len(matrix.expand(tree).cells) <= 200
+    cells = matrix.expand(tree).cells
+    assert 1 <= len(cells) <= 200
     assert all(tree.selected(family) for family in ("MODEL", "DATASET", "OPTIMIZER"))
+    blank = Tree()
+    for cell in spread(cells):
+        minimal, _ = matrix.configs_of(tree, cell)
+        (spec,) = specs_of(blank, sources.repeat_command(tree, minimal))
+        assert spec == cell.spec, "the command in the record trains another run"
+        assert spec.run_id == cell.spec.run_id
+        build(spec)
+
+
+def spread(cells: Sequence[matrix.Cell]) -> list[matrix.Cell]:
+    """At most SPREAD cells, evenly from the first to the last."""
+    if len(cells) <= SPREAD:
+        return list(cells)
+    return [cells[round(n * (len(cells) - 1) / (SPREAD - 1))] for n in range(SPREAD)]
+
+
+def specs_of(tree: Tree, command: str) -> list[RunSpec]:
+    """What the command would train, in the steps of train.py's ``main``."""
+    program, script, *arguments = shlex.split(command)
+    assert (program, script) == ("python", "train.py")
+    tree.reset()
+    given = flags.parse(tree, arguments, "")
+    assert given.config is None
+    strict.apply(tree, strict.command_line(tree, given.settings, "command line"))
+    return matrix.expand(tree).specs
+
+
+def build(spec: RunSpec) -> None:
+    """Everything that a run needs before its first step, put together as training does it."""
+    model = models.build(spec["MODEL"]).module
+    optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.values)
+    ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
+    pruner = pruning.build(model, spec.values, ramp_end)
+    pruner.attach(optimizer)
+    assert pruner.schedule.target == spec.sparsity
+    assert {group["lr"] for group in optimizer.param_groups} == {spec["LR"]}
+
+
+def test_the_spread_reaches_both_ends() -> None:
+    assert spread("abc") == ["a", "b", "c"]
+    many = spread(range(200))
+    assert (len(set(many)), many[0], many[-1]) == (SPREAD, 0, 199)
 
 
 def test_a_seed_repeats_its_configuration(
