@@ -7,7 +7,7 @@ import _packages  # noqa: F401
 from adamwprune import status
 from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
-from adamwprune.scheduler import devices
+from adamwprune.scheduler import devices, view
 from adamwprune.scheduler.devices import Slot
 
 UNBOUNDED = 1000  # columns where the output is no terminal
@@ -23,7 +23,7 @@ def main() -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     specs, store = experiment.matrix.specs, experiment.store
     for line in status.report(experiment.source, specs, store, slots, width):
-        print(line)
+        print(view.printable(line, sys.stdout.encoding))
     return 0
 
 

@@ -21,7 +21,7 @@ from adamwprune.spec import RunSpec
 from adamwprune.store import RESULT
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
-TO_TRAIN = ("stale", "interrupted", "missing")
+TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
 
 
 class Runs(Protocol):
@@ -76,8 +76,8 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
         return Standing(spec, "failed", reason=f"damaged {error}")
     if result is None:
         return Standing(spec, "missing")
-    reason = summary(spec, result) if result.status == "failed" else ""
-    return Standing(spec, verdict(result), reason=reason)
+    name = verdict(result)
+    return Standing(spec, name, reason=summary(spec, result) if name == "failed" else "")
 
 
 def _is_left_over(folder: Path) -> bool:
@@ -128,9 +128,7 @@ def _row(each: Standing) -> Row:
 def _eta(standings: Sequence[Standing], root: Path, places: Places) -> list[str]:
     """One line on when all would be done; none where nothing is left to do."""
     running = [each for each in standings if each.name == "running"]
-    # A run that failed is tried again by the next make, not by the one that goes on.
-    names = TO_TRAIN if running else (*TO_TRAIN, "failed")
-    waiting = [each.work for each in standings if each.name in names]
+    waiting = [each.work for each in standings if each.name in TO_TRAIN]
     if not running and not waiting:
         return []
     slots = [_slot(each.reading) for each in running] or _places(places, len(waiting))

@@ -104,9 +104,11 @@ def test_an_eta_from_the_past_when_nothing_runs(tmp_path):
     assert lines[1].startswith("eta     4:")
     assert lines[1].endswith("if make starts now, 2 at a time")
     assert lines[2] == "past estimates: 1 of 2 within P90"
-    for spec in SPECS:
+    for spec in SPECS[1:]:
         ended(runs, spec)
     assert report(runs)[:-1] == [".config: 6 runs: 6 done"], "nothing is left to estimate"
+    ended(runs, SPECS[0], status="failed")
+    assert len(report(runs)) == 3, "what failed is not trained again by itself"
 
 
 def test_a_device_that_is_not_here_gives_no_eta(tmp_path):
