@@ -93,6 +93,11 @@ def test_a_new_worker_takes_its_time_to_start():
     assert remaining(hand, [], [CPU] * 9, past, noise=noise).p50 == pytest.approx(60)
 
 
+def test_loading_the_data_is_no_part_of_a_run_s_pace():
+    first = replace(record(run(), 70.0), seconds={"total": 70.0, "train": 60.0, "setup": 10.0})
+    assert remaining([], waiting(1), [CPU], Paces([first]), noise=EXACT).p50 == pytest.approx(60)
+
+
 def test_the_runs_most_alike_say_how_long():
     past = [
         record(run(OPTIMIZER="adam", PRUNING_METHOD="movement"), 100.0),
@@ -218,6 +223,7 @@ def test_the_p90_holds_nine_times_in_ten():
         {"total": 0},
         {"total": True},
         {"total": 10**400},
+        {"total": 3.0, "setup": 3.5},
     ],
 )
 def test_a_record_without_believable_times_says_nothing(seconds):

@@ -195,7 +195,7 @@ def test_an_interrupted_run_has_its_rest_left(tmp_path):
     folder = tmp_path / SPECS[0].run_id
     folder.mkdir()
     (folder / "progress.json").write_text(json.dumps({"step": 590, "rate": 0.001}))
-    assert left() == pytest.approx((whole - 4) / 2 + 4, rel=0.02)
+    assert left() == pytest.approx((whole - 6) / 2 + 6, rel=0.02)
 
 
 def finish(display: Display, clock: Clock, failed: int = 0) -> None:
@@ -212,7 +212,7 @@ def test_the_estimate_is_scored(capsys, tmp_path):
     with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
         first = display.matrix.left
         finish(display, Clock())
-    assert first.p50 == pytest.approx(2 * 60 + 4, rel=0.05)
+    assert first.p50 == pytest.approx(2 * 60 + 6, rel=0.05)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"estimated {view.quantiles(first)}, took 2:20"
     (line,) = (tmp_path / past.FILE).read_text().splitlines()

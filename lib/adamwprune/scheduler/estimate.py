@@ -43,7 +43,7 @@ class Noise:
     elsewhere: float = 0.70  # machine, where the past is another machine's or of other threads
     drift: float = 0.10
     window: float = 0.20  # a recent rate against the rest of its run
-    start: float = 4.0  # seconds in which a new worker imports torch
+    start: float = 6.0  # seconds in which a new worker imports torch and loads the data
 
 
 NOISE = Noise()
@@ -116,7 +116,11 @@ class Paces:
         environment, seconds = record.environment, record.seconds
         total, train = number(seconds.get("total")), number(seconds.get("train"))
         threads, steps = environment.get("threads"), _steps(record.spec)
-        if record.status != "done" or not total or total <= 0 or not steps:
+        if record.status != "done" or total is None or not steps:
+            return
+        # Only a worker's first run loads the data: that is part of Noise.start.
+        total -= max(0.0, number(seconds.get("setup")) or 0.0)
+        if total <= 0:
             return
         if not isinstance(threads, int):
             return
