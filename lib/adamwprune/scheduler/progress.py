@@ -1,131 +1,305 @@
-"""What a user sees while a matrix runs: a live view on a terminal, else one line an event."""
+"""What a user sees while a matrix runs: a live view on a terminal, else one line an event.
+
+Without a terminal the lines are ``start``, ``[i/n] done`` or ``failed``, ``eta`` after each end
+and where nothing else was said for long, ``retry`` and ``note``. Epochs are in the runs' own logs.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.live import Live as Screen
+from rich.text import Text
 
 from adamwprune.record import RunResult
+from adamwprune.scheduler import estimate, view
 from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.estimate import Estimate, Paces, Work
+from adamwprune.scheduler.past import Score
+from adamwprune.scheduler.reading import Reading
+from adamwprune.scheduler.view import NAME, Counts, Row, clock, printable, quantiles, shortened
 from adamwprune.spec import RunSpec
 
+REFRESH = 2.0  # seconds between estimates
+QUIET = 300.0  # seconds without a line after which one says how it goes
+SETTLED = 5.0  # seconds of a matrix before rates alone are a prediction to be held to
 
-def summary(spec: RunSpec, result: RunResult) -> str:
-    """One line on a run that has ended."""
+
+def summary(spec: RunSpec, result: RunResult, width: int | None = None) -> str:
+    """One line on a run that has ended; a finished one's within ``width``, if that is 60 or more.
+
+    Where it is too long, the zeros are left out, then the middle of the run's name.
+    """
     if result.status != "done":
-        reason = (
-            result.error.strip().splitlines()[-1] if result.error.strip() else "no reason given"
-        )
+        reason = (result.error.strip().splitlines() or ["no reason given"])[-1]
         return f"failed  {spec.slug}  {reason}  (results: {spec.run_id})"
+    accuracy, seconds = f"{result.accuracy:.2f}%", f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"
-    return f"done    {spec.slug}  {result.accuracy:.2f}%  {zeros}  {result.seconds['total']:.1f} s"
+    line = f"done    {spec.slug}  {accuracy}  {zeros}  {seconds}"
+    if width is None or len(line) <= width:
+        return line
+    rest = f"  {accuracy}  {seconds}"
+    return f"done    {shortened(spec.slug, max(NAME, width - len(rest) - 8))}{rest}"
 
 
-class Lines:
+class Matrix:
+    """Where the runs of a matrix are, and when the last of them will be done."""
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        slots: Sequence[Slot],
+        history: Sequence[RunResult],
+        root: Path,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.slots, self.past, self.now = slots, Paces(history), now
+        self.runs, self.began = len(specs), now()
+        # In their order, and how far they are: one that was interrupted goes on where it was.
+        self.waiting = {spec: Reading.read(spec, root / spec.run_id) for spec in specs}
+        # Replaced, never changed: the thread that draws reads it.
+        self.running: Mapping[RunSpec, Row] = {}
+        self.warm = self.done = self.failed = 0  # workers that have started; runs
+        self.predicted: Estimate | None = None  # for the whole matrix, when it was first known
+        self._left: Estimate | None = None
+        self._estimated = self.began
+        self.estimate()
+
+    def start(self, spec: RunSpec) -> None:
+        """A run is in hand, perhaps again."""
+        self.waiting.pop(spec, None)
+        self.running = {**self.running, spec: Row(spec)}
+        self.warm = max(self.warm, len(self.running))
+
+    def update(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
+        """A run in hand has said how far it is."""
+        if spec in self.running:
+            self.running = {**self.running, spec: Row(spec, Reading.of(spec, event))}
+        if self.now() - self._estimated >= REFRESH or self._left is None:
+            self.estimate()
+
+    def stop(self, spec: RunSpec) -> None:
+        """A run is not in hand any more and has not ended: it waits for another try."""
+        row = self.running.get(spec)
+        self._drop(spec)
+        self.waiting[spec] = row.reading if row else None
+
+    def end(self, spec: RunSpec, result: RunResult) -> None:
+        """A run's record is there."""
+        self._drop(spec)
+        self.waiting.pop(spec, None)
+        self.done += result.status == "done"
+        self.failed += result.status != "done"
+        self.past.add(result)
+        self.estimate()
+
+    def _drop(self, spec: RunSpec) -> None:
+        self.running = {key: row for key, row in self.running.items() if key != spec}
+
+    @property
+    def counts(self) -> Counts:
+        """How many runs are where."""
+        return Counts(self.done, self.failed, len(self.running), len(self.waiting))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the matrix began."""
+        return self.now() - self.began
+
+    def estimate(self) -> None:
+        """Work out anew when the matrix will be done."""
+        running = [Work.of(row.spec, row.reading) for row in self.running.values()]
+        waiting = [Work.of(spec, at).at_rest() for spec, at in self.waiting.items()]
+        self._left = estimate.remaining(running, waiting, self.slots, self.past, self.warm)
+        self._estimated = self.now()
+        settled = not self.running or self.elapsed >= SETTLED
+        if self.predicted is None and self._left is not None and settled:
+            past = self.elapsed
+            self.predicted = Estimate(past + self._left.p50, past + self._left.p90)
+
+    @property
+    def left(self) -> Estimate | None:
+        """Seconds left, as last worked out, less the time since; None where it is not known."""
+        if self._left is None:
+            return None
+        since = self.now() - self._estimated
+        return Estimate(max(0.0, self._left.p50 - since), max(0.0, self._left.p90 - since))
+
+    @property
+    def score(self) -> Score | None:
+        """The first estimate against what it took; None unless every run is done.
+
+        A matrix that failed in part or was stopped says nothing about its estimate.
+        """
+        if self.predicted is None or self.done != self.runs or not self.runs:
+            return None
+        return Score(self.predicted, self.elapsed, self.runs)
+
+
+class Watcher:
+    """An observer that keeps account of the matrix; what it says goes to standard output."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+
+    @property
+    def width(self) -> int | None:
+        """Columns that a line has; None for any number."""
+        return None
+
+    def open(self) -> None:
+        """The matrix begins."""
+
+    def close(self) -> None:
+        """The matrix has ended or was stopped."""
+
+    def say(self, line: str) -> None:
+        """Print one line at once."""
+        print(printable(line, sys.stdout.encoding), flush=True)
+
+    def started(self, spec: RunSpec, slot: Slot) -> None:
+        """A run was given to a worker."""
+        self.matrix.start(spec)
+
+    def progress(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
+        """How far a run is."""
+        self.matrix.update(spec, event)
+
+    def stopped(self, spec: RunSpec) -> None:
+        """A run left its worker without a record and waits for another try."""
+        self.matrix.stop(spec)
+
+    def ended(self, spec: RunSpec, result: RunResult) -> None:
+        """A run's record is there."""
+        self.matrix.end(spec, result)
+        place = f"[{self.matrix.done + self.matrix.failed}/{self.matrix.runs}] "
+        room = None if self.width is None else self.width - len(place)
+        self.say(place + summary(spec, result, room))
+
+    def told(self, text: str) -> None:
+        """A notice of the scheduler."""
+        word, _, rest = text.partition(" ")
+        self.say(f"retry   {rest}" if word == "retry" else f"note    {text}")
+
+
+class Lines(Watcher):
     """One line an event, for logs and pipes."""
 
-    def __init__(self, runs: int) -> None:
-        self.runs, self.ended_runs = runs, 0
+    def __init__(self, matrix: Matrix) -> None:
+        super().__init__(matrix)
+        self.last = matrix.began  # when something was said
+
+    def open(self) -> None:
+        """Say what is expected, where something is."""
+        self._say_eta()
+
+    def say(self, line: str) -> None:
+        """Print one line at once."""
+        super().say(line)
+        self.last = self.matrix.now()
 
     def started(self, spec: RunSpec, slot: Slot) -> None:
         """A run was given to a worker."""
-        print(f"start   {spec.slug}  {slot.device}, {_threads(slot)}", flush=True)
+        super().started(spec, slot)
+        threads = f"{slot.threads} thread{'s' if slot.threads > 1 else ''}"
+        self.say(f"start   {spec.slug}  {slot.device}, {threads}")
 
-    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """Epochs are in the run's own log."""
+    def progress(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
+        """How far a run is; said only where nothing else was for long."""
+        super().progress(spec, event)
+        if self.matrix.now() - self.last >= QUIET:
+            self._say_eta()
 
     def told(self, text: str) -> None:
         print(text, flush=True)
 
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
-        self.ended_runs += 1
-        print(f"[{self.ended_runs}/{self.runs}] {summary(spec, result)}", flush=True)
+        super().ended(spec, result)
+        self._say_eta()
+
+    def _say_eta(self) -> None:
+        counts, left = self.matrix.counts, self.matrix.left
+        if left is not None and counts.running + counts.left:
+            self.say(f"eta     {quantiles(left)}  {counts}")
 
 
-class Live:
-    """A bar for the matrix and one for each run in hand, with its epoch and accuracy.
+class Live(Watcher):
+    """A line for each run in hand and one for the matrix, drawn again and again.
 
-    All bars count training steps, so that the time left is known before the first run ends.
+    What has ended and what the scheduler says scrolls away above them.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
+    def __init__(self, matrix: Matrix, console: Console) -> None:
+        super().__init__(matrix)
         self.console = console
-        self.runs, self.ended_runs, self.ended_steps = len(specs), 0, 0
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+        self.screen = Screen(
             console=console,
-            speed_estimate_period=300,
-        )
-        total = sum(spec.total_steps for spec in specs)
-        self.matrix = self.bars.add_task("matrix", total=total, note=f"0/{self.runs} runs")
-        self.running: dict[RunSpec, TaskID] = {}
-
-    def started(self, spec: RunSpec, slot: Slot) -> None:
-        """A run was given to a worker."""
-        self.running[spec] = self.bars.add_task(
-            f"  {spec.slug}", total=spec.total_steps, note=_threads(slot)
+            get_renderable=self.draw,
+            refresh_per_second=4,
+            transient=True,
+            vertical_overflow="crop",
         )
 
-    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """A step or an epoch of a run."""
-        run = self.running[spec]
-        if event["event"] == "epoch":
-            accuracy = f"{100 * event['test_accuracy']:.2f}%"
-            self.bars.update(run, note=f"epoch {event['epoch']}/{spec['EPOCHS']}  {accuracy}")
-        self.bars.update(run, completed=event["step"])
-        self._update_matrix()
+    @property
+    def width(self) -> int | None:
+        """The terminal's columns."""
+        return self.console.width
 
-    def told(self, text: str) -> None:
-        print(text, flush=True)
+    def open(self) -> None:
+        """Begin to draw."""
+        self.screen.start()
 
-    def ended(self, spec: RunSpec, result: RunResult) -> None:
-        """A run's record is there."""
-        self.bars.remove_task(self.running.pop(spec))
-        self.ended_runs += 1
-        self.ended_steps += spec.total_steps
-        self._update_matrix()
-        self.console.print(summary(spec, result), highlight=False, markup=False)
+    def close(self) -> None:
+        """Remove what is drawn; what was said stays."""
+        self.screen.stop()
 
-    def _update_matrix(self) -> None:
-        running = self.running.values()
-        steps = sum(task.completed for task in self.bars.tasks if task.id in running)
-        note = f"{self.ended_runs}/{self.runs} runs"
-        self.bars.update(self.matrix, completed=self.ended_steps + steps, note=note)
+    def draw(self) -> Text:
+        """The view, for the terminal's present size."""
+        width, height = self.console.size
+        rows, matrix = list(self.matrix.running.values()), self.matrix
+        several = len({slot.device for slot in matrix.slots}) > 1
+        extra = [view.LEFT, view.DEVICE] if several else [view.LEFT]
+        text = Text(no_wrap=True, overflow="crop")
+        if rows and height > 3:  # the last line stays free for the cursor
+            head, *lines = view.table(rows, width, extra, height - 2)
+            text.append(f"{head}\n", style="dim")
+            text.append("".join(f"{line}\n" for line in lines))
+        last = view.matrix_line(matrix.counts, matrix.elapsed, matrix.left, width)
+        return text.append(last, style="bold")
+
+    def say(self, line: str) -> None:
+        """Print one line above what is drawn; the terminal wraps what is too long."""
+        self.console.print(Text(printable(line, self.console.encoding)), soft_wrap=True)
 
 
 class Display(AbstractContextManager["Display"]):
-    """The right observer for where standard output goes."""
+    """The right observer for where standard output goes; it scores its estimate at the end.
 
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
+    ``history``: past records to estimate from. Below ``root`` the score is kept.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        slots: Sequence[Slot],
+        history: Sequence[RunResult],
+        root: Path,
+    ) -> None:
+        self.matrix, self.root = Matrix(specs, slots, history, root), root
         console = Console()
-        self.live = Live(specs, console) if sys.stdout.isatty() else None
-        self.observer: Lines | Live = self.live or Lines(len(specs))
+        drawable = sys.stdout.isatty() and not console.is_dumb_terminal
+        self.observer: Lines | Live = Live(self.matrix, console) if drawable else Lines(self.matrix)
 
     def __enter__(self) -> Self:
-        if self.live:
-            self.live.bars.start()
+        self.observer.open()
         return self
 
     def __exit__(
@@ -134,9 +308,15 @@ class Display(AbstractContextManager["Display"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.live:
-            self.live.bars.stop()
+        self.observer.close()
+        score = self.matrix.score
+        if error is None and score is not None:
+            self._tell(score)
 
-
-def _threads(slot: Slot) -> str:
-    return f"{slot.threads} thread{'s' if slot.threads > 1 else ''}"
+    def _tell(self, score: Score) -> None:
+        took = clock(score.actual)
+        self.observer.say(f"estimated {quantiles(score.predicted)}, took {took}")
+        try:
+            score.append_to(self.root)
+        except OSError as error:  # all runs are done: no reason to fail now
+            self.observer.told(f"{self.root}: the estimate's score is lost: {error.strerror}")

@@ -1,0 +1,31 @@
+"""Show how the configuration's matrix stands and when it will be done; runs nothing."""
+
+import shutil
+import sys
+
+import _packages  # noqa: F401
+from adamwprune import status
+from adamwprune.command import run_command
+from adamwprune.experiment import Experiment
+from adamwprune.scheduler import devices, view
+from adamwprune.scheduler.devices import Slot
+
+UNBOUNDED = 1000  # columns where the output is no terminal
+
+
+def main() -> int:
+    experiment = Experiment.load()
+    operational = experiment.tree.operational()
+
+    def slots(runs: int) -> list[Slot]:
+        return devices.slots(str(operational["DEVICE"]), int(operational["JOBS"]), runs)
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
+    specs, store = experiment.matrix.specs, experiment.store
+    for line in status.report(experiment.source, specs, store, slots, width):
+        print(view.printable(line, sys.stdout.encoding))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

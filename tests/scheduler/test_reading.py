@@ -1,0 +1,77 @@
+"""What a run says of itself is believed only where it makes sense."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adamwprune.config.tree import Tree
+from adamwprune.matrix import expand
+from adamwprune.scheduler import view
+from adamwprune.scheduler.reading import FILE, Reading
+from adamwprune.scheduler.view import Row
+
+SPEC = expand(Tree()).specs[0]
+STEPS, EPOCHS = SPEC.total_steps, SPEC["EPOCHS"]
+EVENT = {
+    "event": "progress",
+    "epoch": 3,
+    "epochs": EPOCHS,
+    "step": 30,
+    "steps": STEPS,
+    "loss": 0.25,
+    "train_accuracy": 0.9,
+    "test_accuracy": 0.95,
+    "sparsity": 0.5,
+    "rate": 12.5,
+    "seconds": 3.0,
+    "started_at_step": 0,
+    "device": "cuda:1",
+    "threads": 4,
+    "pid": 123,
+    "updated": 1e9,
+}
+
+
+def test_a_reading_is_what_the_event_says():
+    found = Reading.of(SPEC, EVENT)
+    assert (found.step, found.steps, found.left) == (30, STEPS, STEPS - 30)
+    assert (found.epoch, found.epochs) == (min(3, EPOCHS), EPOCHS)
+    assert (found.loss, found.accuracy, found.sparsity) == (0.25, 0.95, 0.5)
+    assert (found.rate, found.device, found.threads) == (12.5, "cuda:1", 4)
+
+
+@pytest.mark.parametrize("value", [None, "12", math.nan, math.inf, -1, True, [], {}, 10**400])
+def test_what_makes_no_sense_is_unknown(value):
+    found = Reading.of(SPEC, dict.fromkeys(EVENT, value))
+    assert (found.step, found.left) == (0, STEPS)
+    assert (found.rate, found.accuracy, found.sparsity) == (None, None, None)
+    assert (found.device, found.threads) == (value if isinstance(value, str) else "cpu", 1)
+    assert found.loss in (None, -1)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(EVENT)), st.one_of(st.floats(), st.integers())))
+def test_any_numbers_can_be_shown(plain):
+    found = Reading.of(SPEC, plain)
+    assert 0 <= found.step <= STEPS
+    for width in (20, 80, 200):
+        lines = view.table([Row(SPEC, found, 1e7)], width, (view.LEFT, view.DEVICE, view.AGE))
+        assert all(len(line) <= width for line in lines)
+
+
+def test_a_file_is_read(tmp_path):
+    assert Reading.read(SPEC, tmp_path) is None
+    (tmp_path / FILE).write_text(json.dumps(EVENT))
+    assert Reading.read(SPEC, tmp_path) == Reading.of(SPEC, EVENT)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"step": 3', b"[1]", b"3", b"null", b"\xff\xfe", b"[" * 100_000]
+)
+def test_a_damaged_file_says_nothing(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    assert Reading.read(SPEC, tmp_path) is None
