@@ -404,6 +404,19 @@ def test_runs_from_elsewhere_carry_a_sign(name: str, quick: list[RunSpec], make:
     assert "Times" not in figure.get_supxlabel()  # it shows none
 
 
+def test_what_is_said_of_runs_takes_no_room_from_the_panels(quick: list[RunSpec], make: Make):
+    records = [make(spec) for spec in quick]
+    plain = figure_of(quick, records, "optimizer_comparison_baseline")
+    stale = [marked(record, STALE) for record in records]
+    noted = figure_of(quick, stale, "optimizer_comparison_baseline")
+    panels = []
+    for figure in (plain, noted):
+        FigureCanvasAgg(figure).draw()
+        panels.append(figure.axes[0].get_window_extent().height)
+    assert noted.get_supxlabel().count("\n") == plain.get_supxlabel().count("\n") + 1
+    assert panels[1] == pytest.approx(panels[0], abs=2)  # pixels
+
+
 def test_the_figure_with_times_says_what_they_depend_on(published: list[RunSpec], make: Make):
     other = {"device_name": "Imaginary 9001"}
     records = [
@@ -472,10 +485,12 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
     for record in chance[::5]:
         for entry in [*record.history, record.final]:
             entry["test_accuracy"] *= 0.1
+    name = "NVIDIA H100 80GB HBM3 MIG 1g.20gb of some very long name"
     mixed = [
-        marked(elsewhere(make(spec, gpu=True), threads=8 + i % 3), *((STALE, FROZEN)[i % 2 :]))
+        elsewhere(make(spec, gpu=True), threads=8 + i % 3, device_name=name, torch="2.14.1+cu130")
         for i, spec in enumerate(full)
     ]
+    mixed = [marked(record, *(STALE, FROZEN)[i % 2 :]) for i, record in enumerate(mixed)]
     wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
     return {
         "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
@@ -483,7 +498,7 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         "seeds": (seeds, [make(spec) for spec in seeds[2:]], wide),
         "gaps": (full, gaps, wide),
         "chance": (full, chance, wide),
-        "origins": (full, mixed, wide),
+        "origins": (full, mixed, (*wide, optimizers.baseline)),
     }
 
 
