@@ -4,20 +4,22 @@ import _packages  # noqa: F401
 from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
 
+STATES = ("done", "stale", "missing", "failed")
+
 
 def main() -> int:
     experiment = Experiment.load()
-    store, matrix = experiment.store, experiment.matrix
-    statuses = {cell.spec: store.status(cell.spec) for cell in matrix.cells}
-    for spec, status in statuses.items():
-        print(f"{status:8} {spec.run_id}")
+    matrix = experiment.matrix
+    states = {cell.spec: experiment.state(cell.spec) for cell in matrix.cells}
+    for spec, state in states.items():
+        print(f"{state.name:8} {spec.run_id}{f': {state.why}' if state.why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
     for note in experiment.notes():
         print(f"note: {note}")
-    counts = {name: list(statuses.values()).count(name) for name in ("done", "missing", "failed")}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    print(f"{experiment.source}: {len(statuses)} runs: {told}; {len(matrix.dropped)} dropped")
+    names = [state.name for state in states.values()]
+    told = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
+    print(f"{experiment.source}: {len(states)} runs: {told}; {len(matrix.dropped)} dropped")
     return 0
 
 

@@ -11,16 +11,17 @@ from adamwprune.report import present
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
+    parser.add_argument("--failed", action="store_true", help="train those that failed, only")
     parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
     parser.add_argument("--memory", action="store_true", help="print the memory table too")
     arguments = parser.parse_args()
 
     experiment = Experiment.load(arguments.defconfig)
     present.check_format(_format(experiment))
-    failed = _train(experiment)
+    _train(experiment, failed=arguments.failed)
     if arguments.report:
         _present(experiment, memory=arguments.memory)
-    return 1 if failed else 0
+    return 1 if _tell_failures(experiment) else 0
 
 
 def _present(experiment: Experiment, memory: bool) -> None:
@@ -35,26 +36,40 @@ def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment) -> int:
-    """Train what is missing and say what was done; the number of runs that failed."""
-    runs, missing = len(experiment.matrix.cells), experiment.missing()
-    print(f"{experiment.source}: {runs} runs, {runs - len(missing)} done, {len(missing)} to train")
+def _train(experiment: Experiment, failed: bool) -> None:
+    """Train what is missing, or what failed."""
+    choose = Experiment.failed if failed else Experiment.missing
+    print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")
     for dropped in experiment.matrix.dropped:
         print(f"dropped: {dropped.label}: {dropped.reason}")
-    if not missing:
+    if not choose(experiment):
         print("nothing to train")
-        return 0
+        return
     try:
-        outcome = experiment.train(missing)
+        experiment.train(choose)
     except BaseException:
-        left = len(experiment.missing())
-        print(f"stopped: {runs - left} of {runs} runs are done and stay; make trains the rest")
+        print(f"stopped: {_counts(experiment)}; done runs stay, make goes on with the rest")
         raise
-    for spec in outcome.failed:
-        print(f"failed: {spec.run_id}: see {experiment.store.folder(spec)}/result.json")
-    return len(outcome.failed)
+
+
+def _counts(experiment: Experiment) -> str:
+    """``10 runs, 6 done, 1 failed, 3 to train``."""
+    runs, missing = len(experiment.matrix.cells), len(experiment.missing())
+    failed = len(experiment.failed())
+    told = f", {failed} failed" if failed else ""
+    return f"{runs} runs, {runs - missing - failed} done{told}, {missing} to train"
+
+
+def _tell_failures(experiment: Experiment) -> int:
+    """Name the runs that failed and what to do about them; how many there are."""
+    failures = experiment.failed()
+    for cell in failures:
+        print(f"failed: {cell.spec.run_id}: {experiment.state(cell.spec).why}")
+    if failures:
+        print("make why RUN=... shows more, make retry trains them again")
+    return len(failures)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,29 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+from adamwprune import provenance, staleness
+from adamwprune.code import Sources
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
-from adamwprune.config.tree import Tree
+from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
-from adamwprune.record import RunResult
+from adamwprune.record import STALE, RunResult
 from adamwprune.scheduler import devices
-from adamwprune.scheduler.local import Outcome, Pool, Task
+from adamwprune.scheduler.local import Outcome, Policy, Pool, Task
+from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
+from adamwprune.spec import RunSpec
+from adamwprune.staleness import DONE, FAILED, MISSING, State
 from adamwprune.store import Store, read_published
 
 
@@ -61,6 +70,8 @@ class Experiment:
             return False
         return same and tree.value(name) != self.tree.value(name)
 
+    # -- what there is -----------------------------------------------------------
+
     @property
     def store(self) -> Store:
         """Where this experiment's records are."""
@@ -71,22 +82,123 @@ class Experiment:
         """The tracked folder of frozen records."""
         return self.tree.root / "results" / "published"
 
+    @cached_property
+    def code(self) -> Sources:
+        """The code that is here."""
+        return Sources()
+
+    @property
+    def keeps_stale(self) -> bool:
+        """KEEP_STALE=1: records that other code made are accepted, and marked."""
+        value = self.workspace.variables.get("KEEP_STALE", "0")
+        if value not in ("0", "1", ""):
+            raise UserError(f"KEEP_STALE={value}: is neither 0 nor 1")
+        return value == "1"
+
+    def state(self, spec: RunSpec) -> State:
+        """What is there of a run, and what it is worth."""
+        return staleness.judge(self.store.result(spec), self.code.of(spec))
+
     def missing(self) -> list[Cell]:
-        """Cells without a finished run; a failed one is to be tried again."""
-        return [cell for cell in self.matrix.cells if self.store.status(cell.spec) != "done"]
+        """Cells to train: without a record, or with a stale one that is not accepted."""
+        names = (MISSING,) if self.keeps_stale else (MISSING, STALE)
+        return [cell for cell in self.matrix.cells if self.state(cell.spec).name in names]
+
+    def failed(self) -> list[Cell]:
+        """Cells whose run failed, and that will not be trained again for another reason."""
+        missing = {cell.spec for cell in self.missing()}
+        return [
+            cell
+            for cell in self.matrix.cells
+            if cell.spec not in missing
+            and (result := self.store.result(cell.spec)) is not None
+            and result.status == FAILED
+        ]
 
     def records(self) -> list[RunResult]:
-        """The records of this matrix, done and failed, in its order."""
-        found = (self.store.result(cell.spec) for cell in self.matrix.cells)
-        return [result for result in found if result is not None]
+        """The records of this matrix, done and failed, in its order; stale ones only if kept."""
+        states = [self.state(cell.spec) for cell in self.matrix.cells]
+        return [
+            replace(state.result, marks=frozenset({STALE})) if state.name == STALE else state.result
+            for state in states
+            if state.result and (state.name != STALE or self.keeps_stale)
+        ]
 
     def records_or_published(self) -> list[RunResult]:
         """As :meth:`records`; where a run was not done here, its published record if there is."""
         here = {r.spec: r for r in self.records()}
-        frozen = {r.spec: r for r in read_published(self.published)}
-        done = {spec: r for spec, r in here.items() if r.status == "done"}
-        pool = {**here, **frozen, **done}
+        frozen = {r.spec: r for r in self._frozen()}
+        fresh = {s: r for s, r in here.items() if r.status == DONE and STALE not in r.marks}
+        pool = {**here, **frozen, **fresh}
         return [pool[cell.spec] for cell in self.matrix.cells if cell.spec in pool]
+
+    def _frozen(self) -> Iterator[RunResult]:
+        """The published records of this matrix."""
+        cells = {cell.spec: cell.spec for cell in self.matrix.cells}
+        for result in read_published(self.published):
+            if result.spec in cells:
+                spec = cells[result.spec]  # by the names of today
+                yield staleness.frozen(replace(result, spec=spec), self.code.of(spec))
+
+    # -- training ------------------------------------------------------------------
+
+    def train(self, choose: Callable[[Experiment], Sequence[Cell]]) -> Outcome:
+        """Train the cells that ``choose`` names, showing progress.
+
+        While another make trains into the same directory this one waits; what it has done by
+        then is not chosen again.
+        """
+        with self.store.locked(self._tell_waiting):
+            cells = choose(self)
+            if not cells:
+                return Outcome()
+            return self._train(cells)
+
+    def _tell_waiting(self, pid: str) -> None:
+        root = self.store.root
+        print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
+
+    def _train(self, cells: Sequence[Cell]) -> Outcome:
+        operational = self.tree.operational()
+        jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
+        here = devices.machine(str(operational["DEVICE"]))
+        for limit in devices.limits(here, jobs, threads):
+            print(f"note: {limit}")
+        slots = devices.slots(here, jobs, threads, len(cells))
+        policy = Policy(
+            int(operational["RETRIES"]),
+            bool(operational["FAIL_FAST"]),
+            float(operational["CHECKPOINT_SECONDS"]),
+        )
+        history = [r for r in (self.store.result(cell.spec) for cell in self.matrix.cells) if r]
+        with Display([cell.spec for cell in cells]) as display:
+            pool = Pool(
+                self.store,
+                slots,
+                self.data_dir,
+                display.observer,
+                policy,
+                source=self.provenance(),
+                packer=Packer(slots, here.cores, here.gpus),
+                history=History(history),
+            )
+            return pool.run([self.task(cell) for cell in cells])
+
+    @property
+    def data_dir(self) -> Path:
+        """Where data sets are."""
+        return Path(str(self.tree.operational()["DATA_DIR"])).absolute()
+
+    def provenance(self) -> dict[str, Any]:
+        """Commit and uncommitted changes of the source tree; the latter are kept by their hash."""
+        found = provenance.source(SOURCE_TREE)
+        provenance.keep_diff(found, self.store.root)
+        return found.record()
+
+    def task(self, cell: Cell) -> Task:
+        """What the scheduler needs to know of a cell."""
+        minimal, full = configs_of(self.tree, cell)
+        return Task(cell.spec, minimal, full, sources.repeat_command(self.tree, minimal))
 
     def train_single(self) -> RunResult:
         """Train the one run of this experiment in this process, unless it is done.
@@ -99,35 +211,67 @@ class Experiment:
                 f"make matrix, or one value for {', '.join(self.matrix.varying())}"
             )
         task = self.task(self.matrix.cells[0])
-        found = self.store.result(task.spec)
-        if found is not None and found.status == "done":
+        found = self.state(task.spec)
+        if found.result is not None and found.name == DONE:
             print(f"already trained; remove {self.store.folder(task.spec)} to train it again")
-            return found
-        operational = self.tree.operational()
-        slot = devices.slots(str(operational["DEVICE"]), 1, 1)[0]
+            return found.result
         self.store.check_writable()
         folder = self.store.prepare(task.spec, task.minimal, task.full)
-        print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
-        from adamwprune import training  # imports torch: a refusal above has answered at once
+        return self.train_here(task.spec, folder, task.command)
 
-        data_dir = Path(str(operational["DATA_DIR"]))
-        return training.run(
-            training.Job(task.spec, folder, data_dir, slot.device, slot.threads, task.command)
-        )
-
-    def train(self, cells: Sequence[Cell]) -> Outcome:
-        """Train ``cells`` on the configured devices, showing progress."""
+    def train_here(self, spec: RunSpec, folder: Path, command: str) -> RunResult:
+        """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         operational = self.tree.operational()
-        slots = devices.slots(str(operational["DEVICE"]), int(operational["JOBS"]), len(cells))
-        data_dir = Path(str(operational["DATA_DIR"])).absolute()
-        with Display([cell.spec for cell in cells]) as display:
-            pool = Pool(self.store, slots, data_dir, display.observer)
-            return pool.run([self.task(cell) for cell in cells])
+        here = devices.machine(str(operational["DEVICE"]))
+        slot = devices.slots(here, 1, int(operational["THREADS"]), 1)[0]
+        print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
+        from adamwprune import runner  # imports torch: a refusal above has answered at once
 
-    def task(self, cell: Cell) -> Task:
-        """What the scheduler needs to know of a cell."""
-        minimal, full = configs_of(self.tree, cell)
-        return Task(cell.spec, minimal, full, sources.repeat_command(self.tree, minimal))
+        job = runner.Job(
+            spec,
+            folder,
+            self.data_dir,
+            slot.device,
+            slot.threads,
+            command,
+            float(operational["CHECKPOINT_SECONDS"]),
+            self.provenance(),
+        )
+        code = self.code.of(spec)
+        with _stoppable() as should_stop:
+            try:
+                return runner.run(job, code, _tell, should_stop)
+            except runner.Stopped:
+                print(f"stopped; the same command goes on from {folder}/checkpoint.pt")
+                raise KeyboardInterrupt from None
+            except runner.Crashed as error:
+                return runner.fail(job, code, str(error))
+
+
+def _tell(event: dict[str, Any]) -> None:
+    """What of a run in the foreground its log does not say."""
+    if event["event"] == "waiting":
+        print(f"another process ({event['pid']}) is training this run: waiting for it", flush=True)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C or SIGTERM is a wish, the second ends the process at once."""
+    asked = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("stopping at a checkpoint; again: at once", file=sys.stderr, flush=True)
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def train_in_foreground(experiment: Experiment) -> int:
@@ -137,4 +281,4 @@ def train_in_foreground(experiment: Experiment) -> int:
     logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
     result = experiment.train_single()
     print(summary(result.spec, result))
-    return 0 if result.status == "done" else 1
+    return 0 if result.status == DONE else 1

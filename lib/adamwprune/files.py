@@ -12,23 +12,25 @@ from typing import Any
 from adamwprune.errors import UserError
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """:func:`write_bytes` of ``text`` in UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable=durable)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file, and its folder, so that a reader finds the old content or the new one.
 
-    The content is on disk before it has its name; nothing is left behind where that fails.
+    The content is on disk before it has its name, unless it need not be ``durable``; nothing is
+    left behind where that fails.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

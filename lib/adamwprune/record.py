@@ -27,6 +27,7 @@ class RunResult:
     memory: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""  # SHA-256 over the final weights
     code: dict[str, Any] = field(default_factory=dict)  # digest of the code that produced it
     error: str = ""  # the traceback of a failed run
     schema: int = SCHEMA

@@ -6,12 +6,15 @@ A record is written to a temporary file and renamed, so that it is there as a wh
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,7 +24,13 @@ from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 
 RESULT = "result.json"
+PROGRESS = "progress.json"
+LOG = "log.txt"
+LOG_TAIL = 30  # lines of a failed run's log that its record keeps
+LOCK = ".lock"
 REMEDY = "remove it to train the run again"
+
+Waiting = Callable[[str], None]  # told the process id of whoever is waited for
 
 
 @dataclass(frozen=True)
@@ -35,61 +44,70 @@ class Store:
         return self.root / spec.run_id
 
     def result(self, spec: RunSpec) -> RunResult | None:
-        """The record of a run, done or failed, or None where there is none."""
+        """The record of a run, done or failed, or None where there is none.
+
+        Its spec is the one asked for: an older record may know some symbols by other names.
+        """
         path = self.folder(spec) / RESULT
         if not path.is_file():
             return None
         result = read_result(path)
         if result.spec != spec:
             raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
-        return result
+        return replace(result, spec=spec)
 
-    def status(self, spec: RunSpec) -> str:
-        """``done``, ``failed`` or ``missing``."""
-        result = self.result(spec)
-        return result.status if result else "missing"
+    def results(self) -> Iterator[RunResult]:
+        """All records, of whatever configuration; :class:`UserError` for one that is none."""
+        yield from (read_result(path) for path in self._paths())
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.root.glob(f"*/{RESULT}"))
 
     def find(self, prefix: str) -> RunResult:
         """The one record whose identity starts with ``prefix``."""
-        found = [
-            path
-            for path in sorted(self.root.glob(f"*/{RESULT}"))
-            if path.parent.name.startswith(prefix)
-        ]
+        found = [path for path in self._paths() if path.parent.name.startswith(prefix)]
         exact = [path for path in found if path.parent.name == prefix]
         if len(exact or found) == 1:
             return read_result((exact or found)[0])
         if not found:
             raise UserError(f"{self.root}: no run starts with {prefix!r}")
-        names = ", ".join(path.parent.name for path in found[:5])
-        raise UserError(f"{prefix!r} is the start of {len(found)} runs: {names} ...")
+        raise UserError(ambiguous(prefix, [path.parent.name for path in found]))
 
     def prepare(self, spec: RunSpec, minimal: str, full: str) -> Path:
-        """The run's directory, with the files that say what it is; an old failure is removed."""
+        """The run's directory, with the files that say what it is.
+
+        A record that is there stays until the next one replaces it: the code that makes it stale
+        may be changed back.
+        """
         folder = self.folder(spec)
         with refusing(f"cannot write to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / RESULT).unlink(missing_ok=True)
             write_text(folder / "defconfig", minimal)
             write_text(folder / "config", full)
             write_text(folder / "spec.yaml", yaml.safe_dump(dict(spec.values), sort_keys=True))
         return folder
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory against a second scheduler; :class:`UserError` if there is one.
+    def progress(self, spec: RunSpec) -> dict[str, Any] | None:
+        """How far a run without a new record had come when it last said so; None if it never did.
 
-        The lock is the operating system's: it ends with the process that holds it.
+        What is damaged counts as never said.
         """
+        try:
+            found = json.loads((self.folder(spec) / PROGRESS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def is_running(self, spec: RunSpec) -> bool:
+        """Whether a process is training this run."""
+        return is_locked(self.folder(spec) / LOCK)
+
+    @contextlib.contextmanager
+    def locked(self, wait: Waiting) -> Iterator[None]:
+        """Hold the directory for one scheduler; one that finds it held waits, and says so."""
         with refusing(f"cannot write to {self.root}"):
-            stream = (self.root / ".lock").open("w")
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another make is training into {self.root}; wait for it, then try again"
-                ) from None
+            self.root.mkdir(parents=True, exist_ok=True)
+        with lock(self.root / LOCK, wait):
             yield
 
     def check_writable(self) -> None:
@@ -103,6 +121,48 @@ class Store:
             probe.unlink()
 
 
+def ambiguous(prefix: str, names: Sequence[str]) -> str:
+    """What to say of a prefix that several runs have."""
+    more = ", ..." if len(names) > 5 else ""
+    return f"{prefix!r} is the start of {len(names)} runs: {', '.join(names[:5])}{more}"
+
+
+@contextlib.contextmanager
+def lock(path: Path, wait: Waiting) -> Iterator[None]:
+    """Hold a file of this name; where another process does, call ``wait`` with its id and wait.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends.
+    """
+    with refusing(f"cannot write to {path.parent}"):
+        stream = path.open("a+", encoding="utf-8")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            wait(stream.read(20).strip() or "unknown")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        with refusing(f"cannot write to {path.parent}"):
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of this name."""
+    try:
+        stream = path.open("rb")
+    except OSError:
+        return False
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def read_result(path: Path) -> RunResult:
     """The record in ``path``; :class:`UserError` if it is not one."""
     try:
@@ -114,6 +174,32 @@ def read_result(path: Path) -> RunResult:
 def publish(folder: Path, result: RunResult) -> None:
     """Write ``result.json``, all at once: the sign that the run has ended."""
     write_text(folder / RESULT, json.dumps(result.to_json(), indent=1) + "\n")
+
+
+def publish_failure(
+    folder: Path,
+    spec: RunSpec,
+    error: str,
+    environment: Mapping[str, Any],
+    code: Mapping[str, Any],
+) -> RunResult:
+    """Record that a run failed: ``error``, and the end of its log."""
+    tail = _tail(folder / LOG)
+    text = f"end of {LOG}:\n{tail}\n\n{error.rstrip()}" if tail else error.rstrip()
+    ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    place = {**environment, "host": socket.gethostname(), "ended": ended}
+    result = RunResult(spec.run_id, "failed", spec, environment=place, code=dict(code), error=text)
+    with refusing(f"cannot write to {folder}"):
+        publish(folder, result)
+    return result
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-LOG_TAIL:])
 
 
 def read_published(folder: Path) -> list[RunResult]:

@@ -1,181 +1,119 @@
-"""The only training loop: a spec goes in, a record comes out.
+"""The only training loop. It knows no model, data set, optimizer or pruning method by name.
 
-It knows no model, data set, optimizer or pruning method by name.
+It computes and holds its state; it writes nothing. Files, records and checkpoints are its
+caller's, :mod:`adamwprune.runner`: what is imported here is part of every record's code digest.
 """
 
 from __future__ import annotations
 
-import datetime
-import io
-import logging
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
-from adamwprune import datasets, environment, files, memory, models, optimizers, pruning, store
+from adamwprune import datasets, memory, models, optimizers, pruning
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
-from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 
 EVALUATION_BATCH = 1000
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
 
-log = logging.getLogger(__name__)
-Progress = Callable[[dict[str, Any]], None]
+
+class Diverged(Exception):
+    """The loss is no number any more; the same run would diverge again."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run and how to run it. Plain data: it crosses processes as JSON."""
+class Watch(Protocol):
+    """Who looks on, and may stop the training by raising an exception."""
 
-    spec: RunSpec
-    folder: Path  # the run's own directory
-    data_dir: Path
-    device: str  # "cpu", "cuda:0", ...
-    threads: int
-    command: str  # the line that repeats the run
+    def stepped(self, training: Training) -> None:
+        """After each step: its state is that of a whole number of steps."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dumps``."""
-        paths = {"folder": str(self.folder), "data_dir": str(self.data_dir)}
-        return {**vars(self), **paths, "spec": dict(self.spec.values)}
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> Job:
-        """The inverse of :meth:`to_json`."""
-        spec, folder, data = plain["spec"], Path(plain["folder"]), Path(plain["data_dir"])
-        return cls(**{**plain, "spec": RunSpec(spec), "folder": folder, "data_dir": data})
-
-
-def run(job: Job, progress: Progress = lambda event: None) -> RunResult:
-    """Train one run in its directory and publish its record, also when it fails.
-
-    What no run could survive (a missing data set, a full disk) is not the run's failure: it is
-    raised as :class:`UserError`, and nothing is published.
-    """
-    torch.set_num_threads(job.threads)
-    try:
-        with _logging_to(job.folder / "log.txt"):
-            started = _now()
-            result = _trained(job, progress)
-            place = environment.describe(torch.device(job.device), job.threads)
-            times = {"started": started, "ended": _now(), "command": job.command}
-            result = replace(result, environment={**place, **times})
-            store.publish(job.folder, result)
-            return result
-    except OSError as error:
-        where = error.filename or job.folder
-        raise UserError(f"{where}: {error.strerror or error}") from None
-
-
-def _trained(job: Job, progress: Progress) -> RunResult:
-    try:
-        return Training(job, progress).train()
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # noqa: BLE001  any other error is this run's, and is recorded
-        log.error("failed: %s", error)
-        return RunResult(job.spec.run_id, "failed", job.spec, error=traceback.format_exc())
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Send the package's log, and warnings, to a file of the run's own."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.captureWarnings(True)
-    loggers = [logging.getLogger("adamwprune"), logging.getLogger("py.warnings")]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
+    def epoch_ended(self, training: Training, entry: dict[str, float]) -> None:
+        """After each evaluation; ``entry`` is the last of the history."""
 
 
 class Training:
-    """One run: everything that is built from its spec, and the loop over it."""
+    """One run: everything that is built from its spec, and the loop over it.
 
-    def __init__(self, job: Job, progress: Progress) -> None:
+    Its state after any step can be taken with :meth:`state_dict`; a training of the same spec,
+    device and number of threads that is given it goes on with the same bits (on the CPU).
+    """
+
+    def __init__(self, spec: RunSpec, data_dir: Path, device: str) -> None:
         self.clock = Clock()
-        self.job, self.spec, self.progress = job, job.spec, progress
-        self.device = torch.device(job.device)
+        self.spec = spec
+        self.device = torch.device(device)
         torch.backends.cudnn.deterministic = True
-        torch.manual_seed(self.spec["SEED"])
+        torch.manual_seed(spec["SEED"])
         # Built on the CPU: the same initial weights on every device.
-        network = models.build(self.spec["MODEL"])
+        network = models.build(spec["MODEL"])
         self.model = network.module.to(self.device)
-        self.data = _dataset(self.spec, job.data_dir, network.image_size, job.device)
-        self.optimizer = optimizers.build(
-            self.spec["OPTIMIZER"], self.model.parameters(), self.spec.values
-        )
-        self.pruner = pruning.build(self.model, self.spec.values, self._ramp_end())
+        self.data = _dataset(spec, data_dir, network.image_size, device)
+        self.optimizer = optimizers.build(spec["OPTIMIZER"], self.model.parameters(), spec.values)
+        ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
+        self.pruner = pruning.build(self.model, spec.values, ramp_end)
         self.pruner.attach(self.optimizer)
-        self.schedule = _lr_schedule(self.spec, self.optimizer)
-        self.order = torch.Generator(self.device).manual_seed(self.spec["SEED"])
+        self.schedule = _lr_schedule(spec, self.optimizer)
         self.timeline = Timeline(self.device)
-        self.step = 0
+        self.step = 0  # steps done
+        self.batch = 0  # of them, in the epoch in hand
+        self.sums = Sums(self.device)  # over these batches
         self.history: list[dict[str, float]] = []
+        self._order = torch.Generator(self.device).manual_seed(spec["SEED"])
+        self._order_before = self._order.get_state()  # at the start of the epoch in hand
+        self.clock.lap("setup")
 
-    def _ramp_end(self) -> int:
-        return self.spec.ramp_end_step if "PRUNING_RAMP_END" in self.spec else 0
+    @property
+    def epoch(self) -> int:
+        """The epoch in hand, from 1."""
+        return len(self.history) + 1
 
-    def train(self) -> RunResult:
-        """All epochs, the checks at the end, the weights on disk; returns the record."""
-        metrics = self.job.folder / "metrics.jsonl"
-        metrics.unlink(missing_ok=True)
-        log.info("%s on %s, %d threads", self.spec.run_id, self.job.device, self.job.threads)
-        setup = self.clock.lap()
-        for epoch in range(1, self.spec["EPOCHS"] + 1):
-            entry = self._epoch(epoch)
-            self.history.append(entry)
-            files.append_line(metrics, entry)
-            self._report(entry)
+    def train(self, watch: Watch) -> None:
+        """All epochs that are left, and the check of the pruning contract at the end.
+
+        Raises :class:`Diverged`, :class:`~adamwprune.pruning.ContractViolation`, and what
+        ``watch`` raises.
+        """
+        while self.epoch <= self.spec["EPOCHS"]:
+            self.history.append(self._epoch(watch))
+            watch.epoch_ended(self, self.history[-1])
         self.pruner.verify()
-        record = self._record(setup)
-        self._save_weights()
-        return record
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training set and one over the test set."""
-        self.clock.lap()
-        trained = self._train_epoch(epoch)
-        seconds = self.clock.lap("train")
+    def _epoch(self, watch: Watch) -> dict[str, float]:
+        """What is left of one pass over the training set, and one over the test set."""
+        self._train_epoch(watch)
+        trained = self.sums.means()
+        self.clock.lap("train")
         tested = evaluate(self.model, self.data)
-        seconds += self.clock.lap("evaluate")
-        return {
-            "epoch": epoch,
+        self.clock.lap("evaluate")
+        entry = {
+            "epoch": self.epoch,
             "step": self.step,
             **{f"train_{name}": value for name, value in trained.items()},
             **{f"test_{name}": value for name, value in tested.items()},
             "sparsity": self.pruner.sparsity(),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": seconds,
+            "seconds": self.clock.of("train", "evaluate")
+            - sum(earlier["seconds"] for earlier in self.history),
         }
+        self.batch, self.sums = 0, Sums(self.device)
+        self._order_before = self._order.get_state()
+        return entry
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
+    def _train_epoch(self, watch: Watch) -> None:
+        self.clock.lap()
         self.model.train()
         examples = len(self.data.train_labels)
-        order = torch.randperm(examples, generator=self.order, device=self.device)
-        sums = Sums(self.device)
-        for batch in order.split(self.spec["BATCH_SIZE"]):
+        self._order.set_state(self._order_before)
+        order = torch.randperm(examples, generator=self._order, device=self.device)
+        for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
             labels = self.data.train_labels[batch]
             logits = self.model(self.data.normalise(self.data.train_images[batch]))
             loss = F.cross_entropy(logits, labels)
@@ -184,40 +122,25 @@ class Training:
             self.optimizer.step()
             self.schedule.step()
             self.step += 1
-            sums.add(loss.detach(), logits.detach(), labels)
+            self.batch += 1
+            self.sums.add(loss.detach(), logits.detach(), labels)
             self.timeline.sample(self.step)
-            self.progress({"event": "step", "epoch": epoch, "step": self.step})
-        return sums.means()
+            watch.stepped(self)
 
-    def _report(self, entry: dict[str, float]) -> None:
-        self.progress({"event": "epoch", **entry})
-        log.info(
-            "epoch %d/%d  loss %.4f  test loss %.4f  accuracy %.2f%%  sparsity %.2f%%  %.2f s",
-            entry["epoch"],
-            self.spec["EPOCHS"],
-            entry["train_loss"],
-            entry["test_loss"],
-            100 * entry["test_accuracy"],
-            100 * entry["sparsity"],
-            entry["seconds"],
-        )
+    # -- what there is ---------------------------------------------------------
 
-    def _record(self, setup: float) -> RunResult:
-        last = self.history[-1]
+    def outcome(self) -> dict[str, Any]:
+        """What a record holds of the training, by the record's names, as plain data."""
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-        seconds = {"setup": setup, **self.clock.totals, "total": self.clock.elapsed()}
         ledger = memory.account(self.model, self.optimizer, self.pruner)
-        return RunResult(
-            run_id=self.spec.run_id,
-            status="done",
-            spec=self.spec,
-            history=self.history,
-            final={name: last[name] for name in names},
-            pruning=self._pruning(),
-            param_groups=_plain_groups(self.optimizer),
-            memory={**ledger, "device": self.timeline.record()},
-            seconds=seconds,
-        )
+        return {
+            "history": self.history,
+            "final": {name: self.history[-1][name] for name in names},
+            "pruning": self._pruning(),
+            "param_groups": _plain_groups(self.optimizer),
+            "memory": {**ledger, "device": self.timeline.record()},
+            "seconds": {**self.clock.totals, "total": self.clock.elapsed()},
+        }
 
     def _pruning(self) -> dict[str, Any]:
         layers = self.pruner.layers()
@@ -233,10 +156,36 @@ class Training:
             "mask_storage": self.spec.values.get("MASK_STORAGE"),
         }
 
-    def _save_weights(self) -> None:
-        buffer = io.BytesIO()
-        torch.save(self.model.state_dict(), buffer)
-        files.write_bytes(self.job.folder / "weights.pt", buffer.getvalue())
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on: tensors and plain data."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pruner": self.pruner.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "batch": self.batch,
+            "sums": self.sums.state_dict(),
+            "history": list(self.history),
+            "order": self._order_before,
+            "random": _random_state(self.device),
+            "clock": self.clock.state_dict(),
+            "timeline": self.timeline.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pruner.load_state_dict(state["pruner"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.batch = state["step"], state["batch"]
+        self.sums.load_state_dict(state["sums"])
+        self.history = list(state["history"])
+        self._order_before = state["order"].cpu()
+        _set_random_state(state["random"], self.device)
+        self.clock.load_state_dict(state["clock"])
+        self.timeline.load_state_dict(state["timeline"])
 
 
 class Clock:
@@ -246,17 +195,30 @@ class Clock:
         self._start = self._last = time.perf_counter()
         self.totals: dict[str, float] = {}
 
-    def lap(self, name: str = "") -> float:
-        """Seconds since the last lap, added to ``name`` if there is one."""
+    def lap(self, name: str = "") -> None:
+        """Add the seconds since the last lap to ``name``; without one they are nobody's."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         if name:
             self.totals[name] = self.totals.get(name, 0.0) + seconds
-        return seconds
+
+    def of(self, *names: str) -> float:
+        """Seconds summed under ``names``."""
+        return sum(self.totals.get(name, 0.0) for name in names)
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start; after a resume, with those before it."""
         return time.perf_counter() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"totals": dict(self.totals), "elapsed": self.elapsed()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; seconds so far are added to those before."""
+        for name, seconds in state["totals"].items():
+            self.totals[name] = self.totals.get(name, 0.0) + seconds
+        self._start -= state["elapsed"]
 
 
 class Sums:
@@ -274,11 +236,21 @@ class Sums:
         self.examples += len(labels)
 
     def means(self) -> dict[str, float]:
-        """Mean loss and accuracy (a fraction of 1) over all examples; ``ValueError`` if NaN."""
+        """Mean loss and accuracy (a fraction of 1) over all examples; :class:`Diverged` if NaN."""
         loss = self.loss.item() / self.examples
         if loss != loss or loss in (float("inf"), float("-inf")):
-            raise ValueError(f"training diverged: the loss is {loss}")
+            raise Diverged(f"training diverged: the loss is {loss}")
         return {"loss": loss, "accuracy": self.hits.item() / self.examples}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"loss": self.loss, "hits": self.hits, "examples": self.examples}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.loss.copy_(state["loss"])
+        self.hits.copy_(state["hits"])
+        self.examples = state["examples"]
 
 
 class Timeline:
@@ -288,6 +260,7 @@ class Timeline:
         self.device = device
         self.samples: list[tuple[int, float, int]] = []
         self.clock = Clock()
+        self._earlier_peak = 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -298,11 +271,28 @@ class Timeline:
             self.samples.append((step, round(self.clock.elapsed(), 4), allocated))
 
     def record(self) -> dict[str, Any] | None:
-        """``timeline``: [step, seconds, bytes] rows; ``peak``: bytes. None on a CPU."""
+        """``timeline``: [step, seconds, bytes] rows; ``peak``, ``reserved``: bytes the run's
+        tensors took at most, and torch from the device for them. None on a CPU.
+        """
         if self.device.type != "cuda":
             return None
-        peak = torch.cuda.max_memory_allocated(self.device)
-        return {"timeline": [list(sample) for sample in self.samples], "peak": peak}
+        return {
+            "timeline": [list(sample) for sample in self.samples],
+            "peak": max(self._earlier_peak, torch.cuda.max_memory_allocated(self.device)),
+            "reserved": torch.cuda.max_memory_reserved(self.device),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        record = self.record() or {"peak": 0}
+        clock = self.clock.elapsed()
+        return {"samples": list(self.samples), "peak": record["peak"], "clock": clock}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.samples = [tuple(sample) for sample in state["samples"]]
+        self._earlier_peak = state["peak"]
+        self.clock.load_state_dict({"totals": {}, "elapsed": state["clock"]})
 
 
 @torch.inference_mode()
@@ -335,6 +325,18 @@ def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         }
         for group in optimizer.param_groups
     ]
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """torch's own random states; the order of the data has a generator of its own."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
 
 _loaded: dict[tuple[str, str, int, str, int, str], Dataset] = {}

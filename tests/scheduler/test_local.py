@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune import checkpoint
+from adamwprune.code import Sources
 from adamwprune.errors import UserError
-from adamwprune.scheduler import devices
+from adamwprune.scheduler import local
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.local import Pool, Task
+from adamwprune.scheduler.local import Policy, Pool, Task
 from adamwprune.store import Store
 from tests.training.conftest import specs
 
@@ -27,14 +29,18 @@ CPU = Slot("cpu", 1)
 class Recorder:
     """An observer that keeps what it is told."""
 
-    def __init__(self, on_progress=lambda spec: None) -> None:
-        self.began, self.finished, self.on_progress = [], [], on_progress
+    def __init__(self, on_progress=lambda spec, event: None) -> None:
+        self.began, self.finished, self.texts = [], [], []
+        self.on_progress = on_progress
 
     def started(self, spec, slot) -> None:
         self.began.append(spec)
 
     def progress(self, spec, event) -> None:
-        self.on_progress(spec)
+        self.on_progress(spec, event)
+
+    def told(self, text) -> None:
+        self.texts.append(text)
 
     def ended(self, spec, result) -> None:
         self.finished.append((spec, result.status))
@@ -78,20 +84,117 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
     assert "diverged" in Store(tmp_path).result(outcome.failed[0]).error
 
 
-def test_a_killed_worker_costs_its_run_alone(tmp_path):
+def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
     killed = []
 
-    def kill_first(spec):
-        if not killed:
+    def kill_first(spec, event):
+        if not killed and event["epoch"] == 2:
             killed.append(spec)
             os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
 
-    todo = tasks(SEED="0 1 2", EPOCHS="3")
-    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder(kill_first)).run(todo)
-    assert outcome.failed == killed
-    assert len(outcome.done) == 2
-    result = Store(tmp_path).result(killed[0])
-    assert "signal SIGKILL" in result.error
+    recorder = Recorder(kill_first)
+    todo = tasks(SEED="0 1", EPOCHS="3")
+    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
+    assert outcome.done == [task.spec for task in todo]
+    assert recorder.texts == [
+        f"retry 1 of 1: {killed[0].slug}: the worker ended in the middle of the run: signal SIGKILL"
+    ]
+    attempts = Store(tmp_path).result(killed[0]).environment["attempts"]
+    assert [attempt["from_step"] % 16 for attempt in attempts] == [0, 0]
+    assert attempts[1]["from_step"] >= 16
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
+    todo = tasks(SEED="0 1", EPOCHS="3")
+    doomed = todo[0].spec
+
+    def kill(spec, event):
+        if spec == doomed and event["epoch"] == 2:
+            os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+
+    recorder = Recorder(kill)
+    policy = Policy(retries=2)
+    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder, policy).run(todo)
+    assert outcome.failed == [doomed]
+    assert outcome.done == [todo[1].spec]
+    assert [text[:12] for text in recorder.texts] == ["retry 1 of 2", "retry 2 of 2"]
+    result = Store(tmp_path).result(doomed)
+    assert result.error.splitlines()[-1].endswith("in the middle of the run: signal SIGKILL")
+    assert "end of log.txt:" in result.error
+    assert "epoch 1/3" in result.error
+    assert result.code == Sources().of(doomed).to_json()
+    # The checkpoint stays: tried once more, the run goes on from there.
+    assert Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder()).run(todo[:1]).done == [doomed]
+    assert Store(tmp_path).result(doomed).environment["attempts"][-1]["from_step"] >= 16
+
+
+CRASHES = {
+    "segmentation fault": (
+        "import ctypes; ctypes.string_at(0)",
+        "signal SIGSEGV",
+        "Fatal Python error: Segmentation fault",
+    ),
+    "exception": (
+        "raise RuntimeError('of the moment')",
+        "RuntimeError: of the moment",
+        "Traceback",
+    ),
+    "out of memory": (
+        "torch.empty(1 << 50, dtype=torch.uint8)",
+        "can't allocate memory",
+        "Traceback",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CRASHES)
+def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, monkeypatch):
+    """Under a model that does it at the second call of its second epoch."""
+    crash, reason, trace = CRASHES[kind]
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import sys, importlib.abc\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name != 'adamwprune.runner': return None\n"
+        "        sys.meta_path.remove(self)\n"
+        "        import adamwprune.training as training, torch\n"
+        "        whole = training.evaluate\n"
+        "        calls = []\n"
+        "        def evaluate(model, data):\n"
+        "            calls.append(0)\n"
+        f"            if len(calls) == 2: {crash}\n"
+        "            return whole(model, data)\n"
+        "        training.evaluate = evaluate\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hook), os.environ["PYTHONPATH"]]))
+    (task,) = tasks(EPOCHS="3")
+    recorder, store = Recorder(), Store(tmp_path / "results")
+    outcome = Pool(store, [CPU], Path("/x"), recorder, Policy(retries=0)).run([task])
+    assert outcome.failed == [task.spec]
+    error = store.result(task.spec).error
+    assert reason in error.splitlines()[-1]
+    assert trace in error
+    assert "evaluate" in error
+    # From its checkpoint the second epoch's evaluation is the worker's first: it goes on.
+    outcome = Pool(store, [CPU], Path("/x"), recorder, Policy(retries=1)).run([task])
+    assert outcome.done == [task.spec]
+
+
+def test_fail_fast_stops_the_others_at_a_checkpoint(tmp_path):
+    todo = tasks(LR="100 0.01", WEIGHT_DECAY="1", EPOCHS="200")
+    recorder = Recorder()
+    pool = Pool(Store(tmp_path), [CPU, CPU], Path("/x"), recorder, Policy(fail_fast=True))
+    outcome = pool.run(todo)
+    assert [spec["LR"] for spec in outcome.failed] == [100.0]
+    assert outcome.done == []
+    assert "FAIL_FAST=y: stopping the other runs at a checkpoint" in recorder.texts
+    assert not (tmp_path / todo[1].spec.run_id / "result.json").exists()
+    if todo[1].spec in recorder.began:
+        assert checkpoint.read(tmp_path / todo[1].spec.run_id / checkpoint.NAME)
     assert workers_of(os.getpid()) == []
 
 
@@ -109,13 +212,6 @@ def test_stray_output_of_a_worker_is_no_event(tmp_path, monkeypatch):
     assert outcome.done == [task.spec]
 
 
-def test_a_second_scheduler_is_refused(tmp_path):
-    store = Store(tmp_path)
-    with store.locked(), pytest.raises(UserError, match="another make is training"):
-        Pool(store, [CPU], Path("/x"), Recorder()).run(tasks())
-    assert not list(tmp_path.glob("*/result.json"))
-
-
 def test_a_missing_data_set_stops_the_matrix_with_one_message(tmp_path):
     todo = tasks(DATASET="mnist", BATCH_SIZE="512", SEED="0 1")
     with pytest.raises(UserError, match="DATASET=mnist5k"):
@@ -125,16 +221,49 @@ def test_a_missing_data_set_stops_the_matrix_with_one_message(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_workers_and_keeps_finished_runs(tmp_path, number):
-    def interrupt(spec):
-        if len(recorder.finished) == 1:
+def test_an_interrupt_stops_the_workers_at_a_checkpoint(tmp_path, number):
+    def interrupt(spec, event):
+        if len(recorder.finished) == 1 and event["step"] > 3:
             os.kill(os.getpid(), number)
 
     recorder = Recorder(interrupt)
-    todo = tasks(SEED="0 1 2", EPOCHS="4")
+    todo = tasks(SEED="0 1 2", EPOCHS="20")
+    todo[0] = tasks(SEED="0", EPOCHS="1")[0]
     with pytest.raises(KeyboardInterrupt):
         Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
-    assert [Store(tmp_path).status(task.spec) for task in todo] == ["done", "missing", "missing"]
+    done = [Store(tmp_path).result(task.spec) is not None for task in todo]
+    assert done == [True, False, False]
+    assert recorder.texts == ["stopping the runs at a checkpoint; again: at once"]
+    state = checkpoint.read(tmp_path / todo[1].spec.run_id / checkpoint.NAME)
+    assert state["training"]["step"] > 3
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_second_interrupt_ends_everything_at_once(tmp_path, monkeypatch):
+    """Also a worker that does not stop, which the first would have waited for."""
+    monkeypatch.setattr(local, "GRACE", 3600)
+
+    def interrupt_twice(spec, event):
+        os.kill(workers_of(os.getpid())[0], signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    (task,) = tasks(EPOCHS="200")
+    with pytest.raises(KeyboardInterrupt):
+        Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder(interrupt_twice)).run([task])
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "GRACE", 0.5)
+
+    def interrupt(spec, event):
+        os.kill(workers_of(os.getpid())[0], signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    (task,) = tasks(EPOCHS="200")
+    with pytest.raises(KeyboardInterrupt):
+        Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder(interrupt)).run([task])
     assert workers_of(os.getpid()) == []
 
 
@@ -152,6 +281,9 @@ def test_workers_end_by_themselves_when_the_scheduler_is_killed(tmp_path):
     scheduler.kill()
     scheduler.wait()
     _wait_for(lambda: not any(alive(pid) for pid in workers))
+    # They went at a checkpoint: nothing is lost.
+    for folder in {path.parent for path in tmp_path.glob("*/metrics.jsonl")}:
+        assert checkpoint.read(folder / checkpoint.NAME)["training"]["step"] > 0
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,7 +318,7 @@ def test_a_full_disk_stops_cleanly_and_finished_runs_stay(small_disk):
     todo = tasks(SEED=" ".join(map(str, range(8))), EPOCHS="1")
     store, filled = Store(small_disk), threading.Event()
 
-    def fill(spec):
+    def fill(spec, event):
         if len(recorder.finished) == 2 and not filled.is_set():
             filled.set()
             with contextlib.suppress(OSError), (small_disk / "ballast").open("wb") as stream:
@@ -197,28 +329,9 @@ def test_a_full_disk_stops_cleanly_and_finished_runs_stay(small_disk):
     recorder = Recorder(fill)
     with pytest.raises(UserError, match="No space left on device"):
         Pool(store, [CPU], Path("/nowhere"), recorder).run(todo)
-    done = [task for task in todo if store.status(task.spec) == "done"]
+    done = [task for task in todo if store.result(task.spec)]
     assert len(done) == 2
     (small_disk / "ballast").unlink()
     assert not list(small_disk.glob("*/*.tmp"))
     rest = [task for task in todo if task not in done][:1]
     assert Pool(store, [CPU], Path("/nowhere"), Recorder()).run(rest).done == [rest[0].spec]
-
-
-def test_slots_share_the_cores_out(monkeypatch):
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(devices, "_cuda_devices", list)
-    assert devices.slots("auto", 0, 100) == [Slot("cpu", 1)] * 8
-    assert devices.slots("auto", 0, 3) == [Slot("cpu", 2)] * 3
-    assert devices.slots("cpu", 2, 100) == [Slot("cpu", 4)] * 2
-    assert devices.slots("cpu", 0, 1) == [Slot("cpu", 8)]
-    with pytest.raises(UserError, match="no CUDA device"):
-        devices.slots("cuda", 0, 1)
-
-
-def test_slots_spread_runs_over_gpus(monkeypatch):
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(devices, "_cuda_devices", lambda: ["cuda:0", "cuda:1"])
-    assert [s.device for s in devices.slots("auto", 0, 9)] == ["cuda:0", "cuda:1"]
-    assert [s.device for s in devices.slots("cuda", 2, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert devices.slots("cpu", 1, 9)[0].device == "cpu"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamwprune import training
+from adamwprune import runner
+from adamwprune.code import Sources
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.matrix import expand
@@ -36,16 +37,24 @@ def specs(**settings: str) -> list[RunSpec]:
     return expand(tree).specs
 
 
+SOURCES = Sources()
+
+
+def job_of(spec: RunSpec, folder: Path, **settings) -> runner.Job:
+    """A job on one thread of the CPU, in ``folder``."""
+    folder.mkdir(exist_ok=True)
+    job = {"device": "cpu", "threads": 1, "command": "python train.py", **settings}
+    return runner.Job(spec, folder, Path("/nowhere"), **job)
+
+
 @pytest.fixture
 def train(tmp_path):
     """Train a spec in a directory of its own, in this process."""
 
-    def run(spec: RunSpec, progress=lambda event: None, name: str = "run"):
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        return training.run(
-            training.Job(spec, folder, Path("/nowhere"), "cpu", 1, "python train.py"), progress
-        )
+    def run(spec: RunSpec, progress=lambda event: None, name: str = "run", **settings):
+        should_stop = settings.pop("should_stop", lambda: False)
+        job = job_of(spec, tmp_path / name, **settings)
+        return runner.run(job, SOURCES.of(spec), progress, should_stop)
 
     threads = torch.get_num_threads()
     yield run

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
-from adamwprune import datasets, models, training
+from adamwprune import datasets, models, runner, training
 from adamwprune.errors import UserError
 from adamwprune.pruning._schedule import count
 from adamwprune.record import RunResult
-from tests.training.conftest import specs
+from tests.training.conftest import SOURCES, specs
 
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
@@ -42,7 +42,9 @@ def test_every_optimizer_with_every_method(spec, train):
 
 
 def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
-    result = train(specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude", TARGET_SPARSITY="0.7")[0])
+    source = {"commit": "0" * 40, "dirty": False, "diff": None}
+    (spec,) = specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude", TARGET_SPARSITY="0.7")
+    result = train(spec, source=source)
     assert [entry["epoch"] for entry in result.history] == [1, 2]
     assert [entry["step"] for entry in result.history] == [16, 32]
     assert result.final["test_accuracy"] == result.history[-1]["test_accuracy"]
@@ -51,8 +53,10 @@ def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
     assert stored == RunResult.from_json(json.loads(json.dumps(result.to_json())))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history
-    assert {"commit", "dirty", "torch", "device", "threads"} <= result.environment.keys()
-    assert result.environment["command"] == "python train.py"
+    assert source.items() <= result.environment.items()
+    assert {"torch", "device", "threads", "host", "started", "ended"} <= result.environment.keys()
+    assert result.environment["command"] == "python train.py --device cpu --threads 1"
+    assert result.code == SOURCES.of(spec).to_json()
 
 
 def test_the_weights_on_disk_are_the_ones_that_were_tested(train, tmp_path):
@@ -122,11 +126,21 @@ def test_lenet5_has_the_papers_size():
     assert sum(p.numel() for p in module.parameters() if p.dim() > 1) == 61_470
 
 
-def test_progress_tells_every_step_and_epoch(train):
+def test_progress_tells_how_far_the_run_is(train, monkeypatch):
     events = []
+    monkeypatch.setattr(runner, "HEARTBEAT", 0)
     train(specs()[0], events.append)
-    assert [e["step"] for e in events if e["event"] == "step"] == list(range(1, 33))
-    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
+    told = [e for e in events if e["event"] == "progress"]
+    assert [e["step"] for e in told] == [0, *range(1, 17), 16, *range(17, 33), 32]
+    assert {e["epoch"] for e in told} == {1, 2}
+    assert {(e["steps"], e["epochs"], e["threads"], e["device"]) for e in told} == {
+        (32, 2, 1, "cpu")
+    }
+    assert told[0]["loss"] is None
+    assert told[0]["test_accuracy"] is None
+    assert all(0 < e["loss"] < 3 for e in told[1:])
+    assert told[-1]["test_accuracy"] > 0.3
+    assert told[-1]["rate"] > 0
 
 
 def test_a_run_that_diverges_is_recorded_as_failed(train, tmp_path):

@@ -1,7 +1,8 @@
 """Train the missing runs of a matrix on this machine, several at once.
 
-Each slot of a device has one warm worker process. A run that fails is recorded and costs nothing
-else; a worker that dies is replaced. Nothing here imports torch.
+Each slot of a device has one warm worker process. A run that crashes is tried again from its
+checkpoint, then recorded as failed, and costs nothing else; a worker that dies is replaced.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
+from adamwprune.code import Sources
 from adamwprune.errors import UserError
-from adamwprune.files import refusing
 from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.packing import History, Need, Packer
 from adamwprune.spec import RunSpec
-from adamwprune.store import Store, publish
+from adamwprune.store import RESULT, Store, publish_failure
 
 LIBRARY = Path(__file__).resolve().parents[2]
-GRACE = 5.0  # seconds a worker has to end
+GRACE = 5.0  # seconds a worker has to reach a checkpoint and end
 LOG_TAIL = 30  # lines of a dead worker's output that its record keeps
 
 
@@ -49,109 +52,275 @@ class Observer(Protocol):
         """A run was given to a worker."""
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """A step or an epoch of a run."""
+        """How far a run has come, as its ``progress.json`` says it."""
 
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
 
+    def told(self, text: str) -> None:
+        """Something a user should know, on one line."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How runs are treated."""
+
+    retries: int = 1  # of a run that crashes
+    fail_fast: bool = False
+    checkpoint_seconds: float = 60.0
+
 
 @dataclass
 class Outcome:
-    """What became of the tasks."""
+    """What became of the tasks. Those in neither list were not ended."""
 
     done: list[RunSpec] = field(default_factory=list)
     failed: list[RunSpec] = field(default_factory=list)
 
 
+@dataclass
+class _Attempt:
+    """A task on its way through the pool."""
+
+    task: Task
+    crashes: int = 0
+    alone: bool = False  # it has run out of its device's memory beside others
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.task.spec
+
+
 class Pool:
-    """Workers over ``slots``, writing into ``store``."""
+    """Workers over ``slots``, writing into ``store``.
+
+    ``source``: commit and changes of the source tree, for the records. ``packer``: what may run
+    beside what; by default one run a slot. ``history``: what runs are known to need.
+    """
 
     def __init__(
-        self, store: Store, slots: Sequence[Slot], data_dir: Path, observer: Observer
+        self,
+        store: Store,
+        slots: Sequence[Slot],
+        data_dir: Path,
+        observer: Observer,
+        policy: Policy | None = None,
+        *,
+        source: Mapping[str, Any] | None = None,
+        packer: Packer | None = None,
+        history: History | None = None,
     ) -> None:
         self.store, self.slots, self.data_dir, self.observer = store, slots, data_dir, observer
-        self.events: queue.Queue[Message] = queue.Queue()
-        self.waiting: deque[Task] = deque()
+        self.policy, self.source = policy or Policy(), dict(source or {})
+        self.packer = packer or Packer(slots, sum(slot.threads for slot in slots), {})
+        self.history = history or History()
+        self.events: queue.SimpleQueue[Message | Signal] = queue.SimpleQueue()
+        self.waiting: deque[_Attempt] = deque()
         self.outcome = Outcome()
+        self.sources = Sources()
+        self.interrupted = self.stopping = False
+        self.workers: list[Worker] = []
 
     def run(self, tasks: Sequence[Task]) -> Outcome:
-        """Train all tasks. Raises :class:`UserError` where no run could go on (a full disk, a
-        missing data set) and ``KeyboardInterrupt`` on Ctrl-C or SIGTERM; workers are ended first.
+        """Train all tasks.
+
+        Raises :class:`UserError` where no run could go on (a full disk, a missing data set) and
+        ``KeyboardInterrupt`` after Ctrl-C or SIGTERM: the runs in hand are stopped at a checkpoint
+        first; at a second signal they are killed.
         """
         self.store.check_writable()
-        self.waiting.extend(tasks)
-        workers = [Worker(slot, self.events) for slot in self.slots]
-        with self.store.locked(), _terminable():
+        self.waiting.extend(_Attempt(task) for task in tasks)
+        self.workers = [Worker(place, slot, self.events) for place, slot in enumerate(self.slots)]
+        with _signals(self.events):
             try:
-                for worker in workers:
-                    self._give_next(worker)
-                while any(worker.task for worker in workers):
+                self._fill()
+                while any(worker.attempt for worker in self.workers):
                     self._handle(self.events.get())
+            except KeyboardInterrupt:
+                for worker in self.workers:
+                    worker.kill()
+                raise
             finally:
-                for worker in workers:
-                    worker.terminate()
-                for worker in workers:
-                    worker.wait()
+                self._end_workers()
+        if self.interrupted:
+            raise KeyboardInterrupt
         return self.outcome
 
-    def _give_next(self, worker: Worker) -> None:
-        """Hand the next waiting task to ``worker``, if there is one."""
-        worker.task = self.waiting.popleft() if self.waiting else None
-        if worker.task is None:
-            return
-        task = worker.task
+    def _end_workers(self) -> None:
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            worker.wait()
+
+    # -- what runs next ----------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Give every idle worker the first waiting run that fits beside what is running."""
+        for worker in self.workers:
+            if worker.attempt is not None or self.stopping:
+                continue
+            for attempt in self.waiting:
+                need = self._need(worker, attempt)
+                if self.packer.fits(worker.place, need):
+                    self.waiting.remove(attempt)
+                    self.packer.take(worker.place, need)
+                    self._start(worker, attempt, need)
+                    break
+
+    def _need(self, worker: Worker, attempt: _Attempt) -> Need:
+        threads = self._pinned_threads(worker, attempt.spec)
+        return Need(threads, self.history.bytes_of(attempt.spec), attempt.alone)
+
+    def _pinned_threads(self, worker: Worker, spec: RunSpec) -> int:
+        """The threads a run began with, where it began on this kind of device."""
+        begun = self.store.progress(spec) or {}
+        threads, device = begun.get("threads"), str(begun.get("device"))
+        same = device.partition(":")[0] == worker.slot.device.partition(":")[0]
+        return threads if same and isinstance(threads, int) else worker.slot.threads
+
+    def _start(self, worker: Worker, attempt: _Attempt, need: Need) -> None:
+        task = attempt.task
         folder = self.store.prepare(task.spec, task.minimal, task.full)
+        worker.attempt = attempt
         worker.send(
             {
                 "spec": dict(task.spec.values),
-                "folder": str(folder),
+                "folder": str(folder.absolute()),
                 "data_dir": str(self.data_dir),
                 "device": worker.slot.device,
-                "threads": worker.slot.threads,
+                "threads": need.threads,
                 "command": task.command,
+                "checkpoint_seconds": self.policy.checkpoint_seconds,
+                "source": self.source,
             }
         )
-        self.observer.started(task.spec, worker.slot)
+        self.observer.started(task.spec, Slot(worker.slot.device, need.threads))
 
-    def _handle(self, message: Message) -> None:
-        worker, task, event = message.worker, message.worker.task, message.event
-        if task is None or message.process is not worker.process:
+    # -- what happened -----------------------------------------------------------
+
+    def _handle(self, message: Message | Signal) -> None:
+        if isinstance(message, Signal):
+            self._handle_signal(message)
+            return
+        worker, attempt, event = message.worker, message.worker.attempt, message.event
+        if attempt is None or message.process is not worker.process:
             return  # the last words of a worker that was replaced
         if event is None:
-            self._record_death(worker, task)
-            self._give_next(worker)
-        elif event["event"] == "refused":
-            raise UserError(event["reason"])
-        elif event["event"] == "end":
-            self._note(task.spec)
-            self._give_next(worker)
+            self._crashed(worker, attempt, worker.epitaph())
+        elif event["event"] == "progress":
+            self.observer.progress(attempt.spec, event)
         else:
-            self.observer.progress(task.spec, event)
+            self._handle_event(worker, attempt, event)
 
-    def _record_death(self, worker: Worker, task: Task) -> None:
-        """A worker ended in the middle of a run: that run failed, and a new worker is needed."""
-        status, last_words = worker.wait(), worker.last_words()
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        error = f"the worker ended in the middle of the run: {how}\n{last_words}"
-        folder = self.store.folder(task.spec)
-        with refusing(f"cannot write to {folder}"):
-            publish(folder, RunResult(task.spec.run_id, "failed", task.spec, error=error))
-        self._note(task.spec)
+    def _handle_event(self, worker: Worker, attempt: _Attempt, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "refused":
+            raise UserError(event["reason"])
+        if kind == "memory":
+            self.history.learn(attempt.spec, event["bytes"])
+            self.packer.measured(worker.place, event["bytes"])
+            self._fill()
+        elif kind == "note":
+            self.observer.told(f"{attempt.spec.slug}: {event['text']}")
+        elif kind == "waiting":
+            whose = f"another process ({event['pid']})"
+            self.observer.told(f"{attempt.spec.slug}: {whose} is training it; waiting")
+        elif kind == "end":
+            self._release(worker)
+            self._note(attempt.spec)
+            self._fill()
+        elif kind == "stopped":
+            self._release(worker)
+        elif kind == "outdated":
+            self._release(worker)
+            worker.replace()
+            self.waiting.appendleft(attempt)
+            self._fill()
+        elif kind == "crashed":
+            self._crashed(worker, attempt, event["error"], event["out_of_memory"])
+
+    def _release(self, worker: Worker) -> None:
+        worker.attempt = None
+        self.packer.release(worker.place)
+
+    def _crashed(
+        self, worker: Worker, attempt: _Attempt, error: str, out_of_memory: bool = False
+    ) -> None:
+        """Try the run again, or record that it failed; a process that had a crash is not used."""
+        self._release(worker)
+        worker.replace()
+        if self.stopping:  # what is killed while it stops goes on the next time
+            return
+        reason = error.strip().splitlines()[-1] if error.strip() else "no reason given"
+        if out_of_memory and not attempt.alone and worker.slot.device in self.packer.free:
+            attempt.alone = True
+            self.observer.told(f"again, alone: {attempt.spec.slug}: {reason}")
+            self.waiting.append(attempt)
+        elif attempt.crashes < self.policy.retries:
+            attempt.crashes += 1
+            count = f"{attempt.crashes} of {self.policy.retries}"
+            self.observer.told(f"retry {count}: {attempt.spec.slug}: {reason}")
+            self.waiting.appendleft(attempt)
+        else:
+            self._record_failure(worker, attempt, error)
+        self._fill()
+
+    def _record_failure(self, worker: Worker, attempt: _Attempt, error: str) -> None:
+        place = {"device": worker.slot.device, "threads": worker.slot.threads}
+        environment = {**self.source, **place, "command": attempt.task.command}
+        code = self.sources.of(attempt.spec).to_json()
+        folder = self.store.folder(attempt.spec)
+        publish_failure(folder, attempt.spec, error, environment, code)
+        self._note(attempt.spec)
 
     def _note(self, spec: RunSpec) -> None:
+        """The run has ended: its record is there."""
         result = self.store.result(spec)
         if result is None:
-            raise UserError(f"{self.store.folder(spec)}: the run ended without a record")
+            raise UserError(f"{self.store.folder(spec) / RESULT}: the run ended without a record")
         (self.outcome.done if result.status == "done" else self.outcome.failed).append(spec)
         self.observer.ended(spec, result)
+        if result.status == "failed" and self.policy.fail_fast and not self.stopping:
+            self.observer.told("FAIL_FAST=y: stopping the other runs at a checkpoint")
+            self._stop()
+
+    # -- stopping ----------------------------------------------------------------
+
+    def _handle_signal(self, signal: Signal) -> None:
+        if signal.expired:
+            for worker in self.workers:
+                worker.kill()
+        elif not self.stopping:
+            self.interrupted = True
+            self.observer.told("stopping the runs at a checkpoint; again: at once")
+            self._stop()
+        else:
+            self.interrupted = True
+
+    def _stop(self) -> None:
+        """Start nothing more, and ask the workers to stop; kill those that do not, in time."""
+        self.stopping = True
+        self.waiting.clear()
+        for worker in self.workers:
+            worker.terminate()
+        limit = threading.Timer(GRACE, self.events.put, [Signal(expired=True)])
+        limit.daemon = True
+        limit.start()
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Ctrl-C or SIGTERM; or, ``expired``, the end of the time to stop in."""
+
+    expired: bool = False
 
 
 class Worker:
     """One worker process on one slot; started when it is given something, again if it died."""
 
-    def __init__(self, slot: Slot, events: queue.Queue[Message]) -> None:
-        self.slot, self.events = slot, events
-        self.task: Task | None = None
+    def __init__(self, place: int, slot: Slot, events: queue.SimpleQueue[Message | Signal]) -> None:
+        self.place, self.slot, self.events = place, slot, events
+        self.attempt: _Attempt | None = None
         self.process: subprocess.Popen[str] | None = None
         self._errors: deque[str] = deque(maxlen=LOG_TAIL)
         self._readers: list[threading.Thread] = []
@@ -199,15 +368,28 @@ class Worker:
         assert process.stderr is not None
         self._errors.extend(process.stderr)
 
-    def last_words(self) -> str:
-        """The end of what a dead process wrote to standard error."""
+    def epitaph(self) -> str:
+        """What a dead process wrote to standard error at last, and how it ended."""
+        status = self.wait()
         self._readers[1].join(GRACE)
-        return "".join(self._errors)
+        how = f"signal {_name(-status)}" if status < 0 else f"exit status {status}"
+        return f"{''.join(self._errors)}the worker ended in the middle of the run: {how}"
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Ask the process to end, at a checkpoint if it has a run in hand."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
+
+    def kill(self) -> None:
+        """End the process now."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+
+    def replace(self) -> None:
+        """End the process; the next job gets a new one."""
+        self.kill()
+        self.wait()
+        self.process = None
 
     def wait(self) -> int:
         """Wait for the process to end, kill it if it takes too long; its exit status."""
@@ -218,6 +400,17 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+        finally:
+            if self.process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    self.process.stdin.close()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -253,17 +446,23 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the matrix as Ctrl-C does."""
+def _signals(events: queue.SimpleQueue[Message | Signal]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM are events at first; a second one is a ``KeyboardInterrupt``."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    count = 0
 
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise KeyboardInterrupt
+        events.put(Signal())  # SimpleQueue.put may be called from a signal handler
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -48,6 +48,9 @@ class Lines:
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
         """Epochs are in the run's own log."""
 
+    def told(self, text: str) -> None:
+        print(text, flush=True)
+
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
         self.ended_runs += 1
@@ -93,6 +96,9 @@ class Live:
             self.bars.update(run, note=f"epoch {event['epoch']}/{spec['EPOCHS']}  {accuracy}")
         self.bars.update(run, completed=event["step"])
         self._update_matrix()
+
+    def told(self, text: str) -> None:
+        print(text, flush=True)
 
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""

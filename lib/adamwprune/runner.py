@@ -1,0 +1,382 @@
+"""One run in its directory: locked, resumed, watched, recorded.
+
+What a run leaves there::
+
+    result.json      the record: the only sign that the run has ended
+    weights.pt       the final weights, a plain state_dict
+    metrics.jsonl    one line an epoch
+    log.txt          what a person would want to read
+    spec.yaml, defconfig, config    what the run is
+    checkpoint.pt, checkpoint-previous.pt, progress.json    only until there is a record
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adamwprune import checkpoint, environment, files, store
+from adamwprune.code import Code
+from adamwprune.errors import UserError
+from adamwprune.pruning import ContractViolation
+from adamwprune.record import RunResult
+from adamwprune.spec import RunSpec
+from adamwprune.training import Diverged, Training
+
+HEARTBEAT = 0.5  # seconds between progress events
+FIRST_STEPS = 3  # after which a run's peak memory is known
+VERDICTS = (Diverged, ContractViolation)  # the same run would end so again
+
+log = logging.getLogger(__name__)
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Crashed(Exception):
+    """The run ended in an error that it need not end in again; holds the traceback."""
+
+    def __init__(self, error: str, out_of_memory: bool) -> None:
+        self.out_of_memory = out_of_memory
+        super().__init__(error)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and how to run it. Plain data: it crosses processes as JSON."""
+
+    spec: RunSpec
+    folder: Path  # the run's own directory
+    data_dir: Path
+    device: str  # "cpu", "cuda:0", ...
+    threads: int
+    command: str  # the line that repeats the run
+    checkpoint_seconds: float = 60.0
+    source: dict[str, Any] = field(default_factory=dict)  # commit and changes of the source tree
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dumps``."""
+        paths = {"folder": str(self.folder), "data_dir": str(self.data_dir)}
+        return {**vars(self), **paths, "spec": dict(self.spec.values)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Job:
+        """The inverse of :meth:`to_json`."""
+        spec, folder, data = plain["spec"], Path(plain["folder"]), Path(plain["data_dir"])
+        return cls(**{**plain, "spec": RunSpec(spec), "folder": folder, "data_dir": data})
+
+
+def run(
+    job: Job,
+    code: Code,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Train one run in its directory, from its checkpoint if it has one, and publish its record.
+
+    A run that another process is training is waited for, and not trained again. Raises
+    :class:`Stopped` after ``should_stop`` said so, :class:`Crashed` for an error that a retry may
+    mend, and :class:`UserError` for what no run could survive (a missing data set, a full disk):
+    then nothing is published.
+    """
+    try:
+        with store.lock(job.folder / store.LOCK, lambda pid: _tell_waiting(pid, progress)):
+            found = _finished(job, code)
+            return found or _Run(job, code, progress, should_stop).train()
+    except OSError as error:
+        where = error.filename or job.folder
+        raise UserError(f"{where}: {error.strerror or error}") from None
+
+
+def fail(job: Job, code: Code, error: str) -> RunResult:
+    """Record that the run failed: ``error``, and the end of its log."""
+    place = {**job.source, "device": job.device, "threads": job.threads, "command": job.command}
+    return store.publish_failure(job.folder, job.spec, error, place, code.to_json())
+
+
+def _tell_waiting(pid: str, progress: Progress) -> None:
+    progress({"event": "waiting", "pid": pid})
+
+
+def _finished(job: Job, code: Code) -> RunResult | None:
+    """The record that another process made while this one waited."""
+    path = job.folder / store.RESULT
+    if not path.is_file():
+        return None
+    result = store.read_result(path)
+    fresh = result.status == "done" and result.code.get("digest") == code.digest
+    return result if fresh else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class _Run:
+    """A training and what has to be done beside it; it watches the training's steps."""
+
+    def __init__(
+        self, job: Job, code: Code, progress: Progress, should_stop: Callable[[], bool]
+    ) -> None:
+        self.job, self.code, self.progress, self.should_stop = job, code, progress, should_stop
+        self.threads = job.threads
+        self.attempts: list[dict[str, Any]] = []
+        self.checkpointed = self.told = time.monotonic()
+        self.rate = _Rate()
+
+    def train(self) -> RunResult:
+        """The run's record, published."""
+        found = self._found_checkpoint()
+        if found:
+            self.threads = found["threads"]  # the last bits depend on it
+        torch.set_num_threads(self.threads)
+        with _logging_to(self.job.folder / store.LOG, append=bool(found)):
+            try:
+                training = self._training(found)
+                training.train(self)
+                result = self._result(training)
+            except (UserError, OSError, Stopped):
+                raise
+            except VERDICTS:
+                log.error("failed", exc_info=True)
+                checkpoint.remove(self.job.folder)  # the way to the same end
+                result = fail(self.job, self.code, traceback.format_exc())
+            except Exception as error:
+                log.error("crashed", exc_info=True)
+                raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
+        checkpoint.remove(self.job.folder)
+        (self.job.folder / store.PROGRESS).unlink(missing_ok=True)
+        return result
+
+    def _training(self, found: dict[str, Any] | None) -> Training:
+        """The training, at its first step or where the checkpoint left it."""
+        training = Training(self.job.spec, self.job.data_dir, self.job.device)
+        if found:
+            training.load_state_dict(found["training"])
+            self.attempts = found["attempts"]
+        start = {"started": _now(), "host": socket.gethostname(), "from_step": training.step}
+        self.attempts.append(start)
+        self.rate.add(training.step)
+        metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
+        files.write_text(self.job.folder / "metrics.jsonl", metrics)
+        at = f", from step {training.step} of {self.job.spec.total_steps}" if found else ""
+        words = (self.job.spec.run_id, self.job.device, self.threads, at)
+        log.info("%s on %s, %d threads%s", *words)
+        self._tell(training)
+        return training
+
+    # -- looking on --------------------------------------------------------------
+
+    def stepped(self, training: Training) -> None:
+        """Checkpoint, tell and stop, each when it is time."""
+        if training.step == self.attempts[-1]["from_step"] + FIRST_STEPS:
+            self._tell_memory(training)
+        now = time.monotonic()
+        stopping = self.should_stop()
+        due = now - self.checkpointed >= self.job.checkpoint_seconds
+        # After the last step only the evaluation is left, and the gradients are no part of a
+        # checkpoint: a record made from one would not count their bytes.
+        if (stopping or due) and training.step < self.job.spec.total_steps:
+            self._checkpoint(training)
+        if stopping:
+            log.info("stopped after step %d", training.step)
+            raise Stopped
+        if now - self.told >= HEARTBEAT:
+            self._tell(training)
+
+    def epoch_ended(self, training: Training, entry: dict[str, float]) -> None:
+        """Note the epoch, and checkpoint."""
+        files.append_line(self.job.folder / "metrics.jsonl", entry)
+        log.info(
+            "epoch %d/%d  loss %.4f  test loss %.4f  accuracy %.2f%%  sparsity %.2f%%  %.2f s",
+            entry["epoch"],
+            self.job.spec["EPOCHS"],
+            entry["train_loss"],
+            entry["test_loss"],
+            100 * entry["test_accuracy"],
+            100 * entry["sparsity"],
+            entry["seconds"],
+        )
+        if training.epoch <= self.job.spec["EPOCHS"]:
+            self._checkpoint(training)
+        self._tell(training)
+
+    def _checkpoint(self, training: Training) -> None:
+        training.clock.lap("train")
+        state = {
+            "run_id": self.job.spec.run_id,
+            "code": self.code.digest,
+            "device": _kind(self.job.device),
+            "threads": self.threads,
+            "attempts": self.attempts,
+            "training": training.state_dict(),
+        }
+        checkpoint.write(self.job.folder, state)
+        training.clock.lap("checkpoint")
+        self.checkpointed = time.monotonic()
+
+    def _found_checkpoint(self) -> dict[str, Any] | None:
+        """The newest sound checkpoint of this run, code and kind of device."""
+        for path, found in checkpoint.readable(self.job.folder):
+            if isinstance(found, str):
+                self._warn(f"{path}: {found}; an earlier checkpoint is used, if there is one")
+                continue
+            obstacle = self._obstacle(found)
+            if not obstacle:
+                return found
+            self._warn(f"{path}: {obstacle}; the run starts anew")
+            break
+        return None
+
+    def _obstacle(self, found: dict[str, Any]) -> str:
+        """Why a checkpoint is of no use here."""
+        if found["run_id"] != self.job.spec.run_id:
+            return f"is another run's, {found['run_id']}"
+        if found["code"] != self.code.digest:
+            return "other code wrote it"
+        if found["device"] != _kind(self.job.device):
+            return f"was made on {found['device']}, this is {self.job.device}"
+        return ""
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s", text)
+        self.progress({"event": "note", "text": text})
+
+    def _tell(self, training: Training) -> None:
+        """Send a progress event, and leave it in the run's directory."""
+        self.told = time.monotonic()
+        self.rate.add(training.step)
+        event = {"event": "progress", **self._state(training)}
+        self.progress(event)
+        files.write_text(self.job.folder / store.PROGRESS, json.dumps(event), durable=False)
+
+    def _state(self, training: Training) -> dict[str, Any]:
+        means: dict[str, float] = {}
+        if training.sums.examples:
+            loss = training.sums.loss.item() / training.sums.examples
+            hits = training.sums.hits.item() / training.sums.examples
+            means = {"loss": loss, "train_accuracy": hits} if math.isfinite(loss) else {}
+        last = training.history[-1] if training.history else {}
+        return {
+            "epoch": min(training.epoch, self.job.spec["EPOCHS"]),
+            "epochs": self.job.spec["EPOCHS"],
+            "step": training.step,
+            "steps": self.job.spec.total_steps,
+            "loss": means.get("loss", last.get("train_loss")),
+            "train_accuracy": means.get("train_accuracy", last.get("train_accuracy")),
+            "test_accuracy": last.get("test_accuracy"),
+            "sparsity": training.pruner.k / training.pruner.numel if training.pruner.numel else 0.0,
+            "rate": self.rate.value,
+            "seconds": training.clock.elapsed(),
+            "started_at_step": self.attempts[-1]["from_step"],
+            "device": self.job.device,
+            "threads": self.threads,
+            "pid": os.getpid(),
+            "updated": time.time(),
+        }
+
+    def _tell_memory(self, training: Training) -> None:
+        record = training.timeline.record()
+        if record is not None:
+            self.progress({"event": "memory", "bytes": record["reserved"]})
+
+    # -- the end -----------------------------------------------------------------
+
+    def _result(self, training: Training) -> RunResult:
+        outcome = training.outcome()
+        weights = _save_weights(training, self.job.folder)
+        place = environment.describe(torch.device(self.job.device), self.threads)
+        result = RunResult(
+            run_id=self.job.spec.run_id,
+            status="done",
+            spec=self.job.spec,
+            environment={**self.job.source, **place, **self._times()},
+            code=self.code.to_json(),
+            **outcome,
+        )
+        result = replace(result, weights=weights)
+        store.publish(self.job.folder, result)
+        return result
+
+    def _times(self) -> dict[str, Any]:
+        return {
+            "started": self.attempts[0]["started"],
+            "ended": _now(),
+            "attempts": self.attempts,
+            "command": f"{self.job.command} --device {_kind(self.job.device)}"
+            f" --threads {self.threads}",
+        }
+
+
+class _Rate:
+    """Steps a second over the last few readings."""
+
+    def __init__(self) -> None:
+        self.readings: list[tuple[float, int]] = []
+
+    def add(self, step: int) -> None:
+        """Note that ``step`` steps are done by now."""
+        self.readings = [*self.readings[-20:], (time.monotonic(), step)]
+
+    @property
+    def value(self) -> float | None:
+        """None before there is a difference."""
+        (first, start), (last, end) = self.readings[0], self.readings[-1]
+        return (end - start) / (last - first) if last > first and end > start else None
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
+
+
+def _save_weights(training: Training, folder: Path) -> str:
+    """Write ``weights.pt``; the SHA-256 over the bytes of all tensors, in their order."""
+    weights, digest = training.model.state_dict(), hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    files.write_bytes(folder / "weights.pt", buffer.getvalue())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _logging_to(path: Path, append: bool) -> Iterator[None]:
+    """Send the package's log, and warnings, to a file of the run's own."""
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.captureWarnings(True)
+    loggers = [logging.getLogger("adamwprune"), logging.getLogger("py.warnings")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

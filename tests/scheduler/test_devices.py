@@ -1,0 +1,67 @@
+"""Which devices there are and how many runs each takes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adamwprune.errors import UserError
+from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Machine, Slot, slots
+
+CPU8 = Machine(8)
+GPUS = Machine(8, {"cuda:0": 1 << 30, "cuda:1": 1 << 30})
+
+
+def test_slots_share_the_cores_out():
+    assert slots(CPU8, 0, 0, 100) == [Slot("cpu", 1)] * 8
+    assert slots(CPU8, 0, 0, 3) == [Slot("cpu", 2)] * 3
+    assert slots(CPU8, 2, 0, 100) == [Slot("cpu", 4)] * 2
+    assert slots(CPU8, 0, 0, 1) == [Slot("cpu", 8)]
+    assert slots(CPU8, 0, 3, 100) == [Slot("cpu", 3)] * 2
+    assert slots(CPU8, 5, 2, 100) == [Slot("cpu", 2)] * 4
+
+
+@given(
+    cores=st.integers(1, 64),
+    jobs=st.integers(0, 200),
+    threads=st.integers(0, 64),
+    runs=st.integers(1, 500),
+)
+def test_jobs_times_threads_never_exceed_the_cores(cores, jobs, threads, runs):
+    if threads > cores:
+        with pytest.raises(UserError, match=f"THREADS={threads}: this machine has {cores} core"):
+            slots(Machine(cores), jobs, threads, runs)
+        return
+    found = slots(Machine(cores), jobs, threads, runs)
+    assert 1 <= len(found) <= runs
+    assert sum(slot.threads for slot in found) <= cores
+    if threads:
+        assert {slot.threads for slot in found} == {threads}
+    limited = len(found) < min(jobs, runs)
+    assert not limited or devices.limits(Machine(cores), jobs, threads)
+
+
+def test_more_jobs_than_cores_are_told():
+    assert devices.limits(Machine(2), 5, 0) == ["JOBS=5: 2 cores run 2 at a time"]
+    assert devices.limits(Machine(4), 5, 2) == ["JOBS=5: 4 cores run 2 at a time"]
+    assert devices.limits(Machine(4), 2, 2) == []
+    assert devices.limits(GPUS, 50, 0) == []
+
+
+def test_slots_spread_runs_over_gpus():
+    assert [s.device for s in slots(GPUS, 0, 0, 9)] == ["cuda:0", "cuda:1"]
+    assert [s.device for s in slots(GPUS, 2, 0, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert {s.threads for s in slots(GPUS, 2, 0, 9)} == {2}
+
+
+def test_what_there_is(monkeypatch):
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(devices, "_gpus", dict)
+    assert devices.machine("auto") == CPU8
+    with pytest.raises(UserError, match="no CUDA device"):
+        devices.machine("cuda")
+    monkeypatch.setattr(devices, "_gpus", lambda: dict(GPUS.gpus))
+    assert devices.machine("auto") == devices.machine("cuda") == GPUS
+    assert devices.machine("cpu") == CPU8

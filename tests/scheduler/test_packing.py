@@ -1,0 +1,123 @@
+"""What may run beside what, with fake devices."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adamwprune.record import RunResult
+from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
+from tests.training.conftest import specs
+
+GIB = 1 << 30
+GPU = [Slot("cuda:0", 1)] * 3
+KNOWN = Need(1, 10 * GIB)
+
+
+def packer(slots=GPU, cores=8, free=80 * GIB) -> Packer:
+    return Packer(slots, cores, {"cuda:0": free, "cuda:1": free})
+
+
+def test_an_unmeasured_run_starts_alone_and_makes_room_when_it_is_measured():
+    pack = packer()
+    assert pack.fits(0, Need(1))
+    pack.take(0, Need(1))
+    assert pack.held("cuda:0") == 80 * GIB
+    assert not pack.fits(1, KNOWN)
+    assert not pack.fits(1, Need(1))
+    pack.measured(0, 20 * GIB)
+    assert pack.held("cuda:0") == reserve(20 * GIB) == 22 * GIB + CONTEXT
+    assert pack.fits(1, KNOWN)
+    assert not pack.fits(1, Need(1)), "nobody knows what it takes"
+
+
+def test_bytes_are_reserved_and_given_back():
+    pack = packer(free=25 * GIB)
+    pack.take(0, KNOWN)
+    pack.take(1, KNOWN)
+    assert not pack.fits(2, KNOWN)
+    pack.release(0)
+    assert pack.fits(2, KNOWN)
+
+
+def test_devices_have_memory_of_their_own():
+    pack = packer([Slot("cuda:0", 1), Slot("cuda:1", 1)], free=12 * GIB)
+    pack.take(0, KNOWN)
+    assert pack.fits(1, KNOWN)
+
+
+def test_what_ran_out_of_memory_gets_its_device_to_itself():
+    pack = packer()
+    pack.take(0, KNOWN)
+    assert not pack.fits(1, Need(1, GIB, alone=True))
+    pack.release(0)
+    pack.take(1, Need(1, GIB, alone=True))
+    assert not pack.fits(0, Need(1, GIB))
+    pack.measured(1, GIB)
+    assert not pack.fits(0, Need(1, GIB)), "it stays alone"
+
+
+def test_what_is_larger_than_the_device_may_fail_by_itself():
+    assert packer(free=GIB).fits(0, KNOWN)
+
+
+def test_threads_of_runs_that_keep_theirs_do_not_exceed_the_cores():
+    cpu = Packer([Slot("cpu", 1)] * 2, 2, {})
+    cpu.take(0, Need(1))
+    assert cpu.fits(1, Need(1))
+    assert not cpu.fits(1, Need(2)), "it began with two threads"
+    cpu.release(0)
+    assert cpu.fits(1, Need(2))
+    assert cpu.fits(1, Need(16)), "nothing else runs: better slowly than never"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.one_of(st.none(), st.integers(0, 100 * GIB)),
+            st.booleans(),
+            st.one_of(st.none(), st.integers(0, 60 * GIB)),
+        ),
+        max_size=40,
+    )
+)
+def test_devices_are_never_oversubscribed(steps):
+    """Runs come, are measured and go in any order; only one alone may be larger than its device."""
+    slots = [Slot("cuda:0", 1), Slot("cuda:0", 1), Slot("cuda:1", 1), Slot("cuda:0", 1)]
+    pack = packer(slots)
+    busy: dict[int, Need] = {}
+    for place, size, alone, peak in steps:
+        need = Need(1, size, alone)
+        if place in busy:
+            if peak is None:
+                pack.release(place)
+                del busy[place]
+            else:
+                pack.measured(place, peak)
+        elif pack.fits(place, need):
+            pack.take(place, need)
+            busy[place] = need
+        for device in ("cuda:0", "cuda:1"):
+            here = [busy[p] for p in busy if slots[p].device == device]
+            assert len(here) <= 1 or pack.held(device) <= 80 * GIB
+            assert len(here) <= 1 or not any(each.alone for each in here)
+            assert sum(each.bytes is None for each in here) <= 1
+
+
+def test_history_knows_the_largest_peak_of_like_runs():
+    adamw, other_lr, sgd = (
+        specs(OPTIMIZER="adamw")[0],
+        specs(OPTIMIZER="adamw", LR="0.1", SEED="7")[0],
+        specs(OPTIMIZER="sgd")[0],
+    )
+    results = [
+        RunResult(spec.run_id, "done", spec, memory={"device": {"reserved": peak}})
+        for spec, peak in ((adamw, 100), (other_lr, 300), (adamw, 200))
+    ]
+    history = History([*results, RunResult(sgd.run_id, "failed", sgd)])
+    assert history.bytes_of(adamw) == reserve(300)
+    assert history.bytes_of(sgd) is None
+    history.learn(sgd, 5)
+    assert history.bytes_of(sgd) == reserve(5)
