@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         "device": "cuda:0" if gpu else "cpu",
         "device_name": "Imaginary 9000" if gpu else "Imaginary CPU @ 2.60GHz",
         "threads": 2,
+        "torch": "2.14.1",
     }
     if status != "done":
         return RunResult(spec.run_id, status, spec, environment=environment, error="Traceback …")
@@ -61,6 +63,16 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         seconds={"total": 14.2, "train": 12.0, "evaluate": 1.2, "setup": 1.0},
         environment=environment,
     )
+
+
+def elsewhere(record: RunResult, **environment: object) -> RunResult:
+    """The same record, made in another environment."""
+    return replace(record, environment={**record.environment, **environment})
+
+
+def marked(record: RunResult, *marks: str) -> RunResult:
+    """The same record with marks, as a reader gives them."""
+    return replace(record, marks=frozenset(marks))
 
 
 def _zeros(sparsity: float) -> int:

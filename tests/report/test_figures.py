@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from adamwprune.errors import UserError
-from adamwprune.record import RunResult
+from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import (
     FIGURES,
@@ -32,7 +32,7 @@ from adamwprune.report.figures import (
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, settings
 from adamwprune.spec import RunSpec
-from tests.report.conftest import Make, expand
+from tests.report.conftest import Make, elsewhere, expand, marked
 
 Draw = Callable[[Setting], Iterator[Drawing]]
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")
@@ -350,6 +350,84 @@ def test_an_optimizer_that_is_not_known_here_is_drawn(quick: list[RunSpec], make
     assert style.colour_of("novel") not in {style.colour_of(name) for name in OPTIMIZERS}
 
 
+# -- origins -----------------------------------------------------------------
+
+
+def test_stale_runs_are_named_on_the_figure_and_in_its_file(
+    tmp_path: Path, quick: list[RunSpec], make: Make
+):
+    specs = [spec for spec in quick if spec.sparsity == 0.9]
+    stale, frozen, *others = [make(spec) for spec in specs]
+    records = [marked(stale, STALE), marked(frozen, FROZEN), *others]
+    figure = figure_of(specs, records, "optimizer_comparison_90_pruning")
+    rows = rows_of(panel(figure, "After the last epoch"))
+    assert [row.endswith(", stale") for row in rows] == [True, False, False, False]
+    assert [row.endswith(", frozen") for row in rows] == [False, True, False, False]
+    assert "Stale (1 of 4 runs): other code produced the run" in figure.get_supxlabel()
+    assert "Frozen (1 of 4 runs): the record was published" in figure.get_supxlabel()
+    files = {path.name: path for path in draw_all(specs, records, tmp_path, ("png", "svg"))}
+    chunks = text_chunks(files["optimizer_comparison_90_pruning.png"])
+    assert (chunks["Stale"], chunks["Frozen"]) == (stale.run_id, frozen.run_id)
+    drawn = files["optimizer_comparison_90_pruning.svg"].read_text()
+    assert f"; Frozen: {frozen.run_id}; Stale: {stale.run_id}" in drawn
+
+
+def test_what_holds_for_all_runs_is_said_once(quick: list[RunSpec], make: Make):
+    records = [marked(make(spec), FROZEN) for spec in quick]
+    figure = figure_of(quick, records, "model_comparison")
+    assert not any("frozen" in row for axes in figure.axes for row in rows_of(axes))
+    assert f"Frozen ({2 + 2 * 2} of {2 + 2 * 2} runs)" in figure.get_supxlabel()
+
+
+def test_no_mark_no_word(everything: dict[str, Path], quick: list[RunSpec], make: Make):
+    assert all(not {"Stale", "Frozen"} & set(text_chunks(path)) for path in everything.values())
+    figure = figure_of(quick, [make(spec) for spec in quick], "model_comparison")
+    assert not any(word in figure.get_supxlabel() for word in ("tale", "rozen", "all other"))
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer_comparison_90_pruning", "memory_efficiency_summary", "model_comparison"]
+)
+def test_runs_from_elsewhere_carry_a_sign(name: str, quick: list[RunSpec], make: Make):
+    records = [
+        elsewhere(make(s), threads=1) if "adamwprune-magnitude-90" in s.slug else make(s)
+        for s in quick
+    ]
+    figure = figure_of(quick, records, name)
+    rows = {row for axes in figure.axes for row in rows_of(axes)}
+    signed = [row for row in rows if row.endswith("†")]
+    assert len(signed) == 1
+    assert signed[0].startswith(("adamwprune  magnitude", "adamwprune magnitude 90%"))
+    place = "cpu (Imaginary CPU @ 2.60GHz)"
+    caption = f"† {place}, 1 thread, torch 2.14.1; all other runs: {place}, 2 threads, torch 2.14.1"
+    assert caption in figure.get_supxlabel()
+    assert "Times" not in figure.get_supxlabel()  # it shows none
+
+
+def test_what_is_said_of_runs_takes_no_room_from_the_panels(quick: list[RunSpec], make: Make):
+    records = [make(spec) for spec in quick]
+    plain = figure_of(quick, records, "optimizer_comparison_baseline")
+    stale = [marked(record, STALE) for record in records]
+    noted = figure_of(quick, stale, "optimizer_comparison_baseline")
+    panels = []
+    for figure in (plain, noted):
+        FigureCanvasAgg(figure).draw()
+        panels.append(figure.axes[0].get_window_extent().height)
+    assert noted.get_supxlabel().count("\n") == plain.get_supxlabel().count("\n") + 1
+    assert panels[1] == pytest.approx(panels[0], abs=2)  # pixels
+
+
+def test_the_figure_with_times_says_what_they_depend_on(published: list[RunSpec], make: Make):
+    other = {"device_name": "Imaginary 9001"}
+    records = [
+        elsewhere(make(spec, gpu=True), **(other if spec["OPTIMIZER"] == "adamwprune" else {}))
+        for spec in published
+    ]
+    small_print = figure_of(published, records, GPU.removesuffix(".png")).get_supxlabel()
+    assert "† cuda (Imaginary 9001), 2 threads, torch 2.14.1; all other runs" in small_print
+    assert "Times are comparable only where these agree." in " ".join(small_print.split())
+
+
 # -- legibility --------------------------------------------------------------
 
 
@@ -407,6 +485,12 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
     for record in chance[::5]:
         for entry in [*record.history, record.final]:
             entry["test_accuracy"] *= 0.1
+    name = "NVIDIA H100 80GB HBM3 MIG 1g.20gb of some very long name"
+    mixed = [
+        elsewhere(make(spec, gpu=True), threads=8 + i % 3, device_name=name, torch="2.14.1+cu130")
+        for i, spec in enumerate(full)
+    ]
+    mixed = [marked(record, *(STALE, FROZEN)[i % 2 :]) for i, record in enumerate(mixed)]
     wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
     return {
         "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
@@ -414,10 +498,13 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         "seeds": (seeds, [make(spec) for spec in seeds[2:]], wide),
         "gaps": (full, gaps, wide),
         "chance": (full, chance, wide),
+        "origins": (full, mixed, (*wide, optimizers.baseline)),
     }
 
 
-@pytest.mark.parametrize("case", ["many rows", "one optimizer", "seeds", "gaps", "chance"])
+@pytest.mark.parametrize(
+    "case", ["many rows", "one optimizer", "seeds", "gaps", "chance", "origins"]
+)
 def test_every_text_can_be_read(case: str, make: Make):
     specs, records, figures = strained(make)[case]
     with style.sheet():

@@ -8,10 +8,12 @@ import io
 import pytest
 
 from adamwprune.errors import UserError
-from adamwprune.record import RunResult
+from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, memory_rows, render
 from adamwprune.spec import RunSpec
-from tests.report.conftest import Make, expand
+from tests.report.conftest import Make, elsewhere, expand, marked
+
+H100 = {"device": "cuda:1", "device_name": "NVIDIA H100", "threads": 8}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,147 @@ def test_csv_holds_plain_numbers(published, records):
     rows = list(csv.DictReader(io.StringIO(render(memory_rows(published, records), "csv"))))
     assert rows[0]["weights_bytes"] == "247000"
     assert len(rows) == 18
+
+
+# -- origins -----------------------------------------------------------------
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """The rows of a Markdown table."""
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def plain(rows) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(render(rows, "csv"))))
+
+
+def test_nothing_is_said_of_records_that_are_alike(published, records):
+    for which in (accuracy_rows, memory_rows):
+        for format in ("text", "markdown"):
+            text = render(which(published, records), format)
+            assert not any(word in text.lower() for word in ("stale", "frozen", "†", "all other"))
+    assert "status" not in render(memory_rows(published, records), "markdown")
+
+
+def test_a_stale_record_says_so_in_its_status(make):
+    specs = expand("adamw-magnitude-90", SEED="0 1 2", TARGET_SPARSITY="0.5 0.7 0.9")
+    found = [make(spec) for spec in specs]
+    for record in (0, 1, 2, 3):  # all of the first cell's seeds, one of the second's
+        found[record] = marked(found[record], STALE)
+    rows = accuracy_rows(specs, found)
+    for format in ("text", "markdown"):
+        text = render(rows, format)
+        assert text.count("done, stale") == 1
+        assert text.count("done, 1 of 3 stale") == 1
+        assert "Stale (4 of 9 runs): other code produced the run than is here now" in " ".join(
+            text.split()
+        )
+        assert "Frozen" not in text
+    assert [cell[-1] for cell in cells(render(rows, "markdown"))] == [
+        "done, stale",
+        "done, 1 of 3 stale",
+        "done",
+    ]
+    assert [(r["status"], r["stale"], r["frozen"]) for r in plain(rows)] == [
+        ("done", "3", "0"),
+        ("done", "1", "0"),
+        ("done", "0", "0"),
+    ]
+
+
+def test_failed_and_missing_seeds_stand_before_marks(make):
+    specs = expand("adamw-magnitude-90", SEED="0 1 2")
+    records = [marked(make(specs[0]), FROZEN), make(specs[1], status="failed")]
+    (row,) = cells(render(accuracy_rows(specs, records), "markdown"))
+    assert row[-1] == "1 failed, 1 missing, 1 of 1 frozen"
+    (row,) = cells(render(accuracy_rows(specs[1:2], [marked(records[1], STALE)]), "markdown"))
+    assert (row[4], row[-1]) == ("(failed)", "failed, stale")
+
+
+def test_marks_in_the_memory_table(published, records):
+    specs = [s for s in published if s["OPTIMIZER"] == "adamw"]
+    found = [make_stale(r) for r in records if r.spec in specs]
+    rows = memory_rows(specs, found)
+    assert [cell[-1] for cell in cells(render(rows, "markdown"))] == [
+        "done",
+        "done, 1 of 3 stale",
+        "done, stale",
+    ]
+    assert [row["stale"] for row in plain(rows)] == ["0", "1", "3"]
+    text = render(rows, "text")
+    assert "magnitude, 1 of 3 stale" in text
+    assert "movement, stale" in text
+    assert "Stale (4 of 7 runs)" in text
+
+
+def make_stale(record: RunResult) -> RunResult:
+    """Stale if it is movement, or magnitude at 90%."""
+    spec = record.spec
+    stale = spec["PRUNING_METHOD"] == "movement" or "magnitude-90" in spec.slug
+    return marked(record, STALE) if stale else record
+
+
+def test_rows_from_elsewhere_carry_a_sign_that_is_explained(published, make):
+    specs = [s for s in published if s["OPTIMIZER"] == "adamw"]
+    records = [make(spec) for spec in specs]
+    records[1] = elsewhere(records[1], **H100)
+    records[2] = elsewhere(records[2], torch="2.9.0")
+    records[3] = elsewhere(records[3], **{**H100, "device": "cuda:0"})
+    rows = accuracy_rows(specs, records)
+    table = render(rows, "markdown")
+    assert [cell[1] for cell in cells(table)][:5] == [
+        "dense",
+        "magnitude †",
+        "magnitude ‡",
+        "magnitude †",
+        "movement",
+    ]
+    here = "cpu (Imaginary CPU @ 2.60GHz), 2 threads, torch"
+    caption = (
+        f"† cuda (NVIDIA H100), 8 threads, torch 2.14.1; ‡ {here} 2.9.0; "
+        f"all other runs: {here} 2.14.1."
+    )
+    assert table.splitlines()[-1] == f"{caption} Times are comparable only where these agree."
+    assert render(memory_rows(specs, records), "markdown").splitlines()[-1] == caption
+    assert caption in " ".join(render(rows, "text").split())
+    found = plain(rows)
+    assert [row["elsewhere"] for row in found] == ["0", "1", "1", "1", "0", "0", "0"]
+    told = [found[1][name] for name in ("device", "device_name", "threads", "torch")]
+    assert told == ["cuda", "NVIDIA H100", "8", "2.14.1"]
+
+
+def test_a_row_with_seeds_from_two_places_names_both(make):
+    specs = expand("adamw-magnitude-90", SEED="0 1 2")
+    records = [make(spec) for spec in specs]
+    records[2] = elsewhere(records[2], **H100)
+    (row,) = plain(accuracy_rows(specs, records))
+    assert (row["device"], row["threads"], row["elsewhere"]) == ("cpu; cuda", "2; 8", "1")
+    assert "magnitude †" in render(accuracy_rows(specs, records), "text")
+
+
+def test_each_table_has_a_common_place_of_its_own(make):
+    specs = expand("adamw", DATASET_MNIST="y", DATASET_MNIST5K="y")
+    records = [
+        elsewhere(make(spec), **(H100 if spec["DATASET"] == "mnist" else {})) for spec in specs
+    ]
+    rows = accuracy_rows(specs, records)
+    assert "†" not in render(rows, "text")
+    assert {row["elsewhere"] for row in plain(rows)} == {"0"}
+
+
+@pytest.mark.parametrize("which", [accuracy_rows, memory_rows])
+def test_marked_text_fits_a_plain_terminal_and_loses_nothing(which, published, records):
+    found = [
+        elsewhere(marked(record, STALE), **H100) if record.spec.sparsity == 0.9 else record
+        for record in records
+    ]
+    text = render(which(published, found), "text")
+    assert max(len(line) for line in text.splitlines()) <= PLAIN_WIDTH
+    assert "…" not in text
+    rows = [line for line in text.splitlines() if line.startswith("adamwprune ")]
+    assert len(rows) == len(which(published, found)) // 6  # no name is broken
+    assert "†" in text
 
 
 def test_an_unknown_format_is_refused(published):

@@ -63,5 +63,6 @@ def _stamped(folder: Path) -> dict[str, Any]:
 
 
 def _digest(expected: Sequence[RunSpec], records: Sequence[RunResult]) -> str:
-    content = [[spec.run_id for spec in expected], [record.to_json() for record in records]]
+    marked = [[record.to_json(), sorted(record.marks)] for record in records]
+    content = [[spec.run_id for spec in expected], marked]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from adamwprune.files import refusing, write_bytes
 from adamwprune.record import RunResult
 from adamwprune.report.groups import Group
+from adamwprune.report.origins import count_marks
 
 SHEET: dict[str, Any] = {
     "figure.dpi": 120,
@@ -124,11 +125,13 @@ def save(
 ) -> list[Path]:
     """Write ``stem`` + ``.png``, ``.svg``, …; a reader sees the old file or the new one.
 
-    A PNG holds the ids of its runs and their commits as text (``Runs``, ``Commit``), an SVG
-    as its description. The same records give the same bytes. Raises :class:`UserError` where
-    the folder cannot be written.
+    A PNG holds the ids of its runs and their commits as text (``Runs``, ``Commit``), and of its
+    marked runs by mark (``Stale``), an SVG as its description. The same records give the same
+    bytes. Raises :class:`UserError` where the folder cannot be written.
     """
-    provenance = {"Runs": ", ".join(r.run_id for r in records), "Commit": commits(records)}
+    provenance = {"Runs": _ids(records), "Commit": commits(records)}
+    for mark in count_marks(records):
+        provenance[mark.capitalize()] = _ids(r for r in records if mark in r.marks)
     _lay_out(figure)
     paths = []
     for extension in formats:
@@ -139,6 +142,10 @@ def save(
             write_bytes(path, drawn.getvalue())
         paths.append(path)
     return paths
+
+
+def _ids(records: Iterable[RunResult]) -> str:
+    return ", ".join(record.run_id for record in records)
 
 
 def _lay_out(figure: Figure) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
-from adamwprune.report import ledger
+from adamwprune.report import ledger, origins
 from adamwprune.report.groups import (
     TEST_IMAGES,
     Group,
@@ -27,6 +27,7 @@ from adamwprune.report.groups import (
     percent,
     settings,
 )
+from adamwprune.report.origins import Origins
 from adamwprune.spec import RunSpec
 
 FORMATS = ("text", "markdown", "csv")
@@ -49,6 +50,7 @@ class AccuracyRow:
     prunable: int | None
     seconds: float | None  # a run, mean
     test_images: int | None  # None where the data set is not known here
+    runs: tuple[RunResult, ...]  # completed ones; failed ones where none is
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class MemoryRow:
     pruner: int | None  # bytes that pruning keeps: scores, kept weights and masks
     total: int | None  # bytes, as recorded
     above_dense: int | None  # bytes more than the same optimizer without pruning
+    runs: tuple[RunResult, ...]  # completed ones that the row stands for; or failed ones
 
 
 Row = AccuracyRow | MemoryRow
@@ -92,6 +95,7 @@ def _accuracy_row(setting: Setting, group: Group) -> AccuracyRow:
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
         test_images=TEST_IMAGES.get(group.spec["DATASET"]),
+        runs=group.done or group.failed,
     )
 
 
@@ -108,9 +112,13 @@ def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
     for groups in cells.values():
         done = [group for group in groups if group.done]
         costs = {_cost(group) for group in done}
-        for group in done[:1] if len(costs) == 1 else done or groups[:1]:
-            several = len(costs) > 1
-            yield _memory_row(setting, group, several, dense.get(group.optimizer))
+        if len(costs) == 1:
+            runs = tuple(run for group in done for run in group.done)
+            yield _memory_row(setting, done[0], done[0].method, runs, dense)
+            continue
+        for group in done or groups[:1]:
+            method = f"{group.method} {percent(group.sparsity)}" if done else group.method
+            yield _memory_row(setting, group, method, group.done or group.failed, dense)
 
 
 def _cost(group: Group) -> tuple[tuple[str, int], ...]:
@@ -119,22 +127,28 @@ def _cost(group: Group) -> tuple[tuple[str, int], ...]:
 
 
 def _memory_row(
-    setting: Setting, group: Group, name_sparsity: bool, dense: int | None
+    setting: Setting,
+    group: Group,
+    method: str,
+    runs: tuple[RunResult, ...],
+    dense: Mapping[str, int],
 ) -> MemoryRow:
-    method = f"{group.method} {percent(group.sparsity)}" if name_sparsity else group.method
+    """``dense``: bytes of each optimizer without pruning."""
+    optimizer = group.optimizer
     if not group.done:
-        return MemoryRow(setting.title, group.optimizer, method, group.status, {}, None, None, None)
+        return MemoryRow(setting.title, optimizer, method, group.status, {}, None, None, None, runs)
     memory = group.done[0].memory
-    above = None if group.is_dense or dense is None else memory["total"] - dense
+    compared = not group.is_dense and optimizer in dense
     return MemoryRow(
         setting=setting.title,
-        optimizer=group.optimizer,
+        optimizer=optimizer,
         method=method,
         status="done",
         owners=ledger.owners(memory),
         pruner=ledger.pruner_bytes(memory),
         total=memory["total"],
-        above_dense=above,
+        above_dense=memory["total"] - dense[optimizer] if compared else None,
+        runs=runs,
     )
 
 
@@ -150,22 +164,18 @@ class Column:
     number: bool = True
 
 
-ACCURACY_COLUMNS = (
-    Column("optimizer", lambda row: row.optimizer, False),
-    Column("method", lambda row: row.method, False),
+_STATUS = Column("status", lambda row: origins.status(row.status, row.runs), False)
+_ACCURACY = (
     Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else ""),
     Column("n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"),
     Column("accuracy %", lambda row: row.accuracy.text() if row.accuracy else f"({row.status})"),
     Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else ""),
     Column("sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.n else ""),
     Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else ""),
-    Column("status", lambda row: row.status, False),
 )
 
 
 def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
-    yield Column("optimizer", lambda row: row.optimizer, False)
-    yield Column("method", lambda row: row.method, False)
     for name in _owner_names(rows):
         if name not in ledger.PRUNER:
             yield Column(name, partial(_owned, name, size))
@@ -205,22 +215,54 @@ def render(rows: Sequence[Row], format: str) -> str:
         return "" if format == "csv" else "No runs are expected.\n"
     if format == "csv":
         return _csv(rows)
-    titles = dict.fromkeys(row.setting for row in rows)
+    titles = _titles(rows)
     show = _text if format == "text" else _markdown
     return "\n".join(show(title, [r for r in rows if r.setting == title]) for title in titles)
 
 
-def _columns(rows: Sequence[Row], size: Callable[[float], str]) -> list[Column]:
-    """``size``: how to write a number of bytes."""
+def _titles(rows: Sequence[Row]) -> list[str]:
+    """Of the tables that the rows make."""
+    return list(dict.fromkeys(row.setting for row in rows))
+
+
+def _columns(
+    rows: Sequence[Row], size: Callable[[float], str], *, narrow: bool = False
+) -> list[Column]:
+    """``size``: how to write a number of bytes. ``narrow``: without room for every column."""
+    found = _origins(rows)
     memory = [row for row in rows if isinstance(row, MemoryRow)]
-    return list(_memory_columns(memory, size) if memory else ACCURACY_COLUMNS)
+    marks_apart = not memory or (bool(found.marks) and not narrow)
+    show = partial(_signed if marks_apart else _labelled, found)
+    columns = [
+        Column("optimizer", lambda row: row.optimizer, False),
+        Column("method", show, False),
+        *(_memory_columns(memory, size) if memory else _ACCURACY),
+    ]
+    return [*columns, _STATUS] if marks_apart else columns
+
+
+def _origins(rows: Iterable[Row]) -> Origins:
+    """Of one table: what is most common there is what its other rows are told from."""
+    return Origins.of(run for row in rows for run in row.runs)
+
+
+def _signed(found: Origins, row: Row) -> str:
+    return f"{row.method} {found.sign(row.runs)}".rstrip()
+
+
+def _labelled(found: Origins, row: Row) -> str:
+    return found.label(row.method, row.runs)
 
 
 def captions(rows: Sequence[Row]) -> list[str]:
-    """What must be known to read the rows: units, noise, what is compared with what."""
+    """What must be known to read one table: units, noise, what is compared with what, origins."""
     accuracy = [row for row in rows if isinstance(row, AccuracyRow)]
-    if not accuracy:
-        return _memory_captions([row for row in rows if isinstance(row, MemoryRow)])
+    memory = [row for row in rows if isinstance(row, MemoryRow)]
+    own = _accuracy_captions(accuracy) if accuracy else _memory_captions(memory)
+    return [*own, *_origins(rows).captions(seconds=bool(accuracy))]
+
+
+def _accuracy_captions(accuracy: Sequence[AccuracyRow]) -> list[str]:
     single = [row for row in accuracy if row.n == 1 and row.accuracy]
     images = accuracy[0].test_images
     note = noise_note([row.accuracy.mean for row in single if row.accuracy], images)
@@ -248,14 +290,14 @@ def _text(title: str, rows: Sequence[Row]) -> str:
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
     memory = isinstance(rows[0], MemoryRow)
-    columns = _columns(rows, ledger.kib)
+    columns = _columns(rows, ledger.kib, narrow=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.number else "left"
         heading = _broken(column.heading) if memory else column.heading
         table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(column.show(row) for column in columns), style=_colour(row.status))
+        table.add_row(*(column.show(row) for column in columns), style=_colour(row))
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False)
     console.print(f"{title}, sizes in KiB (1,024 bytes)" if memory else title, style="bold")
@@ -265,7 +307,8 @@ def _text(title: str, rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def _colour(status: str) -> str:
+def _colour(row: Row) -> str:
+    status = origins.status(row.status, row.runs)
     if status == "done":
         return ""
     return "red" if "failed" in status else "yellow"
@@ -304,13 +347,40 @@ def _piped(cells: Iterable[str]) -> str:
 
 def _csv(rows: Sequence[Row]) -> str:
     """Plain numbers: no separators, no units; empty where there is no number."""
-    plain = [_plain_memory(r) if isinstance(r, MemoryRow) else _plain_accuracy(r) for r in rows]
+    tables = {title: _origins(r for r in rows if r.setting == title) for title in _titles(rows)}
+    plain = [
+        {**_plain(row), **_plain_origins(tables[row.setting], row), **_plain_owners(row)}
+        for row in rows
+    ]
     names = dict.fromkeys(name for row in plain for name in row)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(plain)
     return file.getvalue()
+
+
+def _plain(row: Row) -> dict[str, object]:
+    return _plain_memory(row) if isinstance(row, MemoryRow) else _plain_accuracy(row)
+
+
+def _plain_origins(table: Origins, row: Row) -> dict[str, object]:
+    """Runs with each mark, each place once, and runs at another place than most of the table."""
+    marks = origins.count_marks(row.runs)
+    places = [origins.Place.of(run) for run in row.runs if run.status == "done"]
+    return {
+        **{name: marks.get(name, 0) for name in origins.MEANS},
+        **{
+            name: "; ".join(dict.fromkeys(getattr(place, name) for place in places))
+            for name in ("device", "device_name", "threads", "torch")
+        },
+        "elsewhere": table.elsewhere(row.runs),
+    }
+
+
+def _plain_owners(row: Row) -> dict[str, int]:
+    owners = row.owners if isinstance(row, MemoryRow) else {}
+    return {f"{name}_bytes": size for name, size in owners.items()}
 
 
 def _plain_accuracy(row: AccuracyRow) -> dict[str, object]:
@@ -341,5 +411,4 @@ def _plain_memory(row: MemoryRow) -> dict[str, object]:
         "total_bytes": row.total,
         "pruner_bytes": row.pruner,
         "above_dense_bytes": row.above_dense,
-        **{f"{name}_bytes": size for name, size in row.owners.items()},
     }

@@ -29,7 +29,8 @@ def summary(setting: Setting) -> Iterator[Drawing]:
     if not done:
         return
     chosen = [g for g in setting.groups if g.is_dense or g.sparsity == done[-1]]
-    labels = [_row_label(group) for group in chosen]
+    origins = parts.origins_of(chosen)
+    labels = [origins.label(_row_label(group), group.done) for group in chosen]
     title = f"Memory by owner: every optimizer, dense and pruned to {percent(done[-1])}"
     figure = style.new_figure(13, 2.6 + 0.3 * len(chosen), title)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
@@ -135,7 +136,8 @@ def gpu(setting: Setting) -> Iterator[Drawing]:
         return
     sparsity = GPU_SPARSITY if GPU_SPARSITY in shared else shared[0]
     groups = [group for found in _measured(setting, sparsity).values() for group in found]
-    series = models.chosen_series(groups)
+    dense = _dense_of(setting, groups)
+    series = parts.flagged(models.chosen_series(groups), dense)
     title = f"Memory allocated on the GPU at {percent(sparsity)} sparsity, adamw and adamwprune"
     figure = style.new_figure(17, 4.6, title)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
@@ -150,8 +152,8 @@ def gpu(setting: Setting) -> Iterator[Drawing]:
     right.tick_params(axis="y", labelleft=False)
     parts.legend(figure, series)
     note = "All tensors of the process: activations and the data set on the device included."
-    groups += _dense_of(setting, groups)
-    parts.footer(figure, setting.title, groups, note, accuracy=False)
+    groups += dense
+    parts.footer(figure, setting.title, groups, note, accuracy=False, seconds=True)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
     yield parts.drawing(name, figure, groups)
 

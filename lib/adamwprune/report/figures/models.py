@@ -28,7 +28,7 @@ def per_optimizer(setting: Setting) -> Iterator[Drawing]:
 
 def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> Iterator[Drawing]:
     groups = [*setting.dense(optimizer), *pruned]
-    series = _by_sparsity(groups, setting.sparsities)
+    series = parts.flagged(_by_sparsity(groups, setting.sparsities))
     method = pruned[0].method
     heading = f"{optimizer} with {method} pruning"
     if tag == "movement" and method != tag:
@@ -60,7 +60,7 @@ def selection(setting: Setting) -> Iterator[Drawing]:
 
 def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
-    series = chosen_series(groups)
+    series = parts.flagged(chosen_series(groups))
     figure = six_panels(heading, "", title, series)
     yield parts.drawing("model_comparison", figure, groups)
     figure = accuracy_evolution(heading, "", title, series)

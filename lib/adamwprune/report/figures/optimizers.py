@@ -47,6 +47,7 @@ def _compare(
     setting: Setting, title: str, panels: dict[str, list[Series]], rows: Sequence[Series]
 ) -> Figure:
     """A panel of curves a method, all on one scale, and the final accuracies."""
+    rows = parts.flagged(rows)
     columns = len(panels)
     figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
     axes = figure.subplots(1, columns + 1, width_ratios=[1] * columns + [0.9])

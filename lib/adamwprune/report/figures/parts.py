@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from adamwprune.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.groups import Group, Statistic, spread_note
+from adamwprune.report.origins import Origins
+
+PRINT_PER_INCH = 15  # characters of small print
+PRINT_HEIGHT = 0.13  # inches a line of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,23 @@ def drawing(name: str, figure: Figure, groups: Iterable[Group]) -> Drawing:
     """Drawn from all completed runs of ``groups``."""
     records = {record.run_id: record for group in groups for record in group.done}
     return Drawing(name, figure, tuple(records.values()))
+
+
+def origins_of(groups: Iterable[Group]) -> Origins:
+    """Of the completed runs of one figure."""
+    return Origins.of(record for group in groups for record in group.done)
+
+
+def flagged(series: Sequence[Series], groups: Iterable[Group] = ()) -> list[Series]:
+    """With labels that tell runs of other code or another place from the rest of the figure.
+
+    ``groups``: those of the figure, where it shows more than ``series``.
+    """
+    origins = origins_of([*(each.group for each in series), *groups])
+    return [
+        replace(each, label=origins.label(each.label, each.group.done)) if each.group.done else each
+        for each in series
+    ]
 
 
 def any_done(groups: Iterable[Group]) -> bool:
@@ -271,19 +292,34 @@ def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
 
 
 def footer(
-    figure: Figure, title: str, groups: Sequence[Group], *notes: str, accuracy: bool = True
+    figure: Figure,
+    title: str,
+    groups: Sequence[Group],
+    *notes: str,
+    accuracy: bool = True,
+    seconds: bool = False,
 ) -> None:
-    """Small print: what was run, how often, on what, from which commit.
+    """Small print: what was run, how often, by which code, on what, from which commit.
 
     ``accuracy``: whether the figure shows accuracies, so that their noise must be named.
+    ``seconds``: whether it shows times.
     """
     records = [record for group in groups for record in group.done]
+    captions = _captions(figure, origins_of(groups).captions(seconds=seconds))
+    figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * len(captions))
     lines = [
         *notes,
         f"{title} · {spread_note(groups, noise=accuracy)}",
+        *captions,
         f"device: {devices(records)} · commit: {style.commits(records, digits=10)}",
     ]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)
+
+
+def _captions(figure: Figure, sentences: Iterable[str]) -> list[str]:
+    """Lines of small print that are no wider than the figure."""
+    width = int(PRINT_PER_INCH * figure.get_figwidth())
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, width)]
 
 
 def devices(records: Iterable[RunResult]) -> str:
