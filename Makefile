@@ -35,6 +35,22 @@ matrix: $(installed) ## Train the runs that are missing
 plan: $(installed) ## Show the expanded matrix, what is done and what was dropped, without running it
 	$(run)/plan.py
 
+.PHONY: retry
+retry: $(installed) ## Train the runs that failed again, and no others
+	$(run)/run_matrix.py --failed
+
+.PHONY: status
+status: $(installed) ## Show what runs now, how far it is and when the matrix will be done
+	$(run)/status.py
+
+.PHONY: why
+why: $(installed) ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
+	$(run)/why.py
+
+.PHONY: reproduce
+reproduce: $(installed) ## Repeat a recorded run, RUN=ID, and compare it with its record
+	$(run)/reproduce.py
+
 .PHONY: train
 train: $(installed) ## Train a configuration that is one run, in the foreground
 	$(run)/train_config.py
@@ -46,6 +62,10 @@ memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 
 .PHONY: update-graphs
 update-graphs: $(installed) ## Publish memory-comparison's figures in images/, its records in results/published/
 	$(run)/update_graphs.py
+
+.PHONY: export
+export: $(installed) ## Write all records as one table, results/export.csv
+	$(run)/export.py
 
 ##@ Configuration
 .PHONY: menuconfig

@@ -7,7 +7,7 @@ import _packages  # noqa: F401
 from adamwprune import status
 from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
-from adamwprune.scheduler import devices, view
+from adamwprune.scheduler import view
 from adamwprune.scheduler.devices import Slot
 
 UNBOUNDED = 1000  # columns where the output is no terminal
@@ -15,14 +15,14 @@ UNBOUNDED = 1000  # columns where the output is no terminal
 
 def main() -> int:
     experiment = Experiment.load()
-    operational = experiment.tree.operational()
 
     def slots(runs: int) -> list[Slot]:
-        return devices.slots(str(operational["DEVICE"]), int(operational["JOBS"]), runs)
+        return experiment.slots(experiment.machine(), runs)
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     specs, store = experiment.matrix.specs, experiment.store
-    for line in status.report(experiment.source, specs, store, slots, width):
+    verdict = experiment.verdict
+    for line in status.report(experiment.source, specs, store, slots, width, verdict=verdict):
         print(view.printable(line, sys.stdout.encoding))
     return 0
 

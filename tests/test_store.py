@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,15 +36,14 @@ def record(spec: RunSpec, status: str = "done") -> RunResult:
 
 def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
     store = Store(tmp_path)
-    assert store.status(spec) == "missing"
+    assert store.result(spec) is None
     folder = store.prepare(spec, "minimal", "full")
-    assert store.status(spec) == "missing"
+    assert store.result(spec) is None
     publish(folder, record(spec, "failed"))
-    assert store.status(spec) == "failed"
+    assert store.result(spec) == record(spec, "failed")
     store.prepare(spec, "minimal", "full")
-    assert store.status(spec) == "missing", "a new try removes the old failure"
+    assert store.result(spec) == record(spec, "failed"), "it stays until there is another"
     publish(folder, record(spec))
-    assert store.status(spec) == "done"
     assert store.result(spec) == record(spec)
     assert sorted(p.name for p in folder.iterdir()) == [
         "config",
@@ -97,26 +98,76 @@ def test_what_is_no_record_is_refused_by_name(tmp_path, spec, content):
     folder.mkdir()
     (folder / "result.json").write_text(content)
     with pytest.raises(UserError, match=r"result\.json: .*; remove it to train the run again"):
-        Store(tmp_path).status(spec)
+        Store(tmp_path).result(spec)
 
 
 def test_a_record_of_another_run_is_not_believed(tmp_path, spec):
     other = RunSpec({**spec.values, "SEED": 1})
     publish(Store(tmp_path).prepare(spec, "", ""), record(other))
     with pytest.raises(UserError, match="is the record of another run"):
-        Store(tmp_path).status(spec)
+        Store(tmp_path).result(spec)
 
 
-def test_a_directory_is_one_scheduler_s_at_a_time(tmp_path):
+HOLDS = """
+import sys, time
+from pathlib import Path
+from adamwprune.store import Store
+with Store(Path(sys.argv[1])).locked(print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(root: Path) -> subprocess.Popen[str]:
+    """Another process that holds the directory until its standard input ends, or it dies."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("end", ["exit", "kill -9"])
+def test_a_second_scheduler_waits_for_the_first_says_so_and_goes_on(tmp_path, end):
+    other, told = holder(tmp_path), []
+
+    def wait(pid: str) -> None:
+        told.append(pid)
+        if end == "exit":
+            other.stdin.close()
+        else:
+            other.kill()
+
+    with Store(tmp_path).locked(wait):
+        assert other.wait() == (0 if end == "exit" else -9)
+    assert told == [str(other.pid)]
+    with Store(tmp_path).locked(wait):
+        assert len(told) == 1, "there is nobody to wait for"
+
+
+def test_whether_a_run_is_being_trained_can_be_seen_from_outside(tmp_path, spec):
     store = Store(tmp_path)
-    with (
-        store.locked(),
-        pytest.raises(UserError, match="another make is training"),
-        Store(tmp_path).locked(),
-    ):
-        pass
-    with store.locked():
-        pass
+    assert not store.is_running(spec)
+    folder = store.prepare(spec, "", "")
+    assert not store.is_running(spec)
+    with lock(folder / LOCK, print):
+        assert store.is_running(spec)
+    assert not store.is_running(spec)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "NaN", "\udcff"])
+def test_damaged_progress_is_no_progress(tmp_path, spec, content):
+    store = Store(tmp_path)
+    assert store.progress(spec) is None
+    folder = store.prepare(spec, "", "")
+    (folder / "progress.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert store.progress(spec) is None
+    (folder / "progress.json").write_text('{"step": 3}')
+    assert store.progress(spec) == {"step": 3}
 
 
 def test_published_records_are_verbatim(tmp_path, spec):

@@ -22,13 +22,13 @@ from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
 from adamwprune.record import STALE, RunResult
-from adamwprune.scheduler import devices
-from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler import devices, past
+from adamwprune.scheduler.devices import Machine, Slot
 from adamwprune.scheduler.local import Outcome, Policy, Pool, Task
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
-from adamwprune.staleness import DONE, FAILED, MISSING, State
+from adamwprune.staleness import DONE, FAILED, State
 from adamwprune.store import Store, only, read_published
 
 
@@ -100,10 +100,18 @@ class Experiment:
         """What is there of a run, and what it is worth."""
         return staleness.judge(self.store.result(spec), self.code.of(spec))
 
+    def verdict(self, result: RunResult) -> str:
+        """What a record counts as: ``done``, ``failed`` or, unless that is kept, ``stale``."""
+        name = staleness.judge(result, self.code.of(result.spec)).name
+        return result.status if name == STALE and self.keeps_stale else name
+
     def missing(self) -> list[Cell]:
         """Cells to train: without a record, or with a stale one that is not accepted."""
-        names = (MISSING,) if self.keeps_stale else (MISSING, STALE)
-        return [cell for cell in self.matrix.cells if self.state(cell.spec).name in names]
+        return [
+            cell
+            for cell in self.matrix.cells
+            if (result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE
+        ]
 
     def find(self, prefix: str) -> RunResult:
         """The one record, of whatever configuration, whose identity starts with ``prefix``.
@@ -119,13 +127,10 @@ class Experiment:
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
-        missing = {cell.spec for cell in self.missing()}
         return [
             cell
             for cell in self.matrix.cells
-            if cell.spec not in missing
-            and (result := self.store.result(cell.spec)) is not None
-            and result.status == FAILED
+            if (result := self.store.result(cell.spec)) and self.verdict(result) == FAILED
         ]
 
     def records(self) -> list[RunResult]:
@@ -172,19 +177,19 @@ class Experiment:
         print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
 
     def _train(self, cells: Sequence[Cell]) -> Outcome:
-        operational = self.tree.operational()
-        jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
-        here = devices.machine(str(operational["DEVICE"]))
-        for limit in devices.limits(here, jobs, threads):
+        operational, here = self.tree.operational(), self.machine()
+        limits = devices.limits(here, int(operational["JOBS"]), int(operational["THREADS"]))
+        for limit in limits:
             print(f"note: {limit}")
-        slots = devices.slots(here, jobs, threads, len(cells))
+        slots = self.slots(here, len(cells))
         policy = Policy(
             int(operational["RETRIES"]),
             bool(operational["FAIL_FAST"]),
             float(operational["CHECKPOINT_SECONDS"]),
         )
-        history = [r for r in (self.store.result(cell.spec) for cell in self.matrix.cells) if r]
-        with Display([cell.spec for cell in cells]) as display:
+        history = past.records(self.store.root)
+        specs = [cell.spec for cell in cells]
+        with Display(specs, slots, history, self.store.root) as display:
             pool = Pool(
                 self.store,
                 slots,
@@ -196,6 +201,15 @@ class Experiment:
                 history=History(history),
             )
             return pool.run([self.task(cell) for cell in cells])
+
+    def machine(self) -> Machine:
+        """What there is to train on, as DEVICE sees it."""
+        return devices.machine(str(self.tree.operational()["DEVICE"]))
+
+    def slots(self, here: Machine, runs: int) -> list[Slot]:
+        """The places for so many runs."""
+        operational = self.tree.operational()
+        return devices.slots(here, int(operational["JOBS"]), int(operational["THREADS"]), runs)
 
     @property
     def data_dir(self) -> Path:

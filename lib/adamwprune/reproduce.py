@@ -14,7 +14,6 @@ from adamwprune.report.groups import TEST_IMAGES
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 ERRORS = 3  # standard errors within which two accuracies may differ by chance
-WEIGHTS = "weights"  # key of a record's environment: a digest of the final weights, if any
 _TIMES = "seconds"
 _LISTED = 3  # metrics of an epoch, or causes, that a line names
 _PLACE = ("device", "device_name", "threads", "torch", "driver")  # of a record's environment
@@ -126,7 +125,7 @@ _PARTS: dict[str, Callable[[RunResult], Any]] = {
     "history": _epochs,
     "final": lambda record: record.final,
     "pruning": lambda record: record.pruning,
-    WEIGHTS: lambda record: record.environment.get(WEIGHTS),
+    "weights": lambda record: record.weights or None,
 }
 
 

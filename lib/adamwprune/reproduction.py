@@ -65,4 +65,3 @@ def _slot(original: RunResult) -> Slot:
         next(iter(here.gpus)) if kind == "cuda" and here.gpus else "cpu",
         threads if isinstance(threads, int) and threads > 0 else here.cores,
     )
-

@@ -358,6 +358,7 @@ def test_the_script_explains_its_use(words: list[str], tmp_path: Path) -> None:
         "scripts/clean.py",
         "scripts/_library.py",
         "lib/adamwprune/__init__.py",
+        "lib/adamwprune/command.py",
         "lib/adamwprune/errors.py",
         "lib/adamwprune/config/__init__.py",
         "lib/adamwprune/config/makeflags.py",
@@ -404,7 +405,13 @@ def project(tmp_path: Path) -> Path:
     """A repository with clean.py, caches, results and a tracked file in every place."""
     root = tmp_path / "project"
     package = root / "lib" / "adamwprune"
-    for path in ("__init__.py", "errors.py", "config/__init__.py", "config/makeflags.py"):
+    for path in (
+        "__init__.py",
+        "command.py",
+        "errors.py",
+        "config/__init__.py",
+        "config/makeflags.py",
+    ):
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SOURCE_TREE / "lib" / "adamwprune" / path, package / path)
     (root / "scripts").mkdir()

@@ -30,7 +30,7 @@ class Recorder:
     """An observer that keeps what it is told."""
 
     def __init__(self, on_progress=lambda spec, event: None) -> None:
-        self.began, self.finished, self.texts = [], [], []
+        self.began, self.finished, self.texts, self.left = [], [], [], []
         self.on_progress = on_progress
 
     def started(self, spec, slot) -> None:
@@ -38,6 +38,9 @@ class Recorder:
 
     def progress(self, spec, event) -> None:
         self.on_progress(spec, event)
+
+    def stopped(self, spec) -> None:
+        self.left.append(spec)
 
     def told(self, text) -> None:
         self.texts.append(text)

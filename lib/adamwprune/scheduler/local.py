@@ -57,6 +57,9 @@ class Observer(Protocol):
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
 
+    def stopped(self, spec: RunSpec) -> None:
+        """A run left its worker without having ended."""
+
     def told(self, text: str) -> None:
         """Something a user should know, on one line."""
 
@@ -231,8 +234,10 @@ class Pool:
             self._fill()
         elif kind == "stopped":
             self._release(worker)
+            self.observer.stopped(attempt.spec)
         elif kind == "outdated":
             self._release(worker)
+            self.observer.stopped(attempt.spec)
             worker.replace()
             self.waiting.appendleft(attempt)
             self._fill()
@@ -248,6 +253,7 @@ class Pool:
     ) -> None:
         """Try the run again, or record that it failed; a process that had a crash is not used."""
         self._release(worker)
+        self.observer.stopped(attempt.spec)
         worker.replace()
         if self.stopping:  # what is killed while it stops goes on the next time
             return

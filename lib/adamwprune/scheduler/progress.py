@@ -217,9 +217,6 @@ class Lines(Watcher):
         if self.matrix.now() - self.last >= QUIET:
             self._say_eta()
 
-    def told(self, text: str) -> None:
-        print(text, flush=True)
-
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
         super().ended(spec, result)
