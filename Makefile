@@ -2,6 +2,10 @@
 # make help lists the targets. Recipes hold no logic: each calls a script.
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
+# What this file is made of is not for the command line to replace (make run='rm -rf x;').
+$(foreach name,srctree Q python installed checkable run defconfigs configurators SHELL .SHELLFLAGS \
+	.RECIPEPREFIX .VARIABLES MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
+	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL: # two targets at once (make -j all plan) would train the same runs
 PYTHON ?= python3
@@ -15,7 +19,11 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks)
 python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 installed := $(if $(VENV),$(VENV)/.installed)
 checkable := $(if $(VENV),$(VENV)/.installed-check)
-export PYTHONPATH := $(srctree)/lib$(if $(PYTHONPATH),:$(PYTHONPATH))
+export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH))
+# To hand a user's variables on in the environment, make would expand them, $(shell ...) included;
+# in MAKEFLAGS they stand as they were typed. V, PYTHON and VENV are used above: those, and what
+# make itself runs before it reads this file (NAME:=, NAME!=, --eval), are their user's own program.
+unexport $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 
 run = $(Q)"$(python)" "$(srctree)/scripts"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
@@ -88,11 +96,11 @@ guiconfig: $(installed) ## Configure in a window
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 .PHONY: $(configurators) $(defconfigs)
 $(configurators) $(defconfigs): $(installed)
-	$(run)/kconfig.py $@
+	$(run)/kconfig.py '$(subst ','\'',$@)'
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
 defconfig-%: $(installed)
-	$(run)/kconfig.py $@
+	$(run)/kconfig.py '$(subst ','\'',$@)'
 
 ##@ Checking and cleaning
 .PHONY: check
