@@ -5,18 +5,35 @@ named and left out, and the exit status is 1.
 """
 
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import _packages  # noqa: F401
+from adamwprune.code import Sources
 from adamwprune.command import run_command
+from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
+from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
+from adamwprune.staleness import changes
+
+
+def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[RunResult]:
+    """The records, with ``mark`` where other code made them than is here."""
+    for record in records:
+        try:
+            outdated = bool(changes(record, code.of(record.spec)))
+        except UserError:  # the run's optimizer, say, is not here any more
+            outdated = True
+        yield replace(record, marks=frozenset({mark})) if outdated else record
 
 
 def main() -> int:
     experiment = Experiment.load()
     root = experiment.store.root
     found = export.find(root, experiment.published)
-    table = export.table(found.runs, found.published)
+    code = experiment.code
+    table = export.table(marked(found.runs, STALE, code), marked(found.published, FROZEN, code))
     for path in export.write(table, root / "export"):
         print(f"{path}: {len(table.rows)} runs, {len(table.columns)} columns")
     for problem in found.problems:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adamwprune.code import Sources
 from adamwprune.errors import UserError
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
@@ -259,8 +260,13 @@ def test_damaged_records_are_named_and_the_others_are_found(
 def test_the_command_exports_what_no_configuration_names(
     source_tree: Path, tmp_path: Path, published: list[RunSpec], make: Make
 ):
-    foreign = RunSpec({**published[0].values, "SEED": 77})
-    as_file(make(foreign), tmp_path / "results")
+    foreign, gone = (
+        RunSpec({**published[0].values, name: value})
+        for name, value in (("SEED", 77), ("OPTIMIZER", "gone"))
+    )
+    fresh = replace(make(foreign), code=Sources().of(foreign).to_json())
+    for record in (fresh, replace(make(published[0]), run_id=gone.run_id, spec=gone)):
+        as_file(record, tmp_path / "results")
 
     def call() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(source_tree / "scripts" / "export.py")]
@@ -275,7 +281,8 @@ def test_the_command_exports_what_no_configuration_names(
     rows = {row["run_id"]: row for row in read(path.read_bytes())}
     assert f"{path}: {len(rows)} runs, " in done.stdout
     assert (rows[foreign.run_id]["source"], rows[foreign.run_id]["spec_SEED"]) == ("run", "77")
-    assert published[0].run_id in rows  # published in this tree
+    assert (rows[foreign.run_id]["stale"], rows[gone.run_id]["stale"]) == ("False", "True")
+    assert rows[published[0].run_id]["source"] == "published"
     damaged = tmp_path / "results" / "torn" / "result.json"
     damaged.parent.mkdir()
     damaged.write_text("{")

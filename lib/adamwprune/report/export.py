@@ -25,14 +25,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "spec": (),  # whatever symbols the records have
     "final": tuple(f"{part}_{what}" for part in ("train", "test") for what in ("loss", "accuracy")),
     "pruning": ("method", "requested", "k", "zeros", "prunable", "returned", "mask_storage"),
-    "memory": ("total", "weights", "gradients", "buffers", "device_peak"),
+    "memory": ("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
     "seconds": ("total", "setup", "train", "evaluate"),
     "environment": (
         *("commit", "dirty", "diff", "torch", "python", "device", "device_name", "threads"),
         *("host", "os", "driver", "started", "ended", "command"),
     ),
     "code": ("digest",),
-    "end": ("error",),
+    "end": ("weights", "error"),
 }
 _OWN = ("run", "end")  # parts whose columns have no prefix
 _LEFT_OUT = {"run_id", "status", "spec", "history", "param_groups", "error", "schema"}
