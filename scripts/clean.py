@@ -58,7 +58,7 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     directories use too, stay.
     """
     output = Path(variables.get("O") or ".")
-    shared = [] if variables.get("O") else [Path(variables.get("VENV") or ".venv")]
+    shared = [] if variables.get("O") else environments(Path(variables.get("VENV") or ".venv"))
     paths = [*caches(), output / "results" / "figures"]
     if level in ("mrproper", "distclean"):
         named = variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
@@ -68,8 +68,14 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
         results = output / "results"
         if results.is_dir():
             paths += [path for path in sorted(results.iterdir()) if path.name != "published"]
-        paths += [Path("data")] if shared else []
+        paths += [] if variables.get("O") else [Path("data")]
     return paths
+
+
+def environments(venv: Path) -> list[Path]:
+    """The virtual environment, if it is one: ``VENV=.`` means the whole tree, and worse."""
+    here = {place for root in (SOURCE_TREE, Path.cwd()) for place in (root, *root.parents)}
+    return [venv] if (venv / "pyvenv.cfg").is_file() and venv.resolve() not in here else []
 
 
 def caches() -> Iterator[Path]:

@@ -61,7 +61,8 @@ def changed_by(library: Path, module: str, old: str, new: str) -> list[str]:
     ("module", "old", "new", "runs"),
     [
         ("optimizers/sgd.py", "dampening=0,", "dampening=0.1,", ["sgd none", "sgd movement"]),
-        ("optimizers/_adam.py", "maximize=False", "maximize=True", ["adamw magnitude", "adamwprune state"]),
+        ("optimizers/_adam.py", "maximize=False", "maximize=True",
+         ["adamw magnitude", "adamwprune state"]),
         ("optimizers/adamwadv.py", "amsgrad=True", "amsgrad=False", ["adamwprune state"]),
         ("pruning/movement.py", "value=-1", "value=1", ["sgd movement"]),
         ("pruning/state.py", "EPS = 1e-8", "EPS = 1e-7", ["adamwprune state"]),

@@ -77,6 +77,7 @@ def test_make_trains_the_matrix_and_ends_with_a_table_and_figures(trained):
         assert record["pruning"]["zeros"] == record["pruning"]["k"]
         names = {p.name for p in path.parent.iterdir()}
         assert names == {
+            ".lock",
             "config",
             "defconfig",
             "log.txt",
@@ -113,8 +114,9 @@ def test_the_command_in_a_record_repeats_the_run(trained, tmp_path):
     assert "adamwprune, PRUNING_METHOD=movement means state" in result.stdout
     again = json.loads((tmp_path / "results" / record["run_id"] / "result.json").read_text())
     assert again["run_id"] == record["run_id"]
-    # Not to the bit: the matrix gave each run one thread, train.py takes all cores.
-    assert again["pruning"]["zeros"] == record["pruning"]["zeros"] == 43_029
+    for name in ("final", "pruning", "weights", "code"):
+        assert again[name] == record[name], "to the bit: the command names the threads too"
+    assert again["pruning"]["zeros"] == 43_029
 
 
 def test_make_train_trains_one_run_in_the_foreground(tmp_path):
@@ -215,7 +217,9 @@ def test_ctrl_c_in_the_middle_of_a_matrix(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "0 of 10 runs are done and stay; make trains the rest" in output
+    assert "stopping the runs at a checkpoint; again: at once" in output
+    assert "stopped: 10 runs, 0 done, 10 to train; done runs stay" in output
+    assert list(tmp_path.glob("results/*/checkpoint.pt")), "what was begun goes on from there"
     assert "Traceback" not in output
     left = subprocess.run(
         ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False

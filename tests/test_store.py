@@ -15,7 +15,7 @@ from adamwprune.files import write_text
 from adamwprune.matrix import expand
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
-from adamwprune.store import Store, publish, read_published, write_published
+from adamwprune.store import LOCK, Store, lock, publish, read_published, write_published
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ def run_command(main: Callable[[], int]) -> None:
     """Run a command's ``main`` and exit with its status.
 
     A :class:`UserError` is printed as it is, status 2; Ctrl-C exits 130 as a
-    shell expects; a reader that went away (``make plan | head``) is no error.
+    shell expects; a reader that went away (``make plan | head``) is no error. What the file
+    system refuses (a name that is too long, no permission) is the user's to mend, too.
     """
     try:
         status = main()
@@ -28,6 +29,10 @@ def run_command(main: Callable[[], int]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        status = 2
     sys.exit(status)
 
 

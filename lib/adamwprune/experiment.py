@@ -49,6 +49,8 @@ class Experiment:
         """
         tree, workspace = Tree(), Workspace.from_environment()
         source = sources.load(workspace, tree, defconfig)
+        if workspace.variables.get("KEEP_STALE", "") not in ("", "0", "1"):
+            raise UserError(f"KEEP_STALE={workspace.variables['KEEP_STALE']}: is neither 0 nor 1")
         return cls(tree, workspace, source, expand(tree), defconfig)
 
     def notes(self) -> list[str]:
@@ -91,10 +93,7 @@ class Experiment:
     @property
     def keeps_stale(self) -> bool:
         """KEEP_STALE=1: records that other code made are accepted, and marked."""
-        value = self.workspace.variables.get("KEEP_STALE", "0")
-        if value not in ("0", "1", ""):
-            raise UserError(f"KEEP_STALE={value}: is neither 0 nor 1")
-        return value == "1"
+        return self.workspace.variables.get("KEEP_STALE") == "1"
 
     def state(self, spec: RunSpec) -> State:
         """What is there of a run, and what it is worth."""
@@ -207,9 +206,14 @@ class Experiment:
         return devices.machine(str(self.tree.operational()["DEVICE"]))
 
     def slots(self, here: Machine, runs: int) -> list[Slot]:
-        """The places for so many runs."""
+        """The places for so many runs of the matrix.
+
+        The threads of each follow from the whole matrix, not from what of it is missing: a run
+        that is trained again gets as many as the first time.
+        """
         operational = self.tree.operational()
-        return devices.slots(here, int(operational["JOBS"]), int(operational["THREADS"]), runs)
+        jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
+        return devices.slots(here, jobs, threads, len(self.matrix.cells))[:runs]
 
     @property
     def data_dir(self) -> Path:

@@ -34,8 +34,12 @@ class RunResult:
     marks: frozenset[str] = field(default=frozenset(), compare=False)  # STALE, FROZEN; not stored
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dump``."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("spec", "marks")}
+        """Plain data, ready for ``json.dump``. Fields that older records do not have are left
+        out where they are empty: a published record stays what it was.
+        """
+        later = [name for name in ("code", "weights") if not getattr(self, name)]
+        hidden = ("spec", "marks", *later)
+        plain = {name: value for name, value in vars(self).items() if name not in hidden}
         return {**plain, "spec": dict(self.spec.values)}
 
     @classmethod
@@ -44,7 +48,13 @@ class RunResult:
         try:
             if plain["schema"] != SCHEMA:
                 raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
+            if not all(
+                isinstance(value, (bool, int, float, str)) for value in plain["spec"].values()
+            ):
+                raise ValueError("a value of its spec is no number and no text")
             result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
+            if result.run_id != result.spec.run_id:
+                raise ValueError(f"its id is {result.run_id!r}, its spec's {result.spec.run_id!r}")
             if result.status not in ("done", "failed"):
                 raise ValueError(f"unknown status {result.status!r}")
             if result.status == "done":

@@ -92,7 +92,7 @@ class Store:
         """
         try:
             found = json.loads((self.folder(spec) / PROGRESS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 
@@ -170,7 +170,7 @@ def read_result(path: Path) -> RunResult:
     """The record in ``path``; :class:`UserError` if it is not one."""
     try:
         return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}; {REMEDY}") from None
 
 
@@ -212,7 +212,7 @@ def read_published(folder: Path) -> list[RunResult]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 results.append(RunResult.from_json(json.loads(line)))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}:{number}: {error}") from None
     return results
 

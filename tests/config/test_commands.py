@@ -510,6 +510,19 @@ def test_distclean_asks(project: Path, answer: str, status: int) -> None:
     assert all((project / path).exists() for path in TRACKED)
 
 
+@pytest.mark.parametrize("venv", [".", "..", "results", "no-such"])
+@pytest.mark.parametrize("level", ["mrproper", "distclean"])
+def test_what_is_no_environment_of_ours_is_not_removed_as_one(
+    project: Path, venv: str, level: str
+) -> None:
+    (project / "pyvenv.cfg").write_text("")  # the tree itself as an environment
+    clean(project, level, f" -- VENV={venv} YES=1")
+    assert (project / "notes.txt").exists()
+    assert (project / ".git").is_dir()
+    assert (project / "results/published/b/result.json").exists()
+    assert (project / "results/run-1/result.json").exists() == (level == "mrproper")
+
+
 def test_clean_honours_the_output_directory(project: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "out dir"
     for path in (".config", "results/figures/a.png", "results/run-1/result.json"):

@@ -48,7 +48,7 @@ def draw_if_changed(
     paths = draw_all(expected, records, folder, ("png", "svg"))
     names = [path.name for path in paths]
     with refusing(f"cannot write to {folder}"):
-        for name in set(files) - set(names):
+        for name in {Path(str(file)).name for file in files} - {*names, ""}:
             (folder / name).unlink(missing_ok=True)
         write_text(folder / STAMP, json.dumps({"digest": digest, "files": names}))
     return paths

@@ -443,6 +443,7 @@ def _environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(LIBRARY), *([inherited] if inherited else [])]),
+        "PYTHONSAFEPATH": "1",  # a json.py where make was started is not Python's
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         # Threads that spin while they wait starve the other workers.
