@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -106,6 +107,55 @@ def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
     assert [attempt["from_step"] % 16 for attempt in attempts] == [0, 0]
     assert attempts[1]["from_step"] >= 16
     assert workers_of(os.getpid()) == []
+
+
+EVERYTHING = specs(
+    OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
+    PRUNING_METHOD="none magnitude movement state",
+)
+# Each optimizer with one method, each method with one optimizer at least.
+COVER = ("sgd-none", "adam-magnitude", "adamw-movement", "adamwadv-state", "adamwspam-movement")
+COVER += ("adamwprune-state", "sgd-movement", "adamwprune-magnitude")
+
+
+@pytest.mark.parametrize(
+    "combinations",
+    [
+        [spec for spec in EVERYTHING if any(f"-{name}-" in spec.slug for name in COVER)],
+        pytest.param(EVERYTHING, marks=pytest.mark.long),
+    ],
+    ids=["cover", "all"],
+)
+def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(combinations, tmp_path):
+    """Real processes, really killed, each run once at a random step; then retried by the pool."""
+    draw = random.Random(len(combinations))
+    at = {spec: draw.randrange(1, spec.total_steps) for spec in combinations}
+
+    def kill(spec, event):
+        if event["step"] >= at.get(spec, 1 << 30):
+            del at[spec]
+            os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+
+    todo = [Task(spec, "", "", "python train.py") for spec in combinations]
+    killed, whole = Store(tmp_path / "killed"), Store(tmp_path / "whole")
+    # A kill may come when its run has just ended and hit the next one, which has its own to come.
+    policy = Policy(checkpoint_seconds=0, retries=2)
+    outcome = Pool(killed, [CPU], Path("/x"), Recorder(kill), policy).run(todo)
+    assert set(outcome.done) == set(combinations)
+    Pool(whole, [CPU], Path("/x"), Recorder()).run(todo)
+    resumed = 0
+    for spec in combinations:
+        one, two = killed.result(spec), whole.result(spec)
+        assert one.weights == two.weights
+        assert [without_times(e) for e in one.history] == [without_times(e) for e in two.history]
+        for name in ("final", "pruning", "param_groups", "memory"):
+            assert getattr(one, name) == getattr(two, name), (spec.slug, name)
+        resumed += one.environment["attempts"][-1]["from_step"] > 0
+    assert resumed >= len(combinations) // 2, "the kills came too early or too late"
+
+
+def without_times(entry):
+    return {name: value for name, value in entry.items() if name != "seconds"}
 
 
 def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adamwprune.record import RunResult
+from adamwprune.scheduler import local
 from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.local import Task
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
+from adamwprune.store import Store, publish
 from tests.training.conftest import specs
 
 GIB = 1 << 30
@@ -121,3 +124,74 @@ def test_history_knows_the_largest_peak_of_like_runs():
     assert history.bytes_of(sgd) is None
     history.learn(sgd, 5)
     assert history.bytes_of(sgd) == reserve(5)
+
+
+ENDED = {
+    "history": [{"epoch": 1}],
+    "final": {"test_accuracy": 0.9},
+    "pruning": {"zeros": 0},
+}
+
+
+class Scripted(local.Worker):
+    """In place of a worker process: answers each job with the events of a script."""
+
+    script = staticmethod(lambda seed: [])
+
+    def send(self, job):
+        self.process = self
+        for event in self.script(job["spec"]["SEED"]):
+            self.events.put(local.Message(self, self, event))
+
+    def _nothing(self):
+        return 0
+
+    terminate = kill = wait = replace = _nothing
+
+
+def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path, monkeypatch):
+    """Three runs of 10 GiB on a device with room for two; the second needs more than it said."""
+    store, slots = Store(tmp_path), [Slot("cuda:0", 1)] * 2
+    todo = [Task(spec, "", "", "") for spec in specs(SEED="0 1 2")]
+    history = History()
+    history.learn(todo[0].spec, 5 * GIB)
+    started = []
+
+    class Observer:
+        ended = progress = stopped = lambda self, *arguments: None
+
+        def started(self, spec, slot):
+            running = [w.attempt.spec["SEED"] for w in pool.workers if w.attempt]
+            started.append((spec["SEED"], sorted(running)))
+
+        def told(self, text):
+            told.append(text)
+
+    def script(seed):
+        if seed == 1 and not told:
+            return [
+                {"event": "memory", "bytes": 9 * GIB},
+                {"event": "crashed", "error": "OutOfMemoryError: CUDA", "out_of_memory": True},
+            ]
+        spec = todo[seed].spec
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        return [{"event": "end", "status": "done"}]
+
+    told = []
+    monkeypatch.setattr(Scripted, "script", staticmethod(script))
+    monkeypatch.setattr(local, "Worker", Scripted)
+    pool = local.Pool(
+        store,
+        slots,
+        tmp_path,
+        Observer(),
+        local.Policy(retries=0),
+        packer=Packer(slots, 8, {"cuda:0": 16 * GIB}),
+        history=history,
+    )
+    outcome = pool.run(todo)
+    assert {spec["SEED"] for spec in outcome.done} == {0, 1, 2}
+    assert told == [f"again, alone: {todo[1].spec.slug}: OutOfMemoryError: CUDA"]
+    assert started[:2] == [(0, [0]), (1, [0, 1])], "two fit by what history said"
+    assert started[-1] == (1, [1]), "alone"
+    assert history.bytes_of(todo[0].spec) == reserve(9 * GIB)
