@@ -11,8 +11,11 @@ def main() -> int:
     experiment = Experiment.load()
     matrix = experiment.matrix
     states = {cell.spec: experiment.state(cell.spec) for cell in matrix.cells}
+    frozen = {result.run_id for result in experiment.frozen()}
     for spec, state in states.items():
-        print(f"{state.name:8} {spec.run_id}{f': {state.why}' if state.why else ''}")
+        published = state.name == "missing" and spec.run_id in frozen
+        why = "there is a published record, frozen" if published else state.why
+        print(f"{state.name:8} {spec.run_id}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
     for note in experiment.notes():

@@ -144,12 +144,12 @@ class Experiment:
     def records_or_published(self) -> list[RunResult]:
         """As :meth:`records`; where a run was not done here, its published record if there is."""
         here = {r.spec: r for r in self.records()}
-        frozen = {r.spec: r for r in self._frozen()}
+        frozen = {r.spec: r for r in self.frozen()}
         fresh = {s: r for s, r in here.items() if r.status == DONE and STALE not in r.marks}
         pool = {**here, **frozen, **fresh}
         return [pool[cell.spec] for cell in self.matrix.cells if cell.spec in pool]
 
-    def _frozen(self) -> Iterator[RunResult]:
+    def frozen(self) -> Iterator[RunResult]:
         """The published records of this matrix."""
         cells = {cell.spec: cell.spec for cell in self.matrix.cells}
         for result in read_published(self.published):
