@@ -25,7 +25,9 @@ COMPONENTS = {  # of a run, and the package that each one's members are in
 # What keeps old records valid. A symbol that was renamed counts in an identity under its first
 # name; one that was added later does not count where it says what runs did before it was there.
 RENAMED: dict[str, str] = {}  # name now -> its first name
-NEUTRAL: dict[str, Value] = {}  # name now -> the value that means the old behaviour
+NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
+    "VALIDATION_EXAMPLES": 0,
+}
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
 
@@ -34,7 +36,8 @@ class RunSpec:
     """Resolved values of all result-affecting options of one run, by symbol name.
 
     ``spec["EPOCHS"]`` raises ``KeyError`` for an option that this run does not have: a
-    dense run has no ``TARGET_SPARSITY``. There are no fall-back values.
+    dense run has no ``TARGET_SPARSITY``. There are no fall-back values but one: of a symbol that
+    an older record does not know, what it means there.
     """
 
     values: Mapping[str, Value]
@@ -43,7 +46,7 @@ class RunSpec:
         object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
 
     def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+        return self.values[name] if name in self.values else NEUTRAL[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -101,10 +104,25 @@ class RunSpec:
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
-        return -(-int(self["TRAIN_EXAMPLES"]) // int(self["BATCH_SIZE"]))
+        return -(-self.train_examples // int(self["BATCH_SIZE"]))
+
+    @property
+    def train_examples(self) -> int:
+        """Examples that are trained on: those of the training set that are not held out."""
+        return int(self["TRAIN_EXAMPLES"]) - int(self["VALIDATION_EXAMPLES"])
+
+    @property
+    def held_out(self) -> str:
+        """What accuracy is measured on: the ``test`` set, or the ``validation`` set."""
+        return "validation" if self["VALIDATION_EXAMPLES"] else "test"
 
     def problems(self) -> list[str]:
         """What is wrong with the values taken together, beyond what Kconfig can express."""
+        if self.train_examples < 1:
+            return [
+                f"VALIDATION_EXAMPLES={self['VALIDATION_EXAMPLES']} leaves nothing of "
+                f"{self['TRAIN_EXAMPLES']} examples to train on"
+            ]
         if "PRUNING_WARMUP" not in self:
             return []
         found = []
