@@ -75,6 +75,10 @@ update-graphs: $(installed) ## Publish memory-comparison's figures in images/, i
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
 
+.PHONY: publish
+publish: $(installed) ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
+	$(run)/publish.py
+
 ##@ Configuration
 .PHONY: menuconfig
 menuconfig: $(installed) ## Configure in a terminal

@@ -49,8 +49,9 @@ class Experiment:
         """
         tree, workspace = Tree(), Workspace.from_environment()
         source = sources.load(workspace, tree, defconfig)
-        if workspace.variables.get("KEEP_STALE", "") not in ("", "0", "1"):
-            raise UserError(f"KEEP_STALE={workspace.variables['KEEP_STALE']}: is neither 0 nor 1")
+        for name in ("KEEP_STALE", "PUBLISHED"):
+            if workspace.variables.get(name, "") not in ("", "0", "1"):
+                raise UserError(f"{name}={workspace.variables[name]}: is neither 0 nor 1")
         return cls(tree, workspace, source, expand(tree), defconfig)
 
     def notes(self) -> list[str]:
@@ -104,12 +105,19 @@ class Experiment:
         name = staleness.judge(result, self.code.of(result.spec)).name
         return result.status if name == STALE and self.keeps_stale else name
 
+    @property
+    def takes_published(self) -> bool:
+        """PUBLISHED=1: a published record stands for a run that was not done here."""
+        return self.workspace.variables.get("PUBLISHED") == "1"
+
     def missing(self) -> list[Cell]:
         """Cells to train: without a record, or with a stale one that is not accepted."""
+        there = {result.spec for result in self.frozen()} if self.takes_published else set()
         return [
             cell
             for cell in self.matrix.cells
-            if (result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE
+            if cell.spec not in there
+            and ((result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE)
         ]
 
     def find(self, prefix: str) -> RunResult:
@@ -133,7 +141,12 @@ class Experiment:
         ]
 
     def records(self) -> list[RunResult]:
-        """The records of this matrix, done and failed, in its order; stale ones only if kept."""
+        """The records of this matrix, done and failed, in its order; stale ones only if kept, and
+        published ones only if taken.
+        """
+        return self.records_or_published() if self.takes_published else self._records_here()
+
+    def _records_here(self) -> list[RunResult]:
         states = [self.state(cell.spec) for cell in self.matrix.cells]
         return [
             replace(state.result, marks=frozenset({STALE})) if state.name == STALE else state.result
@@ -142,20 +155,18 @@ class Experiment:
         ]
 
     def records_or_published(self) -> list[RunResult]:
-        """As :meth:`records`; where a run was not done here, its published record if there is."""
-        here = {r.spec: r for r in self.records()}
+        """The records of this matrix: where a run was not done here, its published one."""
+        here = {r.spec: r for r in self._records_here()}
         frozen = {r.spec: r for r in self.frozen()}
         fresh = {s: r for s, r in here.items() if r.status == DONE and STALE not in r.marks}
         pool = {**here, **frozen, **fresh}
         return [pool[cell.spec] for cell in self.matrix.cells if cell.spec in pool]
 
-    def frozen(self) -> Iterator[RunResult]:
-        """The published records of this matrix."""
-        cells = {cell.spec: cell.spec for cell in self.matrix.cells}
-        for result in read_published(self.published):
-            if result.spec in cells:
-                spec = cells[result.spec]  # by the names of today
-                yield staleness.frozen(replace(result, spec=spec), self.code.of(spec))
+    def frozen(self) -> list[RunResult]:
+        """The published records of this matrix, verbatim, marked unless the code here made them."""
+        specs = set(self.matrix.specs)
+        found = (result for result in read_published(self.published) if result.spec in specs)
+        return [staleness.frozen(result, self.code.of(result.spec)) for result in found]
 
     # -- training ------------------------------------------------------------------
 

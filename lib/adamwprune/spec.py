@@ -36,8 +36,8 @@ class RunSpec:
     """Resolved values of all result-affecting options of one run, by symbol name.
 
     ``spec["EPOCHS"]`` raises ``KeyError`` for an option that this run does not have: a
-    dense run has no ``TARGET_SPARSITY``. There are no fall-back values but one: of a symbol that
-    an older record does not know, what it means there.
+    dense run has no ``TARGET_SPARSITY``. There are no fall-back values; but an older
+    record is read by today's names, and of a symbol that it does not know it holds what that means.
     """
 
     values: Mapping[str, Value]
@@ -46,7 +46,10 @@ class RunSpec:
         object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
 
     def __getitem__(self, name: str) -> Any:
-        return self.values[name] if name in self.values else NEUTRAL[name]
+        for known in (name, RENAMED.get(name, name)):
+            if known in self.values:
+                return self.values[known]
+        return NEUTRAL[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self.values

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,17 +45,14 @@ class Store:
         return self.root / spec.run_id
 
     def result(self, spec: RunSpec) -> RunResult | None:
-        """The record of a run, done or failed, or None where there is none.
-
-        Its spec is the one asked for: an older record may know some symbols by other names.
-        """
+        """The record of a run, done or failed, or None where there is none."""
         path = self.folder(spec) / RESULT
         if not path.is_file():
             return None
         result = read_result(path)
         if result.spec != spec:
             raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
-        return replace(result, spec=spec)
+        return result
 
     def results(self) -> Iterator[RunResult]:
         """All records, of whatever configuration; :class:`UserError` for one that is none."""
