@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, State
-from adamwprune.store import Store, only, read_published
+from adamwprune.store import Store, read_published
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,20 @@ class Experiment:
 
     def state(self, spec: RunSpec) -> State:
         """What is there of a run, and what it is worth."""
-        return staleness.judge(self.store.result(spec), self.code.of(spec))
+        state = staleness.judge(self.store.result(spec), self.code.of(spec))
+        begun = self.store.progress(spec)
+        if state.result is not None or begun is None:
+            return state
+        return replace(state, why=self._standing(spec, begun))
+
+    def _standing(self, spec: RunSpec, begun: Mapping[str, Any]) -> str:
+        """Where a run without a record is."""
+        at = f"step {begun.get('step')} of {spec.total_steps}"
+        if self.store.is_running(spec):
+            return f"running, at {at}"
+        if begun.get("code") != self.code.of(spec).digest:
+            return f"interrupted at {at}, by other code: it starts anew"
+        return f"interrupted at {at}, goes on from its checkpoint"
 
     def verdict(self, result: RunResult) -> str:
         """What a record counts as: ``done``, ``failed`` or, unless that is kept, ``stale``."""
@@ -125,12 +139,8 @@ class Experiment:
 
         Published ones count where no run was done here. Raises :class:`UserError` otherwise.
         """
-        frozen = {r.run_id: r for r in read_published(self.published)}
-        here = {r.run_id: r for r in self.store.results()}
-        found = only(prefix, {**frozen, **here})
-        if found is None:
-            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
-        return found
+        published = {result.run_id: result for result in read_published(self.published)}
+        return self.store.find(prefix, published)
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
@@ -177,10 +187,9 @@ class Experiment:
         then is not chosen again.
         """
         with self.store.locked(self._tell_waiting):
-            cells = choose(self)
-            if not cells:
-                return Outcome()
-            return self._train(cells)
+            now = replace(self)  # the code may have been changed while this one waited
+            cells = choose(now)
+            return now._train(cells) if cells else Outcome()
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
@@ -206,7 +215,7 @@ class Experiment:
                 self.data_dir,
                 display.observer,
                 policy,
-                source=self.provenance(),
+                source=self.provenance,
                 packer=Packer(slots, here.cores, here.gpus),
                 history=History(history),
             )
@@ -267,6 +276,7 @@ class Experiment:
     def train_here(self, spec: RunSpec, folder: Path, command: str, slot: Slot) -> RunResult:
         """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
+        os.environ.update(devices.environment(slot.threads))
         from adamwprune import runner  # imports torch: a refusal above has answered at once
 
         job = runner.Job(

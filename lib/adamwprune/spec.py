@@ -11,6 +11,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from adamwprune.lineage import NEUTRAL, RENAMED
+
 if TYPE_CHECKING:
     from adamwprune.config.options import Value
 
@@ -21,12 +23,6 @@ COMPONENTS = {  # of a run, and the package that each one's members are in
     "DATASET": "adamwprune.datasets",
     "OPTIMIZER": "adamwprune.optimizers",
     "PRUNING_METHOD": "adamwprune.pruning",
-}
-# What keeps old records valid. A symbol that was renamed counts in an identity under its first
-# name; one that was added later does not count where it says what runs did before it was there.
-RENAMED: dict[str, str] = {}  # name now -> its first name
-NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
-    "VALIDATION_EXAMPLES": 0,
 }
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
