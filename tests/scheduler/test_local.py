@@ -183,7 +183,7 @@ def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
 
 
 def test_a_worker_that_somebody_terminates_loses_nothing(tmp_path):
-    """As the kernel's memory guards do: the run goes on from its checkpoint, and none is left out."""
+    """As guards of a machine's memory do: its run goes on, and none is left out."""
     told = []
 
     def terminate(spec, event):
