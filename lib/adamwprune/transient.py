@@ -8,6 +8,7 @@ too much for a run. On a GPU the allocator's own peaks are read, :mod:`adamwprun
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def allocated_by(work: Work) -> Transient:
     subtracted when ``work`` frees it. Of what the C++ library takes for itself (the second half
     of a merge sort) no allocator of torch knows.
     """
+    gc.collect()  # garbage of earlier work that went meanwhile would count as work's
     with profiler.profile(use_kineto=True, profile_memory=True) as profile:
         work()
     assert profile.kineto_results is not None
