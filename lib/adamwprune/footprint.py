@@ -16,6 +16,7 @@ from adamwprune.errors import UserError
 
 FLOAT = 4  # bytes
 NORMS = 100  # gradient norms that the z-score looks back on
+STATISTICS = 4 * 8  # bytes: four float64 a parameter tensor, which Stable-SPAM keeps
 
 # Bytes a prunable weight that a method keeps from step to step, by owner.
 METHODS: dict[str, dict[str, int]] = {
@@ -85,6 +86,8 @@ def _states(values: Mapping[str, Any], size: Size) -> dict[str, int]:
         states["max_exp_avg_sq"] = floats
     if values["SPAM_MODE"] == "zscore":
         states["spam_norms"] = FLOAT * NORMS
+    elif values["SPAM_MODE"] == "stable":
+        states["gradient_statistics"] = STATISTICS * size.tensors
     elif values["SPAM_MODE"] not in ("none", "paper"):  # paper: settings, and no state
         raise UserError(f"there is no formula for the states of SPAM mode {values['SPAM_MODE']}")
     return states
