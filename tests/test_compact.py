@@ -372,8 +372,9 @@ def test_the_command(here, repository, tmp_path):
 
     def run(makeflags: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "MAKEFLAGS": makeflags}
-        told = {"capture_output": True, "text": True, "check": False}
-        return subprocess.run(command, env=environment, cwd=tmp_path, **told)
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
 
     done = run(f" -- RUN={result.run_id} O={tmp_path}")
     assert done.returncode == 0, done.stderr

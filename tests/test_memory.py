@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from adamwprune import footprint, memory, models, optimizers, pruning, registry
+from adamwprune import footprint, memory, model_memory, models, optimizers, pruning, registry
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
 from adamwprune.footprint import Size, computed, mask_bytes
 from adamwprune.matrix import expand
+from adamwprune.model_memory import NETWORKS
 from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases, above_dense
 from adamwprune.pruning import ContractViolation, Pruner
 from adamwprune.spec import RunSpec
@@ -160,6 +162,17 @@ def test_momentum_of_zero_keeps_nothing() -> None:
     assert run.account()["optimizer"] == {}
 
 
+@pytest.mark.parametrize("mode", Tree().families["SPAM_MODE"].members)
+def test_each_way_to_handle_spikes(mode: str) -> None:
+    tree = Tree()
+    words = {"OPTIMIZER": "adamw", "PRUNING_METHOD": "none", "SPAM_MODE": mode}
+    strict.apply(tree, strict.command_line(tree, words, "test"))
+    (spec,) = expand(tree).specs
+    run = Run.of(spec.values)
+    run.steps(2)
+    assert run.account() == computed(spec.values, LENET5)
+
+
 def test_the_size_of_a_recorded_run() -> None:
     run = run_of("adamw", "magnitude")
     run.steps(3)
@@ -185,7 +198,8 @@ def test_formulas_need_no_torch() -> None:
 def test_torchs_own_tracker_counts_the_same(spec: RunSpec) -> None:
     run = Run.of(spec.values)
     tracker = MemTracker()
-    tracker.track_external(run.model, run.optimizer)
+    begun = [tensor for owner in run.pruner.buffers().values() for tensor in owner]
+    tracker.track_external(run.model, run.optimizer, *begun)
     with tracker:
         run.steps(4)
         found = tracker.get_tracker_snapshot("current")[CPU]
@@ -196,7 +210,8 @@ def test_torchs_own_tracker_counts_the_same(spec: RunSpec) -> None:
     # What the steps made: states in the optimizer's step, and the pruner's tensors in its hooks;
     # gradients that no backward pass made are to the tracker activations.
     made = sum(account["optimizer"].values()) + sum(account["pruner"].values())
-    assert sizes["Optstate"] + sizes["Activation"] == made + account["gradients"]
+    steps = sizes["Optstate"] + sizes["Activation"] + sizes["Other"]
+    assert steps == made + account["gradients"]
     assert sizes["Total"] == account["total"]
 
 
@@ -325,10 +340,14 @@ def test_what_is_pruned_does_not_depend_on_the_meter() -> None:
         assert torch.equal(one, other)
 
 
-def test_a_violated_contract_leaves_no_count_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_that_raises_leaves_no_count_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of("adamwprune", "magnitude")
     run.steps(1)
-    monkeypatch.setattr(run.pruner, "layers", lambda: [{"zeros": 3}])
+
+    def refuse(*_: object) -> None:
+        raise ContractViolation
+
+    monkeypatch.setattr(run.pruner.score, "score", refuse)
     with pytest.raises(ContractViolation):
         run.steps(1)
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
@@ -426,3 +445,72 @@ def test_phases_above_those_of_the_dense_run() -> None:
     dense = {INIT: 100, FIRST_STEP: 300, STEADY: 250}
     pruned = {INIT: 100, FIRST_STEP: 310, STEADY: 311, MASK_UPDATE: 600}
     assert above_dense(pruned, dense) == {INIT: 0, FIRST_STEP: 10, STEADY: 61, MASK_UPDATE: 350}
+
+
+# -- the table -----------------------------------------------------------------------------
+
+
+def test_the_larger_networks_have_the_published_sizes() -> None:
+    def sizes(name: str) -> tuple[int, int]:
+        with torch.device("meta"):
+            model = NETWORKS[name]()
+        prunable = pruning.prunable(model).values()
+        return sum(p.numel() for p in model.parameters()), sum(w.numel() for w in prunable)
+
+    assert sizes("lenet5") == (61_750, 61_470)
+    assert sizes("resnet18") == (11_173_962, 11_164_352)
+    assert sizes("gpt2") == (124_439_808, 84_934_656)
+
+
+def test_every_optimizer_method_and_storage_has_a_row() -> None:
+    rows = model_memory.runs()
+    dense = [row["OPTIMIZER"] for row in rows if row["PRUNING_METHOD"] == "none"]
+    assert dense == list(Tree().families["OPTIMIZER"].members)
+    under = {s["PRUNING_METHOD"] for s in rows if s["OPTIMIZER"] == "adamw"}
+    assert under == set(Tree().families["PRUNING_METHOD"].members)
+    pairs = {(s["PRUNING_METHOD"], s.values.get("MASK_STORAGE")) for s in rows}
+    assert {("magnitude", "bool"), ("magnitude", "implied"), ("state", "implied")} <= pairs
+    assert ("movement", "implied") not in pairs, "weights that return"
+
+
+def test_a_row_is_measured_and_computed() -> None:
+    (spec,) = (
+        spec
+        for spec in model_memory.runs()
+        if model_memory.head(spec) == ("adamwprune", "magnitude", "bool")
+    )
+    row = model_memory.measure(lambda: nn.Sequential(nn.Linear(100, 50), nn.ReLU()), spec)
+    assert row.measured == row.computed
+    assert row.measured["total"] == 5 * 4 * 5_050 + 4 * 2 + 400 + 5_000
+    assert row.tensors is not None
+    assert row.allocator is not None
+    assert row.tensors.kept == 5_000
+    assert row.allocator >= row.tensors.bytes > 0
+    table = model_memory.table([row]).splitlines()
+    assert table[0].startswith("| optimizer | method | masks as | weights | gradients | exp_avg |")
+    assert table[2].startswith("| adamwprune | magnitude | bool | 20,200 | 20,200 | 20,200 |")
+    assert table[2].count("|") == table[0].count("|") == table[1].count("|")
+
+
+def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(repository / "scripts" / "memory_table.py")]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+
+    done = run("lenet5", "--output", "table.md")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "table.md").read_text()
+    assert "## lenet5: 61,750 parameters, 61,470 prunable" in text
+    assert f"torch {torch.__version__}" in text
+    rows = [line for line in text.splitlines() if line.startswith("| adamw")]
+    assert f"in {len(model_memory.runs())} of {len(model_memory.runs())} rows" in text
+    (movement,) = (row for row in rows if row.startswith("| adamw | movement | bool"))
+    assert "| 245,880 | 245,880 |" in movement
+    assert "| 61,470 | 248 | 1,541,478 | 1,541,478 |" in movement
+    assert done.stderr == ""
+    refused = run("nonsense")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "there are lenet5, resnet18, gpt2" in refused.stderr
