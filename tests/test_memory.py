@@ -17,13 +17,13 @@ from adamwprune import footprint, memory, model_memory, models, optimizers, prun
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
-from adamwprune.footprint import Size, computed, mask_bytes
+from adamwprune.footprint import Size, above_dense, computed, mask_bytes
 from adamwprune.matrix import expand
-from adamwprune.model_memory import NETWORKS
-from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases, above_dense
+from adamwprune.model_memory import NETWORKS, allocated_by
+from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
 from adamwprune.pruning import ContractViolation, Pruner
 from adamwprune.spec import RunSpec
-from adamwprune.transient import Transient, UpdateMeter, allocated_by, transient_of
+from adamwprune.transient import Transient, UpdateMeter, transient_of
 
 CPU = torch.device("cpu")
 LENET5 = Size(61_750, 14, (150, 2_400, 48_000, 10_080, 840), 192)

@@ -112,3 +112,12 @@ def mask_bytes(storage: str, prunable: tuple[int, ...]) -> int:
     if storage == "implied":
         return 0
     raise UserError(f"there is no formula for the mask storage {storage}")
+
+
+def above_dense(phases: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, int]:
+    """Bytes by phase beyond those of the dense run with the same seed.
+
+    A phase that the dense run does not have is compared with its steady one: a mask update
+    comes on top of what a step leaves allocated.
+    """
+    return {name: size - dense.get(name, dense["steady"]) for name, size in phases.items()}

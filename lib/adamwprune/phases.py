@@ -97,12 +97,3 @@ class Phases:
         """The inverse of :meth:`state_dict`; the phase in hand goes on."""
         for phase, peak in state["peaks"].items():
             self._peaks[phase] = max(peak, self._peaks.get(phase, 0))
-
-
-def above_dense(phases: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, int]:
-    """Bytes by phase beyond those of the dense run with the same seed.
-
-    A phase that the dense run does not have is compared with its steady one: a mask update
-    comes on top of what a step leaves allocated.
-    """
-    return {name: size - dense.get(name, dense[STEADY]) for name, size in phases.items()}

@@ -2,22 +2,21 @@
 
 On a CPU they are counted in the tensors, as the ledger does it: every storage that an operation
 returns is followed until it is freed. What a kernel allocates and frees inside itself (the index
-that a sort makes) is not seen there; :func:`allocated_by` asks the allocator for it, and costs
-too much for a run. On a GPU the allocator's own peaks are read, :mod:`adamwprune.phases`.
+that a sort makes) is not seen there; :func:`adamwprune.model_memory.allocated_by` asks the
+allocator for it, and costs too much for a run. On a GPU the allocator's own peaks are read,
+:mod:`adamwprune.phases`.
 """
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import profiler
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adamwprune.phases import MASK_UPDATE, Phases
@@ -48,36 +47,6 @@ def transient_of(work: Work) -> Transient:
     with _Storages() as storages:
         work()
     return Transient(storages.peak, storages.live)
-
-
-def allocated_by(work: Work) -> Transient:
-    """Run ``work`` and count what it took from torch's allocator on the CPU, kernels' own too.
-
-    The profiler's readings: tens of milliseconds, and its library writes to the standard error
-    unless KINETO_LOG_LEVEL is high when torch is imported. What was allocated before is not
-    subtracted when ``work`` frees it. Of what the C++ library takes for itself (the second half
-    of a merge sort) no allocator of torch knows.
-    """
-    gc.collect()  # garbage of earlier work that went meanwhile would count as work's
-    with profiler.profile(use_kineto=True, profile_memory=True) as profile:
-        work()
-    assert profile.kineto_results is not None
-    live = peak = 0
-    for _, size in sorted(_allocations(profile.kineto_results.experimental_event_tree())):
-        live += size
-        peak = max(peak, live)
-    return Transient(peak, live)
-
-
-def _allocations(events: Iterable[Any]) -> Iterable[tuple[tuple[int, int], int]]:
-    """When, and bytes, of each allocation (+) and release (-) of the CPU, of nested events."""
-    waiting, order = list(events), 0
-    while waiting:
-        event = waiting.pop(0)
-        waiting[:0] = event.children
-        order += 1
-        if event.name == "[memory]" and event.extra_fields.device.type == "cpu":
-            yield (event.start_time_ns, order), event.extra_fields.alloc_size
 
 
 class _Storages(TorchDispatchMode):
