@@ -1,7 +1,10 @@
-"""Show the expanded matrix, what of it is done, and what was dropped and why; runs nothing."""
+"""Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing."""
+
+from collections.abc import Sequence
 
 import _packages  # noqa: F401
 from adamwprune.command import run_command
+from adamwprune.config.options import Value
 from adamwprune.experiment import Experiment
 
 STATES = ("done", "stale", "missing", "failed")
@@ -18,12 +21,20 @@ def main() -> int:
         print(f"{state.name:8} {spec.run_id}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
+    for member, options in matrix.presets.items():
+        print(f"preset   {member}: {', '.join(map(told, options, options.values()))}")
     for note in experiment.notes():
         print(f"note: {note}")
     names = [state.name for state in states.values()]
-    told = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
-    print(f"{experiment.source}: {len(states)} runs: {told}; {len(matrix.dropped)} dropped")
+    counts = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
+    print(f"{experiment.source}: {len(states)} runs: {counts}; {len(matrix.dropped)} dropped")
     return 0
+
+
+def told(name: str, values: Sequence[Value]) -> str:
+    """``LR 0.001``; ``BATCH_SIZE 64 or 512`` where the runs differ in more than the member."""
+    texts = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return f"{name} {' or '.join(texts)}"
 
 
 if __name__ == "__main__":

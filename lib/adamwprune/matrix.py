@@ -11,11 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.errors import ConfigError
 from adamwprune.spec import COMPONENTS, RunSpec
+
+if TYPE_CHECKING:
+    from adamwprune.config.options import Value
 
 Point = Mapping[str, str]  # axis -> the member or value chosen there
 
@@ -27,6 +31,7 @@ class Cell:
     spec: RunSpec
     point: Point
     notes: tuple[str, ...] = ()
+    presets: Mapping[str, str] = field(default_factory=dict)  # option -> the family that decides it
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,20 @@ class Matrix:
         """What resolved to something else than its name, once each."""
         return list(dict.fromkeys(note for cell in self.cells for note in cell.notes))
 
+    @property
+    def presets(self) -> dict[str, dict[str, list[Value]]]:
+        """What presets resolved to: member -> option -> its values over the runs, once each."""
+        found: dict[str, dict[str, list[Value]]] = {}
+        families = dict.fromkeys(family for cell in self.cells for family in cell.presets.values())
+        for family, cell in itertools.product(families, self.cells):
+            member = str(cell.spec[family]) if family else "every run"
+            for name in cell.presets:
+                if cell.presets[name] == family and name in cell.spec:
+                    values = found.setdefault(member, {}).setdefault(name, [])
+                    if cell.spec[name] not in values:
+                        values.append(cell.spec[name])
+        return found
+
 
 def expand(tree: Tree) -> Matrix:
     """All legal cells of the configuration that ``tree`` holds.
@@ -88,7 +107,7 @@ def expand(tree: Tree) -> Matrix:
                 continue
             spec = RunSpec(tree.cell_values())
             if spec not in cells:
-                cells[spec] = Cell(spec, point, tuple(_notes(tree, point)))
+                cells[spec] = Cell(spec, point, tuple(_notes(tree, point)), tree.presets())
     problems = _problems(list(cells))
     if not cells:
         problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shlex
 from collections.abc import Callable
+from subprocess import CompletedProcess
 
 import pytest
 from hypothesis import given
@@ -161,6 +162,7 @@ def test_presets_are_resolved_in_each_cell(name: str, presets: list[object]) -> 
         ("AMSGRAD", "off", "off"),
         ("SPAM_MODE", "none", "none"),
         ("SPAM_MODE", "paper", "paper"),
+        ("SPAM_MODE", "stable", "stable"),
     ],
 )
 def test_an_explicit_value_holds_in_every_cell(name: str, text: str, value: object) -> None:
@@ -177,6 +179,68 @@ def test_spam_s_presets_follow_its_mode() -> None:
     assert [clipped.values.get(name) for name in names] == [50.0, 0, 0, True]
     (paper,) = expand(OPTIMIZER="adam", SPAM_MODE="paper").specs
     assert [paper.values.get(name) for name in names] == [5000.0, 500, 150, True]
+    (stable,) = expand(OPTIMIZER="adam", SPAM_MODE="stable").specs
+    assert [stable.values.get(name) for name in names] == [None, 1000, None, None]
+    gammas = [stable.values.get(f"SPAM_GAMMA{n}") for n in (1, 2, 3)]
+    assert gammas == [0.7, 0.9, 0.999]
+    assert not any("GAMMA" in name for spec in (zscore, clipped, paper) for name in spec.values)
+
+
+def test_what_presets_resolved_to_is_told_once_a_member() -> None:
+    found = expand(OPTIMIZER=ALL, PRUNING_METHOD="none movement", DATASET="mnist mnist5k").presets
+    assert set(found) == {*ALL.split(), "mnist", "mnist5k", "movement", "state"}
+    assert found["sgd"] == {
+        "LR": [0.01],
+        "WEIGHT_DECAY": [0.0],
+        "MAX_GRAD_NORM": [0.0],
+        "LR_SCHEDULE": ["none"],
+    }
+    assert found["adamwspam"] == {
+        "LR": [0.001],
+        "WEIGHT_DECAY": [0.01],
+        "MAX_GRAD_NORM": [1.0],
+        "LR_SCHEDULE": ["cosine"],
+        "AMSGRAD": ["on"],
+        "SPAM_MODE": ["zscore"],
+        "SPAM_INTERVAL": [0],
+        "SPAM_WARMUP_STEPS": [0],
+    }
+    assert found["mnist5k"] == {"BATCH_SIZE": [64]}
+    assert (found["movement"], found["state"]) == (
+        {"MASK_STORAGE": ["bool"]},
+        {"MASK_STORAGE": ["implied"]},
+    )
+
+
+def test_what_was_set_is_no_preset() -> None:
+    settings = {"LR": "0.001 0.01", "AMSGRAD": "off", "SPAM_MODE": "stable", "BATCH_SIZE": "32"}
+    found = expand(OPTIMIZER="adamw", **settings).presets
+    assert found == {
+        "adamw": {
+            "WEIGHT_DECAY": [0.0001],
+            "MAX_GRAD_NORM": [0.0],
+            "LR_SCHEDULE": ["none"],
+            "SPAM_INTERVAL": [1000],
+        }
+    }
+
+
+def test_half_a_preset_is_told_as_such() -> None:
+    """A list may have the word beside numbers, which were set."""
+    assert expand(OPTIMIZER="adamw", LR="preset 0.5").presets["adamw"]["LR"] == [0.001]
+
+
+def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[str]]) -> None:
+    shown = make("CONFIG=memory-comparison", "plan").stdout.splitlines()
+    lines = [line for line in shown if line.startswith("preset   ")]
+    assert [line.split()[1].rstrip(":") for line in lines] == [
+        *ALL.split(),
+        *("mnist", "magnitude", "movement", "state"),
+    ]
+    assert (
+        "preset   adamwadv: LR 0.001, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "
+        "AMSGRAD on, SPAM_MODE none"
+    ) in lines
 
 
 def test_batch_size_presets_follow_the_data() -> None:

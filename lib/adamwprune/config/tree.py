@@ -22,6 +22,7 @@ from adamwprune.errors import ConfigError, UserError
 
 CELL = "CELL_"
 EXCLUDE = "EXCLUDE_"
+PRESET = "preset"  # the value of an option that each cell resolves for itself
 SOURCE_TREE = Path(__file__).resolve().parents[3]
 
 if kconfiglib.VERSION != (14, 1, 0):
@@ -244,6 +245,36 @@ class Tree:
                 values[name] = self.cell_type(name).parse(text)[0]
         return values
 
+    def presets(self) -> dict[str, str]:
+        """What is left to presets as things are: name -> the family whose member decides it."""
+        return {
+            name: self._deciders[name]
+            for name in self.cell_symbols
+            if (name in self.options and self.text(name) == PRESET)
+            or (name in self.families and self.selected(name) == [PRESET])
+        }
+
+    @cached_property
+    def _deciders(self) -> dict[str, str]:
+        return {name: self._decider(symbol) for name, symbol in self.cell_symbols.items()}
+
+    def _decider(self, symbol: kconfiglib.Symbol) -> str:
+        """The family of axis members that the symbol's defaults ask for, or an empty text.
+
+        Where they ask for none themselves, what they ask for does: SPAM_INTERVAL follows from
+        SPAM_MODE, and that from the optimizer.
+        """
+        asked = [symbol]
+        seen: set[str] = set()
+        while asked:
+            seen.update(each.name for each in asked)
+            asked = [other for each in asked for other in _asked_by(each) if other.name not in seen]
+            for other in asked:
+                name = self.family_of.get(other.name, other.name.removeprefix(CELL))
+                if name in self.families and not self.families[name].exclusive:
+                    return str(name)
+        return ""
+
     def exclusion(self) -> str:
         """Why the cell the tree is at is excluded, or an empty text."""
         for name in self.exclusions:
@@ -387,6 +418,15 @@ class Tree:
 def has_prompt(symbol: kconfiglib.Symbol) -> bool:
     """Whether a user can set the symbol at all."""
     return any(node.prompt for node in symbol.nodes)
+
+
+def _asked_by(symbol: kconfiglib.Symbol) -> list[kconfiglib.Symbol]:
+    """Symbols in the conditions of the symbol's defaults, by name."""
+    items = {each for _, condition in symbol.defaults for each in kconfiglib.expr_items(condition)}
+    return sorted(
+        (each for each in items if isinstance(each, kconfiglib.Symbol) and each.nodes),
+        key=lambda each: str(each.name),
+    )
 
 
 def help_of(item: kconfiglib.Symbol | kconfiglib.Choice) -> str:

@@ -2,7 +2,8 @@
 
 The arithmetic is torch's own (``torch.optim.adam.adam``, fused where it can be); what is added
 is spike handling and clipping before it. State per parameter, named as in torch: ``step``,
-``exp_avg``, ``exp_avg_sq`` and, under AMSGrad, ``max_exp_avg_sq``.
+``exp_avg``, ``exp_avg_sq`` and, under AMSGrad, ``max_exp_avg_sq``; beside them, under Stable-SPAM,
+``gradient_statistics``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.adam import adam
 
-from adamwprune.optimizers import _base
+from adamwprune.optimizers import _base, _stable
 from adamwprune.optimizers._base import Closure
 from adamwprune.optimizers._spam import NormWindow, Spam, clip_elements
 
@@ -41,11 +42,13 @@ class AdamFamily(_base.KeepsMoments):
     1904.09237. ``max_grad_norm``: clip the gradient's norm over all parameters (0: never).
     ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`. None is what the class presets.
 
-    Order within a step: momentum reset, z-score damping, element-wise clipping, norm clipping,
-    Adam. Raises ``ValueError`` for values out of range.
+    Order within a step: momentum reset, z-score damping, element-wise clipping or Stable-SPAM's
+    AdaClip and AdaGN, norm clipping, Adam. What changes a gradient changes ``param.grad``, as
+    ``clip_grad_norm_`` does. Raises ``ValueError`` for values out of range.
     """
 
     preset = Preset()
+    _own = ("max_grad_norm", "spam", "steps", "_window")
 
     def __init__(
         self,
@@ -100,52 +103,74 @@ class AdamFamily(_base.KeepsMoments):
         """Steps done with the present moments: since the last reset; large without one."""
         return self.spam.since_reset(self.steps) + 1
 
+    @_base.untraced
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
         """One step; returns the closure's loss, if there is a closure."""
         loss = _base.evaluated(closure)
         name = type(self).__name__
         groups = [list(_base.with_gradients(group, name)) for group in self.param_groups]
-        everything = [param for params in groups for param in params]
         self.steps += 1
         for group, params in zip(self.param_groups, groups, strict=True):
             self._initialise(params, group["amsgrad"])
-        if everything:
-            self._handle_spikes(everything)
+        if any(groups):
+            self._handle_spikes(groups)
         for group, params in zip(self.param_groups, groups, strict=True):
             self._update(group, params)
         return loss
 
     def _initialise(self, params: list[Tensor], amsgrad: bool) -> None:
-        """Zero states for parameters seen for the first time."""
+        """Zero states where there are none yet: of a new parameter, of an option switched on."""
         for param in params:
             state = self.state[param]
-            if state:
-                continue
-            # The fused kernel reads the step from the parameter's device.
-            state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
+            if "step" not in state:
+                # The fused kernel reads the step from the parameter's device.
+                state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
             for moment in MOMENTS[: 3 if amsgrad else 2]:
-                state[moment] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                if moment not in state:
+                    state[moment] = torch.zeros_like(param, memory_format=torch.preserve_format)
+            if self.spam.gammas and _stable.STATISTICS not in state:
+                state[_stable.STATISTICS] = _stable.no_statistics(param)
 
-    def _handle_spikes(self, params: list[Tensor]) -> None:
+    def _handle_spikes(self, groups: list[list[Tensor]]) -> None:
         """Everything that happens to moments and gradients before Adam's own arithmetic."""
+        params = [param for group in groups for param in group]
         if self.spam.resets_before(self.steps):
-            for moment in self._moments(params):
-                moment.zero_()
-        needs_norm = self.spam.zscore or self.max_grad_norm
-        norm = _base.gradient_norm(params) if needs_norm else None
-        if self.spam.zscore and norm is not None:
+            self._reset(params)
+        norm = None
+        if self.spam.zscore:
+            norm = _base.gradient_norm(params)
             self._damp(params, self._window.is_spike(norm))
-        if self.spam.clips_at(self.steps):
-            grads = [param.grad for param in params if param.grad is not None]
-            clip_elements(grads, [self.state[p]["exp_avg_sq"] for p in params], self.spam.theta)
-            norm = _base.gradient_norm(params) if self.max_grad_norm else None
-        if self.max_grad_norm and norm is not None:
+        if self.spam.gammas:
+            self._stabilise(groups, self.spam.gammas)
+        clips = self.spam.clips_at(self.steps)
+        if clips:
+            clip_elements(_gradients(params), self._all("exp_avg_sq", params), self.spam.theta)
+        if self.max_grad_norm:
+            if norm is None or clips:  # otherwise it is still that of what would be clipped
+                norm = _base.gradient_norm(params)
             _base.clip_norm(params, norm, self.max_grad_norm)
 
-    def _moments(self, params: list[Tensor]) -> list[Tensor]:
-        states = [self.state[param] for param in params]
-        return [state[name] for state in states for name in MOMENTS if name in state]
+    def _stabilise(self, groups: list[list[Tensor]], gammas: tuple[float, float, float]) -> None:
+        """Stable-SPAM's AdaClip and AdaGN, with the ε of each group."""
+        for group, params in zip(self.param_groups, groups, strict=True):
+            filled = [param for param in params if param.numel()]
+            if filled:
+                statistics = self._all(_stable.STATISTICS, filled)
+                _stable.stabilise(_gradients(filled), statistics, gammas, group["eps"])
+
+    def _all(self, name: str, params: list[Tensor]) -> list[Tensor]:
+        return [self.state[param][name] for param in params]
+
+    def _reset(self, params: list[Tensor]) -> None:
+        """Zero moments, AMSGrad's maximum among them, or it would stay the denominator.
+
+        SPAM keeps the step counter, so that the bias correction stays near 1 and the warm-up has
+        to hold the first updates down. Stable-SPAM begins anew: the next step is number 1.
+        """
+        moments = [self.state[p][name] for p in params for name in MOMENTS if name in self.state[p]]
+        steps = self._all("step", params) if self.spam.gammas else []
+        torch._foreach_zero_(moments + steps)
 
     def _damp(self, params: list[Tensor], spike: Tensor) -> None:
         """After a spike: exp_avg × 0.5, exp_avg_sq and its maximum × 0.9. No branch on data."""
@@ -170,7 +195,7 @@ class AdamFamily(_base.KeepsMoments):
         decay = group["weight_decay"] / (scale if group["decoupled_weight_decay"] else 1.0)
         adam(
             params,
-            [param.grad for param in params],  # type: ignore[misc]
+            _gradients(params),
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
@@ -192,8 +217,9 @@ class AdamFamily(_base.KeepsMoments):
         return {**super().state_dict(), "spam": {"steps": self.steps, **self._window.state_dict()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; takes one of torch's Adam or AdamW, too."""
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "spam"})
+        self._restore_statistics(state_dict)
         for param, state in self.state.items():
             state["step"] = state["step"].to(param.device)  # torch leaves it where it was saved
         if "spam" not in state_dict:  # torch.optim.AdamW's own: it has seen no norms
@@ -201,5 +227,19 @@ class AdamFamily(_base.KeepsMoments):
             self._window = NormWindow()
             return
         self.steps = state_dict["spam"]["steps"]
-        device = self.param_groups[0]["params"][0].device
+        device = next(p.device for group in self.param_groups for p in group["params"])
         self._window.load_state_dict(state_dict["spam"], device)
+
+    def _restore_statistics(self, state_dict: Mapping[str, Any]) -> None:
+        """As they were saved: torch turns every state into its parameter's type."""
+        numbers = (n for group in state_dict["param_groups"] for n in group["params"])
+        params = (param for group in self.param_groups for param in group["params"])
+        for param, number in zip(params, numbers, strict=True):
+            saved = state_dict["state"].get(number, {}).get(_stable.STATISTICS)
+            if saved is not None:
+                self.state[param][_stable.STATISTICS] = saved.detach().clone().to(param.device)
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    """The gradients of parameters that have one."""
+    return [param.grad for param in params if param.grad is not None]

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 Closure = Callable[[], float] | None
+F = TypeVar("F", bound=Callable[..., Any])
 
 SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
 
 
-class KeepsMoments(torch.optim.Optimizer):
+class Base(torch.optim.Optimizer):
+    """torch's base class with gradient-norm clipping, and copies that can go on."""
+
+    max_grad_norm: float  # 0: no clipping
+    _own: tuple[str, ...] = ("max_grad_norm",)  # attributes that torch's base class does not know
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What ``copy.deepcopy`` and ``pickle`` take along: torch's three, and ours."""
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
+
+
+class KeepsMoments(Base):
     """What pruning by state asks of an optimizer: ``exp_avg`` and ``exp_avg_sq`` in its state."""
 
     @property
     def steps_since_reset(self) -> int:
         """Steps done with the present moments: since the last reset; large without one."""
         raise NotImplementedError
+
+
+def untraced(step: F) -> F:
+    """A ``step`` that ``torch.compile`` calls as it is, to the same bits and without recompiling.
+
+    torch does not trace into its fused kernels, which are most of a step already; what is left
+    counts in Python and looks up states by parameter, and each would be compiled anew.
+    """
+    return cast(F, torch.compiler.disable(step, reason="it is fused already"))
 
 
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:

@@ -1,8 +1,9 @@
 """Spike-aware momentum: what SPAM and its z-score heuristic do to gradients and states.
 
-Two mechanics, each on or off: the z-score of the gradient norm damps the moments after a spike;
-SPAM proper (Huang et al., arXiv 2501.06842) clips single elements, resets the moments at an
-interval and warms the step size up again after each reset.
+Three modes: the z-score of the gradient norm damps the moments after a spike; SPAM proper (Huang
+et al., arXiv 2501.06842) clips single elements, resets the moments at an interval and warms the
+step size up again after each reset, and the first mode can have these mechanics too; Stable-SPAM
+(arXiv 2502.17055) bounds and rescales each gradient (:mod:`adamwprune.optimizers._stable`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune.optimizers import _base
+from adamwprune.optimizers import _base, _stable
 from adamwprune.optimizers._base import SETTLING
 
 WINDOW = 100  # gradient norms that the z-score looks back on
@@ -25,17 +26,26 @@ DEVIATIONS = 2.0  # above the mean: a spike
 
 @dataclass(frozen=True)
 class Spam:
-    """Settings. ``theta`` 0: no clipping; ``interval`` 0: no resets. Raises ``ValueError``."""
+    """Settings. ``theta`` 0: no clipping; ``interval`` 0: no resets.
+
+    Raises ``ValueError`` for values out of range, and for ``gammas`` beside anything but an
+    ``interval``: Stable-SPAM has a clipping of its own, and its resets need no warm-up.
+    """
 
     zscore: bool = False
     theta: float = 0.0  # a ratio of squares: clip where g² > theta · v
     interval: int = 0  # steps between resets
     warmup_steps: int = 0  # steps of reduced step size after a reset
+    gammas: tuple[float, float, float] | None = None  # decay rates of Stable-SPAM; None: not it
 
     def __post_init__(self) -> None:
         _base.check("theta", self.theta, 0)
         _base.check("interval", self.interval, 0)
         _base.check("warmup_steps", self.warmup_steps, 0)
+        for index, gamma in enumerate(self.gammas or ()):
+            _base.check(f"gamma at index {index}", gamma, 0, 1)
+        if self.gammas is not None and (self.zscore or self.theta or self.warmup_steps):
+            raise ValueError("Invalid gammas: Stable-SPAM has no zscore, theta or warmup_steps")
 
     @classmethod
     def zscore_mode(cls) -> Spam:
@@ -48,10 +58,18 @@ class Spam:
         return cls(theta=5000.0, interval=500, warmup_steps=150)
 
     @classmethod
+    def stable_mode(cls) -> Spam:
+        """arXiv 2502.17055: γ = (0.7, 0.9, 0.999), ΔT = 1000."""
+        return cls(interval=1000, gammas=_stable.GAMMAS)
+
+    @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Spam:
         """The settings of a run."""
         if values["SPAM_MODE"] == "none":
             return cls()
+        if values["SPAM_MODE"] == "stable":
+            gammas = values["SPAM_GAMMA1"], values["SPAM_GAMMA2"], values["SPAM_GAMMA3"]
+            return cls(interval=values["SPAM_INTERVAL"], gammas=gammas)
         return cls(
             zscore=values["SPAM_MODE"] == "zscore",
             theta=values["SPAM_THETA"] if values["SPAM_ENABLE_CLIP"] else 0.0,
@@ -60,7 +78,7 @@ class Spam:
         )
 
     def resets_before(self, step: int) -> bool:
-        """Whether the moments are reset before step number ``step`` (from 1)."""
+        """Whether the moments are reset before step number ``step`` (from 1): after ΔT steps."""
         return bool(self.interval) and step > 1 and (step - 1) % self.interval == 0
 
     def since_reset(self, step: int) -> int:
@@ -82,9 +100,13 @@ class Spam:
 
 
 def clip_elements(grads: list[Tensor], exp_avg_sqs: list[Tensor], theta: float) -> None:
-    """g ← sign(g)·√(θ·v) where g² > θ·v, in place."""
+    """g ← sign(g)·√(θ·v) where g² > θ·v, in place; not where v is 0.
+
+    An element that has had no gradient yet has nothing to be a spike against, and clipped to 0
+    it would never have one.
+    """
     for grad, exp_avg_sq in zip(grads, exp_avg_sqs, strict=True):
-        limit = exp_avg_sq.mul(theta).sqrt_()
+        limit = exp_avg_sq.mul(theta).sqrt_().masked_fill_(exp_avg_sq == 0, math.inf)
         torch.clamp(grad, -limit, limit, out=grad)
 
 

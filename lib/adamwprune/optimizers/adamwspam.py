@@ -9,7 +9,11 @@ from adamwprune.optimizers.adamwadv import AdamWAdv
 
 
 class AdamWSpam(AdamWAdv):
-    """AdamWAdv with :meth:`Spam.zscore_mode`; ``spam=Spam.paper_mode()`` is SPAM as published."""
+    """AdamWAdv with :meth:`Spam.zscore_mode`.
+
+    ``spam=Spam.paper_mode()`` is SPAM as published, ``spam=Spam.stable_mode()`` Stable-SPAM
+    (arXiv 2502.17055).
+    """
 
     preset = replace(AdamWAdv.preset, spam=Spam.zscore_mode())
 

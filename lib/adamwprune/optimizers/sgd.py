@@ -14,7 +14,7 @@ from adamwprune.optimizers import _base
 from adamwprune.optimizers._base import Closure
 
 
-class SGD(torch.optim.Optimizer):
+class SGD(_base.Base):
     """b ← momentum · b + g + weight_decay · w;  w ← w − lr · b.
 
     The gradient's norm over all parameters is first clipped to ``max_grad_norm`` (0: never).
@@ -37,6 +37,7 @@ class SGD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.max_grad_norm = max_grad_norm
 
+    @_base.untraced
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
         """One step; returns the closure's loss, if there is a closure."""

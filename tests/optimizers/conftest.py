@@ -1,0 +1,67 @@
+"""The optimizers under test, found as the build finds them, and small problems to train on."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from adamwprune import registry
+from adamwprune.optimizers import AdamWSpam, Spam
+
+PACKAGE = "adamwprune.optimizers"
+
+
+def class_of(name: str) -> type[torch.optim.Optimizer]:
+    """The one optimizer that a member's module declares."""
+    module = registry.member(PACKAGE, name)
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type)
+        and issubclass(each, torch.optim.Optimizer)
+        and each.__module__ == module.__name__
+    )
+    return found
+
+
+ALL = {name: class_of(name) for name in registry.members(PACKAGE)}
+# Settings with states or a course of their own; the intervals let short runs meet resets.
+SPAMS = {
+    "adamwspam-clip": Spam(zscore=True, theta=3.0, interval=25, warmup_steps=6),
+    "adamwspam-paper": Spam(theta=3.0, interval=25, warmup_steps=6),
+    "adamwspam-stable": Spam(interval=25, gammas=(0.7, 0.9, 0.999)),
+}
+CASES = {**ALL, **{name: partial(AdamWSpam, spam=spam) for name, spam in SPAMS.items()}}
+
+
+def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+
+
+def backward(model: nn.Module, number: int) -> None:
+    """A gradient that depends on the step's number alone, with a spike now and then."""
+    generator = torch.Generator().manual_seed(number)
+    dtype = next(model.parameters()).dtype
+    inputs = torch.randn(16, 6, generator=generator, dtype=torch.float64).to(dtype)
+    scale = 40.0 if number % 17 == 16 else 1.0
+    model.zero_grad()
+    (scale * model(inputs).square().mean()).backward()
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:
+    for number in range(first, first + steps):
+        backward(model, number)
+        optimizer.step()
+
+
+def assert_close(ours: nn.Module, theirs: nn.Module, rtol: float = 1e-9) -> None:
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=1e-12)
+
+
+def same_bits(ours: nn.Module, theirs: nn.Module) -> bool:
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
