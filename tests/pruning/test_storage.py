@@ -40,5 +40,10 @@ def test_bytes_of_lenet5s_masks(storage, size):
     pruner.verify()
     masks = pruner.buffers().get("masks", [])
     assert sum(mask.untyped_storage().nbytes() for mask in masks) == size
-    saved = pruner.state_dict()["masks"].values()
-    assert sum(mask.untyped_storage().nbytes() for mask in saved) == (7_684 if size else 0)
+    saved = pruner.state_dict()
+    packed = saved["masks"].values()
+    assert sum(mask.untyped_storage().nbytes() for mask in packed) == (7_684 if size else 0)
+    pruner.load_state_dict(saved)
+    masks = pruner.buffers().get("masks", [])
+    assert sum(mask.untyped_storage().nbytes() for mask in masks) == size
+    pruner.verify()

@@ -42,7 +42,8 @@ class Masks:
         self.stored = {}
         for name, packed in state.items():
             weight = self.weights[name]
-            self[name] = unpack(packed.to(weight.device), weight.shape)
+            # Without the bits that filled the last byte: bytes are counted by storage.
+            self[name] = unpack(packed.to(weight.device), weight.shape).clone()
 
 
 class Bits(Masks):
