@@ -124,21 +124,43 @@ class RunSpec:
             ]
         if "PRUNING_WARMUP" not in self:
             return []
-        found = []
-        if self["PRUNING_WARMUP"] >= self.ramp_end_step:
-            found.append(
-                f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
-                f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
-                f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
-            )
+        found = self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
         if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
             found.append(
                 f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
                 "a reset at the earliest, so that none would be before the end of the ramp"
             )
+        if self.sparsity == 1 and self.values.get("PRUNING_FLOOR"):
+            found.append(
+                f"PRUNING_FLOOR={self['PRUNING_FLOOR']}: TARGET_SPARSITY=1 keeps no weight at all"
+            )
         return found
+
+    @property
+    def _is_one_shot(self) -> bool:
+        return bool(self["PRUNING_SCHEDULE"] == "one-shot")
+
+    def _ramp_problems(self) -> list[str]:
+        if self["PRUNING_WARMUP"] < self.ramp_end_step:
+            return []
+        return [
+            f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
+            f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
+            f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
+        ]
+
+    def _one_shot_problems(self) -> list[str]:
+        waits = SETTLING if self.values.get("SPAM_INTERVAL") else 0  # after a reset
+        if 1 <= self["PRUNING_WARMUP"] <= self.total_steps - waits:
+            return []
+        return [
+            f"PRUNING_WARMUP={self['PRUNING_WARMUP']}: a one-shot prunes after the last step of "
+            f"its warm-up, which must be one of 1 to {self.total_steps - waits}"
+        ]
 
     @property
     def ramp_end_step(self) -> int:
         """The step after which the target sparsity holds, counted from 1."""
+        if self._is_one_shot:
+            return int(self["PRUNING_WARMUP"])
         return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))
