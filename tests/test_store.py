@@ -42,9 +42,10 @@ def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
     publish(folder, record(spec, "failed"))
     assert store.result(spec) == record(spec, "failed")
     store.prepare(spec, "minimal", "full")
-    assert store.result(spec) == record(spec, "failed"), "it stays until there is another"
+    assert store.result(spec) is None, "a new try forgets a failure"
     publish(folder, record(spec))
-    assert store.result(spec) == record(spec)
+    store.prepare(spec, "minimal", "full")
+    assert store.result(spec) == record(spec), "another one stays until it is replaced"
     assert sorted(p.name for p in folder.iterdir()) == [
         "config",
         "defconfig",
@@ -164,10 +165,13 @@ def test_damaged_progress_is_no_progress(tmp_path, spec, content):
     store = Store(tmp_path)
     assert store.progress(spec) is None
     folder = store.prepare(spec, "", "")
+    (folder / "checkpoint.pt").touch()
     (folder / "progress.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert store.progress(spec) is None
     (folder / "progress.json").write_text('{"step": 3}')
     assert store.progress(spec) == {"step": 3}
+    (folder / "checkpoint.pt").unlink()
+    assert store.progress(spec) is None, "there is nothing to go on from"
 
 
 def test_published_records_are_verbatim(tmp_path, spec):

@@ -154,7 +154,7 @@ class _Run:
 
     def train(self) -> RunResult:
         """The run's record, published."""
-        begun = any((self.job.folder / name).is_file() for name in store.CHECKPOINTS)
+        begun = store.has_checkpoint(self.job.folder)
         with _logging_to(self.job.folder / store.LOG, append=begun):
             try:
                 found = self._found_checkpoint()

@@ -18,7 +18,7 @@ from adamwprune.scheduler.progress import summary
 from adamwprune.scheduler.reading import FILE, Reading
 from adamwprune.scheduler.view import Row
 from adamwprune.spec import RunSpec
-from adamwprune.store import RESULT
+from adamwprune.store import RESULT, has_checkpoint
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
 TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
@@ -68,7 +68,7 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
     reading = Reading.read(spec, folder)
     if running:
         return Standing(spec, "running", reading)
-    if reading is not None and not _is_left_over(folder):
+    if reading is not None and has_checkpoint(folder) and not _is_left_over(folder):
         return Standing(spec, "interrupted", reading)
     try:
         result = runs.result(spec)

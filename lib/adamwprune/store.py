@@ -101,8 +101,7 @@ class Store:
         """How far a run had come when it last said so, if it can go on from there: it has a
         checkpoint. None otherwise; what is damaged counts as never said.
         """
-        folder = self.folder(spec)
-        if not any((folder / name).is_file() for name in CHECKPOINTS):
+        if not has_checkpoint(self.folder(spec)):
             return None
         try:
             found = json.loads((self.folder(spec) / PROGRESS).read_text(encoding="utf-8"))
@@ -131,6 +130,11 @@ class Store:
             probe = self.root / f".probe.{os.getpid()}"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run left a checkpoint to go on from, sound or not."""
+    return any((folder / name).is_file() for name in CHECKPOINTS)
 
 
 def only(prefix: str, named: Mapping[str, Named]) -> Named | None:

@@ -53,11 +53,13 @@ def left_by(runs: Runs, spec, content: str | bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     (folder / "progress.json").write_bytes(data)
+    (folder / "checkpoint.pt").touch()
 
 
 def ended(runs: Runs, spec, **changes: object) -> None:
     here = {"host": os.uname().nodename, "device": "cpu", "threads": 1}
     made = replace(synthetic(spec), environment=here, seconds={"total": 118.0, "train": 118.0})
+    runs.folder(spec).mkdir(parents=True, exist_ok=True)
     publish(runs.folder(spec), replace(made, **changes))
 
 

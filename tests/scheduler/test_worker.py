@@ -32,7 +32,7 @@ def test_code_that_was_edited_is_not_mixed_with_what_is_loaded(tmp_path):
         worker.stdin.write(json.dumps(job.to_json()) + "\n")
         worker.stdin.flush()
         events = []
-        while not events or events[-1]["event"] in ("progress", "memory"):
+        while not events or events[-1]["event"] in ("accepted", "progress", "memory"):
             events.append(json.loads(worker.stdout.readline()))
         return events
 
@@ -40,7 +40,7 @@ def test_code_that_was_edited_is_not_mixed_with_what_is_loaded(tmp_path):
     assert events_of("two")[-1] == {"event": "end", "status": "done"}
     path = tmp_path / "lib" / "adamwprune" / "optimizers" / "sgd.py"
     path.write_text(path.read_text().replace("dampening=0,", "dampening=0.5,"))
-    assert events_of("three") == [{"event": "outdated"}]
+    assert events_of("three") == [{"event": "accepted"}, {"event": "outdated"}]
     assert list((tmp_path / "three").iterdir()) == []
     worker.stdin.close()
     assert worker.wait(timeout=30) == 0

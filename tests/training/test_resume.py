@@ -164,7 +164,9 @@ def test_without_a_sound_checkpoint_a_run_starts_anew(train, trainings, tmp_path
     events = []
     result = train(spec, events.append)
     assert [a["from_step"] for a in result.environment["attempts"]] == [0]
-    assert sum(event["event"] == "note" for event in events) == 2
+    (note,) = [event["text"] for event in events if event["event"] == "note"]
+    assert note.count("is truncated or corrupt") == 2
+    assert note.endswith("the run starts anew")
     assert [entry["epoch"] for entry in result.history] == [1, 2]
 
 
@@ -176,16 +178,24 @@ def test_without_a_sound_checkpoint_a_run_starts_anew(train, trainings, tmp_path
         ({"run_id": "lenet5-x"}, "is another run's, lenet5-x"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_not_used(change, told, train, trainings, tmp_path):
+@pytest.mark.parametrize("previous", [True, False], ids=["previous is sound", "no other"])
+def test_a_checkpoint_of_something_else_is_not_used(
+    change, told, previous, train, trainings, tmp_path
+):
     spec = COMBINATIONS[0]
     with pytest.raises(Killed):
         train(spec, killer(20), checkpoint_seconds=0)
     folder = tmp_path / "run"
-    checkpoint.write(folder, {**checkpoint.read(folder / checkpoint.NAME), **change})
+    state = checkpoint.read(folder / checkpoint.NAME)
+    checkpoint.write(folder, {**state, **change})
+    if not previous:
+        checkpoint.write(folder, {**state, **change})
     events = []
     result = train(spec, events.append)
-    assert [a["from_step"] for a in result.environment["attempts"]] == [0]
-    assert told in next(event["text"] for event in events if event["event"] == "note")
+    assert result.environment["attempts"][-1]["from_step"] == (20 if previous else 0)
+    note = next(event["text"] for event in events if event["event"] == "note")
+    assert f"checkpoint.pt: {told}" in note
+    assert ("earlier checkpoint is used" if previous else "the run starts anew") in note
 
 
 def test_the_number_of_threads_is_that_of_the_first_start(train, trainings):
@@ -202,7 +212,7 @@ def test_one_previous_checkpoint_is_kept_and_a_kill_between_leaves_it(tmp_path, 
         checkpoint.write(tmp_path, {"step": step})
     assert [state for _, state in checkpoint.readable(tmp_path)] == [{"step": 3}, {"step": 2}]
 
-    def killed(*arguments) -> None:
+    def killed(*arguments, **settings) -> None:
         raise Killed
 
     monkeypatch.setattr(checkpoint.files, "write_bytes", killed)

@@ -26,6 +26,7 @@ from adamwprune.scheduler.past import Score
 from adamwprune.scheduler.reading import Reading
 from adamwprune.scheduler.view import NAME, Counts, Row, clock, printable, quantiles, shortened
 from adamwprune.spec import RunSpec
+from adamwprune.store import has_checkpoint
 
 REFRESH = 2.0  # seconds between estimates
 QUIET = 300.0  # seconds without a line after which one says how it goes
@@ -63,7 +64,11 @@ class Matrix:
         self.slots, self.past, self.now = slots, Paces(history), now
         self.runs, self.began = len(specs), now()
         # In their order, and how far they are: one that was interrupted goes on where it was.
-        self.waiting = {spec: Reading.read(spec, root / spec.run_id) for spec in specs}
+        folders = {spec: root / spec.run_id for spec in specs}
+        self.waiting = {
+            spec: Reading.read(spec, folder) if has_checkpoint(folder) else None
+            for spec, folder in folders.items()
+        }
         # Replaced, never changed: the thread that draws reads it.
         self.running: Mapping[RunSpec, Row] = {}
         self.warm = self.done = self.failed = 0  # workers that have started; runs
