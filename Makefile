@@ -75,6 +75,18 @@ update-graphs: $(installed) ## Publish memory-comparison's figures in images/, i
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
 
+.PHONY: export-model
+export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; sizes and latency
+	$(run)/export_model.py
+
+.PHONY: memory-models
+memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 small; 6 GB, 10 minutes
+	$(run)/memory_table.py
+
+.PHONY: publish
+publish: $(installed) ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
+	$(run)/publish.py
+
 ##@ Configuration
 .PHONY: menuconfig
 menuconfig: $(installed) ## Configure in a terminal

@@ -27,11 +27,14 @@ GATES = {
     "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
 }
 ALL_TESTS = ("-m", "")  # in place of what pyproject.toml says to select
+# A process a core; the tests of a file stay together, because they share what takes long to make.
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
 
 
 def for_pytest(arguments: list[str]) -> list[str]:
     """The arguments that pytest gets."""
-    return [word for each in arguments for word in (ALL_TESTS if each == "--long" else (each,))]
+    chosen = [word for each in arguments for word in (ALL_TESTS if each == "--long" else (each,))]
+    return [*(IN_PARALLEL if importlib.util.find_spec("xdist") else ()), *chosen]
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Train the runs of the configuration that are missing; then, on demand, tables and figures."""
 
 import argparse
+from dataclasses import replace
 
 import _packages  # noqa: F401
 from adamwprune.command import run_command
@@ -19,13 +20,17 @@ def main() -> int:
     experiment = Experiment.load(arguments.defconfig)
     present.check_format(_format(experiment))
     _train(experiment, failed=arguments.failed)
+    experiment = replace(experiment)  # the code may have been changed while it trained
     if arguments.report:
         _present(experiment, memory=arguments.memory)
-    return 1 if _tell_failures(experiment) else 0
+    return 1 if _tell_failures(experiment) + _tell_missing(experiment) else 0
 
 
 def _present(experiment: Experiment, memory: bool) -> None:
     specs, records = experiment.matrix.specs, experiment.records()
+    if not any(record.status == "done" for record in records):
+        print("there is no record to draw")
+        return
     print(present.tables_of(specs, records, _format(experiment), memory))
     folder = experiment.store.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder)
@@ -70,6 +75,17 @@ def _tell_failures(experiment: Experiment) -> int:
     if failures:
         print("make why RUN=... shows more, make retry trains them again")
     return len(failures)
+
+
+def _tell_missing(experiment: Experiment) -> int:
+    """Name what is still to be trained, or again; how many runs that is."""
+    missing = experiment.missing()
+    for cell in missing:
+        state = experiment.state(cell.spec)
+        print(f"{state.name}: {cell.spec.run_id}{f': {state.why}' if state.why else ''}")
+    if missing:
+        print("make trains them")
+    return len(missing)
 
 
 if __name__ == "__main__":

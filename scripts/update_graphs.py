@@ -11,10 +11,8 @@ import _packages  # noqa: F401
 from adamwprune.command import run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
-from adamwprune.files import refusing, write_text
 from adamwprune.record import FROZEN
 from adamwprune.report import figures, present
-from adamwprune.store import write_published
 
 NAME = "memory-comparison"
 
@@ -37,10 +35,7 @@ def main() -> int:
     drawn = figures.draw_all(expected, records, root / "images", ("png",))
     for stale in set((root / "images").glob("*.png")) - set(drawn):
         stale.unlink()
-    write_published(experiment.published / f"{NAME}.jsonl", records)
-    with refusing(f"cannot write to {experiment.published}"):
-        tables = present.tables_of(expected, records, "markdown", memory=True)
-        write_text(experiment.published / f"{NAME}.md", tables)
+    present.publish(experiment.published, NAME, expected, records, memory=True)
     print(f"{len(drawn)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
     print(f"records and tables in {experiment.published}")
     return 0

@@ -152,6 +152,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     assert "make retry trains them again" in again.stdout
     told = make(tmp_path, *settings, f"RUN={failed}", "why").stdout
     assert "failed: make leaves it, make retry trains it again" in told
+    assert told.count("Traceback") == 1
     assert "Traceback" in told
     assert f"failed   {failed}: " in make(tmp_path, *settings, "plan").stdout
 
@@ -204,6 +205,8 @@ def test_a_matrix_that_was_stopped_goes_on_from_its_checkpoints(number, tmp_path
     begun = [path.parent.name for path in tmp_path.glob("results/*/checkpoint.pt")]
     told = make(tmp_path, *LONG, f"RUN={begun[0]}", "why").stdout
     assert "it was interrupted at step" in told
+    assert "goes on from its checkpoint" in told
+    assert "interrupted at step" in make(tmp_path, *LONG, "plan").stdout
     result = make(tmp_path, *LONG, "matrix")
     assert result.returncode == 0, result.stdout
     for run in begun:
@@ -281,6 +284,34 @@ def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_p
     result = make(tmp_path, *LONG, "matrix")
     assert result.returncode == 0, result.stdout
     assert {run: records(tmp_path)[run] for run in done} == done
+
+
+def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
+    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0")
+    process = background(tmp_path, *settings, "matrix")
+    wait_for(lambda: list(tmp_path.glob("results/*/checkpoint.pt")))
+    listing = ["pgrep", "-f", "adamwprune.scheduler.worker", "-P", str(_scheduler(process.pid))]
+    worker = int(subprocess.run(listing, capture_output=True, text=True, check=True).stdout)
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    assert "1 failed" in make(tmp_path, *settings, "plan").stdout
+    assert "it was interrupted" not in make(tmp_path, *settings, "RUN=lenet5", "why").stdout
+    retry = background(tmp_path, *settings, "retry")
+    wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
+    os.killpg(retry.pid, signal.SIGINT)
+    retry.communicate(timeout=60)
+    plan = make(tmp_path, *settings, "plan").stdout
+    assert "goes on from its checkpoint" in plan
+    assert "1 missing" in plan
+    assert "1 interrupted" in make(tmp_path, *settings, "status").stdout
+
+
+def _scheduler(make_pid: int) -> int:
+    """The process that a ``make`` runs its recipe in."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(make_pid)], capture_output=True, text=True, check=True
+    )
+    return int(found.stdout.split()[0])
 
 
 # -- provenance ------------------------------------------------------------------------

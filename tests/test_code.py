@@ -148,12 +148,36 @@ def test_another_python_s_additions_to_the_syntax_tree_change_nothing(library, m
     assert Sources(library).of(RUNS["sgd none"]).digest == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["from . import _helper", "from ._helper import FACTOR", "from ..optimizers import _helper"],
+)
+def test_relative_imports_count_too(line, library):
+    (library / "adamwprune" / "optimizers" / "_helper.py").write_text("FACTOR = 1\n")
+    path = library / "adamwprune" / "optimizers" / "sgd.py"
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    changed = changed_by(library, "optimizers/_helper.py", "FACTOR = 1", "FACTOR = 2")
+    assert changed == ["sgd none", "sgd movement"]
+
+
+def test_an_entry_for_old_records_changes_no_digest(library):
+    assert changed_by(library, "lineage.py", '"VALIDATION_EXAMPLES": 0', '"X": 1') == []
+
+
 def test_broken_or_missing_code_is_one_message(library):
     (library / "adamwprune" / "optimizers" / "sgd.py").write_text("def (")
     with pytest.raises(UserError, match=r"sgd\.py: invalid syntax"):
         Sources(library).of(RUNS["sgd none"])
     with pytest.raises(UserError, match=r"there is no module adamwprune\.optimizers\.lion"):
         Sources(library).of(RunSpec({**RUNS["sgd none"].values, "OPTIMIZER": "lion"}))
+
+
+def test_an_editor_s_own_files_are_no_code(library):
+    """Emacs locks a file with a link that leads nowhere; and a file may go while they are read."""
+    before = stamps(library)
+    (library / "adamwprune" / "optimizers" / ".#sgd.py").symlink_to("me@host.1:1")
+    (library / "adamwprune" / "optimizers" / "gone.py").symlink_to("nowhere")
+    assert stamps(library) == before
 
 
 def test_stamps_see_every_file_that_is_written(library):

@@ -154,3 +154,21 @@ def test_the_real_files_have_the_declared_digest(name):
     assert data.train_images.shape == (examples, 1, 28, 28)
     assert data.test_images.shape == (10_000, 1, 28, 28)
     assert module.SHA256.keys() == set(_idx.FILES)
+
+
+def test_the_validation_split_is_held_out_of_the_training_set():
+    whole = datasets.load("mnist5k", Path("/nowhere"), declared("mnist5k")[0])
+    split = whole.validating(500)
+    assert (len(split.train_labels), len(split.test_labels)) == (3_500, 500)
+    images = torch.cat([split.train_images, split.test_images]).flatten(1)
+    labels = torch.cat([split.train_labels, split.test_labels])
+    order = torch.randperm(4_000, generator=torch.Generator().manual_seed(datasets.SPLIT_SEED))
+    places = torch.cat([order[500:].sort().values, order[:500].sort().values])
+    assert torch.equal(images, whole.train_images.flatten(1)[places])
+    assert torch.equal(labels, whole.train_labels[places])
+    assert torch.bincount(split.test_labels, minlength=10).min() > 25, "every class is there"
+    pixels = split.train_images.double() / 255
+    assert split.mean == pytest.approx(float(pixels.mean()))
+    assert split.std == pytest.approx(float(pixels.std(correction=0)))
+    again = whole.validating(500)
+    assert torch.equal(again.test_images, split.test_images), "the same for every run"

@@ -9,9 +9,10 @@ import pytest
 from adamwprune import spec as specs
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.lineage import NEUTRAL, RENAMED
 from adamwprune.matrix import expand
 from adamwprune.record import RunResult
-from adamwprune.spec import NEUTRAL, RENAMED, RunSpec
+from adamwprune.spec import RunSpec
 from adamwprune.store import Store, publish, read_published
 
 

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adamwprune import matrix
+from adamwprune.code import Sources
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
 from adamwprune.errors import ConfigError, UserError
@@ -317,7 +318,7 @@ def hostile(spec: RunSpec) -> RunResult:
     result = synthetic(spec)
     place = {**result.environment, "command": ALL, "commit": "$(touch marker)", "host": ALL,
              "device": "`touch marker`", "device_name": "$(touch marker)"}  # fmt: skip
-    return replace(result, environment=place)
+    return replace(result, environment=place, code=Sources().of(spec).to_json())
 
 
 def test_a_tag_in_spec_yaml_is_not_followed(here: Path) -> None:
@@ -358,6 +359,9 @@ def test_another_run_s_record_is_refused_whatever_it_is_named(here: Path, name: 
     folder = Store(here / "results").prepare(spec, "", "")
     evil = RunSpec({**spec.values, "OPTIMIZER": name, "MODEL": name})
     publish(folder, replace(synthetic(spec), run_id=name, spec=evil))
+    refused(make("CONFIG=sgd", "all"), f"its id is {name!r}, its spec's '")
+    results_only(here)
+    publish(folder, replace(synthetic(spec), run_id=evil.run_id, spec=evil))
     refused(make("CONFIG=sgd", "all"), "is the record of another run")
     results_only(here)
     assert [path.name for path in (here / "results").iterdir() if path.is_dir()] == [spec.run_id]
@@ -367,11 +371,15 @@ def test_a_drawing_of_evil_names_goes_where_drawings_go(here: Path) -> None:
     """Here and among the published ones: as the id, and as what a figure could be named after."""
     spec = spec_of()
     evil = RunSpec({**spec.values, "OPTIMIZER": "../../evil", "MODEL": "../evil"})
-    one = replace(hostile(spec), run_id="../../evil")
-    two = replace(synthetic(spec), run_id="a/../../evil", spec=evil)
-    publish(Store(here / "results").prepare(spec, "", ""), one)
-    write_published(here / "results" / "published" / "evil.jsonl", [two])
-    done = script("scripts/plot_comparison.py", spec.run_id, "a/../../evil")
+    one, two = hostile(spec), replace(synthetic(spec), run_id=evil.run_id, spec=evil)
+    folder = Store(here / "results").prepare(spec, "", "")
+    published = here / "results" / "published" / "evil.jsonl"
+    for each, place in ((replace(one, run_id="../../evil"), folder), (one, folder)):
+        publish(place, each)
+        write_published(published, [replace(two, run_id="a/../../evil")])
+        refused(script("scripts/plot_comparison.py", spec.run_id, "a/../../evil"))
+    write_published(published, [two])
+    done = script("scripts/plot_comparison.py", spec.run_id, evil.run_id)
     assert done.returncode == 0, done.stderr
     results_only(here)
     names = {path.name for path in (here / "results").iterdir()}

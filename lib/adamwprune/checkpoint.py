@@ -16,9 +16,9 @@ from typing import Any, cast
 import torch
 
 from adamwprune import files
+from adamwprune.store import CHECKPOINTS
 
-NAME = "checkpoint.pt"
-PREVIOUS = "checkpoint-previous.pt"
+NAME, PREVIOUS = CHECKPOINTS
 _MAGIC = b"adamwprune-checkpoint 1 "
 
 
@@ -36,7 +36,7 @@ def write(folder: Path, state: dict[str, Any]) -> None:
     if newest.exists():
         newest.replace(folder / PREVIOUS)
     # Between these two lines a kill leaves the previous one alone, which is what it is for.
-    files.write_bytes(newest, header + content)
+    files.write_bytes(newest, header + content, folder=False)
 
 
 def read(path: Path) -> dict[str, Any]:

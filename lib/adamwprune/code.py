@@ -8,6 +8,7 @@ statically, without comments, docstrings and places. What only a type checker im
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from adamwprune.spec import COMPONENTS, RunSpec
 PACKAGE = "adamwprune"
 LIBRARY = Path(__file__).resolve().parents[1]
 TRAINING = f"{PACKAGE}.training"
+# Says only what a run is called in records of other times: it changes no number.
+NAMING = (f"{PACKAGE}.lineage",)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Sources:
                 tree = ast.parse(path.read_bytes(), str(path))
             except (OSError, SyntaxError, ValueError) as error:
                 raise UserError(f"{path}: {error}") from None
-            self._modules[name] = _digest(tree), frozenset(self._imports(tree))
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            self._modules[name] = _digest(tree), frozenset(self._imports(tree, package))
         return self._modules[name]
 
     def _path(self, name: str) -> Path | None:
@@ -90,29 +94,42 @@ class Sources:
         candidates = (path / "__init__.py", path.with_suffix(".py"))
         return next((each for each in candidates if each.is_file()), None)
 
-    def _imports(self, tree: ast.Module) -> Iterator[str]:
-        """What of this package a module imports when it runs, wherever in it that stands."""
+    def _imports(self, tree: ast.Module, package: str) -> Iterator[str]:
+        """What of this library a module in ``package`` imports when it runs, wherever it does."""
         for node in _running(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                submodules = (f"{node.module}.{alias.name}" for alias in node.names)
-                names = [node.module, *filter(self._path, submodules)]
+            elif isinstance(node, ast.ImportFrom):
+                source = _absolute(node, package)
+                submodules = (f"{source}.{alias.name}" for alias in node.names)
+                names = [source, *filter(self._path, submodules)]
             else:
                 continue
             for name in names:
-                if name.split(".")[0] == PACKAGE:
+                if name.split(".")[0] == PACKAGE and name not in NAMING:
                     yield from _with_packages(name)
 
 
 def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
     """Each source file of the package: when it was last written, in ns, and its size in bytes."""
-    files = ((path, path.stat()) for path in library.joinpath(PACKAGE).rglob("*.py"))
-    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in files}
+    found = {}
+    for path in library.joinpath(PACKAGE).rglob("*.py"):
+        if path.name.startswith("."):  # an editor's own: Emacs locks a file with a dangling link
+            continue
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            stat = path.stat()
+            found[str(path)] = (stat.st_mtime_ns, stat.st_size)
+    return found
 
 
 def _module(member: str) -> str:
     return str(member).replace("-", "_")
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that ``from … import`` in a module of ``package`` names, dots resolved."""
+    parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+    return ".".join([*parts, *([node.module] if node.module else [])])
 
 
 def _with_packages(name: str) -> Iterator[str]:

@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 
-DEPENDENCIES = ("torch", "torchvision", "numpy", "kconfiglib", "matplotlib", "PyYAML", "rich")
+DEPENDENCIES = (
+    *("torch", "torchvision", "numpy", "kconfiglib", "matplotlib", "PyYAML", "rich"),
+    "safetensors",
+)
 _SWITCHES = ("CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _DRIVER = Path("/proc/driver/nvidia/version")
 _CPU = Path("/proc/cpuinfo")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, State
-from adamwprune.store import Store, only, read_published
+from adamwprune.store import Store, read_published
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Experiment:
         """
         tree, workspace = Tree(), Workspace.from_environment()
         source = sources.load(workspace, tree, defconfig)
-        if workspace.variables.get("KEEP_STALE", "") not in ("", "0", "1"):
-            raise UserError(f"KEEP_STALE={workspace.variables['KEEP_STALE']}: is neither 0 nor 1")
+        for name in ("KEEP_STALE", "PUBLISHED"):
+            if workspace.variables.get(name, "") not in ("", "0", "1"):
+                raise UserError(f"{name}={workspace.variables[name]}: is neither 0 nor 1")
         return cls(tree, workspace, source, expand(tree), defconfig)
 
     def notes(self) -> list[str]:
@@ -97,19 +99,39 @@ class Experiment:
 
     def state(self, spec: RunSpec) -> State:
         """What is there of a run, and what it is worth."""
-        return staleness.judge(self.store.result(spec), self.code.of(spec))
+        state = staleness.judge(self.store.result(spec), self.code.of(spec))
+        begun = self.store.progress(spec)
+        if state.result is not None or begun is None:
+            return state
+        return replace(state, why=self._standing(spec, begun))
+
+    def _standing(self, spec: RunSpec, begun: Mapping[str, Any]) -> str:
+        """Where a run without a record is."""
+        at = f"step {begun.get('step')} of {spec.total_steps}"
+        if self.store.is_running(spec):
+            return f"running, at {at}"
+        if begun.get("code") != self.code.of(spec).digest:
+            return f"interrupted at {at}, by other code: it starts anew"
+        return f"interrupted at {at}, goes on from its checkpoint"
 
     def verdict(self, result: RunResult) -> str:
         """What a record counts as: ``done``, ``failed`` or, unless that is kept, ``stale``."""
         name = staleness.judge(result, self.code.of(result.spec)).name
         return result.status if name == STALE and self.keeps_stale else name
 
+    @property
+    def takes_published(self) -> bool:
+        """PUBLISHED=1: a published record stands for a run that was not done here."""
+        return self.workspace.variables.get("PUBLISHED") == "1"
+
     def missing(self) -> list[Cell]:
         """Cells to train: without a record, or with a stale one that is not accepted."""
+        there = {result.spec for result in self.frozen()} if self.takes_published else set()
         return [
             cell
             for cell in self.matrix.cells
-            if (result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE
+            if cell.spec not in there
+            and ((result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE)
         ]
 
     def find(self, prefix: str) -> RunResult:
@@ -117,12 +139,8 @@ class Experiment:
 
         Published ones count where no run was done here. Raises :class:`UserError` otherwise.
         """
-        frozen = {r.run_id: r for r in read_published(self.published)}
-        here = {r.run_id: r for r in self.store.results()}
-        found = only(prefix, {**frozen, **here})
-        if found is None:
-            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
-        return found
+        published = {result.run_id: result for result in read_published(self.published)}
+        return self.store.find(prefix, published)
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
@@ -133,7 +151,12 @@ class Experiment:
         ]
 
     def records(self) -> list[RunResult]:
-        """The records of this matrix, done and failed, in its order; stale ones only if kept."""
+        """The records of this matrix, done and failed, in its order; stale ones only if kept, and
+        published ones only if taken.
+        """
+        return self.records_or_published() if self.takes_published else self._records_here()
+
+    def _records_here(self) -> list[RunResult]:
         states = [self.state(cell.spec) for cell in self.matrix.cells]
         return [
             replace(state.result, marks=frozenset({STALE})) if state.name == STALE else state.result
@@ -142,20 +165,18 @@ class Experiment:
         ]
 
     def records_or_published(self) -> list[RunResult]:
-        """As :meth:`records`; where a run was not done here, its published record if there is."""
-        here = {r.spec: r for r in self.records()}
+        """The records of this matrix: where a run was not done here, its published one."""
+        here = {r.spec: r for r in self._records_here()}
         frozen = {r.spec: r for r in self.frozen()}
         fresh = {s: r for s, r in here.items() if r.status == DONE and STALE not in r.marks}
         pool = {**here, **frozen, **fresh}
         return [pool[cell.spec] for cell in self.matrix.cells if cell.spec in pool]
 
-    def frozen(self) -> Iterator[RunResult]:
-        """The published records of this matrix."""
-        cells = {cell.spec: cell.spec for cell in self.matrix.cells}
-        for result in read_published(self.published):
-            if result.spec in cells:
-                spec = cells[result.spec]  # by the names of today
-                yield staleness.frozen(replace(result, spec=spec), self.code.of(spec))
+    def frozen(self) -> list[RunResult]:
+        """The published records of this matrix, verbatim, marked unless the code here made them."""
+        specs = set(self.matrix.specs)
+        found = (result for result in read_published(self.published) if result.spec in specs)
+        return [staleness.frozen(result, self.code.of(result.spec)) for result in found]
 
     # -- training ------------------------------------------------------------------
 
@@ -166,10 +187,9 @@ class Experiment:
         then is not chosen again.
         """
         with self.store.locked(self._tell_waiting):
-            cells = choose(self)
-            if not cells:
-                return Outcome()
-            return self._train(cells)
+            now = replace(self)  # the code may have been changed while this one waited
+            cells = choose(now)
+            return now._train(cells) if cells else Outcome()
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
@@ -195,7 +215,7 @@ class Experiment:
                 self.data_dir,
                 display.observer,
                 policy,
-                source=self.provenance(),
+                source=self.provenance,
                 packer=Packer(slots, here.cores, here.gpus),
                 history=History(history),
             )
@@ -256,6 +276,7 @@ class Experiment:
     def train_here(self, spec: RunSpec, folder: Path, command: str, slot: Slot) -> RunResult:
         """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
+        os.environ.update(devices.environment(slot.threads))
         from adamwprune import runner  # imports torch: a refusal above has answered at once
 
         job = runner.Job(

@@ -37,17 +37,12 @@ def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
 def _of_cell(experiment: Experiment, spec: RunSpec) -> Iterator[str]:
     state = experiment.state(spec)
     yield f"{spec.run_id}: {_verdict(experiment, state)}"
-    if experiment.store.is_running(spec):
-        yield "a process is training it now (make status)"
-    else:
-        begun = experiment.store.progress(spec)
-        if begun is not None:
-            at = f"step {begun.get('step')} of {begun.get('steps')}"
-            yield f"it was interrupted at {at}, and goes on from its last checkpoint"
+    if state.result is None and state.why:
+        yield f"it is {state.why}" if state.why.startswith("running") else f"it was {state.why}"
     if state.result is not None:
         yield from _of_result(state.result)
         return
-    records = {result.spec: result for result in experiment.store.results()}
+    records = {result.spec: result for result in experiment.store.sound_results()}
     near = staleness.nearest(spec, records)
     if near is not None:
         yield f"the nearest record is {near.run_id}; from there to this run:"

@@ -12,19 +12,20 @@ from typing import Any
 from adamwprune.errors import UserError
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True, folder: bool = True) -> None:
     """:func:`write_bytes` of ``text`` in UTF-8."""
-    write_bytes(path, text.encode(), durable=durable)
+    write_bytes(path, text.encode(), durable=durable, folder=folder)
 
 
-def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file, and its folder, so that a reader finds the old content or the new one.
+def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool = True) -> None:
+    """Write a file so that a reader finds the old content or the new one.
 
-    The content is on disk before it has its name, unless it need not be ``durable``; nothing is
-    left behind where that fails.
+    The content is on disk before it has its name, unless it need not be ``durable``. Its ``folder``
+    is made where there is none, if that is wanted. Nothing is left behind where it fails.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as stream:
             stream.write(data)

@@ -10,7 +10,7 @@ from typing import Any
 
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
-from adamwprune.report.groups import TEST_IMAGES
+from adamwprune.report.groups import images_of
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 ERRORS = 3  # standard errors within which two accuracies may differ by chance
@@ -95,7 +95,7 @@ def compare(original: RunResult, repeated: RunResult) -> Comparison:
     differing = tuple(name for name in compared if _differ(*parts[name]))
     p, q = original.final["test_accuracy"], repeated.final["test_accuracy"]
     zeros = original.pruning["zeros"], repeated.pruning["zeros"]
-    tolerance = _tolerance(p, q, TEST_IMAGES.get(str(original.spec["DATASET"])))
+    tolerance = _tolerance(p, q, images_of(original.spec))
     close = tolerance is not None and abs(p - q) <= tolerance and zeros[0] == zeros[1]
     return Comparison(
         IDENTICAL if not differing else WITHIN if close else DIFFERENT,

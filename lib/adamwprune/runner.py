@@ -97,9 +97,13 @@ def run(
     then nothing is published.
     """
     try:
-        with store.lock(job.folder / store.LOCK, lambda pid: _tell_waiting(pid, progress)):
+        with store.lock(
+            job.folder / store.LOCK,
+            lambda pid: progress({"event": "waiting", "pid": pid}),
+            lambda: _stop_if(should_stop),
+        ) as is_ours:
             found = _finished(job, code)
-            return found or _Run(job, code, progress, should_stop).train()
+            return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
         where = error.filename or job.folder
         raise UserError(f"{where}: {error.strerror or error}") from None
@@ -111,8 +115,9 @@ def fail(job: Job, code: Code, error: str) -> RunResult:
     return store.publish_failure(job.folder, job.spec, error, place, code.to_json())
 
 
-def _tell_waiting(pid: str, progress: Progress) -> None:
-    progress({"event": "waiting", "pid": pid})
+def _stop_if(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped
 
 
 def _finished(job: Job, code: Code) -> RunResult | None:
@@ -133,9 +138,15 @@ class _Run:
     """A training and what has to be done beside it; it watches the training's steps."""
 
     def __init__(
-        self, job: Job, code: Code, progress: Progress, should_stop: Callable[[], bool]
+        self,
+        job: Job,
+        code: Code,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+        is_ours: Callable[[], bool],
     ) -> None:
         self.job, self.code, self.progress, self.should_stop = job, code, progress, should_stop
+        self.is_ours = is_ours  # whether the run's directory is still the one that is locked
         self.threads = job.threads
         self.attempts: list[dict[str, Any]] = []
         self.checkpointed = self.told = time.monotonic()
@@ -143,23 +154,24 @@ class _Run:
 
     def train(self) -> RunResult:
         """The run's record, published."""
-        found = self._found_checkpoint()
-        if found:
-            self.threads = found["threads"]  # the last bits depend on it
-        torch.set_num_threads(self.threads)
-        with _logging_to(self.job.folder / store.LOG, append=bool(found)):
+        begun = any((self.job.folder / name).is_file() for name in store.CHECKPOINTS)
+        with _logging_to(self.job.folder / store.LOG, append=begun):
             try:
+                found = self._found_checkpoint()
+                if found:
+                    self.threads = found["threads"]  # the last bits depend on it
+                torch.set_num_threads(self.threads)
                 training = self._training(found)
                 training.train(self)
                 result = self._result(training)
             except (UserError, OSError, Stopped):
                 raise
             except VERDICTS:
-                log.error("failed", exc_info=True)
+                log.error("failed")
                 checkpoint.remove(self.job.folder)  # the way to the same end
                 result = fail(self.job, self.code, traceback.format_exc())
-            except Exception as error:
-                log.error("crashed", exc_info=True)
+            except Exception as error:  # noqa: BLE001  whatever it is, a retry may mend it
+                log.error("crashed")
                 raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
         checkpoint.remove(self.job.folder)
         (self.job.folder / store.PROGRESS).unlink(missing_ok=True)
@@ -175,7 +187,7 @@ class _Run:
         self.attempts.append(start)
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
-        files.write_text(self.job.folder / "metrics.jsonl", metrics)
+        files.write_text(self.job.folder / "metrics.jsonl", metrics, folder=False)
         at = f", from step {training.step} of {self.job.spec.total_steps}" if found else ""
         words = (self.job.spec.run_id, self.job.device, self.threads, at)
         log.info("%s on %s, %d threads%s", *words)
@@ -216,7 +228,8 @@ class _Run:
         )
         if training.epoch <= self.job.spec["EPOCHS"]:
             self._checkpoint(training)
-        self._tell(training)
+        else:
+            self._tell(training)
 
     def _checkpoint(self, training: Training) -> None:
         training.clock.lap("train")
@@ -228,31 +241,34 @@ class _Run:
             "attempts": self.attempts,
             "training": training.state_dict(),
         }
+        self._check_directory()
         checkpoint.write(self.job.folder, state)
         training.clock.lap("checkpoint")
         self.checkpointed = time.monotonic()
+        self._tell(training)  # what is interrupted goes on from here
 
     def _found_checkpoint(self) -> dict[str, Any] | None:
         """The newest sound checkpoint of this run, code and kind of device."""
+        obstacles: list[str] = []
         for path, found in checkpoint.readable(self.job.folder):
-            if isinstance(found, str):
-                self._warn(f"{path}: {found}; an earlier checkpoint is used, if there is one")
-                continue
-            obstacle = self._obstacle(found)
-            if not obstacle:
+            obstacle = found if isinstance(found, str) else self._obstacle(found)
+            if not obstacle and not isinstance(found, str):
+                if obstacles:
+                    self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
                 return found
-            self._warn(f"{path}: {obstacle}; the run starts anew")
-            break
+            obstacles.append(f"{path}: {obstacle}")
+        if obstacles:
+            self._warn(f"{'; '.join(obstacles)}; the run starts anew")
         return None
 
     def _obstacle(self, found: dict[str, Any]) -> str:
         """Why a checkpoint is of no use here."""
-        if found["run_id"] != self.job.spec.run_id:
-            return f"is another run's, {found['run_id']}"
-        if found["code"] != self.code.digest:
+        if found.get("run_id") != self.job.spec.run_id:
+            return f"is another run's, {found.get('run_id')}"
+        if found.get("code") != self.code.digest:
             return "other code wrote it"
-        if found["device"] != _kind(self.job.device):
-            return f"was made on {found['device']}, this is {self.job.device}"
+        if found.get("device") != _kind(self.job.device):
+            return f"was made on {found.get('device')}, this is {self.job.device}"
         return ""
 
     def _warn(self, text: str) -> None:
@@ -261,11 +277,18 @@ class _Run:
 
     def _tell(self, training: Training) -> None:
         """Send a progress event, and leave it in the run's directory."""
+        self._check_directory()
         self.told = time.monotonic()
         self.rate.add(training.step)
         event = {"event": "progress", **self._state(training)}
         self.progress(event)
-        files.write_text(self.job.folder / store.PROGRESS, json.dumps(event), durable=False)
+        path = self.job.folder / store.PROGRESS
+        files.write_text(path, json.dumps(event), durable=False, folder=False)
+
+    def _check_directory(self) -> None:
+        """Nobody else may write where this run does, and it nowhere else."""
+        if not self.is_ours():
+            raise UserError(f"{self.job.folder}: was moved, removed or replaced while it trained")
 
     def _state(self, training: Training) -> dict[str, Any]:
         means: dict[str, float] = {}
@@ -289,6 +312,7 @@ class _Run:
             "device": self.job.device,
             "threads": self.threads,
             "pid": os.getpid(),
+            "code": self.code.digest,
             "updated": time.time(),
         }
 
@@ -360,7 +384,7 @@ def _save_weights(training: Training, folder: Path) -> str:
         digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     buffer = io.BytesIO()
     torch.save(weights, buffer)
-    files.write_bytes(folder / "weights.pt", buffer.getvalue())
+    files.write_bytes(folder / "weights.pt", buffer.getvalue(), folder=False)
     return digest.hexdigest()
 
 

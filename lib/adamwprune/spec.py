@@ -11,6 +11,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from adamwprune.lineage import NEUTRAL, RENAMED
+
 if TYPE_CHECKING:
     from adamwprune.config.options import Value
 
@@ -22,10 +24,6 @@ COMPONENTS = {  # of a run, and the package that each one's members are in
     "OPTIMIZER": "adamwprune.optimizers",
     "PRUNING_METHOD": "adamwprune.pruning",
 }
-# What keeps old records valid. A symbol that was renamed counts in an identity under its first
-# name; one that was added later does not count where it says what runs did before it was there.
-RENAMED: dict[str, str] = {}  # name now -> its first name
-NEUTRAL: dict[str, Value] = {}  # name now -> the value that means the old behaviour
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
 
@@ -34,7 +32,8 @@ class RunSpec:
     """Resolved values of all result-affecting options of one run, by symbol name.
 
     ``spec["EPOCHS"]`` raises ``KeyError`` for an option that this run does not have: a
-    dense run has no ``TARGET_SPARSITY``. There are no fall-back values.
+    dense run has no ``TARGET_SPARSITY``. There are no fall-back values; but an older
+    record is read by today's names, and of a symbol that it does not know it holds what that means.
     """
 
     values: Mapping[str, Value]
@@ -43,7 +42,10 @@ class RunSpec:
         object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
 
     def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+        for known in (name, RENAMED.get(name, name)):
+            if known in self.values:
+                return self.values[known]
+        return NEUTRAL[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -101,27 +103,64 @@ class RunSpec:
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
-        return -(-int(self["TRAIN_EXAMPLES"]) // int(self["BATCH_SIZE"]))
+        return -(-self.train_examples // int(self["BATCH_SIZE"]))
+
+    @property
+    def train_examples(self) -> int:
+        """Examples that are trained on: those of the training set that are not held out."""
+        return int(self["TRAIN_EXAMPLES"]) - int(self["VALIDATION_EXAMPLES"])
+
+    @property
+    def held_out(self) -> str:
+        """What accuracy is measured on: the ``test`` set, or the ``validation`` set."""
+        return "validation" if self["VALIDATION_EXAMPLES"] else "test"
 
     def problems(self) -> list[str]:
         """What is wrong with the values taken together, beyond what Kconfig can express."""
+        if self.train_examples < 1:
+            return [
+                f"VALIDATION_EXAMPLES={self['VALIDATION_EXAMPLES']} leaves nothing of "
+                f"{self['TRAIN_EXAMPLES']} examples to train on"
+            ]
         if "PRUNING_WARMUP" not in self:
             return []
-        found = []
-        if self["PRUNING_WARMUP"] >= self.ramp_end_step:
-            found.append(
-                f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
-                f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
-                f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
-            )
+        found = self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
         if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
             found.append(
                 f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
                 "a reset at the earliest, so that none would be before the end of the ramp"
             )
+        if self.sparsity == 1 and self.values.get("PRUNING_FLOOR"):
+            found.append(
+                f"PRUNING_FLOOR={self['PRUNING_FLOOR']}: TARGET_SPARSITY=1 keeps no weight at all"
+            )
         return found
+
+    @property
+    def _is_one_shot(self) -> bool:
+        return bool(self["PRUNING_SCHEDULE"] == "one-shot")
+
+    def _ramp_problems(self) -> list[str]:
+        if self["PRUNING_WARMUP"] < self.ramp_end_step:
+            return []
+        return [
+            f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
+            f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
+            f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
+        ]
+
+    def _one_shot_problems(self) -> list[str]:
+        waits = SETTLING if self.values.get("SPAM_INTERVAL") else 0  # after a reset
+        if 1 <= self["PRUNING_WARMUP"] <= self.total_steps - waits:
+            return []
+        return [
+            f"PRUNING_WARMUP={self['PRUNING_WARMUP']}: a one-shot prunes after the last step of "
+            f"its warm-up, which must be one of 1 to {self.total_steps - waits}"
+        ]
 
     @property
     def ramp_end_step(self) -> int:
         """The step after which the target sparsity holds, counted from 1."""
+        if self._is_one_shot:
+            return int(self["PRUNING_WARMUP"])
         return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))

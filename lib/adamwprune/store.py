@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import yaml
 
@@ -25,6 +27,7 @@ from adamwprune.spec import RunSpec
 
 RESULT = "result.json"
 PROGRESS = "progress.json"
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
@@ -32,6 +35,8 @@ REMEDY = "remove it to train the run again"
 
 Named = TypeVar("Named")
 Waiting = Callable[[str], None]  # told the process id of whoever is waited for
+POLL = 0.1  # seconds between looks at a lock that another process holds
+BRIEFLY = 5  # looks before it is told: who only asks for a lock holds it for a moment
 
 
 @dataclass(frozen=True)
@@ -45,51 +50,60 @@ class Store:
         return self.root / spec.run_id
 
     def result(self, spec: RunSpec) -> RunResult | None:
-        """The record of a run, done or failed, or None where there is none.
-
-        Its spec is the one asked for: an older record may know some symbols by other names.
-        """
+        """The record of a run, done or failed, or None where there is none."""
         path = self.folder(spec) / RESULT
         if not path.is_file():
             return None
         result = read_result(path)
         if result.spec != spec:
             raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
-        return replace(result, spec=spec)
+        return result
 
-    def results(self) -> Iterator[RunResult]:
-        """All records, of whatever configuration; :class:`UserError` for one that is none."""
-        yield from (read_result(path) for path in self._paths())
+    def sound_results(self) -> Iterator[RunResult]:
+        """All records, of whatever configuration, but those that are damaged."""
+        for path in self._paths():
+            with contextlib.suppress(UserError):
+                yield read_result(path)
 
     def _paths(self) -> list[Path]:
         return sorted(self.root.glob(f"*/{RESULT}"))
 
-    def find(self, prefix: str) -> RunResult:
-        """The one record whose identity starts with ``prefix``."""
-        path = only(prefix, {path.parent.name: path for path in self._paths()})
-        if path is None:
+    def find(self, prefix: str, others: Mapping[str, RunResult] | None = None) -> RunResult:
+        """The one record whose identity starts with ``prefix``: here, or else among ``others``.
+
+        Raises :class:`UserError` where there is none or are several.
+        """
+        known: dict[str, RunResult | Path] = dict(others or {})
+        known.update({path.parent.name: path for path in self._paths()})
+        found = only(prefix, known)
+        if found is None:
             raise UserError(f"{self.root}: no run starts with {prefix!r}")
-        return read_result(path)
+        return found if isinstance(found, RunResult) else read_result(found)
 
     def prepare(self, spec: RunSpec, minimal: str, full: str) -> Path:
         """The run's directory, with the files that say what it is.
 
-        A record that is there stays until the next one replaces it: the code that makes it stale
-        may be changed back.
+        A stale record that is there stays until the next one replaces it: the code may be changed
+        back. One of a failure goes: the run is tried again.
         """
         folder = self.folder(spec)
         with refusing(f"cannot write to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
+            found = self.result(spec)
+            if found is not None and found.status == "failed":
+                (folder / RESULT).unlink()
             write_text(folder / "defconfig", minimal)
             write_text(folder / "config", full)
             write_text(folder / "spec.yaml", yaml.safe_dump(dict(spec.values), sort_keys=True))
         return folder
 
     def progress(self, spec: RunSpec) -> dict[str, Any] | None:
-        """How far a run without a new record had come when it last said so; None if it never did.
-
-        What is damaged counts as never said.
+        """How far a run had come when it last said so, if it can go on from there: it has a
+        checkpoint. None otherwise; what is damaged counts as never said.
         """
+        folder = self.folder(spec)
+        if not any((folder / name).is_file() for name in CHECKPOINTS):
+            return None
         try:
             found = json.loads((self.folder(spec) / PROGRESS).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -131,25 +145,37 @@ def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: Waiting) -> Iterator[None]:
+def lock(
+    path: Path, wait: Waiting, patience: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], bool]]:
     """Hold a file of this name; where another process does, call ``wait`` with its id and wait.
 
-    The lock is the operating system's: it ends with the process that holds it, however that ends.
+    ``patience`` is called meanwhile and may raise. The lock is the operating system's: it ends with
+    the process that holds it, however that ends. Yields a function that says whether the file that
+    is held is still the one of this name: a directory may be moved, and another take its place.
     """
     with refusing(f"cannot write to {path.parent}"):
         stream = path.open("a+", encoding="utf-8")
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            wait(stream.read(20).strip() or "unknown")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        _acquire(stream, wait, patience)
         with refusing(f"cannot write to {path.parent}"):
             stream.truncate(0)
             stream.write(str(os.getpid()))
             stream.flush()
-        yield
+        held = os.fstat(stream.fileno())
+        yield lambda: path.exists() and os.path.samestat(held, path.stat())
+
+
+def _acquire(stream: TextIO, wait: Waiting, patience: Callable[[], None]) -> None:
+    for look in itertools.count():
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if look == BRIEFLY:
+            stream.seek(0)
+            wait(stream.read(20).strip() or "unknown")
+        patience()
+        time.sleep(POLL)
 
 
 def is_locked(path: Path) -> bool:
@@ -176,7 +202,7 @@ def read_result(path: Path) -> RunResult:
 
 def publish(folder: Path, result: RunResult) -> None:
     """Write ``result.json``, all at once: the sign that the run has ended."""
-    write_text(folder / RESULT, json.dumps(result.to_json(), indent=1) + "\n")
+    write_text(folder / RESULT, json.dumps(result.to_json(), indent=1) + "\n", folder=False)
 
 
 def publish_failure(
@@ -194,6 +220,7 @@ def publish_failure(
     result = RunResult(spec.run_id, "failed", spec, environment=place, code=dict(code), error=text)
     with refusing(f"cannot write to {folder}"):
         publish(folder, result)
+        (folder / PROGRESS).unlink(missing_ok=True)  # it is no longer on its way
     return result
 
 

@@ -339,20 +339,22 @@ def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
 
-_loaded: dict[tuple[str, str, int, str, int, str], Dataset] = {}
+_loaded: dict[tuple[object, ...], Dataset] = {}
 
 
 def _dataset(spec: RunSpec, data_dir: Path, image_size: int, device: str) -> Dataset:
     """The run's data on its device; loaded once a process, the last one only is kept."""
-    digest = spec["DATASET_DIGEST"]
-    key = (spec["DATASET"], digest, spec["TRAIN_EXAMPLES"], str(data_dir), image_size, device)
+    names = ("DATASET", "DATASET_DIGEST", "TRAIN_EXAMPLES", "VALIDATION_EXAMPLES")
+    key = (*(spec[name] for name in names), str(data_dir), image_size, device)
     if key not in _loaded:
         _loaded.clear()
-        data = datasets.load(spec["DATASET"], data_dir, digest)
+        data = datasets.load(spec["DATASET"], data_dir, spec["DATASET_DIGEST"])
         if len(data.train_labels) != spec["TRAIN_EXAMPLES"]:
             raise UserError(
                 f"dataset {spec['DATASET']}: has {len(data.train_labels)} training examples, "
                 f"declared are {spec['TRAIN_EXAMPLES']}"
             )
+        if spec["VALIDATION_EXAMPLES"]:
+            data = data.validating(spec["VALIDATION_EXAMPLES"])
         _loaded[key] = data.padded(image_size).to(torch.device(device))
     return _loaded[key]

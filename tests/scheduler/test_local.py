@@ -182,6 +182,90 @@ def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
     assert Store(tmp_path).result(doomed).environment["attempts"][-1]["from_step"] >= 16
 
 
+def test_a_worker_that_somebody_terminates_loses_nothing(tmp_path):
+    """As guards of a machine's memory do: its run goes on, and none is left out."""
+    told = []
+
+    def terminate(spec, event):
+        if not told and event["step"] > 3:
+            told.append(spec)
+            os.kill(workers_of(os.getpid())[0], signal.SIGTERM)
+
+    todo, recorder = tasks(SEED="0 1 2", EPOCHS="3"), Recorder(terminate)
+    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
+    assert set(outcome.done) == {task.spec for task in todo}
+    assert recorder.texts == [
+        f"retry 1 of 1: {told[0].slug}: its worker was told to stop (SIGTERM), not by make"
+    ]
+    assert Store(tmp_path).result(told[0]).environment["attempts"][1]["from_step"] > 3
+
+
+def test_workers_that_cannot_start_are_not_the_runs_failure(tmp_path, monkeypatch):
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text("import sys; sys.exit('no licence today')\n")
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+    store = Store(tmp_path / "results")
+    with pytest.raises(UserError, match=r"(?s)workers cannot start: .*no licence today"):
+        Pool(store, [CPU], Path("/x"), Recorder()).run(tasks(SEED="0 1"))
+    assert not list(store.root.glob("*/result.json"))
+
+
+def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, monkeypatch):
+    """A copy of the package, its SGD changed during the first run: the second is made by it."""
+    shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "Kconfig", tmp_path / "Kconfig")
+    monkeypatch.setattr(local, "LIBRARY", tmp_path / "lib")
+    monkeypatch.setattr(local, "Sources", lambda: Sources(tmp_path / "lib"))
+    path = tmp_path / "lib" / "adamwprune" / "optimizers" / "sgd.py"
+    taken = []
+
+    def edit(spec, event):
+        text = path.read_text()
+        if "dampening=0," in text:
+            path.write_text(text.replace("dampening=0,", "dampening=0.5,"))
+
+    def source():
+        taken.append("dampening=0," in path.read_text())
+        return {"commit": "c", "dirty": not taken[-1], "diff": None}
+
+    todo, recorder, store = tasks(SEED="0 1"), Recorder(edit), Store(tmp_path / "results")
+    Pool(store, [CPU], Path("/x"), recorder, source=source).run(todo)
+    assert taken == [True, False]
+    assert recorder.texts == ["the code was changed: runs that start from now on use it"]
+    one, two = (store.result(task.spec) for task in todo)
+    assert (one.environment["dirty"], two.environment["dirty"]) == (False, True)
+    assert one.code == Sources().of(todo[0].spec).to_json()
+    assert two.code == Sources(tmp_path / "lib").of(todo[1].spec).to_json() != one.code
+
+
+def test_a_worker_that_hangs_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "SILENCE", 1.5)
+
+    def hang(spec, event):
+        (pid,) = workers_of(os.getpid())
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(6, os.kill, [pid, signal.SIGCONT]).start()
+        recorder.on_progress = lambda spec, event: None
+
+    recorder = Recorder(hang)
+    (task,) = tasks()
+    assert Pool(Store(tmp_path), [CPU], Path("/x"), recorder).run([task]).done == [task.spec]
+    assert any("no word from its worker for" in text for text in recorder.texts)
+
+
+def test_a_directory_that_is_moved_while_its_run_trains_is_not_made_again(tmp_path):
+    store = Store(tmp_path / "results")
+
+    def move(spec, event):
+        if store.root.exists() and event["step"] > 3:
+            store.root.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(UserError, match="was moved, removed or replaced while it trained"):
+        Pool(store, [CPU], Path("/x"), Recorder(move)).run(tasks(EPOCHS="40"))
+    assert not store.root.exists()
+
+
 CRASHES = {
     "segmentation fault": (
         "import ctypes; ctypes.string_at(0)",

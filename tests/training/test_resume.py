@@ -26,6 +26,20 @@ VARIANTS = [
     ),
     *specs(OPTIMIZER="adam", PRUNING_METHOD="state", MASK_STORAGE="bool", PRUNING_SCOPE="layer"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="layer", LR_SCHEDULE="cosine"),
+    *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="erk", MASK_STORAGE="bits"),
+    *specs(OPTIMIZER="sgd adamw", PRUNING_METHOD="movement-seed random", PRUNING_FLOOR="60"),
+    *specs(
+        OPTIMIZER="adamwprune",
+        PRUNING_METHOD="movement-seed",
+        PRUNING_SCOPE="2-4",
+        MASK_STORAGE="implied",
+    ),
+    *specs(
+        OPTIMIZER="adam",
+        PRUNING_METHOD="state",
+        PRUNING_SCHEDULE="one-shot",
+        MASK_STORAGE="bits",
+    ),
 ]
 STEPS = COMBINATIONS[0].total_steps
 

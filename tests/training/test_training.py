@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adamwprune import datasets, models, runner, training
-from adamwprune.errors import UserError
+from adamwprune.errors import ConfigError, UserError
 from adamwprune.pruning._schedule import count
 from adamwprune.record import RunResult
 from tests.training.conftest import SOURCES, specs
@@ -212,3 +212,15 @@ def test_no_value_of_a_spec_is_ignored(settings, train):
     object.__setattr__(spec, "values", reads)
     assert train(spec).status == "done"
     assert set(reads) - reads.names == set()
+
+
+def test_a_validation_split_is_trained_without_and_measured_instead_of_the_test_set(train):
+    (spec,) = specs(VALIDATION_EXAMPLES="400")
+    assert (spec.train_examples, spec.steps_per_epoch, spec.held_out) == (3_600, 15, "validation")
+    result = train(spec)
+    assert result.history[-1]["step"] == 30
+    hits = result.final["test_accuracy"] * 400
+    assert hits == pytest.approx(round(hits)), "a fraction of 400 images"
+    assert result.final != train(specs()[0], name="test").final
+    with pytest.raises(ConfigError, match="VALIDATION_EXAMPLES=4000 leaves nothing of 4000"):
+        specs(VALIDATION_EXAMPLES="4000")

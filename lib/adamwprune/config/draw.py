@@ -12,8 +12,12 @@ from adamwprune.config.tree import Family, Tree
 _LARGEST = 1000.0  # of a number, however far its range goes
 _SMALLEST = 1e-6  # of a number drawn over orders of magnitude
 _MAX_POINTS = 200  # of the matrix, before anything is dropped
-# Where a legal value may be one that nobody can wait for.
-_PLAUSIBLE = {"EPOCHS": Interval.parse("[1, 30]"), "BATCH_SIZE": Interval.parse("[16, 1024]")}
+# Where a legal value may be one that nobody can wait for, or that no network has room for.
+_PLAUSIBLE = {
+    "EPOCHS": Interval.parse("[1, 30]"),
+    "BATCH_SIZE": Interval.parse("[16, 1024]"),
+    "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
+}
 
 
 def draw(tree: Tree, rng: Random, fixed: Collection[str]) -> None:

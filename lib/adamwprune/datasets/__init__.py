@@ -15,6 +15,8 @@ from torch import Tensor
 from adamwprune import registry
 from adamwprune.errors import UserError
 
+SPLIT_SEED = 0x5EED  # of the validation split: the same for every run
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -46,6 +48,22 @@ class Dataset:
         mean = (share * levels).sum()
         std = (share * (levels - mean) ** 2).sum().sqrt()
         return cls(*train, *test, classes, digest, float(mean), float(std))
+
+    def validating(self, examples: int) -> Dataset:
+        """Trained on without ``examples`` of the training set, which stand in for the test set.
+
+        Which ones does not depend on a run's seed. Pixels are normalised by what is left.
+        """
+        order = torch.randperm(
+            len(self.train_labels), generator=torch.Generator().manual_seed(SPLIT_SEED)
+        )
+        kept, held_out = order[examples:].sort().values, order[:examples].sort().values
+        return Dataset.of(
+            (self.train_images[kept], self.train_labels[kept]),
+            (self.train_images[held_out], self.train_labels[held_out]),
+            self.classes,
+            self.digest,
+        )
 
     def padded(self, size: int) -> Dataset:
         """Images centred in a field of ``size`` x ``size`` background (0) pixels."""

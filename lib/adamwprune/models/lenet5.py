@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamwprune.models import Model
+from adamwprune.models._phases import conv_norm_pool
 
 
 class LeNet5(nn.Module):
@@ -26,8 +27,8 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # ReLU and max-pooling commute; pooling first leaves ReLU a quarter of the work.
-        x = F.relu(F.max_pool2d(self.norm1(self.conv1(images)), 2))
-        x = F.relu(F.max_pool2d(self.norm2(self.conv2(x)), 2))
+        x = F.relu(conv_norm_pool(images, self.conv1, self.norm1))
+        x = F.relu(conv_norm_pool(x, self.conv2, self.norm2))
         x = F.relu(self.fc1(x.flatten(1)))
         x = F.relu(self.fc2(x))
         logits: Tensor = self.fc3(x)

@@ -19,17 +19,28 @@ from adamwprune.pruning._score import Score
 if TYPE_CHECKING:
     from adamwprune.pruning.magnitude import Magnitude
     from adamwprune.pruning.movement import Movement
+    from adamwprune.pruning.movement_seed import MovementSeed
     from adamwprune.pruning.none import Dense
+    from adamwprune.pruning.random import Random
     from adamwprune.pruning.state import State
 
-_PUBLIC = {"Dense": "none", "Magnitude": "magnitude", "Movement": "movement", "State": "state"}
+_PUBLIC = {
+    "Dense": "none",
+    "Magnitude": "magnitude",
+    "Movement": "movement",
+    "MovementSeed": "movement_seed",
+    "Random": "random",
+    "State": "state",
+}
 __getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = [
     "ContractViolation",
     "Dense",
     "Magnitude",
     "Movement",
+    "MovementSeed",
     "Pruner",
+    "Random",
     "Schedule",
     "Score",
     "State",
@@ -39,15 +50,26 @@ __all__ = [
 
 
 def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
-    """The pruner of a run; ``ramp_end`` is the step after which its target sparsity holds."""
+    """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
+
+    Raises ``ValueError`` for a target that cannot be reached in the run's scope.
+    """
     score = cast(Score, registry.member(__name__, values["PRUNING_METHOD"]).build(values))
     if not score.prunes:
         return Pruner(model, score, Schedule.dense())
-    schedule = Schedule(
-        target=values["TARGET_SPARSITY"],
-        warmup=values["PRUNING_WARMUP"],
-        interval=values["PRUNING_INTERVAL"],
-        ramp_end=ramp_end,
-        shape=values["PRUNING_SCHEDULE"],
+    return Pruner(
+        model,
+        score,
+        _schedule(values, ramp_end),
+        values["PRUNING_SCOPE"],
+        values["MASK_STORAGE"],
+        values["PRUNING_FLOOR"],
     )
-    return Pruner(model, score, schedule, values["PRUNING_SCOPE"], values["MASK_STORAGE"])
+
+
+def _schedule(values: Mapping[str, Any], ramp_end: int) -> Schedule:
+    target, warmup = values["TARGET_SPARSITY"], values["PRUNING_WARMUP"]
+    if values["PRUNING_SCHEDULE"] == "one-shot":
+        return Schedule.one_shot(target, warmup)
+    interval, shape = values["PRUNING_INTERVAL"], values["PRUNING_SCHEDULE"]
+    return Schedule(target, warmup, interval, ramp_end, shape)

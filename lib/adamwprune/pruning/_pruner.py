@@ -1,33 +1,48 @@
 """The pruner: a score, a schedule and a scope, attached to an optimizer's step by hooks.
 
-Monotone methods (magnitude, state): a pruned weight is zero, its gradient is masked before each
+Monotone methods (all but movement): a pruned weight is zero, its gradient is masked before each
 step and its optimizer states were zeroed when it was pruned, so that no momentum revives it.
 
 Returning methods (movement): outside the step the parameter holds W ⊙ M; the full W is kept
 beside it, put back for the optimizer's step, and masked again after it. The gradient is masked for
 the step as well, ∂L/∂W = ∂L/∂W′ ⊙ M: a pruned weight learns nothing until it returns.
+
+The contract, counted in the tensors before and after every mask update and at the end, never in
+between, so that no other step waits for the device: exactly k weights are zero, those that were
+pruned among them, and their moments are zero where the method is monotone. Nothing but an update
+sets a weight to zero: what was revived in between has not become zero again by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, KeepsMoments
-from adamwprune.pruning import _selection
-from adamwprune.pruning._schedule import Schedule, count
+from adamwprune.pruning._schedule import Schedule
+from adamwprune.pruning._scope import SCOPES
 from adamwprune.pruning._score import Score
+from adamwprune.pruning._storage import STORAGES, Implied
 
-SCOPES = ("global", "layer")
-STORAGES = ("bool", "implied")
+# Optimizer states that stay zero while the weight and its gradient are.
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
 class ContractViolation(RuntimeError):
     """The zeros in the weights are not the ones that were pruned."""
+
+
+class _Counts(NamedTuple):
+    """Of one layer, counted in its tensors."""
+
+    zeros: int
+    pruned: int  # in the mask
+    regrown: int  # of these, those that are not zero
+    stale: int  # moments of these that are not zero
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
@@ -43,13 +58,16 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
 class Pruner:
     """Prunes the convolutions and linear layers of ``model`` along ``schedule``.
 
-    ``scope``: ``global`` (one threshold over all weights) or ``layer`` (the same fraction of
-    each). ``storage``: ``bool`` (a mask of one byte a weight) or ``implied`` (a weight is pruned
-    where it and its Adam states are zero: no bytes; monotone methods under an optimizer of the
-    Adam family only; a weight that starts at exactly zero and has no gradient counts as pruned).
+    ``scope``: ``global`` (one threshold over all weights), ``layer`` (the same fraction of each),
+    ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbours in a row).
+    ``floor``: how many weights of each layer are kept at least. ``storage``: ``bool`` (a mask of
+    one byte a weight), ``bits`` (of one bit a weight) or ``implied`` (a weight is pruned where it
+    and its Adam states are zero: no bytes; monotone methods under an optimizer of the Adam family
+    only; a weight that starts at exactly zero and has no gradient counts as pruned).
 
-    Raises ``ValueError`` for an unknown scope or storage, :class:`ContractViolation` after an
-    update whose zeros, counted in the weights, are not exactly k.
+    Raises ``ValueError`` for an unknown scope or storage and for a target that the scope cannot
+    reach, :class:`ContractViolation` in a step whose update finds or leaves other zeros than it
+    must (:meth:`verify`).
     """
 
     def __init__(
@@ -59,6 +77,7 @@ class Pruner:
         schedule: Schedule,
         scope: str = "global",
         storage: str = "bool",
+        floor: int = 0,
     ) -> None:
         if scope not in SCOPES:
             raise ValueError(f"Invalid scope: {scope} (there are {', '.join(SCOPES)})")
@@ -71,14 +90,14 @@ class Pruner:
             raise ValueError("the model has no convolution and no linear layer to prune")
         self.score = score
         self.schedule = schedule
-        self.scope = scope
-        self.storage = storage
+        shapes = {name: tuple(weight.shape) for name, weight in self.weights.items()}
+        self.scope = SCOPES[scope](shapes, schedule.target, floor)
+        self.masks = STORAGES[storage](self.weights)
         self.steps = 0  # optimizer steps seen
         self.k = 0  # weights that are to be zero now
-        self.returned = 0  # pruned weights that came back, summed over all updates
         self.updates: list[dict[str, float]] = []
         self._due = False
-        self._masks: dict[str, Tensor] = {}  # True = pruned
+        self._returned = dict.fromkeys(self.weights, 0)  # pruned weights that came back
         self._kept: dict[str, Tensor] = {}  # full weights of a returning method
         self._optimizer: Optimizer | None = None
 
@@ -97,10 +116,11 @@ class Pruner:
             raise ValueError("the optimizer does not train all weights of the model")
         if self.score.prunes:
             adam = isinstance(optimizer, (KeepsMoments, torch.optim.Adam))
-            if self.storage == "implied" and not adam:
+            if isinstance(self.masks, Implied) and not adam:
                 raise ValueError("an implied mask needs an optimizer of the Adam family")
             if self.score.reads_states and not adam:
                 raise ValueError("pruning by state needs an optimizer of the Adam family")
+            self.score.begin(list(self.weights.values()))
             optimizer.register_step_pre_hook(self._before_step)
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
@@ -126,7 +146,7 @@ class Pruner:
         if self.score.returns:
             self._keep_full_weights()
         self._due = self._due or self.schedule.is_due(self.steps)
-        forced = self.steps == self.schedule.ramp_end
+        forced = self.schedule.is_forced(self.steps)
         if self._due and (forced or not self._settling(optimizer)):
             self._due = False
             self._update()
@@ -140,28 +160,17 @@ class Pruner:
 
     def _update(self) -> None:
         if not self.score.returns:
-            self.verify()  # before the choice below prunes again what came back since the last
+            self._verify_masks()  # before the choice below prunes again what came back
         sparsity = self.schedule.sparsity(self.steps)
-        self.k = count(sparsity, self.numel)
         before = {name: self._pruned(name) for name in self.weights}
-        masks = dict(zip(self.weights, self._choose(before), strict=True))
-        self.returned += sum(int((before[n] & ~masks[n]).sum()) for n in masks)
+        self.k = self.scope.k(sparsity)
+        scores = {name: self._scores(name, mask) for name, mask in before.items()}
+        masks = self.scope.choose(scores, self.k, {} if self.score.returns else before)
+        self._count_returned(before, masks)
         for name, mask in masks.items():
             self._prune(name, mask)
         self.updates.append({"step": self.steps, "target": sparsity, "zeros": self.k})
-        self.verify()
-
-    def _choose(self, before: Mapping[str, Tensor]) -> list[Tensor]:
-        """The new masks: exactly k weights, and all of ``before`` unless weights can return."""
-        scores = [self._scores(name, before[name]) for name in self.weights]
-        if self.scope == "global":
-            return _selection.lowest(scores, self.k)
-        numels = [score.numel() for score in scores]
-        fixed = [0 if self.score.returns else int(before[name].sum()) for name in self.weights]
-        parts = _selection.apportion(self.k, numels, fixed)
-        return [
-            _selection.lowest([score], part)[0] for score, part in zip(scores, parts, strict=True)
-        ]
+        self._verify_masks()
 
     def _scores(self, name: str, pruned: Tensor) -> Tensor:
         assert self._optimizer is not None
@@ -170,28 +179,30 @@ class Pruner:
         # A pruned weight of a monotone method scores lowest of all and so stays pruned.
         return scores if self.score.returns else scores.masked_fill(pruned, -torch.inf)
 
+    def _count_returned(self, before: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+        counts = torch.stack([(before[name] & ~masks[name]).sum() for name in self.weights])
+        for name, count in zip(self.weights, counts.tolist(), strict=True):
+            self._returned[name] += count
+
     def _prune(self, name: str, mask: Tensor) -> None:
-        assert self._optimizer is not None
         weight = self.weights[name]
         weight.masked_fill_(mask, 0)
-        if self.storage == "bool":
-            self._masks[name] = mask.clone()  # a view would keep the whole selection alive
+        self.masks[name] = mask
         if self.score.returns:
             return
-        for state in self._optimizer.state[weight].values():
+        for state in self._states(weight).values():
             if isinstance(state, Tensor) and state.shape == weight.shape:
                 state.masked_fill_(mask, 0)
 
+    def _states(self, weight: Tensor) -> Mapping[str, Any]:
+        states: Mapping[str, Any] = self._optimizer.state[weight] if self._optimizer else {}
+        return states
+
     def _pruned(self, name: str) -> Tensor:
         """The mask of one weight, True = pruned."""
-        weight = self.weights[name]
-        if self.k == 0 or (self.storage == "bool" and name not in self._masks):
-            return torch.zeros_like(weight, dtype=torch.bool)
-        if self.storage == "bool":
-            return self._masks[name]
-        assert self._optimizer is not None
-        exp_avg_sq: Tensor = self._optimizer.state[weight]["exp_avg_sq"]
-        return (weight == 0) & (exp_avg_sq == 0)
+        if self.k == 0:
+            return torch.zeros_like(self.weights[name], dtype=torch.bool)
+        return self.masks.mask(name, self._states(self.weights[name]))
 
     def _keep_full_weights(self) -> None:
         for name, weight in self.weights.items():
@@ -201,8 +212,65 @@ class Pruner:
                 self._kept[name].copy_(weight)
 
     def _apply_masks(self) -> None:
-        for name, mask in self._masks.items():
-            self.weights[name].masked_fill_(mask, 0)
+        if self.k:
+            for name, weight in self.weights.items():
+                weight.masked_fill_(self._pruned(name), 0)
+
+    # -- the contract --------------------------------------------------------
+
+    def verify(self) -> None:
+        """Raise :class:`ContractViolation` unless the weights are pruned as they must be by now.
+
+        Exactly k weights are zero, k being the number that the last update had to reach and, from
+        the ramp's end on, the one of the target; each pruned weight is zero; and under a monotone
+        method the moments of each pruned weight are.
+        """
+        if not self.score.prunes:
+            return
+        self._verify_masks()
+        wanted = self._wanted_k()
+        if self.k != wanted:
+            raise self._violation(f"{self.k} of {self.numel} weights were pruned, not {wanted}")
+
+    def _wanted_k(self) -> int:
+        if self.steps >= self.schedule.ramp_end:
+            return self.scope.target_k
+        return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
+
+    @torch.no_grad()
+    def _verify_masks(self) -> None:
+        counts = self._counts()
+        zeros = sum(each.zeros for each in counts.values())
+        if zeros != self.k:
+            raise self._violation(f"{zeros} of {self.numel} weights are zero, {self.k} were pruned")
+        pruned = sum(each.pruned for each in counts.values())
+        if pruned != self.k:
+            raise self._violation(f"{pruned} weights are masked, {self.k} were pruned")
+        for name, each in counts.items():
+            if each.regrown:
+                raise self._violation(f"{each.regrown} pruned weights of {name} are not zero")
+            if each.stale:
+                raise self._violation(f"{each.stale} moments of pruned weights of {name} are not 0")
+
+    def _violation(self, text: str) -> ContractViolation:
+        return ContractViolation(f"after step {self.steps}: {text}")
+
+    def _counts(self) -> dict[str, _Counts]:
+        """Of each layer; the device is asked once."""
+        flat = [number for name in self.weights for number in self._layer_counts(name)]
+        rows = torch.stack(flat).view(-1, len(_Counts._fields)).tolist()
+        return {name: _Counts(*row) for name, row in zip(self.weights, rows, strict=True)}
+
+    def _layer_counts(self, name: str) -> Iterator[Tensor]:
+        weight, mask = self.weights[name], self._pruned(name)
+        zero = weight == 0
+        yield zero.sum()
+        yield mask.sum()
+        yield (mask & ~zero).sum()
+        states = {} if self.score.returns else self._states(weight)
+        moments = [states[moment] for moment in MOMENTS if states.get(moment) is not None]
+        stale = [(mask & (moment != 0)).sum() for moment in moments]
+        yield sum(stale, torch.zeros_like(mask.sum()))
 
     # -- what is there -------------------------------------------------------
 
@@ -211,11 +279,26 @@ class Pruner:
         """Number of prunable weights."""
         return sum(weight.numel() for weight in self.weights.values())
 
+    @property
+    def returned(self) -> int:
+        """Pruned weights that came back, summed over all updates."""
+        return sum(self._returned.values())
+
     def layers(self) -> list[dict[str, Any]]:
-        """Name, number of weights and number of zeros of each layer, counted in the weights."""
+        """Each layer: its name, number of weights, number of zeros counted in the weights,
+        density (the fraction that is not zero), and how many pruned weights returned.
+        """
+        weights = self.weights.values()
+        zeros = torch.stack([(w == 0).sum() for w in weights]).tolist() if weights else []
         return [
-            {"name": name, "numel": weight.numel(), "zeros": int((weight == 0).sum())}
-            for name, weight in self.weights.items()
+            {
+                "name": name,
+                "numel": weight.numel(),
+                "zeros": count,
+                "density": 1 - count / weight.numel(),
+                "returned": self._returned[name],
+            }
+            for (name, weight), count in zip(self.weights.items(), zeros, strict=True)
         ]
 
     def zeros(self) -> int:
@@ -226,18 +309,27 @@ class Pruner:
         """Fraction of zeros among the prunable weights, counted in the weights."""
         return self.zeros() / self.numel if self.numel else 0.0
 
-    def verify(self) -> None:
-        """Raise :class:`ContractViolation` unless exactly k weights are zero."""
-        zeros = self.zeros()
-        if self.score.prunes and zeros != self.k:
-            raise ContractViolation(
-                f"after step {self.steps}: {zeros} of {self.numel} weights are zero, "
-                f"{self.k} were pruned"
-            )
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of its pruning, as plain data.
+
+        ``requested``: the target sparsity; ``k``: how many zeros that means in this scope and is
+        now; ``zeros``: counted; ``prunable``: of so many weights; ``layers``; ``updates``: step,
+        target and k of each; ``returned``.
+        """
+        layers = self.layers()
+        return {
+            "requested": self.schedule.target,
+            "k": self.k,
+            "zeros": sum(layer["zeros"] for layer in layers),
+            "prunable": self.numel,
+            "layers": layers,
+            "updates": list(self.updates),
+            "returned": self.returned,
+        }
 
     def buffers(self) -> dict[str, list[Tensor]]:
         """Every tensor that pruning keeps from step to step, by owner."""
-        own = {"kept_weights": list(self._kept.values()), "masks": list(self._masks.values())}
+        own = {"kept_weights": list(self._kept.values()), "masks": self.masks.tensors()}
         return {name: found for name, found in {**self.score.buffers(), **own}.items() if found}
 
     def state_dict(self) -> dict[str, Any]:
@@ -245,10 +337,10 @@ class Pruner:
         return {
             "steps": self.steps,
             "k": self.k,
-            "returned": self.returned,
+            "returned": dict(self._returned),
             "updates": list(self.updates),
             "due": self._due,
-            "masks": dict(self._masks),
+            "masks": self.masks.state_dict(),
             "kept": dict(self._kept),
             "score": self.score.state_dict(list(self.weights.values())),
         }
@@ -256,9 +348,9 @@ class Pruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; the weights are loaded by their model."""
         self.steps, self.k = state["steps"], state["k"]
-        self.returned, self.updates = state["returned"], list(state["updates"])
+        self._returned, self.updates = dict(state["returned"]), list(state["updates"])
         self._due = state["due"]
-        self._masks = self._cloned(state["masks"])
+        self.masks.load_state_dict(state["masks"])
         self._kept = self._cloned(state["kept"])
         self.score.load_state_dict(state["score"], list(self.weights.values()))
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+SHAPES = ("cubic", "linear", "one-shot")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -13,14 +15,15 @@ class Schedule:
 
     Nothing is pruned up to step ``warmup``; then the mask is updated every ``interval`` steps,
     and at step ``ramp_end`` in any case, from where on the ``target`` holds. Raises ``ValueError``
-    for values that contradict each other.
+    for values that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without
+    a ramp is made by :meth:`one_shot`.
     """
 
     target: float
     warmup: int
     interval: int
     ramp_end: int
-    shape: str = "cubic"  # or "linear"
+    shape: str = "cubic"
 
     def __post_init__(self) -> None:
         if not 0 <= self.target <= 1:
@@ -31,23 +34,34 @@ class Schedule:
             )
         if self.interval < 1:
             raise ValueError(f"Invalid interval: {self.interval}")
-        if self.shape not in ("cubic", "linear"):
-            raise ValueError(f"Invalid shape: {self.shape}")
+        if self.shape not in SHAPES:
+            raise ValueError(f"Invalid shape: {self.shape} (there are {', '.join(SHAPES)})")
 
     @classmethod
     def dense(cls) -> Schedule:
         """Never anything to prune."""
         return cls(target=0.0, warmup=0, interval=1, ramp_end=1)
 
+    @classmethod
+    def one_shot(cls, target: float, step: int) -> Schedule:
+        """All of it at once, after ``step`` ≥ 1, and held from there on.
+
+        Train, prune once, train on: the single iteration of Han et al., arXiv 1506.02626, §3.
+        """
+        return cls(target, warmup=step - 1, interval=1, ramp_end=step, shape="one-shot")
+
     def sparsity(self, step: int) -> float:
         """Fraction of zeros after ``step``.
 
         cubic: s = s_f·(1 − (1 − p)³) (Zhu & Gupta, arXiv 1710.01878, eq. 1 with s_i = 0),
-        linear: s = s_f·p, over the progress p from the warm-up's end to the ramp's.
+        linear: s = s_f·p, over the progress p from the warm-up's end to the ramp's; one-shot: s_f
+        from its one step on.
         """
         if step >= self.ramp_end:
             return self.target
         progress = max(0.0, (step - self.warmup) / (self.ramp_end - self.warmup))
+        if self.shape == "one-shot":
+            return 0.0
         if self.shape == "linear":
             return self.target * progress
         return self.target * (1 - (1 - progress) ** 3)
@@ -57,6 +71,14 @@ class Schedule:
         if step == self.ramp_end:
             return True
         return self.warmup < step < self.ramp_end and (step - self.warmup) % self.interval == 0
+
+    def is_forced(self, step: int) -> bool:
+        """Whether an update after ``step`` cannot wait for an optimizer's states to settle.
+
+        A ramp has pruned by its scores all along, and its last update adds little. All that a
+        one-shot does rests on the scores of one step: it waits.
+        """
+        return step == self.ramp_end and self.shape != "one-shot"
 
 
 def count(sparsity: float, numel: int) -> int:

@@ -15,6 +15,9 @@ class Score:
     reads_states = False  # whether the score needs exp_avg and exp_avg_sq
     returns = False  # whether pruned weights can return; otherwise they stay zero for good
 
+    def begin(self, weights: list[Tensor]) -> None:
+        """Called once, before the first step, with all prunable weights in their order."""
+
     def observe(self, weight: Tensor, grad: Tensor) -> None:
         """Called before each optimizer step with the full weight and its unmasked gradient."""
 

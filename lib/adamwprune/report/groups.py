@@ -261,6 +261,8 @@ def _setting(place: dict[str, object], own: dict[str, object], groups: list[Grou
     ]
     epochs = sorted({int(group.spec["EPOCHS"]) for group in groups})
     length = f"{'/'.join(map(str, epochs))} epochs"
+    if held_out(groups) != "test":
+        length += f", measured on the {held_out(groups)} set"
     title = ", ".join([f"{place['MODEL']} on {place['DATASET']}", length, *extra])
     return Setting("".join(f"{word}-" for word in words), title, tuple(groups))
 
@@ -324,15 +326,26 @@ def spread_note(groups: Sequence[Group], *, noise: bool = True) -> str:
 
 
 def _noise_clause(groups: Sequence[Group]) -> str:
-    images = TEST_IMAGES.get(str(groups[0].spec["DATASET"]))
-    note = noise_note([g.accuracy.mean for g in groups if g.n == 1], images)
+    images = images_of(groups[0].spec)
+    note = noise_note([g.accuracy.mean for g in groups if g.n == 1], images, held_out(groups))
     return f": {note}" if note else ""
 
 
-def noise_note(accuracies: Sequence[float], images: int | None) -> str:
+def held_out(groups: Sequence[Group]) -> str:
+    """What the groups' accuracies are measured on: ``test`` or ``validation``, or both."""
+    return " and ".join(dict.fromkeys(group.spec.held_out for group in groups))
+
+
+def images_of(spec: RunSpec) -> int | None:
+    """How many images a run's accuracy is measured on; None if that is not known."""
+    validation = int(spec["VALIDATION_EXAMPLES"])
+    return validation or TEST_IMAGES.get(str(spec["DATASET"]))
+
+
+def noise_note(accuracies: Sequence[float], images: int | None, kind: str = "test") -> str:
     """How large a difference single accuracies (percent) must have to mean anything.
 
-    The binomial standard error of their median on ``images`` test images, and twice that.
+    The binomial standard error of their median on ``images`` of the ``kind`` set, and twice that.
     Empty where the number of images is not known.
     """
     if images is None or not accuracies:
@@ -340,6 +353,6 @@ def noise_note(accuracies: Sequence[float], images: int | None) -> str:
     p = statistics.median(accuracies) / 100
     error = 100 * math.sqrt(p * (1 - p) / images)
     return (
-        f"differences under {2 * error:.1f} points on {images:,} test images are noise "
+        f"differences under {2 * error:.1f} points on {images:,} {kind} images are noise "
         f"(standard error {error:.1f})"
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from adamwprune.files import refusing, write_text
-from adamwprune.record import RunResult
+from adamwprune.record import FROZEN, RunResult
 from adamwprune.report import tables
 from adamwprune.spec import RunSpec
+from adamwprune.store import write_published
 
 STAMP = ".drawn"  # names what the figures beside it were drawn from
 
@@ -24,6 +26,19 @@ def tables_of(
     if memory:
         parts.append(tables.render(tables.memory_rows(expected, records), format))
     return "\n".join(parts)
+
+
+def publish(
+    folder: Path, name: str, expected: Sequence[RunSpec], records: Sequence[RunResult], memory: bool
+) -> None:
+    """Write ``name.jsonl``, the records verbatim, and ``name.md``, their tables, into ``folder``.
+
+    A mark that a record is published says nothing here, and would come and go with the code.
+    """
+    plain = [replace(record, marks=record.marks - {FROZEN}) for record in records]
+    write_published(folder / f"{name}.jsonl", plain)
+    with refusing(f"cannot write to {folder}"):
+        write_text(folder / f"{name}.md", tables_of(expected, plain, "markdown", memory))
 
 
 def check_format(format: str) -> None:

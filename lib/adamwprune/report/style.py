@@ -59,7 +59,9 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "dense": ("o", "-"),
     "magnitude": ("s", (0, (5, 1.5))),
     "movement": ("^", (0, (1.2, 1.2))),
+    "movement-seed": ("v", (0, (3, 1.2))),
     "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
+    "random": ("P", (0, (1, 3))),
 }
 OWNERS = {  # owners of bytes, in the order in which they are stacked
     "weights": "#4D4D4D",
@@ -70,6 +72,7 @@ OWNERS = {  # owners of bytes, in the order in which they are stacked
     "max_exp_avg_sq": "#009E73",
     "scores": "#D55E00",
     "kept_weights": "#E69F00",
+    "initial_weights": "#7A4FA3",
     "masks": "#F0E442",
     "other": "#000000",
 }

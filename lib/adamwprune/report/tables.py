@@ -19,10 +19,10 @@ from adamwprune.errors import UserError
 from adamwprune.record import RunResult
 from adamwprune.report import ledger, origins
 from adamwprune.report.groups import (
-    TEST_IMAGES,
     Group,
     Setting,
     Statistic,
+    images_of,
     noise_note,
     percent,
     settings,
@@ -49,6 +49,7 @@ class AccuracyRow:
     zeros: int | None  # counted among the prunable weights
     prunable: int | None
     seconds: float | None  # a run, mean
+    measured_on: str  # the test set or the validation set
     test_images: int | None  # None where the data set is not known here
     runs: tuple[RunResult, ...]  # completed ones; failed ones where none is
 
@@ -94,7 +95,8 @@ def _accuracy_row(setting: Setting, group: Group) -> AccuracyRow:
         zeros=first.pruning["zeros"] if first else None,  # exactly k, whatever the seed
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
-        test_images=TEST_IMAGES.get(group.spec["DATASET"]),
+        measured_on=group.spec.held_out,
+        test_images=images_of(group.spec),
         runs=group.done or group.failed,
     )
 
@@ -265,9 +267,11 @@ def captions(rows: Sequence[Row]) -> list[str]:
 def _accuracy_captions(accuracy: Sequence[AccuracyRow]) -> list[str]:
     single = [row for row in accuracy if row.n == 1 and row.accuracy]
     images = accuracy[0].test_images
-    note = noise_note([row.accuracy.mean for row in single if row.accuracy], images)
+    kind = accuracy[0].measured_on
+    note = noise_note([row.accuracy.mean for row in single if row.accuracy], images, kind)
     lines = [
-        "Accuracy: test set, after the last epoch, mean ± standard deviation over n seeds. s/run: "
+        f"Accuracy: {kind} set, after the last epoch, mean ± standard deviation "
+        "over n seeds. s/run: "
         "wall clock, not a timing: other runs and other work may have shared the machine."
     ]
     if single:

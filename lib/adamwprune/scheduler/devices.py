@@ -72,6 +72,19 @@ def limits(here: Machine, jobs: int, threads: int) -> list[str]:
     return [f"JOBS={jobs}: {_cores(here.cores)} run {most} at a time"]
 
 
+def environment(threads: int) -> dict[str, str]:
+    """What a process that trains on so many threads needs in its environment before torch is
+    imported.
+    """
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # Threads that spin while they wait starve the other workers.
+        "OMP_WAIT_POLICY": "passive",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
+    }
+
+
 def _cores(count: int) -> str:
     return f"{count} core{'s' if count > 1 else ''}"
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,6 +27,7 @@ from typing import Any, Protocol
 from adamwprune.code import Sources
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
+from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.packing import History, Need, Packer
 from adamwprune.spec import RunSpec
@@ -33,6 +36,7 @@ from adamwprune.store import RESULT, Store, publish_failure
 LIBRARY = Path(__file__).resolve().parents[2]
 GRACE = 5.0  # seconds a worker has to reach a checkpoint and end
 LOG_TAIL = 30  # lines of a dead worker's output that its record keeps
+SILENCE = 60.0  # seconds without a word of a worker after which it is told
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,8 @@ class _Attempt:
 class Pool:
     """Workers over ``slots``, writing into ``store``.
 
-    ``source``: commit and changes of the source tree, for the records. ``packer``: what may run
-    beside what; by default one run a slot. ``history``: what runs are known to need.
+    ``source`` tells commit and changes of the source tree, for the records. ``packer``: what may
+    run beside what; by default one run a slot. ``history``: what runs are known to need.
     """
 
     def __init__(
@@ -109,12 +113,13 @@ class Pool:
         observer: Observer,
         policy: Policy | None = None,
         *,
-        source: Mapping[str, Any] | None = None,
+        source: Callable[[], Mapping[str, Any]] = dict,
         packer: Packer | None = None,
         history: History | None = None,
     ) -> None:
         self.store, self.slots, self.data_dir, self.observer = store, slots, data_dir, observer
-        self.policy, self.source = policy or Policy(), dict(source or {})
+        self.policy, self.take_source = policy or Policy(), source
+        self.source = dict(source())
         self.packer = packer or Packer(slots, sum(slot.threads for slot in slots), {})
         self.history = history or History()
         self.events: queue.SimpleQueue[Message | Signal] = queue.SimpleQueue()
@@ -123,6 +128,8 @@ class Pool:
         self.sources = Sources()
         self.interrupted = self.stopping = False
         self.workers: list[Worker] = []
+        self._unaccepted = 0  # workers in a row that died before they had begun a run
+        self._told_outdated = False
 
     def run(self, tasks: Sequence[Task]) -> Outcome:
         """Train all tasks.
@@ -138,7 +145,7 @@ class Pool:
             try:
                 self._fill()
                 while any(worker.attempt for worker in self.workers):
-                    self._handle(self.events.get())
+                    self._handle_next()
             except KeyboardInterrupt:
                 for worker in self.workers:
                     worker.kill()
@@ -147,6 +154,8 @@ class Pool:
                 self._end_workers()
         if self.interrupted:
             raise KeyboardInterrupt
+        if self.waiting:
+            raise RuntimeError(f"{len(self.waiting)} runs were never started")
         return self.outcome
 
     def _end_workers(self) -> None:
@@ -179,7 +188,9 @@ class Pool:
         begun = self.store.progress(spec) or {}
         threads, device = begun.get("threads"), str(begun.get("device"))
         same = device.partition(":")[0] == worker.slot.device.partition(":")[0]
-        return threads if same and isinstance(threads, int) else worker.slot.threads
+        if same and isinstance(threads, int) and 1 <= threads <= 1024:
+            return threads
+        return worker.slot.threads
 
     def _start(self, worker: Worker, attempt: _Attempt, need: Need) -> None:
         task = attempt.task
@@ -201,6 +212,16 @@ class Pool:
 
     # -- what happened -----------------------------------------------------------
 
+    def _handle_next(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._handle(self.events.get(timeout=SILENCE))
+        for worker in self.workers:
+            silent = time.monotonic() - worker.heard
+            if worker.attempt and silent > SILENCE:
+                worker.heard = math.inf  # it is told once
+                what = f"{worker.attempt.spec.slug}: no word from its worker for {silent:.0f} s"
+                self.observer.told(f"{what} (process {worker.pid}); it may hang")
+
     def _handle(self, message: Message | Signal) -> None:
         if isinstance(message, Signal):
             self._handle_signal(message)
@@ -208,12 +229,29 @@ class Pool:
         worker, attempt, event = message.worker, message.worker.attempt, message.event
         if attempt is None or message.process is not worker.process:
             return  # the last words of a worker that was replaced
+        worker.heard = time.monotonic()
         if event is None:
-            self._crashed(worker, attempt, worker.epitaph())
+            self._died(worker, attempt)
         elif event["event"] == "progress":
             self.observer.progress(attempt.spec, event)
         else:
             self._handle_event(worker, attempt, event)
+
+    def _died(self, worker: Worker, attempt: _Attempt) -> None:
+        """A process ended with a run in hand; one that never began it says nothing of the run."""
+        epitaph = worker.epitaph()
+        self._unaccepted += not worker.accepted
+        if self._unaccepted > len(self.workers) and not self.stopping:
+            raise UserError(f"workers cannot start: {epitaph}")
+        if worker.accepted:
+            self._crashed(worker, attempt, epitaph)
+        else:
+            self._release(worker)
+            self.observer.stopped(attempt.spec)
+            worker.replace()
+            if not self.stopping:
+                self.waiting.appendleft(attempt)
+            self._fill()
 
     def _handle_event(self, worker: Worker, attempt: _Attempt, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -232,17 +270,29 @@ class Pool:
             self._release(worker)
             self._note(attempt.spec)
             self._fill()
+        elif kind == "accepted":
+            worker.accepted, self._unaccepted = True, 0
+        elif kind == "stopped" and self.stopping:
+            self._release(worker)
+            self.observer.stopped(attempt.spec)
         elif kind == "stopped":
-            self._release(worker)
-            self.observer.stopped(attempt.spec)
+            self._crashed(worker, attempt, "its worker was told to stop (SIGTERM), not by make")
         elif kind == "outdated":
-            self._release(worker)
-            self.observer.stopped(attempt.spec)
-            worker.replace()
-            self.waiting.appendleft(attempt)
-            self._fill()
+            self._renew(worker, attempt)
         elif kind == "crashed":
             self._crashed(worker, attempt, event["error"], event["out_of_memory"])
+
+    def _renew(self, worker: Worker, attempt: _Attempt) -> None:
+        """The code is another than the worker has loaded: a new one takes the run over."""
+        self._release(worker)
+        self.observer.stopped(attempt.spec)
+        worker.replace()
+        self.waiting.appendleft(attempt)
+        if self.sources is not None and not self._told_outdated:
+            self.observer.told("the code was changed: runs that start from now on use it")
+            self._told_outdated = True
+        self.sources, self.source = Sources(), dict(self.take_source())
+        self._fill()
 
     def _release(self, worker: Worker) -> None:
         worker.attempt = None
@@ -327,6 +377,8 @@ class Worker:
     def __init__(self, place: int, slot: Slot, events: queue.SimpleQueue[Message | Signal]) -> None:
         self.place, self.slot, self.events = place, slot, events
         self.attempt: _Attempt | None = None
+        self.accepted = False  # whether the process has begun the run in hand
+        self.heard = math.inf  # when it last said something; monotonic seconds
         self.process: subprocess.Popen[str] | None = None
         self._errors: deque[str] = deque(maxlen=LOG_TAIL)
         self._readers: list[threading.Thread] = []
@@ -335,6 +387,8 @@ class Worker:
         """Give a job to the process, starting one if there is none."""
         if self.process is None or self.process.poll() is not None:
             self._start()
+        self._errors.clear()
+        self.accepted, self.heard = False, time.monotonic()
         assert self.process is not None
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # its death is an event of its own
@@ -379,7 +433,14 @@ class Worker:
         status = self.wait()
         self._readers[1].join(GRACE)
         how = f"signal {_name(-status)}" if status < 0 else f"exit status {status}"
-        return f"{''.join(self._errors)}the worker ended in the middle of the run: {how}"
+        words = "".join(self._errors).rstrip()
+        last = f" ({words.splitlines()[-1].strip()})" if words and status > 0 else ""
+        return f"{words}\nthe worker ended in the middle of the run: {how}{last}".lstrip()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id."""
+        return self.process.pid if self.process else None
 
     def terminate(self) -> None:
         """Ask the process to end, at a checkpoint if it has a run in hand."""
@@ -444,11 +505,7 @@ def _environment(threads: int) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(LIBRARY), *([inherited] if inherited else [])]),
         "PYTHONSAFEPATH": "1",  # a json.py where make was started is not Python's
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        # Threads that spin while they wait starve the other workers.
-        "OMP_WAIT_POLICY": "passive",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
+        **devices.environment(threads),
     }
 
 

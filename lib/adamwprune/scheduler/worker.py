@@ -49,6 +49,7 @@ class Worker:
 
         job = runner.Job.from_json(plain)
         code = self.sources.of(job.spec)
+        self._send({"event": "accepted"})
         if stamps() != LOADED:  # what was imported need not be what is there now
             self._send({"event": "outdated"})
             return

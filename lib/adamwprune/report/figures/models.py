@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from adamwprune.report import style
 from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Group, Setting, Statistic, distinct_labels, percent
+from adamwprune.report.groups import Group, Setting, Statistic, distinct_labels, held_out, percent
 
 DENSE_COLOUR = "#000000"
 HEADLINE = ("adamw", "adamwprune")  # whom model_comparison sets side by side, if both are there
@@ -113,8 +113,9 @@ def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) 
 def _accuracy(axes: Axes, series: Sequence[Series]) -> None:
     parts.draw_curves(axes, series, "test_accuracy", scale=100)
     parts.epoch_axis(axes, series)
-    parts.percent_axis(axes, "test accuracy")
-    axes.set_title("Test accuracy")
+    measured_on = held_out([each.group for each in series])
+    parts.percent_axis(axes, f"{measured_on} accuracy")
+    axes.set_title(f"{measured_on.capitalize()} accuracy")
 
 
 def _loss(axes: Axes, series: Sequence[Series]) -> None:
@@ -122,7 +123,8 @@ def _loss(axes: Axes, series: Sequence[Series]) -> None:
     parts.draw_thin_curves(axes, series, "train_loss")
     parts.loss_axis(axes)
     parts.epoch_axis(axes, series)
-    axes.set_title("Loss (thick: test, thin: training)")
+    measured_on = held_out([each.group for each in series])
+    axes.set_title(f"Loss (thick: {measured_on}, thin: training)")
 
 
 def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
@@ -153,7 +155,7 @@ def _final_accuracy(axes: Axes, series: Sequence[Series]) -> None:
     parts.draw_bars(axes, series, lambda group: group.accuracy, lambda value: value.text())
     axes.set_xlim(0, 135)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("test accuracy (%)")
+    axes.set_xlabel(f"{held_out([each.group for each in series])} accuracy (%)")
     axes.set_title("Accuracy after the last epoch")
 
 
@@ -187,7 +189,7 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.margins(x=0.12, y=0.15)
-    parts.percent_axis(axes, "test accuracy")
+    parts.percent_axis(axes, f"{held_out([each.group for each in series])} accuracy")
     axes.set_xlabel("compression of the prunable weights (log scale)")
     axes.set_title("Accuracy against compression")
 
@@ -211,14 +213,17 @@ def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[S
     """Test accuracy over all epochs, its later half enlarged, and training accuracy."""
     epochs = max(int(each.group.spec["EPOCHS"]) for each in series)
     later = epochs // 2 + 1
-    panels = [("Test set", "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
+    measured_on = held_out([each.group for each in series])
+    name = f"{measured_on.capitalize()} set"
+    panels = [(name, "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
     if epochs >= 4:
-        panels.insert(1, (f"Test set from epoch {later}, enlarged", "test_accuracy", later))
+        panels.insert(1, (f"{name} from epoch {later}, enlarged", "test_accuracy", later))
     figure = style.new_figure(3 + 4.6 * len(panels), 5, f"{heading}: accuracy over the epochs")
     for axes, (name, key, first) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         parts.draw_curves(axes, series, key, scale=100, first=first)
         parts.epoch_axis(axes, series, first)
-        parts.percent_axis(axes, key.replace("train_", "training ").replace("_", " "))
+        what = "training" if key.startswith("train_") else measured_on
+        parts.percent_axis(axes, f"{what} accuracy")
         axes.set_title(name)
     parts.legend(figure, series, legend)
     parts.footer(figure, title, [each.group for each in series])

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from adamwprune.report import style
 from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Group, Setting, percent
+from adamwprune.report.groups import Group, Setting, held_out, percent
 
 
 def baseline(setting: Setting) -> Iterator[Drawing]:
@@ -19,7 +19,7 @@ def baseline(setting: Setting) -> Iterator[Drawing]:
     if not parts.any_done(groups):
         return
     series = [Series.of(g, g.optimizer, style.colour_of(g.optimizer)) for g in groups]
-    title = "Optimizers without pruning: test accuracy"
+    title = f"Optimizers without pruning: {held_out(groups)} accuracy"
     figure = _compare(setting, title, {"dense": series}, series)
     yield parts.drawing("optimizer_comparison_baseline", figure, groups)
 
@@ -38,7 +38,8 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
         rows = [
             Series.of(g, f"{g.optimizer}  {g.method}", style.colour_of(g.optimizer)) for g in groups
         ]
-        title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity: test accuracy"
+        title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity"
+        title += f": {held_out(setting.groups)} accuracy"
         figure = _compare(setting, title, panels, rows)
         yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", figure, groups)
 
@@ -57,7 +58,7 @@ def _compare(
         parts.draw_curves(panel, series, "test_accuracy", scale=100)
         parts.epoch_axis(panel, series)
         panel.set_title(_panel_title(tag, [each.group for each in series]))
-    parts.percent_axis(axes[0], "test accuracy")
+    parts.percent_axis(axes[0], f"{held_out([row.group for row in rows])} accuracy")
     parts.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
     _colour_legend(figure, setting.optimizers)

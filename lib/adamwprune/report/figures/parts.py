@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from adamwprune.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.groups import Group, Statistic, spread_note
+from adamwprune.report.groups import Group, Statistic, held_out, spread_note
 from adamwprune.report.origins import Origins
 
 PRINT_PER_INCH = 15  # characters of small print
@@ -228,7 +228,8 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
             color=style.INK,
         )
     axes.margins(x=0.08)
-    percent_axis(axes, "test accuracy", vertical=False)
+    measured_on = held_out([each.group for each in series])
+    percent_axis(axes, f"{measured_on} accuracy", vertical=False)
 
 
 def count(group: Group) -> str:

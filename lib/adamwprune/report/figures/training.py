@@ -49,7 +49,7 @@ def _pair(axes: Axes, record: RunResult, what: str, scale: float) -> None:
     steps = [entry["step"] for entry in record.history]
     for part, colour, marker in (("train", TRAIN, "o"), ("test", TEST, "s")):
         values = [scale * entry[f"{part}_{what}"] for entry in record.history]
-        label = "training set" if part == "train" else "test set"
+        label = "training set" if part == "train" else f"{record.spec.held_out} set"
         axes.plot(steps, values, color=colour, marker=marker, label=label)
 
 

@@ -1,0 +1,33 @@
+"""Publish the records of a defconfig, CONFIG=, and their table in results/published/.
+
+Another machine goes on from there: make CONFIG=… PUBLISHED=1 takes them for its own and trains what
+is missing. A run that was not done here keeps its published record.
+"""
+
+import _packages  # noqa: F401
+from adamwprune.command import run_command
+from adamwprune.errors import UserError
+from adamwprune.experiment import Experiment
+from adamwprune.report import present
+
+
+def main() -> int:
+    experiment = Experiment.load()
+    name = experiment.workspace.variables.get("CONFIG", "")
+    foreign = [n for n in experiment.workspace.settings if not experiment.tree.is_operational(n)]
+    if not name or foreign:
+        raise UserError(
+            f"make publish takes CONFIG=, a defconfig whose runs it publishes, and no settings "
+            f"that would make them others{': ' + ', '.join(foreign) if foreign else ''}"
+        )
+    records = [r for r in experiment.records_or_published() if r.status == "done"]
+    if not records:
+        raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
+    specs = experiment.matrix.specs
+    present.publish(experiment.published, name, specs, records, memory=False)
+    print(f"{len(records)} of {len(specs)} runs in {experiment.published / name}.jsonl and .md")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,99 @@
+"""From the options to the pruner: what each resolves to, and what is refused before training."""
+
+from __future__ import annotations
+
+import pytest
+
+from adamwprune import models, optimizers, pruning
+from adamwprune.config import strict
+from adamwprune.config.tree import Tree
+from adamwprune.errors import ConfigError
+from adamwprune.matrix import expand
+from adamwprune.pruning import Pruner
+from adamwprune.spec import RunSpec
+
+
+def specs(**settings: str) -> list[RunSpec]:
+    tree = Tree()
+    settings = {"OPTIMIZER": "adamw", "PRUNING_METHOD": "magnitude", **settings}
+    strict.apply(tree, strict.command_line(tree, settings, "test"))
+    return expand(tree).specs
+
+
+def build(spec: RunSpec) -> Pruner:
+    """The pruner of a run, as training puts it together."""
+    model = models.build(spec["MODEL"]).module
+    optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.values)
+    ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
+    return pruning.build(model, spec.values, ramp_end).attach(optimizer)
+
+
+def test_every_option_reaches_the_pruner():
+    (spec,) = specs(PRUNING_SCOPE="erk", PRUNING_FLOOR="200", MASK_STORAGE="bits")
+    pruner = build(spec)
+    assert type(pruner.scope).__name__ == "Erk"
+    assert type(pruner.masks).__name__ == "Bits"
+    assert pruner.scope.floor == 200
+    assert pruner.scope.target_k == 55_323
+    (random,) = specs(PRUNING_METHOD="random", SEED="7")
+    assert build(random).score.seed == 7
+    (seed,) = specs(PRUNING_METHOD="movement-seed")
+    pruner = build(seed)
+    assert sum(t.nbytes for t in pruner.buffers()["initial_weights"]) == 245_880
+
+
+@pytest.mark.parametrize("method", ["magnitude", "movement-seed", "random", "state", "movement"])
+def test_masks_are_stored_as_the_method_presets(method):
+    (spec,) = specs(PRUNING_METHOD=method)
+    assert spec["MASK_STORAGE"] == ("implied" if method == "state" else "bool")
+
+
+def test_without_a_floor_a_run_is_the_one_it_was():
+    (spec,) = specs()
+    old = {name: value for name, value in spec.values.items() if name != "PRUNING_FLOOR"}
+    assert spec["PRUNING_FLOOR"] == 0
+    assert RunSpec(old).run_id == spec.run_id
+    (floored,) = specs(PRUNING_FLOOR="1")
+    assert floored.run_id != spec.run_id
+
+
+def test_a_one_shot_has_no_ramp():
+    (spec,) = specs(PRUNING_SCHEDULE="one-shot", PRUNING_WARMUP="300")
+    assert not {"PRUNING_INTERVAL", "PRUNING_RAMP_END"} & set(spec.values)
+    assert spec.ramp_end_step == 300
+    schedule = build(spec).schedule
+    assert [t for t in range(1, spec.total_steps) if schedule.is_due(t)] == [300]
+    assert (schedule.sparsity(299), schedule.sparsity(300)) == (0.0, 0.9)
+    with pytest.raises(ConfigError, match=r"PRUNING_INTERVAL=50: depends on !PRUNING_SCHEDULE_ONE"):
+        specs(PRUNING_SCHEDULE="one-shot", PRUNING_INTERVAL="50")
+
+
+@pytest.mark.parametrize(
+    ("warmup", "more", "last"),
+    [("0", {}, 1180), ("1181", {}, 1180), ("1161", {"SPAM_MODE": "paper"}, 1160)],
+)
+def test_a_one_shot_lies_within_training(warmup, more, last):
+    """Where momentum is reset it may have to wait 20 steps, and these must be there."""
+    settings = {"PRUNING_SCHEDULE": "one-shot", **more}
+    with pytest.raises(ConfigError, match=rf"PRUNING_WARMUP={warmup}: .* one of 1 to {last} "):
+        specs(PRUNING_WARMUP=warmup, **settings)
+    specs(PRUNING_WARMUP=str(last), **settings)
+
+
+def test_two_of_four_has_a_sparsity_of_its_own():
+    (spec,) = specs(PRUNING_SCOPE="2-4")
+    assert spec.sparsity == spec["TARGET_SPARSITY"] == 0.5
+    pruner = build(spec)
+    assert pruner.record()["requested"] == 0.5
+    assert pruner.scope.target_k == 29_460
+    with pytest.raises(ConfigError, match=r"TARGET_SPARSITY=0.9: depends on !PRUNING_SCOPE_2_4"):
+        specs(PRUNING_SCOPE="2-4", TARGET_SPARSITY="0.9")
+
+
+def test_a_floor_that_leaves_no_room_is_refused():
+    with pytest.raises(ConfigError, match="PRUNING_FLOOR=1: TARGET_SPARSITY=1 keeps no weight"):
+        specs(PRUNING_FLOOR="1", TARGET_SPARSITY="0.5 1")
+    # Three layers have fewer weights than 3,000: 150 + 840 + 2,400 + 2·3,000 are kept of 61,470.
+    (spec,) = specs(PRUNING_FLOOR="3000")
+    with pytest.raises(ValueError, match=r"at most 52080 of 61470 can be pruned, .* needs 55323"):
+        build(spec)

@@ -1,0 +1,115 @@
+"""Which runs are missing, and which records count for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from adamwprune.errors import UserError
+from adamwprune.experiment import Experiment
+from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.report import present
+from adamwprune.spec import RunSpec
+from adamwprune.store import publish, read_published
+
+OTHER = {"digest": "0" * 16, "modules": {"adamwprune.training": "0" * 10}}
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """The experiment of three seeds of SGD, with results and published records of its own."""
+    monkeypatch.setattr(Experiment, "published", tmp_path / "published")
+
+    def experiment(*settings: str) -> Experiment:
+        words = (f"O={tmp_path}", "CONFIG=sgd", r"SEED=0\ 1\ 2", *settings)
+        monkeypatch.setenv("MAKEFLAGS", " -- " + " ".join(words))
+        return Experiment.load()
+
+    return experiment
+
+
+def record(experiment: Experiment, spec: RunSpec, **changes) -> RunResult:
+    """A record as the code that is here would have made it."""
+    made = RunResult(
+        spec.run_id,
+        "done",
+        spec,
+        history=[{"epoch": 1}],
+        final={"test_accuracy": 0.99},
+        pruning={"zeros": 0, "prunable": 61_470},
+        seconds={"total": 1.0},
+        code=experiment.code.of(spec).to_json(),
+    )
+    return replace(made, **changes)
+
+
+def keep(experiment: Experiment, result: RunResult) -> None:
+    publish(experiment.store.prepare(result.spec, "", ""), result)
+
+
+def missing(experiment: Experiment) -> list[int]:
+    return [cell.spec["SEED"] for cell in experiment.missing()]
+
+
+def test_missing_are_those_without_a_record_and_the_stale(load):
+    here = load()
+    one, two, _ = here.matrix.specs
+    keep(here, record(here, one))
+    keep(here, record(here, two, code=OTHER))
+    assert missing(here) == [1, 2]
+    assert [r.spec for r in here.records()] == [one]
+    kept = load("KEEP_STALE=1")
+    assert missing(kept) == [2]
+    assert [(r.spec["SEED"], r.marks) for r in kept.records()] == [(0, set()), (1, {STALE})]
+
+
+def test_a_failed_run_waits_for_retry_unless_its_code_changed(load):
+    here = load()
+    one, two, _ = here.matrix.specs
+    keep(here, record(here, one, status="failed", error="ValueError: no"))
+    keep(here, record(here, two, status="failed", error="ValueError: no", code=OTHER))
+    assert missing(here) == [1, 2]
+    assert [cell.spec["SEED"] for cell in here.failed()] == [0]
+    kept = load("KEEP_STALE=1")
+    assert missing(kept) == [2]
+    assert [cell.spec["SEED"] for cell in kept.failed()] == [0, 1]
+
+
+def test_published_records_count_where_that_is_asked_for(load):
+    here = load()
+    one, two, three = here.matrix.specs
+    published = [record(here, one, code=OTHER), record(here, two)]
+    present.publish(here.published, "study", here.matrix.specs, published, memory=False)
+    assert missing(here) == [0, 1, 2]
+    assert here.records() == []
+    taken = load("PUBLISHED=1")
+    assert missing(taken) == [2]
+    assert [(r.spec["SEED"], r.marks) for r in taken.records()] == [(0, {FROZEN}), (1, set())]
+    keep(taken, record(taken, three))
+    keep(taken, record(taken, one, final={"test_accuracy": 0.5}))
+    assert missing(taken) == []
+    assert [r.accuracy for r in taken.records()] == [50, 99, 99], "what was done here comes first"
+
+
+def test_publishing_keeps_records_verbatim_and_what_was_published_before(load):
+    here = load()
+    one, two, _ = here.matrix.specs
+    old = {name: value for name, value in one.values.items() if name != "VALIDATION_EXAMPLES"}
+    first = record(here, RunSpec(old))
+    present.publish(here.published, "study", here.matrix.specs, [first], memory=False)
+    before = (here.published / "study.jsonl").read_text()
+    assert "VALIDATION_EXAMPLES" not in before
+    keep(here, record(here, two))
+    found = here.records_or_published()
+    present.publish(here.published, "study", here.matrix.specs, found, memory=False)
+    lines = (here.published / "study.jsonl").read_text().splitlines()
+    assert before.strip() in lines
+    assert len(read_published(here.published)) == 2
+    assert "frozen" not in (here.published / "study.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["KEEP_STALE", "PUBLISHED"])
+def test_switches_are_0_or_1(load, name):
+    with pytest.raises(UserError, match=f"{name}=yes: is neither 0 nor 1"):
+        load(f"{name}=yes")

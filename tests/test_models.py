@@ -1,0 +1,107 @@
+"""The networks, and the faster way in which their first layers are computed on a CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adamwprune import models, registry
+from adamwprune.models import _phases
+from adamwprune.models._phases import conv_norm_pool, phases_of
+
+
+def layers(channels: int, outputs: int, size: int, **settings) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    torch.manual_seed(channels)
+    conv = nn.Conv2d(channels, outputs, size, **settings).double()
+    norm = nn.BatchNorm2d(outputs).double()
+    nn.init.normal_(norm.weight)  # negative ones too: they turn a maximum into a minimum
+    return conv, norm
+
+
+def plain(images, conv, norm):
+    return F.max_pool2d(norm(conv(images)), 2)
+
+
+def gradients(function, images, conv, norm):
+    conv.zero_grad(), norm.zero_grad()
+    images = images.clone().requires_grad_()
+    out = function(images, conv, norm)
+    out.mul(torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    parameters = [*conv.parameters(), *norm.parameters()]
+    return [out.detach(), images.grad, *(p.grad.clone() for p in parameters), norm.running_var]
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "side", "settings"),
+    [
+        (1, 6, 5, (32, 32), {}),
+        (6, 16, 5, (14, 14), {}),
+        (3, 4, 3, (10, 16), {"bias": False}),
+        (2, 3, 1, (6, 4), {}),
+        # Not by phases: an odd side, an even kernel, padding, stride, groups.
+        (1, 2, 3, (11, 10), {}),
+        (1, 2, 4, (10, 10), {}),
+        (1, 2, 5, (10, 10), {"padding": 2}),
+        (1, 2, 3, (10, 10), {"stride": 2}),
+        (2, 2, 3, (10, 10), {"groups": 2}),
+        (1, 2, 3, (12, 12), {"dilation": 2}),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_by_phases_it_is_the_same_function(channels, outputs, size, side, settings, training):
+    conv, norm = layers(channels, outputs, size, **settings)
+    conv.train(training), norm.train(training)
+    images = torch.randn(5, channels, *side, dtype=torch.float64)
+    found = gradients(conv_norm_pool, images, conv, norm)
+    norm.reset_running_stats()
+    expected = gradients(plain, images, conv, norm)
+    for one, other in zip(found, expected, strict=True):
+        if training:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    if not training:
+        norm.reset_running_stats()
+        torch.testing.assert_close(conv_norm_pool(images, conv, norm), plain(images, conv, norm))
+
+
+def test_it_is_computed_by_phases_where_that_is_said(monkeypatch):
+    called = []
+    monkeypatch.setattr(_phases, "phases_of", lambda x: called.append(x.shape) or phases_of(x))
+    conv_norm_pool(torch.zeros(2, 1, 32, 32), nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6))
+    assert (2, 1, 32, 32) in called
+    called.clear()
+    conv_norm_pool(torch.zeros(2, 1, 31, 32), nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6))
+    assert called == []
+
+
+def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 3, (4, 3, 8, 8), generator=generator).float().requires_grad_()
+    grad = torch.randn(4, 3, 4, 4, generator=generator)
+    (expected,) = torch.autograd.grad(F.max_pool2d(images, 2), images, grad)
+    phases = phases_of(images).view(4, 3, 4, 16)
+    (found,) = torch.autograd.grad(_phases._Max4.apply(phases).view(4, 3, 4, 4), images, grad)
+    assert torch.equal(found, expected)
+
+
+def test_phases_are_rows_and_columns_taken_in_turn():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert phases_of(image)[0].tolist() == [
+        [[0, 2], [8, 10]],
+        [[1, 3], [9, 11]],
+        [[4, 6], [12, 14]],
+        [[5, 7], [13, 15]],
+    ]
+
+
+@pytest.mark.parametrize("name", registry.members("adamwprune.models"))
+def test_a_model_is_a_plain_module_with_a_plain_state(name):
+    model = models.build(name)
+    images = torch.zeros(2, 1, model.image_size, model.image_size)
+    assert model.module(images).shape == (2, 10)
+    state = model.module.state_dict()
+    again = models.build(name).module
+    again.load_state_dict(state)
+    again.eval(), model.module.eval()
+    assert torch.equal(again(images), model.module(images))
