@@ -7,27 +7,28 @@ from adamwprune.command import run_command
 from adamwprune.config.options import Value
 from adamwprune.experiment import Experiment
 
-STATES = ("done", "stale", "missing", "failed")
+STATES = ("done", "frozen", "stale", "missing", "failed")
 
 
 def main() -> int:
     experiment = Experiment.load()
     matrix = experiment.matrix
-    states = {cell.spec: experiment.state(cell.spec) for cell in matrix.cells}
-    frozen = {result.run_id for result in experiment.frozen()}
-    for spec, state in states.items():
-        published = state.name == "missing" and spec.run_id in frozen
-        why = "there is a published record, frozen" if published else state.why
-        print(f"{state.name:8} {spec.run_id}{f': {why}' if why else ''}")
+    frozen = {result.spec for result in experiment.frozen()}
+    names: list[str] = []
+    for cell in matrix.cells:
+        state = experiment.state(cell.spec)
+        published = state.name == "missing" and cell.spec in frozen
+        names.append("frozen" if published and experiment.takes_published else state.name)
+        why = "its published record is frozen" if published else state.why
+        print(f"{names[-1]:8} {cell.spec.run_id}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
         print(f"preset   {member}: {', '.join(map(told, options, options.values()))}")
     for note in experiment.notes():
         print(f"note: {note}")
-    names = [state.name for state in states.values()]
     counts = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
-    print(f"{experiment.source}: {len(states)} runs: {counts}; {len(matrix.dropped)} dropped")
+    print(f"{experiment.source}: {len(names)} runs: {counts}; {len(matrix.dropped)} dropped")
     return 0
 
 
