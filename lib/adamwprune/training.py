@@ -143,17 +143,10 @@ class Training:
         }
 
     def _pruning(self) -> dict[str, Any]:
-        layers = self.pruner.layers()
         return {
             "method": self.spec["PRUNING_METHOD"],
-            "requested": self.spec.sparsity,
-            "k": self.pruner.k,
-            "zeros": sum(layer["zeros"] for layer in layers),
-            "prunable": self.pruner.numel,
-            "layers": layers,
-            "updates": self.pruner.updates,
-            "returned": self.pruner.returned,
             "mask_storage": self.spec.values.get("MASK_STORAGE"),
+            **self.pruner.record(),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SMALL = 0.01  # a state below this share of the total is shown under "other"
-PRUNER = ("scores", "kept_weights", "masks")
+PRUNER = ("scores", "kept_weights", "initial_weights", "masks")
 OTHER = "other"
 OTHER_MEANS = "batch-norm buffers, step counters and other states below 1% of the total"
 

@@ -17,6 +17,7 @@ GPU_SPARSITY = 0.5
 LABELS = {
     "max_exp_avg_sq": "max_exp_avg_sq\n(AMSGrad's third state)",
     "kept_weights": "kept weights (pruner)",
+    "initial_weights": "initial weights (pruner)",
     "scores": "scores (pruner)",
     "masks": "masks (pruner)",
     "other": "other (batch norm,\ncounters)",
