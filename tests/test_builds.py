@@ -290,8 +290,8 @@ def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
     settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0")
     process = background(tmp_path, *settings, "matrix")
     wait_for(lambda: list(tmp_path.glob("results/*/checkpoint.pt")))
-    listing = ["pgrep", "-f", "adamwprune.scheduler.worker", "-P", str(_scheduler(process.pid))]
-    worker = int(subprocess.run(listing, capture_output=True, text=True, check=True).stdout)
+    (told,) = tmp_path.glob("results/*/progress.json")
+    worker = json.loads(told.read_text())["pid"]
     os.kill(worker, signal.SIGKILL)
     assert process.wait(timeout=60) != 0
     assert "1 failed" in make(tmp_path, *settings, "plan").stdout
@@ -304,14 +304,6 @@ def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
     assert "goes on from its checkpoint" in plan
     assert "1 missing" in plan
     assert "1 interrupted" in make(tmp_path, *settings, "status").stdout
-
-
-def _scheduler(make_pid: int) -> int:
-    """The process that a ``make`` runs its recipe in."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(make_pid)], capture_output=True, text=True, check=True
-    )
-    return int(found.stdout.split()[0])
 
 
 # -- provenance ------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from adamwprune.training import Diverged, Training
 
 HEARTBEAT = 0.5  # seconds between progress events
 FIRST_STEPS = 3  # after which a run's peak memory is known
+MOVED = "was moved, removed or replaced while its run trained"
 VERDICTS = (Diverged, ContractViolation)  # the same run would end so again
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ def run(
             found = _finished(job, code)
             return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
+        if not job.folder.is_dir():
+            raise UserError(f"{job.folder}: {MOVED}") from None
         where = error.filename or job.folder
         raise UserError(f"{where}: {error.strerror or error}") from None
 
@@ -288,7 +291,7 @@ class _Run:
     def _check_directory(self) -> None:
         """Nobody else may write where this run does, and it nowhere else."""
         if not self.is_ours():
-            raise UserError(f"{self.job.folder}: was moved, removed or replaced while it trained")
+            raise UserError(f"{self.job.folder}: {MOVED}")
 
     def _state(self, training: Training) -> dict[str, Any]:
         means: dict[str, float] = {}

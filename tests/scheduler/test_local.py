@@ -261,7 +261,7 @@ def test_a_directory_that_is_moved_while_its_run_trains_is_not_made_again(tmp_pa
         if store.root.exists() and event["step"] > 3:
             store.root.rename(tmp_path / "elsewhere")
 
-    with pytest.raises(UserError, match="was moved, removed or replaced while it trained"):
+    with pytest.raises(UserError, match="was moved, removed or replaced while its run trained"):
         Pool(store, [CPU], Path("/x"), Recorder(move)).run(tasks(EPOCHS="40"))
     assert not store.root.exists()
 

@@ -156,7 +156,7 @@ def test_a_run_that_diverges_is_recorded_as_failed(train, tmp_path):
 def test_a_violated_contract_fails_the_run(train, monkeypatch):
     from adamwprune.pruning import Pruner
 
-    monkeypatch.setattr(Pruner, "layers", lambda self: [{"name": "x", "numel": 9, "zeros": 3}])
+    monkeypatch.setattr(Pruner, "_prune", lambda self, name, mask: None)  # a forgotten mask
     result = train(specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude")[0])
     assert result.status == "failed"
     assert "ContractViolation" in result.error
