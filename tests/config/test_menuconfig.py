@@ -72,7 +72,7 @@ class Screen:
 
     def enter(self, symbol: str, old: str, new: str) -> None:
         """Enter a value over the old one."""
-        self.jump_to(symbol)
+        self.jump_to(f"^{symbol}$")  # not the CELL_ symbol that is derived from it
         self.press("\r")
         self.see(old)
         self.press(BACKSPACE * len(old) + new + "\r")
