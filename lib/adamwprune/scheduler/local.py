@@ -288,7 +288,7 @@ class Pool:
         self.observer.stopped(attempt.spec)
         worker.replace()
         self.waiting.appendleft(attempt)
-        if self.sources is not None and not self._told_outdated:
+        if not self._told_outdated:
             self.observer.told("the code was changed: runs that start from now on use it")
             self._told_outdated = True
         self.sources, self.source = Sources(), dict(self.take_source())
