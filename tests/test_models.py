@@ -30,7 +30,7 @@ def gradients(function, images, conv, norm):
     out = function(images, conv, norm)
     out.mul(torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
     parameters = [*conv.parameters(), *norm.parameters()]
-    return [out.detach(), images.grad, *(p.grad.clone() for p in parameters), norm.running_var]
+    return [out.detach(), images.grad, *(p.grad.clone() for p in parameters), *norm.buffers()]
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,32 @@ def test_it_is_computed_by_phases_where_that_is_said(monkeypatch):
 
 def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 3, (4, 3, 8, 8), generator=generator).float().requires_grad_()
-    grad = torch.randn(4, 3, 4, 4, generator=generator)
-    (expected,) = torch.autograd.grad(F.max_pool2d(images, 2), images, grad)
-    phases = phases_of(images).view(4, 3, 4, 16)
-    (found,) = torch.autograd.grad(_phases._Max4.apply(phases).view(4, 3, 4, 4), images, grad)
-    assert torch.equal(found, expected)
+    images = torch.randint(0, 3, (4, 3, 8, 8), generator=generator).double().requires_grad_()
+    grad = torch.randn(4, 3, 4, 4, generator=generator, dtype=torch.float64)
+    conv = nn.Conv2d(3, 3, 1, bias=False).double()
+    conv.weight.data = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1)  # the images themselves
+    norm = nn.BatchNorm2d(3).double()
+    (expected,) = torch.autograd.grad(plain(images, conv, norm), images, grad)
+    (found,) = torch.autograd.grad(conv_norm_pool(images, conv, norm), images, grad)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_bias_that_normalisation_takes_away_gets_no_gradient():
+    conv, norm = layers(1, 6, 5)
+    conv_norm_pool(torch.randn(5, 1, 32, 32, dtype=torch.float64), conv, norm).sum().backward()
+    assert torch.equal(conv.bias.grad, torch.zeros_like(conv.bias))
+
+
+def test_evaluated_without_gradients_it_is_the_same_function():
+    _phases._spreading.cache_clear()
+    conv, norm = layers(6, 16, 5)
+    images = torch.randn(5, 6, 14, 14, dtype=torch.float64)
+    plain(images, conv, norm)  # moves the running mean and variance
+    norm.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(conv_norm_pool(images, conv, norm), plain(images, conv, norm))
+    norm.train()
+    conv_norm_pool(images, conv, norm).sum().backward()  # what was made before is of use here
 
 
 def test_phases_are_rows_and_columns_taken_in_turn():

@@ -1,15 +1,19 @@
-"""Convolution, normalisation and 2x2 max-pooling, computed together where that is faster: a CPU.
+"""Convolution, batch normalisation and 2x2 max-pooling, computed together where that is faster.
 
-A pooling window holds the four pixels of a 2x2 block: one of each phase (0, 0), (0, 1), (1, 0),
-(1, 1) of its rows and columns. Here the phases of the input are channels, and one convolution with
-a kernel half as large gives the phases of the output as channels. That does not waste vector units
-on a single input channel, and pooling is three comparisons of whole tensors. The numbers are those
-of the plain modules up to the order of sums; of equal values in a window the first one in the order
-above gets the gradient, as in torch.
+That is on a CPU. A pooling window holds the four pixels of a 2x2 block: one of each phase (0, 0),
+(0, 1), (1, 0), (1, 1) of its rows and columns. Here the phases of the input are channels, and one
+convolution with a kernel half as large gives the phases of the output as channels. That does not
+waste vector units on a single input channel, and pooling is three comparisons of whole tensors.
+
+Normalisation is increasing in each channel, once a negative scale has been moved into the kernel:
+so the maximum is taken first, and only the quarter that is left is scaled and shifted. The numbers
+are those of the plain modules up to the order of sums; of equal values in a window the first one in
+the order above gets the gradient, as in torch.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -23,25 +27,61 @@ PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # row, column within a 2x2 block
 def conv_norm_pool(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """``max_pool2d(norm(conv(images)), 2)`` for images ``[n, channels, height, width]``.
 
-    By phases on a CPU if height and width are even and ``conv`` is a plain convolution with a
-    square kernel of odd size, without padding.
+    By phases on a CPU if height and width are even, ``conv`` is a plain convolution with a square
+    kernel of odd size, without padding, and ``norm`` is as torch makes it by default; in
+    evaluation only where no gradient is asked for.
     """
     height, width = images.shape[-2:]
-    if images.device.type != "cpu" or height % 2 or width % 2 or not _is_plain(conv):
+    is_possible = images.device.type == "cpu" and height % 2 == 0 and width % 2 == 0
+    if not (is_possible and _is_plain(conv) and _is_default(norm)):
         return F.max_pool2d(norm(conv(images)), 2)
-    bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
-    # Computed as phases [n, channels * 4, rows, columns]; normalised over all four of a channel.
-    phases = F.conv2d(phases_of(images), phase_kernel(conv.weight), bias)
-    n, channels, rows, columns = phases.shape
-    normalised = norm(phases.view(n, channels // 4, 4 * rows, columns))
-    pooled: Tensor = _Max4.apply(normalised.view(n, channels // 4, 4, rows * columns))
-    return pooled.view(n, channels // 4, rows, columns)
+    if norm.training:
+        return _training(images, conv, norm)
+    if torch.is_grad_enabled():
+        return F.max_pool2d(norm(conv(images)), 2)
+    return _evaluation(images, conv, norm)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
     height, width = conv.kernel_size
     is_dense = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
     return height == width and height % 2 == 1 and is_dense and conv.padding == (0, 0)
+
+
+def _is_default(norm: nn.BatchNorm2d) -> bool:
+    return norm.affine and norm.track_running_stats and norm.momentum is not None
+
+
+def _training(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """With the batch's own mean and variance, which also move the running ones."""
+    sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(norm.weight.dtype)
+    # No bias: what is added before the normalisation is taken away again by its mean.
+    phases = F.conv2d(phases_of(images), phase_kernel(conv.weight * sign[:, None, None, None]))
+    n, channels, rows, columns = phases.shape
+    values = phases.view(n, channels // 4, 4, rows * columns)
+    pooled, mean, variance = _NormMax4.apply(
+        values, norm.weight * sign, norm.bias, conv.bias, norm.eps
+    )
+    with torch.no_grad():
+        count = values.numel() // values.shape[1]
+        mean = mean * sign if conv.bias is None else torch.addcmul(conv.bias, mean, sign)
+        running_mean, running_variance, batches = norm.buffers()
+        running_mean.lerp_(mean, norm.momentum or 0.0)
+        running_variance.lerp_(variance * (count / (count - 1)), norm.momentum or 0.0)
+        batches.add_(1)
+    return pooled.view(n, channels // 4, rows, columns)  # type: ignore[no-any-return]
+
+
+def _evaluation(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """With the running mean and variance, which are folded into kernel and bias."""
+    mean, variance, _ = norm.buffers()
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    shift = norm.bias + scale * (-mean if conv.bias is None else conv.bias - mean)
+    kernel = phase_kernel(conv.weight * scale[:, None, None, None])
+    phases = F.conv2d(phases_of(images), kernel, shift.repeat_interleave(4))
+    n, channels, rows, columns = phases.shape
+    a, b, c, d = phases.view(n, channels // 4, 4, rows, columns).unbind(2)
+    return torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
 
 
 def phases_of(images: Tensor) -> Tensor:
@@ -52,43 +92,75 @@ def phases_of(images: Tensor) -> Tensor:
 
 
 def phase_kernel(weight: Tensor) -> Tensor:
-    """``[o, c, k, k]`` → ``[o * 4, c * 4, (k + 1) / 2, (k + 1) / 2]``: phases to phases.
+    """``[o, c, k, k]`` → ``[o * 4, c * 4, (k + 1) / 2, (k + 1) / 2]``: phases to phases."""
+    outputs, channels, size, _ = weight.shape
+    spread = weight.flatten(2) @ _spreading(size, weight.dtype)  # one weight or none: exact
+    half = (size + 1) // 2
+    kernel = spread.view(outputs, channels, 4, 4, half, half)
+    return kernel.transpose(1, 2).reshape(outputs * 4, channels * 4, half, half)
+
+
+@functools.cache
+def _spreading(size: int, dtype: torch.dtype) -> Tensor:
+    """0 and 1 ``[k * k, 4 * 4 * ((k + 1) / 2)²]``: where each weight of a kernel goes.
 
     Output phase (r, s) at block (y, x) is the output pixel (2y + r, 2x + s): the kernel shifted by
     (r, s) in a field of k + 1, and that field's phases meet the input's.
     """
-    size = weight.shape[-1] + 1
-    field = F.pad(weight, (1, 1, 1, 1))
-    shifted = [field[:, :, 1 - r : 1 - r + size, 1 - s : 1 - s + size] for r, s in PHASES]
-    kernels = torch.stack([phases_of(each) for each in shifted], dim=1)
-    return kernels.flatten(0, 1)
+    with torch.inference_mode(False):  # it outlives the first use, which may be an evaluation
+        weights = torch.eye(size * size, dtype=dtype).view(size * size, 1, size, size)
+        field, end = F.pad(weights, (1, 1, 1, 1)), size + 1
+        shifted = [field[:, :, 1 - r : 1 - r + end, 1 - s : 1 - s + end] for r, s in PHASES]
+        return torch.stack([phases_of(each) for each in shifted], dim=1).flatten(1)
 
 
-class _Max4(torch.autograd.Function):
-    """The maximum over the third dimension of ``[n, c, 4, m]``.
+class _NormMax4(torch.autograd.Function):
+    """Batch normalisation of ``[n, c, 4, m]`` and the maximum over its third dimension.
 
-    Masks are float32: on a CPU a comparison into floats is ten times as fast as one into bools and
-    a multiplication with them.
+    ``scale`` (not negative) and ``shift`` are ``[c]``. ``bias`` is that of the convolution before
+    it, or None: it has no effect, and its gradient is the zero that it is, not what rounding makes
+    of it, which Adam would blow up to whole steps.
+
+    Returns the result ``[n, c, m]``, the mean and the (biased) variance ``[c]``; the latter two
+    take no gradient. Masks are float32: on a CPU a comparison into floats is ten times as fast as
+    one into bools and a multiplication with them.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        a, b, c, d = values.unbind(2)
-        ctx.save_for_backward(values)
-        return torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
+    def forward(
+        ctx: Any, values: Tensor, scale: Tensor, shift: Tensor, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count = values.numel() // values.shape[1]
+        mean = values.sum((0, 2, 3)).div_(count)
+        centred = values - mean[:, None, None]
+        variance = centred.square().sum((0, 2, 3)).div_(count)
+        inverse = (variance + eps).rsqrt_()
+        a, b, c, d = centred.unbind(2)
+        upper, lower = torch.maximum(a, b), torch.maximum(c, d)
+        pooled = torch.maximum(upper, lower).mul_(inverse[:, None])
+        ctx.save_for_backward(centred, upper, lower, pooled, inverse, scale)
+        ctx.bias = None if bias is None else bias.new_zeros(bias.shape)
+        ctx.mark_non_differentiable(mean, variance)
+        return torch.addcmul(shift[:, None], pooled, scale[:, None]), mean, variance
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, no-untyped-call, unused-ignore]
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (values,) = ctx.saved_tensors
-        a, b, c, d = values.unbind(2)
-        into = torch.empty_like(values)
-        first = _share(grad, torch.maximum(a, b), torch.maximum(c, d))
-        for half, (one, other), at in ((first, (a, b), 0), (grad - first, (c, d), 2)):
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        centred, upper, lower, pooled, inverse, scale = ctx.saved_tensors
+        count = centred.numel() // centred.shape[1]
+        into_shift, into_scale = grad.sum((0, 2)), (grad * pooled).sum((0, 2))
+        factor = scale * inverse
+        # What reaches every pixel through mean and variance, then what the maxima get.
+        into = centred * (factor * inverse * into_scale / -count)[:, None, None]
+        into.add_((factor * into_shift / -count)[:, None, None])
+        grad = grad * factor[:, None]
+        a, b, c, d = centred.unbind(2)
+        above = _share(grad, upper, lower)
+        for half, one, other, at in ((above, a, b, 0), (grad - above, c, d, 2)):
             share = _share(half, one, other)
-            into[:, :, at] = share
-            torch.sub(half, share, out=into[:, :, at + 1])
-        return into
+            into[:, :, at].add_(share)
+            into[:, :, at + 1].add_(half.sub_(share))
+        return into, into_scale, into_shift, ctx.bias, None
 
 
 def _share(grad: Tensor, one: Tensor, other: Tensor) -> Tensor:
