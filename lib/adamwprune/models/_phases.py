@@ -133,7 +133,7 @@ class _NormMax4(torch.autograd.Function):
         count = values.numel() // values.shape[1]
         mean = values.sum((0, 2, 3)).div_(count)
         centred = values - mean[:, None, None]
-        variance = centred.square().sum((0, 2, 3)).div_(count)
+        variance = (centred * centred).sum((0, 2, 3)).div_(count)
         inverse = (variance + eps).rsqrt_()
         a, b, c, d = centred.unbind(2)
         upper, lower = torch.maximum(a, b), torch.maximum(c, d)
