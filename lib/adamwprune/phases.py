@@ -58,6 +58,11 @@ class Phases:
         self._peaks: dict[str, int] = {}
         self._phase = ""
 
+    @property
+    def phase(self) -> str:
+        """The one in hand."""
+        return self._phase
+
     def enter(self, phase: str) -> None:
         """End the phase in hand, if any, and begin ``phase``."""
         self._note()

@@ -6,8 +6,9 @@ caller's, :mod:`adamwprune.runner`: what is imported here is part of every recor
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from adamwprune import datasets, memory, models, optimizers, pruning
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
+from adamwprune.graphs import CudaRecorder, Recorder, StepGraphs
+from adamwprune.phases import FIRST_STEP, INIT, STEADY, Cuda, Phases
 from adamwprune.spec import RunSpec
+from adamwprune.transient import UpdateMeter
 
 EVALUATION_BATCH = 1000
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
@@ -44,12 +48,18 @@ class Training:
 
     Its state after any step can be taken with :meth:`state_dict`; a training of the same spec,
     device and number of threads that is given it goes on with the same bits (on the CPU).
+    On a GPU its steps are captured and replayed (:mod:`adamwprune.graphs`); without ``graphs``
+    they are not, for whoever wants to look into them.
     """
 
-    def __init__(self, spec: RunSpec, data_dir: Path, device: str) -> None:
+    def __init__(self, spec: RunSpec, data_dir: Path, device: str, *, graphs: bool = True) -> None:
         self.clock = Clock()
         self.spec = spec
         self.device = torch.device(device)
+        self.captures = graphs and self.device.type == "cuda"
+        self.timeline = Timeline(self.device)
+        self.phases = Phases(Cuda(self.device)) if self.device.type == "cuda" else None
+        self._enter(INIT)
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(spec["SEED"])
         # Built on the CPU: the same initial weights on every device.
@@ -60,8 +70,8 @@ class Training:
         ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
         self.pruner = pruning.build(self.model, spec.values, ramp_end)
         self.pruner.attach(self.optimizer)
+        self.meter = UpdateMeter(self.phases).attach(self.pruner)
         self.schedule = _lr_schedule(spec, self.optimizer)
-        self.timeline = Timeline(self.device)
         self.step = 0  # steps done
         self.batch = 0  # of them, in the epoch in hand
         self.sums = Sums(self.device)  # over these batches
@@ -81,14 +91,33 @@ class Training:
         Raises :class:`Diverged`, :class:`~adamwprune.pruning.ContractViolation`, and what
         ``watch`` raises.
         """
-        while self.epoch <= self.spec["EPOCHS"]:
-            self.history.append(self._epoch(watch))
-            watch.epoch_ended(self, self.history[-1])
+        with self._on_a_stream():
+            graphs = StepGraphs(self._compute, self._recorder()) if self.captures else None
+            while self.epoch <= self.spec["EPOCHS"]:
+                self.history.append(self._epoch(watch, graphs))
+                watch.epoch_ended(self, self.history[-1])
         self.pruner.verify()
 
-    def _epoch(self, watch: Watch) -> dict[str, float]:
+    @contextlib.contextmanager
+    def _on_a_stream(self) -> Iterator[None]:
+        """Everything on one stream that is not the default one, on which nothing is captured."""
+        if self.device.type != "cuda":
+            yield
+            return
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+
+    def _recorder(self) -> Recorder:
+        return CudaRecorder(self.device)
+
+    def _epoch(self, watch: Watch, graphs: StepGraphs | None) -> dict[str, float]:
         """What is left of one pass over the training set, and one over the test set."""
-        self._train_epoch(watch)
+        self._train_epoch(watch, graphs)
         trained = self.sums.means()
         self.clock.lap("train")
         tested = evaluate(self.model, self.data)
@@ -103,29 +132,51 @@ class Training:
             "seconds": self.clock.of("train", "evaluate")
             - sum(earlier["seconds"] for earlier in self.history),
         }
-        self.batch, self.sums = 0, Sums(self.device)
+        self.batch = 0
+        self.sums.reset()
         self._order_before = self._order.get_state()
         return entry
 
-    def _train_epoch(self, watch: Watch) -> None:
+    def _train_epoch(self, watch: Watch, graphs: StepGraphs | None) -> None:
         self.clock.lap()
         self.model.train()
         examples = len(self.data.train_labels)
         self._order.set_state(self._order_before)
         order = torch.randperm(examples, generator=self._order, device=self.device)
         for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
-            labels = self.data.train_labels[batch]
-            logits = self.model(self.data.normalise(self.data.train_images[batch]))
-            loss = F.cross_entropy(logits, labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            self._enter(STEADY if self.step else FIRST_STEP)
+            if graphs is None:
+                self._compute(batch)
+            else:
+                self.optimizer.write_rates()
+                if graphs(batch, self._step_kind()):
+                    self.optimizer.step_replayed()
+                    self.pruner.step_replayed()
             self.schedule.step()
             self.step += 1
             self.batch += 1
-            self.sums.add(loss.detach(), logits.detach(), labels)
+            self.sums.examples += len(batch)
             self.timeline.sample(self.step)
             watch.stepped(self)
+
+    def _compute(self, batch: Tensor) -> None:
+        """One step over the examples ``batch``: all that the device does of it, and no more."""
+        labels = self.data.train_labels[batch]
+        logits = self.model(self.data.normalise(self.data.train_images[batch]))
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.sums.add(loss.detach(), logits.detach(), labels)
+
+    def _step_kind(self) -> Hashable:
+        """What the next step does beside arithmetic on tensors; None: like no other."""
+        kinds = (self.optimizer.step_kind(), self.pruner.step_kind())
+        return None if None in kinds else kinds
+
+    def _enter(self, phase: str) -> None:
+        if self.phases is not None and self.phases.phase != phase:
+            self.phases.enter(phase)
 
     # -- what there is ---------------------------------------------------------
 
@@ -138,7 +189,11 @@ class Training:
             "final": {name: self.history[-1][name] for name in names},
             "pruning": self._pruning(),
             "param_groups": _plain_groups(self.optimizer),
-            "memory": {**ledger, "device": self.timeline.record()},
+            "memory": {
+                **ledger,
+                "mask_update": self.meter.record(),
+                "device": self.timeline.record(self.phases),
+            },
             "seconds": {**self.clock.totals, "total": self.clock.elapsed()},
         }
 
@@ -164,6 +219,8 @@ class Training:
             "random": _random_state(self.device),
             "clock": self.clock.state_dict(),
             "timeline": self.timeline.state_dict(),
+            "meter": self.meter.state_dict(),
+            "phases": self.phases.state_dict() if self.phases else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -179,6 +236,9 @@ class Training:
         _set_random_state(state["random"], self.device)
         self.clock.load_state_dict(state["clock"])
         self.timeline.load_state_dict(state["timeline"])
+        self.meter.load_state_dict(state["meter"])
+        if self.phases and state["phases"]:
+            self.phases.load_state_dict(state["phases"])
 
 
 class Clock:
@@ -223,10 +283,18 @@ class Sums:
         self.examples = 0
 
     def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add one batch: its mean loss, logits ``[n, classes]`` and labels ``[n]``."""
+        """Add one batch: its mean loss, logits ``[n, classes]`` and labels ``[n]``.
+
+        On the device alone; :attr:`examples` is its caller's to count.
+        """
         self.loss += mean_loss * len(labels)
         self.hits += (logits.argmax(1) == labels).sum()
-        self.examples += len(labels)
+
+    def reset(self) -> None:
+        """Begin anew, in the same tensors."""
+        self.loss.zero_()
+        self.hits.zero_()
+        self.examples = 0
 
     def means(self) -> dict[str, float]:
         """Mean loss and accuracy (a fraction of 1) over all examples; :class:`Diverged` if NaN."""
@@ -253,9 +321,6 @@ class Timeline:
         self.device = device
         self.samples: list[tuple[int, float, int]] = []
         self.clock = Clock()
-        self._earlier_peak = 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
 
     def sample(self, step: int) -> None:
         """Note the bytes allocated after ``step``."""
@@ -263,28 +328,27 @@ class Timeline:
             allocated = torch.cuda.memory_allocated(self.device)
             self.samples.append((step, round(self.clock.elapsed(), 4), allocated))
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self, phases: Phases | None) -> dict[str, Any] | None:
         """``timeline``: [step, seconds, bytes] rows; ``peak``, ``reserved``: bytes the run's
-        tensors took at most, and torch from the device for them. None on a CPU.
+        tensors took at most, and torch from the device for them; ``phases``: the peak of each.
+        None on a CPU.
         """
-        if self.device.type != "cuda":
+        if phases is None:
             return None
         return {
             "timeline": [list(sample) for sample in self.samples],
-            "peak": max(self._earlier_peak, torch.cuda.max_memory_allocated(self.device)),
+            "peak": phases.peak,
             "reserved": torch.cuda.max_memory_reserved(self.device),
+            "phases": phases.record(),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        record = self.record() or {"peak": 0}
-        clock = self.clock.elapsed()
-        return {"samples": list(self.samples), "peak": record["peak"], "clock": clock}
+        return {"samples": list(self.samples), "clock": self.clock.elapsed()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.samples = [tuple(sample) for sample in state["samples"]]
-        self._earlier_peak = state["peak"]
         self.clock.load_state_dict({"totals": {}, "elapsed": state["clock"]})
 
 
@@ -298,6 +362,7 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
     for some_images, some_labels in zip(images, labels, strict=True):
         logits = model(data.normalise(some_images))
         sums.add(F.cross_entropy(logits, some_labels), logits, some_labels)
+        sums.examples += len(some_labels)
     return sums.means()
 
 

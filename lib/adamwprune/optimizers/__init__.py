@@ -3,7 +3,7 @@
 A class owns what happens inside ``step()``: spike handling, gradient-norm clipping, AMSGrad,
 weight decay. Learning-rate schedules are torch's own, outside; pruning is
 :meth:`adamwprune.pruning.Pruner.attach`. A member's module has
-``build(params, values) -> Optimizer``; the ``values`` are a run's by symbol name.
+``build(params, values) -> Base``; the ``values`` are a run's by symbol name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from adamwprune import registry
 
 if TYPE_CHECKING:
+    from adamwprune.optimizers._base import Base
     from adamwprune.optimizers._spam import Spam
     from adamwprune.optimizers.adam import Adam
     from adamwprune.optimizers.adamw import AdamW
@@ -38,6 +38,6 @@ __getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
 
 
-def build(name: str, params: Iterable[Parameter], values: Mapping[str, Any]) -> Optimizer:
+def build(name: str, params: Iterable[Parameter], values: Mapping[str, Any]) -> Base:
     """The optimizer ``name`` over ``params`` with a run's values."""
-    return cast(Optimizer, registry.member(__name__, name).build(params, values))
+    return cast("Base", registry.member(__name__, name).build(params, values))

@@ -8,7 +8,7 @@ is spike handling and clipping before it. State per parameter, named as in torch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -48,7 +48,7 @@ class AdamFamily(_base.KeepsMoments):
     """
 
     preset = Preset()
-    _own = ("max_grad_norm", "spam", "steps", "_window")
+    _own = (*_base.KeepsMoments._own, "spam", "_window")
 
     def __init__(
         self,
@@ -81,7 +81,6 @@ class AdamFamily(_base.KeepsMoments):
             "decoupled_weight_decay": preset.decoupled,
         }
         super().__init__(params, defaults)
-        self.steps = 0  # steps done
         self._window = NormWindow()
 
     @classmethod
@@ -103,6 +102,19 @@ class AdamFamily(_base.KeepsMoments):
         """Steps done with the present moments: since the last reset; large without one."""
         return self.spam.since_reset(self.steps) + 1
 
+    def step_kind(self) -> Hashable:
+        """See :class:`~adamwprune.optimizers._base.Base`; a step that resets stands alone."""
+        kind = super().step_kind()
+        if kind is None or self.spam.resets_before(self.steps + 1):
+            return None
+        return kind, self.spam.clips_at(self.steps + 1)
+
+    def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
+        return (
+            group["lr"] * self.spam.scale(self.steps + 1),
+            1 - group["lr"] * group["weight_decay"],
+        )
+
     @_base.untraced
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
@@ -110,13 +122,15 @@ class AdamFamily(_base.KeepsMoments):
         loss = _base.evaluated(closure)
         name = type(self).__name__
         groups = [list(_base.with_gradients(group, name)) for group in self.param_groups]
+        if not _base.is_capturing():
+            self.write_rates()
         self.steps += 1
         for group, params in zip(self.param_groups, groups, strict=True):
             self._initialise(params, group["amsgrad"])
-        if any(groups):
-            self._handle_spikes(groups)
-        for group, params in zip(self.param_groups, groups, strict=True):
-            self._update(group, params)
+        divisor = self._handle_spikes(groups) if any(groups) else None
+        for index, params in enumerate(groups):
+            if params:
+                self._update(index, params, divisor)
         return loss
 
     def _initialise(self, params: list[Tensor], amsgrad: bool) -> None:
@@ -132,8 +146,11 @@ class AdamFamily(_base.KeepsMoments):
             if self.spam.gammas and _stable.STATISTICS not in state:
                 state[_stable.STATISTICS] = _stable.no_statistics(param)
 
-    def _handle_spikes(self, groups: list[list[Tensor]]) -> None:
-        """Everything that happens to moments and gradients before Adam's own arithmetic."""
+    def _handle_spikes(self, groups: list[list[Tensor]]) -> Tensor | None:
+        """Everything that happens to moments and gradients before Adam's own arithmetic.
+
+        Returns what Adam has yet to divide the gradients by, if anything.
+        """
         params = [param for group in groups for param in group]
         if self.spam.resets_before(self.steps):
             self._reset(params)
@@ -149,7 +166,8 @@ class AdamFamily(_base.KeepsMoments):
         if self.max_grad_norm:
             if norm is None or clips:  # otherwise it is still that of what would be clipped
                 norm = _base.gradient_norm(params)
-            _base.clip_norm(params, norm, self.max_grad_norm)
+            return _base.clip_norm(params, norm, self.max_grad_norm)
+        return None
 
     def _stabilise(self, groups: list[list[Tensor]], gammas: tuple[float, float, float]) -> None:
         """Stable-SPAM's AdaClip and AdaGN, with the ε of each group."""
@@ -177,22 +195,31 @@ class AdamFamily(_base.KeepsMoments):
         # float64: a factor of 0.9 rounded to float32 would not be 0.9 for float64 moments.
         one = torch.ones((), dtype=torch.float64, device=spike.device)
         half, most = torch.where(spike, 0.5, one), torch.where(spike, 0.9, one)
+        if all(param.dtype is torch.float32 for param in params):
+            half, most = half.float(), most.float()  # or each multiplication would do it
         for name, factor in zip(MOMENTS, (half, most, most), strict=True):
             moments = [self.state[p][name] for p in params if name in self.state[p]]
             if moments:
                 torch._foreach_mul_(moments, factor)
 
-    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Adam's arithmetic over one group."""
-        if not params:
-            return
+    def _update(self, index: int, params: list[Tensor], divisor: Tensor | None) -> None:
+        """Adam's arithmetic over one group, after dividing its gradients by ``divisor``."""
+        group = self.param_groups[index]
         # The functional form, not super().step(): torch wraps step() class by class to run
         # hooks, and a step() that calls its parent's would run all of them twice.
         states = [self.state[param] for param in params]
-        scale = self.spam.scale(self.steps)
         # The warm-up after a reset scales the step and never group["lr"], where it would
         # compound; decoupled decay is lr * weight_decay and stays what it was.
-        decay = group["weight_decay"] / (scale if group["decoupled_weight_decay"] else 1.0)
+        scale, decay = self.spam.scale(self.steps), group["weight_decay"]
+        rate: float | Tensor = group["lr"] * scale
+        decays_apart = decay and group["decoupled_weight_decay"] and self.spam.warmup_steps
+        if index in self._rates:
+            rate, keep = self._rates[index].unbind()
+            if decays_apart:
+                torch._foreach_mul_(params, keep)
+                decay = 0.0
+        elif decays_apart:
+            decay /= scale
         adam(
             params,
             _gradients(params),
@@ -202,11 +229,12 @@ class AdamFamily(_base.KeepsMoments):
             [state["step"] for state in states],
             fused=_base.can_fuse(params),
             foreach=False,
+            grad_scale=divisor,
             decoupled_weight_decay=group["decoupled_weight_decay"],
             amsgrad=group["amsgrad"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"] * scale,
+            lr=rate,
             weight_decay=decay,
             eps=group["eps"],
             maximize=False,
@@ -228,6 +256,7 @@ class AdamFamily(_base.KeepsMoments):
             return
         self.steps = state_dict["spam"]["steps"]
         device = next(p.device for group in self.param_groups for p in group["params"])
+        self._window = NormWindow()
         self._window.load_state_dict(state_dict["spam"], device)
 
     def _restore_statistics(self, state_dict: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -12,14 +12,63 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 Closure = Callable[[], float] | None
 F = TypeVar("F", bound=Callable[..., Any])
 
+CLIP_EPS = 1e-6  # torch's, added to the norm that gradients are divided by
 SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
 
 
 class Base(torch.optim.Optimizer):
-    """torch's base class with gradient-norm clipping, and copies that can go on."""
+    """torch's base class with gradient-norm clipping, copies that can go on, and steps that a CUDA
+    graph can hold.
+
+    A graph replays kernels: numbers that change from step to step must lie in tensors by then, and
+    what Python decides must be the same again. For whoever captures ``step()``
+    (:mod:`adamwprune.graphs`): :meth:`step_kind` names what Python decides in the next one,
+    :meth:`write_rates` has to be called before each replay and :meth:`step_replayed` after it.
+    """
 
     max_grad_norm: float  # 0: no clipping
-    _own: tuple[str, ...] = ("max_grad_norm",)  # attributes that torch's base class does not know
+    steps = 0  # steps done
+    _own: tuple[str, ...] = ("max_grad_norm", "steps", "_rates")  # what torch's does not know
+    rates_in_tensors: bool | None = None  # None: where the parameters are on a GPU
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self._rates: dict[int, Tensor] = {}  # by group: float32 [2], see _step_rates
+
+    def step_kind(self) -> Hashable:
+        """What the next step does beside arithmetic on tensors; equal for steps that do the same.
+
+        None for a step that is like no other. The first step of a kind may make states.
+        """
+        return tuple(
+            (name, value)
+            for group in self.param_groups
+            for name, value in group.items()
+            if name not in ("params", "lr", "initial_lr")
+        )
+
+    def step_replayed(self) -> None:
+        """Count a step whose kernels a graph has replayed."""
+        self.steps += 1
+
+    def write_rates(self) -> None:
+        """Put the next step's rates where its kernels read them, if they lie in tensors."""
+        for index, group in enumerate(self.param_groups):
+            params = group["params"]
+            is_wanted = self.rates_in_tensors
+            if is_wanted is None:
+                is_wanted = bool(params) and params[0].device.type == "cuda"
+            if not is_wanted:
+                self._rates.pop(index, None)
+                continue
+            if index not in self._rates:
+                self._rates[index] = torch.zeros(2, device=params[0].device)
+            for number, rate in zip(self._rates[index], self._step_rates(group), strict=True):
+                number.fill_(rate)
+
+    def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
+        """The next step's step size, and the factor of decoupled decay where that is apart."""
+        return group["lr"], 1.0
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``copy.deepcopy`` and ``pickle`` take along: torch's three, and ours."""
@@ -68,14 +117,26 @@ def with_gradients(group: dict[str, Any], optimizer: str) -> Iterator[Tensor]:
         yield param
 
 
-def clip_norm(params: list[Tensor], norm: Tensor, max_norm: float) -> None:
-    """Scale gradients whose joint L2 norm is ``norm`` down to ``max_norm``, without a branch."""
+def clip_norm(params: list[Tensor], norm: Tensor, max_norm: float) -> Tensor | None:
+    """Scale gradients whose joint L2 norm is ``norm`` down to ``max_norm``, without a branch.
+
+    Where torch's fused kernels can do it on their way they are left to: returned is what they
+    divide gradients by, a float32 scalar, otherwise None.
+    """
+    if can_fuse(params) and all(p.dtype is not torch.float64 for p in params):
+        return ((norm.float() + CLIP_EPS) / max_norm).clamp_(min=1.0)
     clip_grads_with_norm_(params, max_norm, norm)
+    return None
 
 
 def gradient_norm(params: list[Tensor]) -> Tensor:
     """The joint L2 norm of the gradients: a tensor, nothing is read back from the device."""
     return get_total_norm([param.grad for param in params if param.grad is not None])
+
+
+def is_capturing() -> bool:
+    """Whether a CUDA graph is being captured; does not ask for a driver where there is none."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def can_fuse(params: list[Tensor]) -> bool:

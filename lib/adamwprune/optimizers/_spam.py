@@ -115,7 +115,7 @@ class NormWindow:
 
     def __init__(self) -> None:
         self.norms: Tensor | None = None  # float32 [WINDOW], a ring
-        self.count = 0
+        self.count: Tensor | None = None  # int64 [1]: norms seen
 
     def is_spike(self, norm: Tensor) -> Tensor:
         """Whether ``norm`` lies above mean + 2 deviations of those before; a bool tensor.
@@ -123,15 +123,16 @@ class NormWindow:
         Population deviation; without deviation, and with fewer than ten norms, never. The
         norm then joins the window. Nothing is read back from the device.
         """
-        if self.norms is None:
+        if self.norms is None or self.count is None:
             self.norms = torch.zeros(WINDOW, dtype=torch.float32, device=norm.device)
-        seen = self.norms[: min(self.count, WINDOW)]
-        if self.count >= FEWEST:
-            deviation = seen.std(correction=0)
-            spike = (deviation > 0) & (norm - seen.mean() > DEVIATIONS * deviation)
-        else:
-            spike = torch.zeros((), dtype=torch.bool, device=norm.device)
-        self.norms[self.count % WINDOW] = norm
+            self.count = torch.zeros(1, dtype=torch.int64, device=norm.device)
+        norms, seen = self.norms.double(), self.count.clamp(1, WINDOW)
+        mean = norms.sum() / seen  # those not seen yet are zero
+        is_seen = torch.arange(WINDOW, device=norm.device) < seen
+        deviation = (((norms - mean).square() * is_seen).sum() / seen).sqrt()
+        is_far = (deviation > 0) & (norm - mean > DEVIATIONS * deviation)
+        spike = (is_far & (self.count >= FEWEST)).squeeze(0)
+        self.norms.index_copy_(0, self.count % WINDOW, norm.detach().float().reshape(1))
         self.count += 1
         return spike
 
@@ -141,6 +142,6 @@ class NormWindow:
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """The inverse of :meth:`state_dict`."""
-        norms = state["norms"]
+        norms, count = state["norms"], state["count"]
         self.norms = None if norms is None else norms.detach().clone().to(device)
-        self.count = state["count"]
+        self.count = None if count is None else count.detach().clone().to(device)

@@ -43,16 +43,21 @@ class SGD(_base.Base):
         """One step; returns the closure's loss, if there is a closure."""
         loss = _base.evaluated(closure)
         groups = [list(_base.with_gradients(group, "SGD")) for group in self.param_groups]
+        if not _base.is_capturing():
+            self.write_rates()
+        self.steps += 1
         everything = [param for params in groups for param in params]
+        divisor = None
         if self.max_grad_norm and everything:
-            _base.clip_norm(everything, _base.gradient_norm(everything), self.max_grad_norm)
-        for group, params in zip(self.param_groups, groups, strict=True):
-            self._update(group, params)
+            norm = _base.gradient_norm(everything)
+            divisor = _base.clip_norm(everything, norm, self.max_grad_norm)
+        for index, params in enumerate(groups):
+            if params:
+                self._update(index, params, divisor)
         return loss
 
-    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        if not params:
-            return
+    def _update(self, index: int, params: list[Tensor], divisor: Tensor | None) -> None:
+        group = self.param_groups[index]
         # The functional form, not super().step(): torch wraps step() class by class to run
         # hooks, and a step() that calls its parent's would run all of them twice.
         buffers: list[Tensor | None] = [self.state[p].get("momentum_buffer") for p in params]
@@ -62,7 +67,8 @@ class SGD(_base.Base):
             buffers,
             fused=_base.can_fuse(params),
             foreach=False,
-            lr=group["lr"],
+            grad_scale=divisor,
+            lr=self._rates[index][0] if index in self._rates else group["lr"],
             momentum=group["momentum"],
             weight_decay=group["weight_decay"],
             dampening=0,

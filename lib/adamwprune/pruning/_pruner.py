@@ -7,6 +7,10 @@ Returning methods (movement): outside the step the parameter holds W ⊙ M; the 
 beside it, put back for the optimizer's step, and masked again after it. The gradient is masked for
 the step as well, ∂L/∂W = ∂L/∂W′ ⊙ M: a pruned weight learns nothing until it returns.
 
+Gradients are masked where the weight is zero, which needs no mask: an update has just made sure
+that these are the pruned ones. A weight that training happens to set to exactly zero misses that
+step's gradient, and moves on with its momentum.
+
 The contract, counted in the tensors before and after every mask update and at the end, never in
 between, so that no other step waits for the device: exactly k weights are zero, those that were
 pruned among them, and their moments are zero where the method is monotone. Nothing but an update
@@ -15,7 +19,7 @@ sets a weight to zero: what was revived in between has not become zero again by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +57,15 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, kinds) and module.weight.requires_grad:
             found.setdefault(module.weight, f"{name}.weight".lstrip("."))
     return {name: weight for weight, name in found.items()}
+
+
+@torch.no_grad()
+def mask_gradient(weight: Tensor) -> None:
+    """Zero the gradient of ``weight``, in place, where the weight is zero."""
+    assert weight.grad is not None
+    # The derivative of hardshrink: a gradient passes where |w| > 0. One pass without a mask, five
+    # to ten times as fast on a CPU as a comparison and masked_fill_.
+    torch.ops.aten.hardshrink_backward.grad_input(weight.grad, weight, 0.0, grad_input=weight.grad)
 
 
 class Pruner:
@@ -134,11 +147,12 @@ class Pruner:
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
-            if name in self._kept:
-                weight.copy_(self._kept[name])
-            self.score.observe(weight, weight.grad)  # unmasked: pruned weights keep scoring
+            full = self._kept.get(name, weight)
+            self.score.observe(weight, full, weight.grad)  # unmasked: pruned weights keep scoring
             if self.k:
-                weight.grad.masked_fill_(self._pruned(name), 0)
+                mask_gradient(weight)
+            if full is not weight:
+                weight.copy_(full)
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -152,6 +166,22 @@ class Pruner:
             self._update()
         elif self.score.returns:
             self._apply_masks()
+
+    def step_kind(self) -> Hashable:
+        """What the next step does beside arithmetic on tensors; None where a mask update may come.
+
+        For whoever captures steps in a CUDA graph; see
+        :class:`~adamwprune.optimizers._base.Base`.
+        """
+        if not self.score.prunes:
+            return ()
+        if self._due or self.schedule.is_due(self.steps + 1):
+            return None
+        return self.k > 0
+
+    def step_replayed(self) -> None:
+        """Count a step whose kernels a graph has replayed."""
+        self.steps += self.score.prunes
 
     def _settling(self, optimizer: Optimizer) -> bool:
         return isinstance(optimizer, KeepsMoments) and optimizer.steps_since_reset < SETTLING

@@ -18,8 +18,10 @@ class Score:
     def begin(self, weights: list[Tensor]) -> None:
         """Called once, before the first step, with all prunable weights in their order."""
 
-    def observe(self, weight: Tensor, grad: Tensor) -> None:
-        """Called before each optimizer step with the full weight and its unmasked gradient."""
+    def observe(self, weight: Tensor, full: Tensor, grad: Tensor) -> None:
+        """Called before each optimizer step with the weight as the model saw it, the same with
+        the values that pruned weights of a returning method keep, and its unmasked gradient.
+        """
 
     def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
         """The scores of ``weight``, of the same shape, from it and its optimizer state."""

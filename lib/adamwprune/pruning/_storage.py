@@ -20,7 +20,14 @@ class Masks:
         self.stored: dict[str, Tensor] = {}
 
     def __setitem__(self, name: str, mask: Tensor) -> None:
-        self.stored[name] = mask
+        self._store(name, mask)
+
+    def _store(self, name: str, tensor: Tensor) -> None:
+        """In place: a captured step reads the mask where it was."""
+        if name in self.stored:
+            self.stored[name].copy_(tensor)
+        else:
+            self.stored[name] = tensor
 
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
         """The bool mask of a weight; ``states``: its optimizer states."""
@@ -50,7 +57,7 @@ class Bits(Masks):
     """Eight weights a byte, packed layer by layer; a mask is unpacked when it is used."""
 
     def __setitem__(self, name: str, mask: Tensor) -> None:
-        self.stored[name] = pack(mask)
+        self._store(name, pack(mask))
 
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
         if name not in self.stored:

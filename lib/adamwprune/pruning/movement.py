@@ -27,10 +27,10 @@ class Movement(Score):
     def __init__(self) -> None:
         self._scores: dict[Tensor, Tensor] = {}
 
-    def observe(self, weight: Tensor, grad: Tensor) -> None:
+    def observe(self, weight: Tensor, full: Tensor, grad: Tensor) -> None:
         if weight not in self._scores:
             self._scores[weight] = torch.zeros_like(weight, dtype=torch.float32)
-        self._scores[weight].addcmul_(grad, weight, value=-1)
+        self._scores[weight].addcmul_(grad, full, value=-1)
 
     def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
         return self._scores[weight]
