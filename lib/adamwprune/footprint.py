@@ -86,6 +86,7 @@ def _states(values: Mapping[str, Any], size: Size) -> dict[str, int]:
         states["max_exp_avg_sq"] = floats
     if values["SPAM_MODE"] == "zscore":
         states["spam_norms"] = FLOAT * NORMS
+        states["spam_count"] = 8  # int64: of them
     elif values["SPAM_MODE"] == "stable":
         states["gradient_statistics"] = STATISTICS * size.tensors
     elif values["SPAM_MODE"] not in ("none", "paper"):  # paper: settings, and no state
