@@ -71,6 +71,23 @@ def test_sgd_clips_the_norm():
     assert_close(a, b)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("cls", [AdamWAdv, SGD])
+@pytest.mark.parametrize("scale", [1e-3, 10.0])
+def test_a_clipped_gradient_is_left_in_the_parameter(cls, dtype, scale):
+    """The fused kernels divide on their way, and write what they used, as clip_grad_norm_ does."""
+    model, expected = network().to(dtype), network().to(dtype)
+    for each in (model, expected):
+        torch.manual_seed(0)
+        for param in each.parameters():
+            param.grad = scale * torch.randn_like(param)
+    nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+    cls(model.parameters(), max_grad_norm=1.0).step()
+    digits = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 1e-2}[dtype]
+    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=digits, atol=digits * scale)
+
+
 @pytest.mark.parametrize("cls", ADAMS)
 def test_steps_are_counted_once_also_beside_torchs_own_class(cls):
     """torch wraps step() class by class; a step() that calls its parent's would run hooks twice."""

@@ -24,6 +24,7 @@ from adamwprune.pruning import (
     Schedule,
     State,
 )
+from adamwprune.pruning._pruner import mask_gradient
 from adamwprune.pruning._schedule import count
 from adamwprune.pruning._scope import SCOPES, Global
 from adamwprune.pruning._selection import lowest
@@ -235,6 +236,21 @@ def test_every_storage_gives_the_same_bits(optimizer, method):
     sizes = {storage: [t.numel() for t in masks] for storage, (_, masks) in results.items()}
     expected = {"bool": [36, 1440], "bits": [5, 180], "implied": []}
     assert sizes == {storage: expected[storage] for storage in results}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_gradient_is_masked_where_its_weight_is_zero(dtype):
+    weight = torch.randn(2, 3, 4, 5).to(dtype).to(memory_format=torch.channels_last)
+    weight[0, :, 1] = 0
+    weight[1, 0, 0, 0] = -0.0
+    weight = nn.Parameter(weight)
+    gradient = torch.randn(2, 3, 4, 5).to(dtype)  # laid out otherwise
+    gradient[0, 0, 1, :3] = torch.tensor([torch.inf, torch.nan, -torch.inf])
+    gradient[1, 1, 1, 1] = torch.inf  # of a weight that is not pruned: it must not be hidden
+    weight.grad = gradient.clone()
+    mask_gradient(weight)
+    assert torch.equal(weight.grad, torch.where(weight == 0, 0.0, gradient).to(dtype))
+    assert weight.grad[1, 1, 1, 1] == torch.inf
 
 
 def test_movement_is_the_papers_straight_through_sum():

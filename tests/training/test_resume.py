@@ -24,6 +24,7 @@ VARIANTS = [
         SPAM_WARMUP_STEPS="6",
         STATE_CRITERION="hybrid",
     ),
+    *specs(OPTIMIZER="adamw", PRUNING_METHOD="state", SPAM_MODE="stable", SPAM_INTERVAL="24"),
     *specs(OPTIMIZER="adam", PRUNING_METHOD="state", MASK_STORAGE="bool", PRUNING_SCOPE="layer"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="layer", LR_SCHEDULE="cosine"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="erk", MASK_STORAGE="bits"),

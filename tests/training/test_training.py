@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,6 +18,11 @@ from adamwprune.pruning._schedule import count
 from adamwprune.record import RunResult
 from tests.training.conftest import SOURCES, specs
 
+CAPTURED = {
+    "capture_output": True,
+    "text": True,
+    "env": {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+}
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
     PRUNING_METHOD="none magnitude movement state",
@@ -39,6 +48,19 @@ def test_every_optimizer_with_every_method(spec, train):
         assert tuple(group["betas"]) == (spec["BETA1"], spec["BETA2"])
     expected_lr = 0.0 if spec["LR_SCHEDULE"] == "cosine" else spec["LR"]
     assert group["lr"] == pytest.approx(expected_lr, abs=1e-12)
+
+
+def test_the_record_holds_what_a_mask_update_took(train):
+    """Scores, their order (int64) and choices of 61,470 weights at least; nothing without one."""
+    found = {
+        method: train(specs(OPTIMIZER="adamw", PRUNING_METHOD=method)[0], name=method).memory
+        for method in ("none", "magnitude", "state")
+    }
+    assert found["none"]["mask_update"] is None
+    for method in ("magnitude", "state"):
+        taken = found[method]["mask_update"]
+        assert taken["peak"] >= taken["transient"] >= (4 + 8 + 1) * 61_470
+        assert taken["transient"] < 100 * 61_470
 
 
 def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
@@ -224,3 +246,35 @@ def test_a_validation_split_is_trained_without_and_measured_instead_of_the_test_
     assert result.final != train(specs()[0], name="test").final
     with pytest.raises(ConfigError, match="VALIDATION_EXAMPLES=4000 leaves nothing of 4000"):
         specs(VALIDATION_EXAMPLES="4000")
+
+
+ROUNDS = """
+import ctypes, resource
+from adamwprune.runner import _keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+{}
+def a_round():
+    blocks = [ctypes.c_void_p(libc.malloc(1 << 20)) for _ in range(64)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 20)
+    for block in reversed(blocks):
+        libc.free(block)
+for _ in range(3):
+    a_round()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+a_round()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_not_given_back_and_taken_again():
+    """Page faults of taking 64 MiB again, which are 16,384 pages of 4 KiB."""
+
+    def faults(call: str) -> int:
+        command = [sys.executable, "-c", ROUNDS.format(call)]
+        return int(subprocess.run(command, check=True, **CAPTURED).stdout)
+
+    assert faults("_keep_freed_memory()") < 100
+    assert faults("") > 10_000
