@@ -1,0 +1,62 @@
+"""What only a GPU can show; skipped where there is none. The captured step: test_graphs.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adamwprune import runner
+from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY
+from adamwprune.pruning import _radix
+from adamwprune.pruning._selection import lowest
+from tests.training.conftest import specs
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+RUNS = [
+    *specs(OPTIMIZER="adamwprune", PRUNING_METHOD="none magnitude state", EPOCHS="4"),
+    *specs(OPTIMIZER="adamw", PRUNING_METHOD="movement", EPOCHS="4"),
+]
+
+
+@pytest.mark.parametrize("spec", RUNS, ids=lambda spec: spec.run_id)
+def test_a_gpu_trains_as_well_as_a_cpu(spec, train):
+    here = train(spec, name="cpu")
+    there = train(spec, name="cuda", device="cuda:0")
+    assert there.status == "done", there.error
+    assert there.pruning["zeros"] == here.pruning["zeros"]
+    difference = abs(there.final["test_accuracy"] - here.final["test_accuracy"])
+    assert difference < 0.03
+    assert there.memory["weights"] == here.memory["weights"]
+    assert there.memory["optimizer"] == here.memory["optimizer"]
+
+
+def test_the_allocators_peaks_are_recorded_by_phase(train):
+    (spec,) = specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state")
+    device = train(spec, device="cuda:0").memory["device"]
+    peaks = device["phases"]
+    assert peaks.keys() == {INIT, FIRST_STEP, MASK_UPDATE, STEADY}
+    assert device["peak"] == max(peaks.values()) >= peaks[INIT] > 0
+    assert device["reserved"] >= device["peak"]
+    assert all(bytes_ > 0 for _, _, bytes_ in device["timeline"])
+
+
+def test_a_run_that_was_stopped_on_a_gpu_goes_on_there(train):
+    (spec,) = specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state", EPOCHS="4")
+    whole = train(spec, name="whole", device="cuda:0")
+    asked = iter([False] * 20 + [True] * 99)
+    with pytest.raises(runner.Stopped):
+        train(spec, name="stopped", device="cuda:0", should_stop=lambda: next(asked))
+    resumed = train(spec, name="stopped", device="cuda:0")
+    assert resumed.environment["attempts"][-1]["from_step"] == 21
+    difference = abs(whole.final["test_accuracy"] - resumed.final["test_accuracy"])
+    assert difference < 0.03
+
+
+@pytest.mark.parametrize("numel", [1000, 3_000_000])
+def test_a_gpu_chooses_the_same_weights(numel):
+    scores = torch.randn(numel).round(decimals=2)  # ties
+    k = numel * 9 // 10
+    chosen = lowest({"w": scores.cuda()}, k)["w"].cpu()
+    assert torch.equal(chosen, lowest({"w": scores}, k)["w"])
+    assert torch.equal(_radix.lowest({"w": scores.cuda()}, k)["w"].cpu(), chosen)
