@@ -250,6 +250,27 @@ def test_one_step_in_float32(mode, amsgrad):
             both_step(problem, ours, reference)
 
 
+def test_a_spike_read_on_a_cpu_and_one_that_is_not_read_give_the_same_bits():
+    def trained(capturable: bool) -> tuple[torch.Tensor, int]:
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(30, generator=generator))
+        optimizer = AdamWSpam([weight], lr=2**-7, weight_decay=0, spam=Spam.zscore_mode())
+        optimizer.capturable = capturable
+        damped = []
+        damp = optimizer._damp
+        optimizer._damp = lambda params, spike: (damped.append(bool(spike)), damp(params, spike))
+        for step in range(80):
+            size = 8.0 if step % 17 == 16 else 1.0
+            weight.grad = size * torch.randn(30, generator=generator)
+            optimizer.step()
+        return weight.detach(), sum(damped)
+
+    read, spikes = trained(capturable=False)
+    not_read, same = trained(capturable=True)
+    assert same == spikes > 2
+    assert torch.equal(read, not_read)
+
+
 def single_precision(optimizer):
     """A copy of the optimizer in float32, states and weights."""
     params = [torch.nn.Parameter(param.detach().float()) for param in params_of(optimizer)]

@@ -100,7 +100,7 @@ def train(spec, captures: bool) -> tuple[Training, Recorder]:
     recorder = Recorder()
     torch.set_num_threads(1)
     training = Training(spec, Path("/nowhere"), "cpu")
-    training.optimizer.rates_in_tensors = True
+    training.optimizer.capturable = True
     training.captures = captures
     training._recorder = lambda: recorder
     training.train(Watch())
@@ -132,7 +132,7 @@ def test_rates_in_tensors_are_the_same_rates(name):
         optimizer = getattr(optimizers, kind.get(name) or ("Adam", "AdamW")[name == "adamw"])(
             [weight], lr=0.05, **settings
         )
-        optimizer.rates_in_tensors = in_tensors
+        optimizer.capturable = in_tensors
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 90)
         for _ in range(80):
             weight.grad = weight.detach() - 1 + 0.1 * torch.randn(40)

@@ -191,7 +191,13 @@ class AdamFamily(_base.KeepsMoments):
         torch._foreach_zero_(moments + steps)
 
     def _damp(self, params: list[Tensor], spike: Tensor) -> None:
-        """After a spike: exp_avg × 0.5, exp_avg_sq and its maximum × 0.9. No branch on data."""
+        """After a spike: exp_avg × 0.5, exp_avg_sq and its maximum × 0.9.
+
+        On a CPU nothing has to be waited for, and a step without a spike touches no moment. On a
+        GPU every step multiplies, by one in most of them.
+        """
+        if params[0].device.type == "cpu" and not self.may_be_captured(params) and not spike:
+            return
         # float64: a factor of 0.9 rounded to float32 would not be 0.9 for float64 moments.
         one = torch.ones((), dtype=torch.float64, device=spike.device)
         half, most = torch.where(spike, 0.5, one), torch.where(spike, 0.9, one)

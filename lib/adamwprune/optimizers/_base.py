@@ -28,8 +28,8 @@ class Base(torch.optim.Optimizer):
 
     max_grad_norm: float  # 0: no clipping
     steps = 0  # steps done
-    _own: tuple[str, ...] = ("max_grad_norm", "steps", "_rates")  # what torch's does not know
-    rates_in_tensors: bool | None = None  # None: where the parameters are on a GPU
+    _own: tuple[str, ...] = ("max_grad_norm", "steps", "capturable", "_rates")  # torch knows none
+    capturable: bool | None = None  # whether steps are to be captured; None: those on a GPU
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
@@ -47,6 +47,12 @@ class Base(torch.optim.Optimizer):
             if name not in ("params", "lr", "initial_lr")
         )
 
+    def may_be_captured(self, params: list[Tensor]) -> bool:
+        """Whether a step on ``params`` must read nothing back and hold no number that changes."""
+        if self.capturable is not None:
+            return self.capturable and bool(params)
+        return any(param.device.type == "cuda" for param in params[:1])
+
     def step_replayed(self) -> None:
         """Count a step whose kernels a graph has replayed."""
         self.steps += 1
@@ -55,10 +61,7 @@ class Base(torch.optim.Optimizer):
         """Put the next step's rates where its kernels read them, if they lie in tensors."""
         for index, group in enumerate(self.param_groups):
             params = group["params"]
-            is_wanted = self.rates_in_tensors
-            if is_wanted is None:
-                is_wanted = bool(params) and params[0].device.type == "cuda"
-            if not is_wanted:
+            if not self.may_be_captured(params):
                 self._rates.pop(index, None)
                 continue
             if index not in self._rates:
