@@ -70,10 +70,17 @@ class Experiment:
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # what it says was said once
                 sources.load(Workspace(others), tree, self.defconfig)
-            same = expand(tree).specs == self.matrix.specs
+            if tree.value(name) == self.tree.value(name):
+                return False
+            if name in tree.unread:
+                return all(name not in spec for spec in self._outline)
+            return expand(tree, outline=True).specs == self._outline
         except ConfigError:  # without it the configuration does not hold: it does something
             return False
-        return same and tree.value(name) != self.tree.value(name)
+
+    @cached_property
+    def _outline(self) -> list[RunSpec]:
+        return expand(self.tree, outline=True).specs
 
     # -- what there is -----------------------------------------------------------
 

@@ -12,14 +12,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.errors import ConfigError
 from adamwprune.spec import COMPONENTS, RunSpec
-
-if TYPE_CHECKING:
-    from adamwprune.config.options import Value
 
 Point = Mapping[str, str]  # axis -> the member or value chosen there
 
@@ -88,32 +85,68 @@ class Matrix:
         return found
 
 
-def expand(tree: Tree) -> Matrix:
+def expand(tree: Tree, outline: bool = False) -> Matrix:
     """All legal cells of the configuration that ``tree`` holds.
 
+    With ``outline``, of each list that decides nothing but itself (seeds) the first value only.
     Raises :class:`ConfigError` if a family is empty, if no legal cell is left, or if a cell's
     values contradict each other in a way that Kconfig cannot express.
     """
     axes = _axes(tree)
+    plain = [name for name in axes if name in tree.unread]
+    if outline:
+        axes = {name: values[:1] if name in plain else values for name, values in axes.items()}
     cells: dict[RunSpec, Cell] = {}
     dropped: list[Dropped] = []
     with _restored(tree, axes):
+        places: dict[tuple[str, ...], _Place] = {}
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
-            _move_to(tree, point, axes)
-            reason = _illegal(tree, point)
-            if reason:
-                dropped.append(Dropped(point, reason))
+            # Kconfig is evaluated once for all values of the lists that it does not read.
+            key = tuple(value for name, value in point.items() if name not in plain)
+            if key not in places:
+                _move_to(tree, point, axes)
+                places[key] = _Place.of(tree, point)
+            place = places[key]
+            if place.illegal:
+                dropped.append(Dropped(point, place.illegal))
                 continue
-            spec = RunSpec(tree.cell_values())
+            spec = RunSpec({**place.values, **_values(tree, point, plain, place)})
             if spec not in cells:
-                cells[spec] = Cell(spec, point, tuple(_notes(tree, point)), tree.presets())
+                cells[spec] = Cell(spec, point, place.notes, place.presets)
     problems = _problems(list(cells))
     if not cells:
         problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return Matrix(tuple(cells.values()), _distinct(dropped))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What Kconfig makes of a point of the matrix."""
+
+    illegal: str  # why it cannot be run, or an empty text
+    values: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    presets: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tree: Tree, point: Point) -> _Place:
+        """The place that ``tree`` is at."""
+        reason = _illegal(tree, point)
+        if reason:
+            return cls(reason)
+        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets())
+
+
+def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:
+    """The point's own values of some lists, where they count."""
+    return {
+        name: tree.options[name].type.parse(point[name])[0]
+        for name in names
+        if name in place.values
+    }
 
 
 def _problems(specs: list[RunSpec]) -> list[str]:

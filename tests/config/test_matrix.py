@@ -331,3 +331,38 @@ def test_a_repeating_command_switches_off_what_is_on_by_default(
     command = sources.repeat_command(tree, tree.minimal_config())
     assert command == "python train.py --no-fast"
     assert flags.parse(tree, command.split()[2:], "").settings == {"FAST": "n"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"SEED": "0 1 2", "PRUNING_METHOD": "none magnitude state", "OPTIMIZER": "sgd adam"},
+        {
+            "STATE_CRITERION": "fisher precond",
+            "PRUNING_METHOD": "state magnitude",
+            "OPTIMIZER": "adamw adamwprune sgd",
+            "SEED": "4 3",
+        },
+        {"LR": "0.1 preset", "SEED": "7 8", "OPTIMIZER": "sgd adam"},
+        {"PRUNING_METHOD": "state movement", "MASK_STORAGE": "implied", "OPTIMIZER": "sgd adam"},
+    ],
+)
+def test_lists_that_kconfig_does_not_read_are_expanded_as_if_it_did(words, monkeypatch):
+    found = expand(**words)
+    assert len(found.cells) + len(found.dropped) > 1
+    monkeypatch.setattr(Tree, "unread", frozenset())
+    assert found == expand(**words)  # cells with points, notes and presets; what was dropped
+
+
+def test_a_list_that_an_expression_reads_is_evaluated_for_each_value():
+    unread = Tree().unread
+    assert "SEED" in unread
+    assert not unread & {"LR", "WEIGHT_DECAY", "TARGET_SPARSITY"}  # CELL_ symbols read them
+
+
+def test_an_outline_has_the_first_of_each_such_list():
+    tree = Tree()
+    words = {"SEED": "5 6", "PRUNING_METHOD": "magnitude", "TARGET_SPARSITY": "0.5 0.9"}
+    sources.override(tree, words)
+    outline = matrix.expand(tree, outline=True).specs
+    assert [(spec["SEED"], spec["TARGET_SPARSITY"]) for spec in outline] == [(5, 0.5), (5, 0.9)]

@@ -158,6 +158,17 @@ class Tree:
         }
         return inputs | set(self.family_of)
 
+    @cached_property
+    def unread(self) -> set[str]:
+        """Options that no expression reads: whatever their value, it decides nothing else."""
+        read = {
+            item.name
+            for node in self.kconf.node_iter()
+            for item in node.referenced
+            if item is not node.item
+        }
+        return set(self.options) - read
+
     def cell_type(self, name: str) -> Type:
         """The type of what a cell resolves ``name`` to."""
         if name in self.options:
