@@ -93,23 +93,12 @@ def measure(options: Options) -> list[Metric]:
     found.append(metrics.of(SECTION, "training step, train.py", "ms", steps))
     goal = None if options.quick else at_least(4.5)
     computed = f"start and exit + {LONG} x the median epoch of {options.epochs}"
-    found.append(
-        metrics.ratio(
-            SECTION,
-            "seconds an epoch, plain / ours",
-            *([r.epoch for r in x] for x in (theirs, own)),
-        )
-    )
-    found.append(
-        metrics.ratio(
-            SECTION,
-            f"{LONG} epochs from end to end, plain / ours",
-            [run.end_to_end(LONG) for run in theirs],
-            [run.end_to_end(LONG) for run in own],
-            goal,
-            "processes of 10 epochs" if options.epochs == LONG else computed,
-        )
-    )
+    epochs = [[run.epoch for run in runs] for runs in (theirs, own)]
+    whole = [[run.end_to_end(LONG) for run in runs] for runs in (theirs, own)]
+    note = "processes of 10 epochs" if options.epochs == LONG else computed
+    found.append(metrics.ratio(SECTION, "an epoch, plain / ours", epochs[0], epochs[1]))
+    name = f"{LONG} epochs from end to end, plain / ours"
+    found.append(metrics.ratio(SECTION, name, whole[0], whole[1], goal, note))
     return found
 
 

@@ -16,6 +16,8 @@ from adamwprune.errors import UserError
 SAMPLED = 0.1  # seconds between looks at the resident sets
 APPORTIONED = 10  # looks between those at the shared pages, which cost the kernel milliseconds
 _OF_MAKE = ("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MAKEFILES")
+# As this process was started: what it sets for itself later is none of its children's.
+_ENVIRONMENT = dict(os.environ)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -39,8 +41,8 @@ class Finished:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, without what make left in it, and with the package."""
-    kept = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
+    """The one this process was started with, without what make left in it, with the package."""
+    kept = {name: value for name, value in _ENVIRONMENT.items() if name not in _OF_MAKE}
     paths = [str(SOURCE_TREE / "lib"), *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
 

@@ -191,7 +191,7 @@ def compare(one: Session, other: Session) -> str:
     """The metrics of two sessions side by side, as a table for a terminal."""
     before = {(each.section, each.name): each for each in one.metrics}
     after = {(each.section, each.name): each for each in other.metrics}
-    table = [("section", "what", "unit", "A", "B", "B / A", "")]
+    table: list[tuple[str, ...]] = [("section", "what", "unit", "A", "B", "B / A", "")]
     moved = 0
     for key in {**before, **after}:
         a, b = before.get(key), after.get(key)
@@ -240,7 +240,7 @@ def draw_history(found: Iterable[Session], path: Path) -> Path | None:
 
 
 def _draw_metric(
-    axes: Any, key: tuple[str, str], drawn: Sequence[Session], colours: Sequence[str]
+    axes: Any, key: tuple[str, str], drawn: Sequence[Session], colours: tuple[str, ...]
 ) -> None:
     """Medians with their spreads over the sessions, and the goal."""
     devices = list(dict.fromkeys(str(each.place.get("device_name")) for each in drawn))
