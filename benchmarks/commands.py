@@ -106,5 +106,9 @@ def imports_torch(command: Command) -> bool:
     """Whether an interpreter that the command starts imports torch, by its own list."""
     words = make({"O": str(command.folder)}, *command.goals)
     done = processes.run(words, extra={"PYTHONPROFILEIMPORTTIME": "1"})
-    names = (line.rpartition("|")[2].strip() for _, line in done.lines if line.count("|") == 2)
-    return "torch" in names
+    return "torch" in imported(line for _, line in done.lines)
+
+
+def imported(lines: Iterable[str]) -> set[str]:
+    """The modules that ``python -X importtime`` tells of among ``lines``."""
+    return {line.rpartition("|")[2].strip() for line in lines if line.count("|") == 2}
