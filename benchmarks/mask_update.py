@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -108,6 +109,7 @@ WAYS = (
 
 @torch.no_grad()
 def _thresholds(title: str, weights: Sequence[Tensor], options: Options) -> list[Metric]:
+    """All ways in turn, and the choice of the masks that follows; then each way's memory."""
     generator = torch.Generator(options.device).manual_seed(1)
     scores = [
         torch.empty(weight.shape, device=options.device).normal_(generator=generator).square_()
@@ -115,29 +117,34 @@ def _thresholds(title: str, weights: Sequence[Tensor], options: Options) -> list
     ]
     numel = sum(score.numel() for score in scores)
     k = round(networks.SPARSITY * numel)
-    times: dict[str, list[float]] = {way.name: [] for way in WAYS}
-    choices: list[float] = []
     named = {str(number): score for number, score in enumerate(scores)}
+    choose = partial(_selection.lowest, named, k)
+    choices: list[float] = []
+    times: dict[str, list[float]] = {way.name: [] for way in WAYS}
     for number in range(options.repetitions):
         for way in WAYS:
             if not (way.is_slow and numel >= SLOW and number):
-                taken = networks.seconds(lambda w=way: w.find(scores, k), options.device)  # type: ignore[misc]
+                taken = networks.seconds(partial(way.find, scores, k), options.device)
                 times[way.name].append(1000 * taken)
-        chosen = networks.seconds(lambda: _selection.lowest(named, k), options.device)
-        choices.append(1000 * chosen)
+        choices.append(1000 * networks.seconds(choose, options.device))
     found = [metrics.of(SECTION, f"{title}: masks of the lowest 90% (ours)", "ms", choices)]
     for way in WAYS:
-        value = way.find(scores, k)
-        below = sum(int((score <= value).sum()) for score in scores)
-        error = "exact" if below == k else f"{below - k:+,} of {k:,} weights"
-        found.append(
-            metrics.of(
-                SECTION, f"{title}: threshold, {way.name}", "ms", times[way.name], None, error
-            )
-        )
-        memory = networks.allocated(lambda w=way: w.find(scores, k), options.device) / 1e6  # type: ignore[misc]
-        found.append(metrics.of(SECTION, f"{title}: threshold, {way.name}, memory", "MB", [memory]))
+        found += _of_way(f"{title}: threshold, {way.name}", way, times[way.name], scores, k)
     return found
+
+
+def _of_way(
+    name: str, way: Way, times: list[float], scores: Sequence[Tensor], k: int
+) -> list[Metric]:
+    """Its time, its error and its memory."""
+    values: list[float] = []
+    peak = networks.allocated(lambda: values.append(way.find(scores, k)), scores[0].device.type)
+    below = sum(int((score <= values[0]).sum()) for score in scores)
+    error = "exact" if below == k else f"{below - k:+,} of {k:,} weights"
+    return [
+        metrics.of(SECTION, name, "ms", times, None, error),
+        metrics.of(SECTION, f"{name}, memory", "MB", [peak / 1e6]),
+    ]
 
 
 # -- the share of training ------------------------------------------------------------------
