@@ -59,6 +59,10 @@ why: $(installed) ## Explain a run, RUN=ID: done, stale and since which change, 
 reproduce: $(installed) ## Repeat a recorded run, RUN=ID, and compare it with its record
 	$(run)/reproduce.py
 
+.PHONY: profile
+profile: $(installed) ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
+	$(run)/profile_run.py
+
 .PHONY: train
 train: $(installed) ## Train a configuration that is one run, in the foreground
 	$(run)/train_config.py
@@ -138,6 +142,15 @@ distclean: ## mrproper, and results and downloaded data; asks first
 .PHONY: help
 help: ## Show this
 	$(Q)"$(PYTHON)" "$(srctree)/scripts/help.py" "$(srctree)/Makefile"
+
+##@ Measuring
+.PHONY: bench
+bench: $(installed) ## Speed and memory against a plain loop and torch, in results/bench/; BENCH_ARGS=
+	$(run)/bench.py
+
+.PHONY: bench-compare
+bench-compare: $(installed) ## Two sessions of make bench side by side, A=FILE B=FILE
+	$(run)/bench_compare.py
 
 # The environment, made anew when the list of dependencies changes.
 $(VENV)/.installed: $(srctree)/pyproject.toml

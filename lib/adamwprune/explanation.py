@@ -34,6 +34,16 @@ def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
         yield from _of_record(experiment, experiment.find(prefix))
 
 
+def spec_of(experiment: Experiment, prefix: str, command: str) -> RunSpec:
+    """The one run that ``command`` was given, found where :func:`explain` looks for it."""
+    if not prefix:
+        raise UserError(
+            f"{command} needs RUN=, a run's id or the start of it (make plan lists them)"
+        )
+    spec = only(prefix, {spec.run_id: spec for spec in experiment.matrix.specs})
+    return experiment.find(prefix).spec if spec is None else spec
+
+
 def _of_cell(experiment: Experiment, spec: RunSpec) -> Iterator[str]:
     state = experiment.state(spec)
     yield f"{spec.run_id}: {_verdict(experiment, state)}"

@@ -35,6 +35,9 @@ RESERVED = {
     "YES": "1 lets distclean remove without asking",
     "FORMAT": "format of a table: text, markdown or csv",
     "RUN": "a run, by its id or the start of it",
+    "BENCH_ARGS": "more words for the benchmark",
+    "A": "a session of the benchmark, a JSON file",
+    "B": "another one, to compare it with",
     "PUBLISHED": "1 takes a published record for a run that was not done here",
     "KEEP_STALE": "1 accepts records that other code produced, and marks them",
 }

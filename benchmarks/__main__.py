@@ -1,0 +1,121 @@
+"""Run sections of the benchmark and write what they found; docs/benchmarks.md explains them."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import processes  # noqa: F401  notes the environment that its children get
+
+# Before torch is imported: the profiler's library writes what no one asked for, and threads that
+# spin while they wait, under which no run is trained, would time the machine's other work.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from adamwprune import provenance
+from adamwprune.command import run_command
+from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.errors import UserError
+from adamwprune.scheduler import devices
+from benchmarks import session
+from benchmarks.metrics import Metric, Options
+from benchmarks.session import Session
+
+SECTIONS = {
+    "one-run": "benchmarks.one_run",
+    "matrix": "benchmarks.matrix",
+    "optimizer-step": "benchmarks.optimizer_step",
+    "mask-update": "benchmarks.mask_update",
+    "commands": "benchmarks.commands",
+}
+NETWORKS = ("lenet5", "resnet18", "gpt2")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    found = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    found.add_argument("--section", action="append", choices=SECTIONS, help="all, if not given")
+    found.add_argument("--epochs", type=int, help="of each run that is timed (10; quick: 1)")
+    found.add_argument("--repetitions", type=int, help="of everything, in turn (3; quick: 1)")
+    found.add_argument("--networks", nargs="+", choices=NETWORKS, help="whose steps are timed")
+    found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    found.add_argument("--data-dir", type=Path, default=Path("data"))
+    found.add_argument("--output", type=Path, default=Path("results") / "bench")
+    found.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
+    return found
+
+
+def options_of(given: argparse.Namespace, scratch: Path) -> Options:
+    """What the sections are told; :class:`UserError` for numbers that make no sense."""
+    epochs = given.epochs or (1 if given.quick else 10)
+    repetitions = given.repetitions or (1 if given.quick else 3)
+    if epochs < 1 or repetitions < 1:
+        raise UserError("--epochs and --repetitions must be at least 1")
+    here = devices.machine(given.device)
+    networks = tuple(given.networks or (NETWORKS[:1] if given.quick else NETWORKS))
+    device = "cuda" if here.gpus else "cpu"
+    return Options(scratch, given.data_dir, device, epochs, repetitions, given.quick, networks)
+
+
+def place(device: str) -> dict[str, object]:
+    """Hardware, software and code."""
+    import torch
+
+    from adamwprune import environment
+
+    described = environment.describe(torch.device(device), torch.get_num_threads())
+    return {**described, **provenance.source(SOURCE_TREE).record()}
+
+
+def measure(
+    names: Sequence[str], options: Options, tell: Callable[[list[Metric]], object]
+) -> list[Metric]:
+    """The sections, one after the other; ``tell`` is called with all that is known after each."""
+    found: list[Metric] = []
+    for name in names:
+        start = time.perf_counter()
+        print(f"{name} ...", flush=True)
+        found += import_module(SECTIONS[name]).measure(options)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+        tell(found)
+    if "mask-update" in names:
+        found += import_module(SECTIONS["mask-update"]).share(found, options)
+        tell(found)
+    return found
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(words)
+    names = [name for name in SECTIONS if name in (given.section or SECTIONS)]
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with tempfile.TemporaryDirectory(prefix="adamwprune-bench-") as scratch:
+        options = options_of(given, Path(scratch))
+        settings = {
+            **{key: value for key, value in vars(options).items() if key != "scratch"},
+            "data_dir": str(options.data_dir),
+            "networks": list(options.networks),
+            "sections": names,
+        }
+
+        def tell(found: list[Metric]) -> None:  # after each section: what is there stays there
+            known = Session(date, place(options.device), settings, tuple(found))
+            session.write(known, given.output)
+
+        found = measure(names, options, tell)
+        known = Session(date, place(options.device), settings, tuple(found))
+    print(session.text(known))
+    print(session.write(known, given.output))
+    drawn = session.draw_history(session.sessions(given.output), given.output / session.HISTORY)
+    if drawn:
+        print(drawn)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

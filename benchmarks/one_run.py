@@ -1,0 +1,116 @@
+"""One run: ``train.py`` beside the tutorial's loop, the same AdamW on the same network and data."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from adamwprune.record import RunResult
+from adamwprune.store import read_result
+from benchmarks import metrics, processes
+from benchmarks.metrics import Metric, Options, at_least
+
+SECTION = "one-run"
+BATCH = 512
+LONG = 10  # epochs of the comparison from end to end
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its user sees it. Seconds; bytes."""
+
+    seconds: float  # of the whole process
+    startup: float  # until the first batch
+    epochs: tuple[float, ...]  # each with its evaluation
+    rss: int
+    pss: int
+    accuracy: float  # a fraction of 1
+    step: float | None = None  # seconds of a training step, where they are known
+
+    @property
+    def epoch(self) -> float:
+        """Seconds of an epoch, the median."""
+        return median(self.epochs)
+
+    def end_to_end(self, epochs: int) -> float:
+        """Seconds of a run of so many epochs; those that were not run count as the median one."""
+        if len(self.epochs) == epochs:
+            return self.seconds
+        return self.seconds - sum(self.epochs) + epochs * self.epoch
+
+
+def plain(options: Options) -> Run:
+    """The tutorial's loop, in a process of its own with a worker a core."""
+    words = ["--dataset", options.dataset, "--data-dir", str(options.data_dir.absolute())]
+    words += ["--epochs", str(options.epochs), "--batch-size", str(BATCH)]
+    command = [sys.executable, "-m", "benchmarks.plain", *words, "--device", options.device]
+    done = processes.run(command)
+    told: dict[str, Any] = json.loads(done.lines[-1][1])
+    return Run(
+        done.seconds, told["startup"], tuple(told["epochs"]), done.rss, done.pss, told["accuracy"]
+    )
+
+
+def ours(options: Options, folder: Path) -> Run:
+    """``train.py``, with its record in ``folder``."""
+    words = ["--optimizer", "adamw", "--dataset", options.dataset, "--batch-size", str(BATCH)]
+    words += ["--epochs", str(options.epochs), "--data-dir", str(options.data_dir.absolute())]
+    words += ["--results-dir", str(folder), "--device", options.device]
+    done = processes.run([sys.executable, "train.py", *words])
+    (record,) = map(read_result, folder.glob("*/result.json"))
+    return Run(
+        done.seconds,
+        done.when(f" on {options.device}"),  # said when all is built and loaded
+        tuple(entry["seconds"] for entry in record.history),
+        done.rss,
+        done.pss,
+        record.final["test_accuracy"],
+        seconds_of_step(record),
+    )
+
+
+def seconds_of_step(record: RunResult) -> float:
+    """Of training alone, evaluation and checkpoints excluded."""
+    return float(record.seconds["train"] / record.spec.total_steps)
+
+
+def measure(options: Options) -> list[Metric]:
+    """Both in turn, ``options.repetitions`` times."""
+    pairs = [
+        (plain(options), ours(options, options.scratch / f"one-run-{number}"))
+        for number in range(options.repetitions)
+    ]
+    theirs, own = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    found: list[Metric] = []
+    for name, runs in (("plain loop", theirs), ("train.py", own)):
+        found += _of_runs(name, runs)
+    steps = [1000 * run.step for run in own if run.step is not None]
+    found.append(metrics.of(SECTION, "training step, train.py", "ms", steps))
+    goal = None if options.quick else at_least(4.5)
+    computed = f"start and exit + {LONG} x the median epoch of {options.epochs}"
+    epochs = [[run.epoch for run in runs] for runs in (theirs, own)]
+    whole = [[run.end_to_end(LONG) for run in runs] for runs in (theirs, own)]
+    note = "processes of 10 epochs" if options.epochs == LONG else computed
+    found.append(metrics.ratio(SECTION, "an epoch, plain / ours", epochs[0], epochs[1]))
+    name = f"{LONG} epochs from end to end, plain / ours"
+    found.append(metrics.ratio(SECTION, name, whole[0], whole[1], goal, note))
+    return found
+
+
+def _of_runs(name: str, runs: list[Run]) -> list[Metric]:
+    """The figures of one of the two."""
+    cores = len(os.sched_getaffinity(0))
+    loader = f"{cores} workers" if name == "plain loop" else ""
+    rows = [
+        ("until the first batch", "s", [run.startup for run in runs], loader),
+        ("an epoch", "s", [run.epoch for run in runs], "with its evaluation"),
+        ("peak RSS, all processes", "MB", [run.rss / 1e6 for run in runs], "shared pages in each"),
+        ("peak PSS, all processes", "MB", [run.pss / 1e6 for run in runs], "shared pages once"),
+        ("test accuracy", "%", [100 * run.accuracy for run in runs], ""),
+    ]
+    return [metrics.of(SECTION, f"{what}, {name}", unit, v, None, n) for what, unit, v, n in rows]

@@ -1,0 +1,416 @@
+"""The benchmark: that every section runs and says what it should; how figures are judged and kept.
+
+Nothing here asserts a time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adamwprune.code import Sources
+from adamwprune.errors import UserError
+from adamwprune.record import RunResult
+from benchmarks import __main__ as benchmark
+from benchmarks import (
+    commands,
+    mask_update,
+    matrix,
+    metrics,
+    networks,
+    one_run,
+    optimizer_step,
+    processes,
+    session,
+)
+from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
+from benchmarks.session import Session
+from tests.report.conftest import synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = {"device_name": "Imaginary CPU @ 2.60GHz", "torch": "2.14.1", "threads": 2,
+         "commit": "0123abc" * 5, "cpu": {"model": "Imaginary", "usable": 2}}  # fmt: skip
+
+
+def some(*found: Metric, date: str = "2026-01-02T03:04:05+00:00", **settings: Any) -> Session:
+    return Session(date, PLACE, {"quick": False, **settings}, found)
+
+
+def one(name: str, readings: Sequence[float], goal: Goal | None = None) -> Metric:
+    return metrics.of("section", name, "s", readings, goal, "a note")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """Tiny sizes on the CPU, and no data but those of the package."""
+    nowhere = tmp_path / "nowhere"
+    return Options(tmp_path, nowhere, "cpu", 1, 1, quick=True, networks=("lenet5",))
+
+
+# -- metrics -----------------------------------------------------------------------
+
+
+def test_a_metric_is_the_median_of_its_readings() -> None:
+    found = metrics.of("s", "n", "ms", [3.0, 1.0, 10.0, 2.0])
+    assert (found.value, found.low, found.high) == (2.5, 1.0, 10.0)
+
+
+def test_a_ratio_is_of_medians_and_its_spread_is_within_repetitions() -> None:
+    found = metrics.ratio("s", "n", [10.0, 40.0, 30.0], [1.0, 2.0, 6.0])
+    assert found.value == 30 / 2
+    assert found.readings == (10.0, 20.0, 5.0)
+    with pytest.raises(ValueError, match="argument 2"):
+        metrics.ratio("s", "n", [1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "is_met"),
+    [
+        (at_most(0.3), 0.3, True),
+        (at_most(0.3), 0.31, False),
+        (at_least(4.5), 4.5, True),
+        (at_least(4.5), 4.4, False),
+    ],
+)
+def test_a_goal_is_met_up_to_its_limit(goal: Goal, value: float, is_met: bool) -> None:
+    assert one("x", [value], goal).is_met is is_met
+
+
+def test_a_goal_is_most_or_least() -> None:
+    assert one("x", [1.0]).is_met is None
+    with pytest.raises(ValueError, match="Invalid goal: about"):
+        Goal("about", 1.0)
+
+
+# -- sessions ----------------------------------------------------------------------
+
+
+def test_a_session_survives_its_file(tmp_path: Path) -> None:
+    ratio = metrics.ratio("a", "b / c", [6.0, 8.0], [2.0, 1.0], at_least(4.0))
+    before = some(one("x", [1.0, 3.0, 2.0], at_most(2.0)), one("y", [5.0]), ratio)
+    path = session.write(before, tmp_path)
+    assert path.name == "2026-01-02-030405-imaginary-cpu-2-60ghz.json"
+    assert session.read(path) == before
+    plain = json.loads(path.read_text())
+    assert set(plain) == {"schema", "date", "place", "settings", "metrics"}
+    assert plain["metrics"][0]["goal"] == {"kind": "most", "limit": 2.0}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "metrics": [{"name": "x"}]}', "3"]
+)
+def test_what_is_no_session_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"some\.json: "):
+        session.read(path)
+
+
+def test_the_table_says_which_goals_are_met(tmp_path: Path) -> None:
+    found = some(
+        one("fast", [0.1, 0.2, 0.3], at_most(0.3)), one("slow", [5.0], at_most(2.0)), one("z", [1])
+    )
+    rows = {row[1]: row for row in session.rows(found)}
+    assert rows["fast"] == (
+        *("section", "fast", "0.200", "s", "0.100..0.300"),
+        *("3", "≤ 0.3 s", "yes", "a note"),
+    )
+    assert rows["slow"][4:8] == ("", "1", "≤ 2 s", "no")
+    assert rows["z"][6:8] == ("", "")
+    assert session.verdict(found) == "1 of 2 goals met; not: section: slow"
+    assert session.verdict(some(one("z", [1.0], at_most(2)))) == "1 of 1 goals met"
+    written = session.write(found, tmp_path).with_suffix(".md").read_text()
+    assert "| section | fast | 0.200 | s | 0.100..0.300 | 3 | ≤ 0.3 s | yes | a note |" in written
+    assert "slow" in session.text(found)
+
+
+def test_a_quick_session_judges_nothing() -> None:
+    quick = some(one("x", [9.0], at_most(2.0)), quick=True)
+    assert quick.stem.endswith("-quick")
+    assert "no goal is judged" in session.verdict(quick)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00012, "0.00012"),
+        (0.0123, "0.012"),
+        (1.234, "1.23"),
+        (12.34, "12.3"),
+        (12345.6, "12,346"),
+    ],
+)
+def test_numbers_have_the_digits_that_count(value: float, text: str) -> None:
+    assert session.number(value) == text
+
+
+# -- comparison --------------------------------------------------------------------
+
+
+def test_a_metric_moved_if_its_readings_do_not_overlap() -> None:
+    before = one("x", [1.0, 1.2, 1.1])
+    judged = session.judgement
+    assert judged(before, one("x", [1.3, 1.4, 1.5])) == session.MOVED
+    assert judged(before, one("x", [0.7, 0.8])) == session.MOVED
+    assert judged(before, one("x", [1.15, 1.4, 1.5])) == session.WITHIN
+    assert judged(before, one("x", [9.0])) == session.ONE_READING
+    assert judged(before, None) == judged(None, before) == session.ALONE
+
+
+def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
+    a = some(one("same", [1.0, 2.0]), one("slower", [1.0, 1.1]), one("gone", [1.0, 1.0]))
+    b = some(one("same", [1.5, 2.5]), one("slower", [2.0, 2.2]), date="2026-02-02T00:00:00+00:00")
+    paths = [session.write(each, tmp_path) for each in (a, b)]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "bench_compare.py")],
+        env={"MAKEFLAGS": f" -- A={paths[0]} B={paths[1]}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[1]: line for line in done.stdout.splitlines() if "section " in line}
+    assert lines["slower"].split()[2:] == ["s", "1.05", "2.10", "2.00", "moved"]
+    assert lines["same"].endswith(session.WITHIN)
+    assert lines["gone"].endswith(session.ALONE)
+    assert "1 of 3 moved by more than their spreads" in done.stdout
+
+
+def test_a_comparison_needs_two_files(tmp_path: Path) -> None:
+    for flags in ("", " -- A=x", f" -- A={tmp_path}/a B={tmp_path}/b"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / "bench_compare.py")],
+            env={"MAKEFLAGS": flags, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+
+
+def test_other_devices_are_pointed_out() -> None:
+    other = replace(some(one("x", [1.0])), place={**PLACE, "device_name": "Another"})
+    assert "the devices differ" in session.compare(some(one("x", [1.0])), other)
+
+
+# -- history -----------------------------------------------------------------------
+
+
+def test_the_history_is_drawn_from_two_files(tmp_path: Path) -> None:
+    for month, value in (("01", 3.0), ("02", 2.0)):
+        found = one("x", [value, value + 0.5], at_most(2.0)), one("no goal", [1.0])
+        session.write(some(*found, date=f"2026-{month}-02T03:04:05+00:00"), tmp_path)
+    session.write(some(one("x", [9.0]), date="2026-03-01T00:00:00+00:00", quick=True), tmp_path)
+    known = session.sessions(tmp_path)
+    assert [each.date[:7] for each in known] == ["2026-01", "2026-02"]  # no quick one
+    path = session.draw_history(known, tmp_path / session.HISTORY)
+    assert path is not None
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert session.draw_history([some(one("no goal", [1.0]))], tmp_path / "none.png") is None
+
+
+# -- processes ---------------------------------------------------------------------
+
+
+def test_a_process_is_measured_with_its_children() -> None:
+    child = "import time; held = bytearray(200_000_000); time.sleep(1.5)"
+    parent = (
+        "import subprocess, sys; print('begun', flush=True);"
+        f"subprocess.run([sys.executable, '-c', {child!r}], check=True); print('ended')"
+    )
+    done = processes.run([sys.executable, "-c", parent])
+    assert [line for _, line in done.lines] == ["begun", "ended"]
+    assert 0 < done.when("begun") < done.when("ended") <= done.seconds
+    assert done.rss > 200_000_000
+    assert 0 <= done.pss <= done.rss
+    with pytest.raises(UserError, match="no line"):
+        done.when("never said")
+
+
+def test_a_process_that_fails_shows_the_end_of_its_output() -> None:
+    with pytest.raises(UserError, match=r"exit status 3\nwhy"):
+        processes.run([sys.executable, "-c", "print('why'); raise SystemExit(3)"])
+
+
+# -- sections ----------------------------------------------------------------------
+
+
+def fresh(options: Options) -> RunResult:
+    """A record as the code that is here would make it."""
+    settings = {"DATASET": "mnist5k", "EPOCHS": "1"}
+    (spec,) = commands.configured(options.scratch / "like", "adamw", **settings)
+    return replace(synthetic(spec), code=Sources().of(spec).to_json())
+
+
+def test_every_section_is_known_and_no_other() -> None:
+    modules = (one_run, matrix, optimizer_step, mask_update, commands)
+    assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
+
+
+def test_one_run_beside_the_plain_loop(options: Options) -> None:
+    found = {each.name: each for each in one_run.measure(options)}
+    ratio = found["an epoch, plain / ours"]
+    assert ratio.value == found["an epoch, plain loop"].value / found["an epoch, train.py"].value
+    for who in ("plain loop", "train.py"):
+        assert 10 < found[f"test accuracy, {who}"].value <= 100
+        assert found[f"peak RSS, all processes, {who}"].value > 100
+        assert found[f"until the first batch, {who}"].value > 0
+    assert "median epoch of 1" in found["10 epochs from end to end, plain / ours"].note
+
+
+def test_ten_epochs_from_end_to_end() -> None:
+    run = one_run.Run(9.0, 2.0, (2.0, 3.0), 0, 0, 0.9)
+    assert run.end_to_end(2) == 9.0
+    assert run.end_to_end(10) == 9 - 5 + 25
+
+
+def test_the_plain_loop_s_network_is_ours() -> None:
+    from adamwprune import models
+    from benchmarks.plain import LeNet5
+
+    ours = sorted(tuple(p.shape) for p in models.build("lenet5").module.parameters())
+    assert sorted(tuple(p.shape) for p in LeNet5().parameters()) == ours
+
+
+def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = one_run.Run(60.0, 10.0, (50.0,), 0, 0, 0.9)
+    monkeypatch.setattr(one_run, "plain", lambda options: plain)
+    found = {each.name: each for each in matrix.measure(options)}
+    assert found["plain loop, one process at a time"].value == 1
+    assert found["make / plain"].value == found["make"].value > 0
+    assert "2 runs of 1 epochs" in found["make"].note
+    assert "threads" in found["make"].note
+    warm = found["overhead a run, between first and last run"].value
+    assert warm < found["overhead a run"].value
+
+
+def test_steps_of_optimizers(options: Options) -> None:
+    found = {each.name: each for each in optimizer_step.measure(options)}
+    assert len(found) == 2 * len(optimizer_step.VARIANTS) - 1
+    assert all(each.value > 0 and each.goal is None for each in found.values())
+    assert f"lenet5 (62k): {optimizer_step.BASELINE}" in found
+
+
+def test_goals_are_for_what_is_pruned(options: Options) -> None:
+    times = [dict.fromkeys(optimizer_step.VARIANTS, 1.0)]
+    found = optimizer_step._of_network("lenet5", times, replace(options, quick=False))
+    judged = [each.name for each in found if each.goal]
+    assert len(judged) == 3
+    assert all("90% by state" in name and name.endswith("/ torch") for name in judged)
+
+
+def test_a_network_s_pruned_weights_stay_pruned() -> None:
+    network = networks.build("lenet5", "cpu")
+    assert not any((weight == 0).any() for weight in network.parameters)
+    optimizer, pruner = networks.pruned(network, "implied")
+    for _ in range(3):
+        network.give_gradients()
+        optimizer.step()
+    assert pruner.k == 55_323
+    assert len(pruner.updates) == 1
+    pruner.verify()
+
+
+def test_mask_updates_and_thresholds(options: Options) -> None:
+    found = {each.name: each for each in mask_update.measure(options)}
+    exact = [name for name, each in found.items() if each.note == "exact"]
+    assert len(exact) == 3
+    assert not any("sample" in name for name in exact)
+    assert found["lenet5 (62k): mask update, implied"].value > 0
+
+
+def test_thresholds_agree_and_a_sample_is_near() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = [torch.randn(n, generator=generator) for n in (100_000, 7, 200_000)]
+    k = 270_000
+    wanted = torch.cat(scores).sort().values[k - 1]
+    for way in mask_update.WAYS[:3]:
+        assert way.find(scores, k) == wanted
+    below = sum(int((each <= mask_update.sampling(scores, k)).sum()) for each in scores)
+    assert 0 < abs(below - k) < 2_000
+
+
+def test_pruning_s_share_of_training(options: Options) -> None:
+    def metric(section: str, name: str, value: float) -> Metric:
+        return metrics.of(section, name, "", [value])
+
+    steps = "lenet5 (62k): AdamWPrune, "
+    found = [
+        metric("one-run", "training step, train.py", 40.0),
+        metric("optimizer-step", f"{steps}dense", 0.5),
+        metric("optimizer-step", f"{steps}90% by state, masks implied", 0.7),
+        metric("mask-update", "lenet5 (62k): mask update, implied", 0.002),
+    ]
+    (share,) = mask_update.share(found, replace(options, quick=False))
+    # 17 updates of 2 ms; masked from step 150 of 1,180 on, at 0.2 ms a step; 47.2 s in all.
+    assert share.value == pytest.approx(100 * (17 * 2 + 1030 * 0.2) / 47_200)
+    assert share.goal == at_most(2.0)
+    assert mask_update.share(found[1:], options) == []
+
+
+def test_commands_without_torch(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    like = fresh(options)
+    monkeypatch.setattr(commands, "template", lambda options: like)
+    found = commands.measure(options)
+    assert [each.name for each in found] == [
+        "make help",
+        "make plan, 50 runs missing",
+        "make plan, 50 runs done",
+        "make status, 50 records",
+        "make with nothing to do, 10 runs",
+        "make export, 50 records",
+    ]
+    assert {each.note for each in found} == {"without torch"}
+    plan = processes.run(matrix.make({"O": str(options.scratch / "full")}, "plan")).lines
+    assert "50 runs: 50 done" in plan[-1][1]
+
+
+def test_what_an_interpreter_imports_is_found_in_its_own_list() -> None:
+    done = processes.run(
+        [sys.executable, "-c", "import json"], extra={"PYTHONPROFILEIMPORTTIME": "1"}
+    )
+    found = commands.imported(line for _, line in done.lines)
+    assert {"json", "json.decoder"} <= found
+    assert "torch" not in found
+
+
+# -- all of it ---------------------------------------------------------------------
+
+
+def test_a_session_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--quick", "--section", "optimizer-step", "--repetitions", "2", "--device", "cpu"]
+    assert benchmark.main([*words, "--output", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*.json")
+    found = session.read(path)
+    assert found.is_quick
+    assert found.settings["sections"] == ["optimizer-step"]
+    assert found.place["threads"] == torch.get_num_threads()
+    assert {len(each.readings) for each in found.metrics} == {2}
+    assert path.with_suffix(".md").is_file()
+    assert str(path) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--section", "nope"], ["--networks", "nope"], ["--epochs", "x"]]
+)
+def test_an_unknown_word_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(words)
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_numbers_below_one_are_refused(tmp_path: Path) -> None:
+    given = benchmark.parser().parse_args(["--quick", "--repetitions", "-1"])
+    with pytest.raises(UserError, match="at least 1"):
+        benchmark.options_of(given, tmp_path)
