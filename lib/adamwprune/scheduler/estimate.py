@@ -21,6 +21,7 @@ import math
 import random
 import socket
 import statistics
+import zlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ from adamwprune.scheduler.reading import Reading, number
 from adamwprune.spec import RunSpec
 
 DRAWS = 200
+ORDERS = 256  # of draws, over which runs are spread
+MANY = 100  # waiting runs a slot, from which on their order hardly matters
 PRIOR = 3.0  # how many past runs the assumed spread counts for, against the measured one
 
 
@@ -202,7 +205,13 @@ def remaining(
         return None
     cold = max(0, len(slots) - max(warm, len(running)))
     idle = [0.0] * max(0, warm - len(running)) + [noise.start] * cold
-    seconds = [law.draws(work) for law, work in zip(laws, works, strict=True)]
+    known: dict[object, list[float]] = {}  # runs alike but for their seed have few laws
+    seconds = []
+    for law, work in zip(laws, works, strict=True):
+        key = (law.mean, law.own, work.left, _order(work.spec.run_id))
+        if key not in known:
+            known[key] = law.draws(work)
+        seconds.append(known[key])
     spans = [
         _makespan(draw[: len(running)], idle, draw[len(running) :])
         for draw in zip(*seconds, strict=True)
@@ -212,8 +221,14 @@ def remaining(
 
 
 def _makespan(running: Sequence[float], idle: Sequence[float], waiting: Sequence[float]) -> float:
-    """When the last run ends, each waiting one given to the slot that is free first."""
+    """When the last run ends, each waiting one given to the slot that is free first.
+
+    Of very many waiting runs the slots end at much the same time.
+    """
     free = [*running, *idle]
+    if len(waiting) > MANY * len(free):
+        together = (sum(free) + sum(waiting)) / len(free) + max(waiting) / 2
+        return max(together, *free)
     heapq.heapify(free)
     ends = [*running]
     for seconds in waiting:
@@ -233,20 +248,30 @@ class _Law:
 
     def draws(self, work: Work) -> list[float]:
         """Seconds that the work takes, draw by draw."""
-        normals = _normals(work.spec.run_id)
+        normals = _normals(_order(work.spec.run_id))
         return [
             work.left * math.exp(self.mean + common + self.own * normal)
             for common, normal in zip(self.common, normals, strict=True)
         ]
 
 
-@functools.lru_cache(maxsize=4096)
+def _order(run_id: str) -> str:
+    """Which of the orders of :func:`_normals` a run has: one of ``ORDERS``, always the same."""
+    return str(zlib.crc32(run_id.encode()) % ORDERS)
+
+
+@functools.cache
 def _normals(name: str) -> tuple[float, ...]:
     """Standard normal numbers, always the same for a name: quantiles in a random order."""
-    normal = statistics.NormalDist()
-    quantiles = [normal.inv_cdf((index + 0.5) / DRAWS) for index in range(DRAWS)]
+    quantiles = list(_quantiles())
     random.Random(name).shuffle(quantiles)
     return tuple(quantiles)
+
+
+@functools.cache
+def _quantiles() -> tuple[float, ...]:
+    normal = statistics.NormalDist()
+    return tuple(normal.inv_cdf((index + 0.5) / DRAWS) for index in range(DRAWS))
 
 
 def _laws(works: Sequence[Work], place: Place, past: Paces, noise: Noise) -> list[_Law] | None:
