@@ -110,11 +110,11 @@ def _pairs(each: Comparison) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}"
+    return f"{value:+z.2f}"
 
 
 def _range(interval: Interval | None) -> str:
-    return f"{interval[0]:+.2f}..{interval[1]:+.2f}" if interval else ""
+    return f"{interval[0]:+z.2f}..{interval[1]:+z.2f}" if interval else ""
 
 
 def _p_value(p: float | None) -> str:
@@ -125,7 +125,7 @@ def _p_value(p: float | None) -> str:
 
 def _effect(each: Comparison) -> str:
     effect = each.paired.effect if each.paired else None
-    return "" if effect is None else f"{effect:+.1f}"
+    return "" if effect is None else f"{effect:+z.1f}"
 
 
 # -- the sentences -----------------------------------------------------------

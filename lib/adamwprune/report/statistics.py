@@ -21,7 +21,7 @@ ALPHA = 0.05  # of one false winner or more among all verdicts
 CONFIDENCE = 0.95  # of each interval for itself
 BOOTSTRAPPED = 8  # values from which on the bootstrap is worth a look
 RESAMPLES = 9_999
-EQUAL = 1e-9  # points; accuracies that differ by less differ in their rounding only
+DIGITS = 9  # of a difference in points: what is beyond them is the rounding of floats
 _SEEDS = 2**32  # that Kconfig admits
 _REFERENCES = ("magnitude", "adamw")  # what others are held against, where it is there
 
@@ -53,7 +53,7 @@ class Estimate:
 
 def _constant(values: Sequence[float]) -> bool:
     """Whether the values differ in nothing but the rounding of floats."""
-    return max(values) - min(values) <= EQUAL
+    return round(max(values) - min(values), DIGITS) == 0
 
 
 def _student(n: int, mean: float, deviation: float) -> Interval:
@@ -105,7 +105,7 @@ class Paired:
         ``ValueError`` where something has no counterpart.
         """
         pairs = sorted(zip(left, right, strict=True))  # the order of seeds changes no bit
-        difference = Estimate.of([one - other for one, other in pairs])
+        difference = Estimate.of(_differences(pairs))
         if len(pairs) < LEAST:
             return cls(difference)
         deviation = difference.deviation
@@ -121,12 +121,15 @@ def _p_value(pairs: Sequence[tuple[float, float]]) -> float:
     """
     from scipy import stats
 
-    differences = [one - other for one, other in pairs]
+    differences = _differences(pairs)
     if not _constant(differences):
         return float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
-    if abs(statistics.fmean(differences)) <= EQUAL:
-        return 1.0
-    return float(stats.binomtest(len(pairs), len(pairs)).pvalue)
+    return float(stats.binomtest(len(pairs), len(pairs)).pvalue) if any(differences) else 1.0
+
+
+def _differences(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """Rounded to where they are equal that are equal on paper: the bootstrap counts ties."""
+    return [round(one - other, DIGITS) for one, other in pairs]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
