@@ -5,10 +5,12 @@ is missing. A run that was not done here keeps its published record.
 """
 
 import _packages  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
+
+require("scipy")
 
 
 def main() -> int:
@@ -24,7 +26,8 @@ def main() -> int:
     if not records:
         raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
     specs = experiment.matrix.specs
-    present.publish(experiment.published, name, specs, records, memory=False)
+    presets = experiment.matrix.deciders
+    present.publish(experiment.published, name, specs, records, memory=False, presets=presets)
     print(f"{len(records)} of {len(specs)} runs in {experiment.published / name}.jsonl and .md")
     return 0
 

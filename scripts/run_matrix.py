@@ -4,9 +4,11 @@ import argparse
 from dataclasses import replace
 
 import _packages  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.command import require, run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
+
+require("scipy")  # before hours of training, not after them
 
 
 def main() -> int:
@@ -31,7 +33,7 @@ def _present(experiment: Experiment, memory: bool) -> None:
     if not any(record.status == "done" for record in records):
         print("there is no record to draw")
         return
-    print(present.tables_of(specs, records, _format(experiment), memory))
+    print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
     folder = experiment.store.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder)
     print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")

@@ -8,11 +8,13 @@ every figure. What is in neither place is drawn as missing.
 from dataclasses import replace
 
 import _packages  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.record import FROZEN
 from adamwprune.report import figures, present
+
+require("scipy")
 
 NAME = "memory-comparison"
 
@@ -35,7 +37,8 @@ def main() -> int:
     drawn = figures.draw_all(expected, records, root / "images", ("png",))
     for stale in set((root / "images").glob("*.png")) - set(drawn):
         stale.unlink()
-    present.publish(experiment.published, NAME, expected, records, memory=True)
+    presets = experiment.matrix.deciders
+    present.publish(experiment.published, NAME, expected, records, memory=True, presets=presets)
     print(f"{len(drawn)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
     print(f"records and tables in {experiment.published}")
     return 0

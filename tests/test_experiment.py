@@ -113,3 +113,12 @@ def test_publishing_keeps_records_verbatim_and_what_was_published_before(load):
 def test_switches_are_0_or_1(load, name):
     with pytest.raises(UserError, match=f"{name}=yes: is neither 0 nor 1"):
         load(f"{name}=yes")
+
+
+def test_a_report_knows_how_its_runs_were_asked_for(load, tmp_path):
+    request = load("EPOCHS=2").request
+    assert request.commands.add_seeds([0, 1, 2, 3]) == (
+        f'make O={tmp_path} CONFIG=sgd SEED="0 1 2 3" EPOCHS=2'
+    )
+    assert {presets["LR"] for presets in request.presets.values()} == {"OPTIMIZER"}
+    assert all("LR" not in presets for presets in load("LR=0.05").request.presets.values())

@@ -23,6 +23,8 @@ from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
 from adamwprune.record import STALE, RunResult
+from adamwprune.report.comparisons import Commands
+from adamwprune.report.present import Request
 from adamwprune.scheduler import devices, past
 from adamwprune.scheduler.devices import Machine, Slot
 from adamwprune.scheduler.local import Outcome, Policy, Pool, Task
@@ -60,6 +62,11 @@ class Experiment:
         idle = [name for name in self.workspace.settings if self._is_idle(name)]
         settings = self.workspace.settings
         return [*self.matrix.notes, *(f"{name}={settings[name]} changes no run" for name in idle)]
+
+    @property
+    def request(self) -> Request:
+        """How these runs were asked for, for a report on them."""
+        return Request(self.matrix.deciders, Commands(self.workspace.variables, self.defconfig))
 
     def _is_idle(self, name: str) -> bool:
         """Whether a setting of make's command line is another value and yet changes no run."""

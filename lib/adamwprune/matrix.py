@@ -71,6 +71,11 @@ class Matrix:
         return list(dict.fromkeys(note for cell in self.cells for note in cell.notes))
 
     @property
+    def deciders(self) -> dict[str, Mapping[str, str]]:
+        """Run id -> option that is left to a preset -> the family whose member decides it."""
+        return {cell.spec.run_id: cell.presets for cell in self.cells}
+
+    @property
     def presets(self) -> dict[str, dict[str, list[Value]]]:
         """What presets resolved to: member -> option -> its values over the runs, once each."""
         found: dict[str, dict[str, list[Value]]] = {}

@@ -5,40 +5,69 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adamwprune.files import refusing, write_text
 from adamwprune.record import FROZEN, RunResult
-from adamwprune.report import tables
+from adamwprune.report import comparisons, tables
+from adamwprune.report.comparisons import Commands
+from adamwprune.report.groups import settings
+from adamwprune.report.statistics import Presets, judge
 from adamwprune.spec import RunSpec
 from adamwprune.store import write_published
 
 STAMP = ".drawn"  # names what the figures beside it were drawn from
 
 
+@dataclass(frozen=True)
+class Request:
+    """How the runs of a report were asked for."""
+
+    presets: Presets = field(default_factory=dict)
+    commands: Commands = field(default_factory=Commands)
+
+
 def tables_of(
-    expected: Sequence[RunSpec], records: Sequence[RunResult], format: str, memory: bool
+    expected: Sequence[RunSpec],
+    records: Sequence[RunResult],
+    format: str,
+    memory: bool,
+    request: Request | None = None,
 ) -> str:
-    """The accuracy table and, on demand, the memory table, in ``format``."""
-    parts = [tables.render(tables.accuracy_rows(expected, records), format)]
+    """The accuracy table, its comparisons and, on demand, the memory table, in ``format``.
+
+    As CSV there are tables only.
+    """
+    request = request or Request()
+    verdicts = judge(settings(expected, records), request.presets)
+    rows = tables.accuracy_rows(expected, records, verdicts.leading)
+    told = comparisons.render(verdicts, format, tables.terminal_width(), request.commands)
+    parts = [tables.render(rows, format), *filter(None, [told])]
     if memory:
         parts.append(tables.render(tables.memory_rows(expected, records), format))
     return "\n".join(parts)
 
 
 def publish(
-    folder: Path, name: str, expected: Sequence[RunSpec], records: Sequence[RunResult], memory: bool
+    folder: Path,
+    name: str,
+    expected: Sequence[RunSpec],
+    records: Sequence[RunResult],
+    memory: bool,
+    presets: Presets | None = None,
 ) -> None:
     """Write ``name.jsonl``, the records verbatim, and ``name.md``, their tables, into ``folder``.
 
+    ``name`` is that of the defconfig, whose runs these are on every machine.
     A mark that a record is published says nothing here, and would come and go with the code.
     """
     plain = [replace(record, marks=record.marks - {FROZEN}) for record in records]
     write_published(folder / f"{name}.jsonl", plain)
+    request = Request(presets or {}, Commands({"CONFIG": name}))
     with refusing(f"cannot write to {folder}"):
-        write_text(folder / f"{name}.md", tables_of(expected, plain, "markdown", memory))
+        write_text(folder / f"{name}.md", tables_of(expected, plain, "markdown", memory, request))
 
 
 def check_format(format: str) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -28,10 +28,12 @@ from adamwprune.report.groups import (
     settings,
 )
 from adamwprune.report.origins import Origins
+from adamwprune.report.statistics import Estimate, Interval
 from adamwprune.spec import RunSpec
 
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal
+LEADING = "*"  # after the accuracy of the best and of those tied with it
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class AccuracyRow:
     expected: int  # runs the matrix asks for
     status: str  # done, missing, failed, or what is wrong with some seeds
     accuracy: Statistic | None  # percent, after the last epoch
+    interval: Interval | None  # of its mean, 95%; None for one run
+    leading: bool  # the best of those it is compared with, or tied with that one
     zeros: int | None  # counted among the prunable weights
     prunable: int | None
     seconds: float | None  # a run, mean
@@ -72,16 +76,24 @@ class MemoryRow:
 Row = AccuracyRow | MemoryRow
 
 
-def accuracy_rows(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[AccuracyRow]:
-    """A row for every expected cell, also for those without a completed run."""
+def accuracy_rows(
+    expected: Iterable[RunSpec],
+    records: Iterable[RunResult],
+    leading: Collection[str] = (),
+) -> list[AccuracyRow]:
+    """A row for every expected cell, also for those without a completed run.
+
+    ``leading``: run ids of the first seed of those to be marked, as
+    :class:`~adamwprune.report.statistics.Verdicts` has them.
+    """
     return [
-        _accuracy_row(setting, group)
+        _accuracy_row(setting, group, group.spec.run_id in leading)
         for setting in settings(expected, records)
         for group in setting.groups
     ]
 
 
-def _accuracy_row(setting: Setting, group: Group) -> AccuracyRow:
+def _accuracy_row(setting: Setting, group: Group, leading: bool) -> AccuracyRow:
     first = group.done[0] if group.done else None
     return AccuracyRow(
         setting=setting.title,
@@ -92,6 +104,8 @@ def _accuracy_row(setting: Setting, group: Group) -> AccuracyRow:
         expected=len(group.specs),
         status=group.status,
         accuracy=group.accuracy if first else None,
+        interval=Estimate.of([run.accuracy for run in group.done]).interval if first else None,
+        leading=leading,
         zeros=first.pruning["zeros"] if first else None,  # exactly k, whatever the seed
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
@@ -167,14 +181,38 @@ class Column:
 
 
 _STATUS = Column("status", lambda row: origins.status(row.status, row.runs), False)
-_ACCURACY = (
+_CELL = (
     Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else ""),
     Column("n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"),
-    Column("accuracy %", lambda row: row.accuracy.text() if row.accuracy else f"({row.status})"),
-    Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else ""),
-    Column("sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.n else ""),
-    Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else ""),
 )
+_ZEROS = Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else "")
+_SPARSITY = Column(
+    "sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.n else ""
+)
+_SECONDS = Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
+
+
+def _accuracy_columns(rows: Sequence[AccuracyRow], narrow: bool) -> Iterator[Column]:
+    """Where there are intervals, a narrow table has no room for what the zeros say as well."""
+    interval = any(row.interval for row in rows)
+    yield from _CELL
+    yield Column("accuracy %", partial(_accuracy, any(row.leading for row in rows)))
+    if interval:
+        yield Column("95% of mean", _interval)
+    yield _ZEROS
+    if not (interval and narrow):
+        yield _SPARSITY
+    yield _SECONDS
+
+
+def _accuracy(marked: bool, row: AccuracyRow) -> str:
+    """``marked``: whether rows of the table have a mark, so that others keep its place free."""
+    text = row.accuracy.text() if row.accuracy else f"({row.status})"
+    return f"{text} {LEADING if row.leading else ' '}" if marked else text
+
+
+def _interval(row: AccuracyRow) -> str:
+    return f"{row.interval[0]:.2f}–{row.interval[1]:.2f}" if row.interval else ""
 
 
 def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
@@ -233,12 +271,13 @@ def _columns(
     """``size``: how to write a number of bytes. ``narrow``: without room for every column."""
     found = _origins(rows)
     memory = [row for row in rows if isinstance(row, MemoryRow)]
+    accuracy = [row for row in rows if isinstance(row, AccuracyRow)]
     marks_apart = not memory or (bool(found.marks) and not narrow)
     show = partial(_signed if marks_apart else _labelled, found)
     columns = [
         Column("optimizer", lambda row: row.optimizer, False),
         Column("method", show, False),
-        *(_memory_columns(memory, size) if memory else _ACCURACY),
+        *(_memory_columns(memory, size) if memory else _accuracy_columns(accuracy, narrow)),
     ]
     return [*columns, _STATUS] if marks_apart else columns
 
@@ -276,6 +315,13 @@ def _accuracy_captions(accuracy: Sequence[AccuracyRow]) -> list[str]:
     ]
     if single:
         lines.append(f"n = 1: no spread{'; ' + note if note else ''}.")
+    if any(row.interval for row in accuracy):
+        lines.append("95% of mean: Student's t, over seeds.")
+    if any(row.leading for row in accuracy):
+        lines.append(
+            f"{LEADING} the best mean, or tied with it: among the optimizers without pruning, and "
+            "among the pruning methods of an optimizer at one target."
+        )
     return lines
 
 
@@ -292,7 +338,7 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
 
 def _text(title: str, rows: Sequence[Row]) -> str:
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
+    width = terminal_width()
     memory = isinstance(rows[0], MemoryRow)
     columns = _columns(rows, ledger.kib, narrow=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
@@ -309,6 +355,11 @@ def _text(title: str, rows: Sequence[Row]) -> str:
     for line in captions(rows):
         console.print(line, markup=False)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def terminal_width() -> int:
+    """Of the terminal, or of texts that are written elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
 
 
 def _colour(row: Row) -> str:
@@ -399,6 +450,9 @@ def _plain_accuracy(row: AccuracyRow) -> dict[str, object]:
         "status": row.status,
         "accuracy_percent": accuracy.mean if accuracy else None,
         "accuracy_deviation": accuracy.deviation if accuracy else None,
+        "accuracy_low": row.interval[0] if row.interval else None,
+        "accuracy_high": row.interval[1] if row.interval else None,
+        "leading": row.leading,
         "zeros": row.zeros,
         "prunable": row.prunable,
         "seconds_per_run": row.seconds,

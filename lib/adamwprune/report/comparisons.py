@@ -1,0 +1,308 @@
+"""Verdicts for people: a table of comparisons, what they say in sentences, and what is missing."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from adamwprune.report import statistics
+from adamwprune.report.groups import held_out
+from adamwprune.report.origins import Place
+from adamwprune.report.statistics import (
+    ALPHA,
+    BETTER,
+    LEAST,
+    REFUSED,
+    TIED,
+    TOO_FEW,
+    WORSE,
+    Comparison,
+    Interval,
+    Verdicts,
+)
+
+_TITLE = "Comparisons"
+_COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
+_NAMED = 6  # groups with seeds in no pair that are named; of more there is a count
+_PLAIN = re.compile(r"[\w ./,:@%+=-]*", re.ASCII)  # no character that a shell or make acts upon
+_PASSING = ("V", "YES", "RUN", "KCONFIG_SEED", "FORMAT")  # variables that no run depends on
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What to type for the runs of a report: the target and the variables make was given."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""  # one with a defconfig of its own; empty: the default
+
+    def add_seeds(self, seeds: Sequence[int]) -> str:
+        """The same configuration with these seeds."""
+        return self._line(self.target, {"SEED": " ".join(map(str, seeds))})
+
+    def make(self) -> str:
+        """The same configuration."""
+        return self._line(self.target, {})
+
+    def retry(self) -> str:
+        """The runs of the same configuration that failed."""
+        return self._line("retry", {"CONFIG": self.target} if self.target else {})
+
+    def _line(self, target: str, changes: Mapping[str, str]) -> str:
+        kept = {name: text for name, text in self.variables.items() if name not in _PASSING}
+        words = [_assignment(name, text) for name, text in {**kept, **changes}.items()]
+        return " ".join(["make", *filter(None, [target]), *words])
+
+
+def _assignment(name: str, text: str) -> str:
+    if not _PLAIN.fullmatch(text):
+        return f"{name}={shlex.quote(text)}"
+    return f'{name}="{text}"' if " " in text else f"{name}={text}"
+
+
+# -- the table ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    show: Callable[[Comparison], str]
+    number: bool = True
+
+
+def _columns(comparisons: Sequence[Comparison]) -> list[_Column]:
+    columns = [
+        _Column("", _left, False),
+        _Column("against", _right, False),
+        _Column("n", _pairs),
+        _Column("points", lambda each: _signed(each.paired.difference.mean) if each.paired else ""),
+        _Column(
+            "95% (t)", lambda each: _range(each.paired.difference.interval) if each.paired else ""
+        ),
+        _Column(
+            "95% (BCa)", lambda each: _range(each.paired.difference.bca) if each.paired else ""
+        ),
+        _Column("p", lambda each: _p_value(each.p)),
+        _Column("d_z", _effect),
+        _Column("verdict", lambda each: each.verdict, False),
+    ]
+    bootstrapped = any(each.paired and each.paired.difference.bca for each in comparisons)
+    return columns if bootstrapped else [c for c in columns if c.heading != "95% (BCa)"]
+
+
+def _left(each: Comparison) -> str:
+    return each.left.label
+
+
+def _right(each: Comparison) -> str:
+    """The reference; of a pruning method's, whose optimizer and sparsity are the same, the name."""
+    return each.right.method if each.family == "PRUNING_METHOD" else each.right.label
+
+
+def _pairs(each: Comparison) -> str:
+    return str(each.n) if each.n == each.expected else f"{each.n} of {each.expected}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+z.2f}"
+
+
+def _range(interval: Interval | None) -> str:
+    return f"{interval[0]:+z.2f}..{interval[1]:+z.2f}" if interval else ""
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _effect(each: Comparison) -> str:
+    effect = each.paired.effect if each.paired else None
+    return "" if effect is None else f"{effect:+z.1f}"
+
+
+# -- the sentences -----------------------------------------------------------
+
+
+def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
+    """What the table says, and what to do where it cannot say anything."""
+    shown = verdicts.comparisons
+    lines = [_won(each) for each in shown if each.verdict in (BETTER, WORSE)]
+    lines += [_refused(each) for each in verdicts.having(REFUSED)]
+    tied, few = len(verdicts.having(TIED)), verdicts.having(TOO_FEW)
+    if tied:
+        lines.append(
+            f"{tied} of {len(shown)} tied: no difference was shown, which does not show that there "
+            "is none."
+        )
+    if few:
+        lines.append(
+            f"{len(few)} of {len(shown)} with too few seeds: a winner needs {LEAST} pairs."
+        )
+        lines += _advice(verdicts, few, commands)
+    return [*lines, *_elsewhere(shown), *_left_out(verdicts)]
+
+
+def _won(each: Comparison) -> str:
+    assert each.paired is not None
+    found = each.paired.difference
+    interval = ""
+    if found.interval:
+        interval = f" (95% interval {found.interval[0]:+.2f} to {found.interval[1]:+.2f})"
+    effect = "" if each.paired.effect is None else f", d_z = {each.paired.effect:+.1f}"
+    p = _p_value(each.p)
+    return (
+        f"{each.left.label} is {each.verdict} than {each.right.label}: "
+        f"{_signed(found.mean)} points{interval}, p {p if p.startswith('<') else f'= {p}'}"
+        f"{effect}, n = {found.n} pairs."
+    )
+
+
+def _refused(each: Comparison) -> str:
+    names = ", ".join(
+        f"{name} ({each.left.spec[name]} and {each.right.spec[name]})" for name in each.differing
+    )
+    return f"{each.left.label} against {each.right.label} is refused: they also differ in {names}."
+
+
+def _advice(verdicts: Verdicts, few: Sequence[Comparison], commands: Commands) -> Iterator[str]:
+    """The commands that complete the pairs, each below a line on what it is for."""
+    groups = [group for each in few for group in (each.left, each.right)]
+    if min(each.expected for each in few) < LEAST:
+        yield "This trains the seeds that are missing:"
+        yield _COMMAND + commands.add_seeds(statistics.enough_seeds(verdicts.seeds))
+    elif any(group.n + len(group.failed) < len(group.specs) for group in groups):
+        yield "This trains the runs that are missing:"
+        yield _COMMAND + commands.make()
+    if any(group.failed for group in groups):
+        yield "This trains again those that failed:"
+        yield _COMMAND + commands.retry()
+
+
+def _elsewhere(shown: Sequence[Comparison]) -> Iterator[str]:
+    """Pairs whose two runs were not made in the same place: their difference may be the place's."""
+    count = sum(_is_mixed(each) for each in shown if each.n)
+    if count:
+        yield (
+            f"In {count} of {len(shown)} the two runs of a pair were made on different processors, "
+            "threads or versions of torch, to which the difference may be due."
+        )
+
+
+def _is_mixed(each: Comparison) -> bool:
+    places = [
+        {run.spec["SEED"]: Place.of(run) for run in group.done} for group in (each.left, each.right)
+    ]
+    return any(places[0][seed] != places[1][seed] for seed in places[0].keys() & places[1].keys())
+
+
+def _left_out(verdicts: Verdicts) -> Iterator[str]:
+    groups = [
+        f"{label} ({', '.join(f'{state}: {_seeds(seeds)}' for state, seeds in states.items())})"
+        for label, states in statistics.left_out(verdicts).items()
+    ]
+    if groups:
+        more = f"; and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
+        yield f"Seeds in no pair: {'; '.join(groups[:_NAMED])}{more}."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return " ".join(map(str, seeds))
+
+
+def caption(verdicts: Verdicts) -> str:
+    """What must be known to read the table."""
+    groups = [group for each in verdicts.comparisons for group in (each.left, each.right)]
+    lines = [
+        f"Points of {held_out(groups)} accuracy, left minus right, in n pairs of equal seeds. "
+        "Intervals: each for itself."
+    ]
+    if verdicts.tests:
+        lines.append(
+            f"p: paired t-test, Holm over {_tests(verdicts.tests)}, of every two that the table "
+            f"holds side by side; a winner needs p < {ALPHA:g}. d_z: mean over standard deviation "
+            "of the differences."
+        )
+    return " ".join([*lines, "See docs/statistics.md."])
+
+
+def _tests(count: int) -> str:
+    return f"{count} test{'' if count == 1 else 's'}"
+
+
+# -- rendering ---------------------------------------------------------------
+
+
+def render(verdicts: Verdicts, format: str, width: int, commands: Commands | None = None) -> str:
+    """The comparisons as ``text``, at most ``width`` wide, or ``markdown``; nothing as ``csv``.
+
+    Where no two runs of a comparison make a pair, or no comparison has two pairs, there is
+    nothing for a table: the sentences are all.
+    """
+    shown = verdicts.comparisons
+    if not shown or format == "csv":
+        return ""
+    table = [each for each in shown if each.n > 1 or each.verdict == REFUSED]
+    table = list(shown) if any(each.n > 1 for each in table) else []
+    lines = sentences(verdicts, commands or Commands())
+    if table:
+        lines.append(caption(verdicts))
+    return (_markdown if format == "markdown" else _text)(table, lines, width)
+
+
+def _titles(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(each.setting for each in comparisons))
+
+
+def _text(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, highlight=False, color_system=None)
+    console.print(_TITLE)
+    titles = _titles(comparisons)
+    for title in titles:
+        if len(titles) > 1:
+            console.print(title, markup=False)
+        console.print(_rich([each for each in comparisons if each.setting == title]))
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=line.startswith(_COMMAND))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _rich(comparisons: Sequence[Comparison]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    columns = _columns(comparisons)
+    for column in columns:
+        table.add_column(
+            column.heading, justify="right" if column.number else "left", overflow="fold"
+        )
+    for each in comparisons:
+        table.add_row(*(column.show(each) for column in columns))
+    return table
+
+
+def _markdown(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -> str:
+    parts = [f"**{_TITLE}**", ""]
+    titles = _titles(comparisons)
+    for title in titles:
+        if len(titles) > 1:
+            parts += [title, ""]
+        own = [each for each in comparisons if each.setting == title]
+        columns = _columns(own)
+        parts += [
+            _piped([column.heading for column in columns]),
+            _piped(["---:" if column.number else "---" for column in columns]),
+            *(_piped([column.show(each) for column in columns]) for each in own),
+            "",
+        ]
+    return "\n".join([*parts, "\n\n".join(lines)]) + "\n"
+
+
+def _piped(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
