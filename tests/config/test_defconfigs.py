@@ -40,7 +40,12 @@ def test_expands_without_a_dropped_cell(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("memory-comparison", "quickstart")]
+    "name",
+    [
+        name
+        for name in NAMES
+        if name not in ("memory-comparison", "quickstart") and not name.startswith("study-")
+    ],
 )
 def test_a_named_run_is_one_run_of_that_name(name: str) -> None:
     (spec,) = matrix.expand(loaded(name)).specs
@@ -91,3 +96,23 @@ def test_titles_are_the_first_lines() -> None:
     assert titles["sgd"] == "LeNet-5 on MNIST, sgd, dense"
     assert all(titles.values())
     assert len(set(titles.values())) == len(titles)
+
+
+SCORE = {"PRUNING_METHOD", "STATE_CRITERION", "MASK_STORAGE"}
+
+
+def test_the_scores_of_the_study_share_one_recipe() -> None:
+    """Chosen on a validation split and seeds of their own, told on the test set."""
+    choosing = [spec for n in (1, 2) for spec in matrix.expand(loaded(STUDY[n - 1])).specs]
+    telling = [spec for n in (3, 4) for spec in matrix.expand(loaded(STUDY[n - 1])).specs]
+    assert {spec["VALIDATION_EXAMPLES"] for spec in choosing} == {5_000}
+    assert {spec["VALIDATION_EXAMPLES"] for spec in telling} == {0}
+    assert not {spec["SEED"] for spec in choosing} & {spec["SEED"] for spec in telling}
+    free = SCORE | {"SEED", "TARGET_SPARSITY"}
+    pruned = [spec for spec in telling if spec["PRUNING_METHOD"] != "none"]
+    recipes = [{k: v for k, v in spec.values.items() if k not in free} for spec in pruned]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert len({spec["STATE_CRITERION"] for spec in pruned if "STATE_CRITERION" in spec}) == 4
+
+
+STUDY = ["study-recipe", "study-criterion", "study-scores", "study-seeds", "study-adamwprune"]
