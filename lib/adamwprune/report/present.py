@@ -65,7 +65,8 @@ def publish(
     """
     plain = [replace(record, marks=record.marks - {FROZEN}) for record in records]
     write_published(folder / f"{name}.jsonl", plain)
-    request = Request(presets or {}, Commands({"CONFIG": name}))
+    # Whoever reads the table has these records, and trains only what is missing.
+    request = Request(presets or {}, Commands({"CONFIG": name, "PUBLISHED": "1"}))
     with refusing(f"cannot write to {folder}"):
         write_text(folder / f"{name}.md", tables_of(expected, plain, "markdown", memory, request))
 
