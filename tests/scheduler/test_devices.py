@@ -65,3 +65,10 @@ def test_what_there_is(monkeypatch):
     monkeypatch.setattr(devices, "_gpus", lambda: dict(GPUS.gpus))
     assert devices.machine("auto") == devices.machine("cuda") == GPUS
     assert devices.machine("cpu") == CPU8
+
+
+def test_threads_sleep_while_they_wait_unless_they_have_all_cores(monkeypatch):
+    monkeypatch.setattr(devices, "machine", lambda choice: Machine(cores=4))
+    assert devices.environment(2)["OMP_WAIT_POLICY"] == "passive"
+    assert "OMP_WAIT_POLICY" not in devices.environment(4)
+    assert devices.environment(4)["OMP_NUM_THREADS"] == "4"

@@ -76,11 +76,13 @@ def environment(threads: int) -> dict[str, str]:
     """What a process that trains on so many threads needs in its environment before torch is
     imported.
     """
+    # Threads that spin while they wait starve other workers. Where there can be none, threads that
+    # sleep and are woken for each operation take up to twice as long.
+    waiting = {"OMP_WAIT_POLICY": "passive"} if threads < machine("cpu").cores else {}
     return {
+        **waiting,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        # Threads that spin while they wait starve the other workers.
-        "OMP_WAIT_POLICY": "passive",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
     }
 
