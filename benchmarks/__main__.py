@@ -97,8 +97,8 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="adamwprune-bench-") as scratch:
         options = options_of(given, Path(scratch))
         settings = {
-            **{key: value for key, value in vars(options).items() if key != "scratch"},
-            "data_dir": str(options.data_dir),
+            # Where things are on this machine is nobody else's business.
+            **{k: v for k, v in vars(options).items() if k not in ("scratch", "data_dir")},
             "networks": list(options.networks),
             "sections": names,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ def _draw_metric(
         axes.errorbar(places, values, (below, above), color=colour, marker="o", label=device)
     if goal is not None:
         axes.axhline(goal.limit, color="#777777", linestyle="--", linewidth=1)
-    axes.set_title(f"{key[0]}: {key[1]}", fontsize=7.5)
+    axes.set_title(textwrap.fill(f"{key[0]}: {key[1]}", 50), fontsize=7.5)
     axes.set_ylabel(f"{unit}, goal {limit(goal, str(unit))}", fontsize=7)
     axes.set_xticks(range(len(drawn)), [each.date[:10] for each in drawn], fontsize=6.5)
     axes.legend(fontsize=6)
