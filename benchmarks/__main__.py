@@ -13,10 +13,8 @@ from pathlib import Path
 
 from benchmarks import processes  # noqa: F401  notes the environment that its children get
 
-# Before torch is imported: the profiler's library writes what no one asked for, and threads that
-# spin while they wait, under which no run is trained, would time the machine's other work.
+# Before torch is imported: the profiler's library writes what no one asked for.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from adamwprune import provenance
 from adamwprune.command import run_command

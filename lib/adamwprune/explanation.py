@@ -25,9 +25,7 @@ def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
     It is looked for in the matrix, then among the records, then among the published ones.
     :class:`UserError` where none or several are found.
     """
-    if not prefix:
-        raise UserError("make why needs RUN=, a run's id or the start of it (make plan lists them)")
-    spec = only(prefix, {spec.run_id: spec for spec in experiment.matrix.specs})
+    spec = _in_matrix(experiment, prefix, "make why")
     if spec is not None:
         yield from _of_cell(experiment, spec)
     else:
@@ -36,12 +34,15 @@ def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
 
 def spec_of(experiment: Experiment, prefix: str, command: str) -> RunSpec:
     """The one run that ``command`` was given, found where :func:`explain` looks for it."""
+    return _in_matrix(experiment, prefix, command) or experiment.find(prefix).spec
+
+
+def _in_matrix(experiment: Experiment, prefix: str, command: str) -> RunSpec | None:
     if not prefix:
         raise UserError(
             f"{command} needs RUN=, a run's id or the start of it (make plan lists them)"
         )
-    spec = only(prefix, {spec.run_id: spec for spec in experiment.matrix.specs})
-    return experiment.find(prefix).spec if spec is None else spec
+    return only(prefix, {spec.run_id: spec for spec in experiment.matrix.specs})
 
 
 def _of_cell(experiment: Experiment, spec: RunSpec) -> Iterator[str]:

@@ -15,7 +15,16 @@ from adamwprune.config.tree import Tree
 from adamwprune.matrix import expand
 from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.estimate import EXACT, Estimate, Paces, Place, Work, remaining
+from adamwprune.scheduler.estimate import (
+    EXACT,
+    MANY,
+    Estimate,
+    Paces,
+    Place,
+    Work,
+    _makespan,
+    remaining,
+)
 from adamwprune.spec import RunSpec
 
 CPU = Slot("cpu", 1)
@@ -242,3 +251,23 @@ def test_records_that_say_nothing():
 def test_a_place_is_a_kind_of_device():
     assert Place.of(Slot("cuda:0", 4)) == Place.of(Slot("cuda:1", 4))
     assert Place.of(Slot("cuda:0", 4)) != Place.of(Slot("cpu", 4))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("running", [0.0, 300.0])
+def test_the_end_of_very_many_runs_is_near_that_of_their_schedule(slots, running):
+    """Few are scheduled one by one, very many end within one run of that."""
+    draw = random.Random(slots)
+    seconds = [draw.uniform(1, 100) for _ in range(MANY * slots + 100)]
+    free = [0.0] * (slots - 1)
+    few = seconds[: MANY * slots]
+    assert _makespan([running], free, few) == schedule([running, *free], few)
+    difference = _makespan([running], free, seconds) - schedule([running, *free], seconds)
+    assert 0 < abs(difference) <= max(seconds)
+
+
+def schedule(free, seconds):
+    ends = list(free)
+    for each in seconds:
+        ends[ends.index(min(ends))] += each
+    return max(ends)

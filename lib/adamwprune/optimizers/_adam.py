@@ -104,10 +104,9 @@ class AdamFamily(_base.KeepsMoments):
 
     def step_kind(self) -> Hashable:
         """See :class:`~adamwprune.optimizers._base.Base`; a step that resets stands alone."""
-        kind = super().step_kind()
-        if kind is None or self.spam.resets_before(self.steps + 1):
+        if self.spam.resets_before(self.steps + 1):
             return None
-        return kind, self.spam.clips_at(self.steps + 1)
+        return super().step_kind(), self.spam.clips_at(self.steps + 1)
 
     def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
         return (
