@@ -38,6 +38,7 @@ class Cuda:
     """
 
     def __init__(self, device: torch.device) -> None:
+        torch.cuda.init()  # before there is an allocator its peak cannot be reset
         self.device = device
 
     def allocated(self) -> int:

@@ -76,7 +76,7 @@ class Training:
         self.batch = 0  # of them, in the epoch in hand
         self.sums = Sums(self.device)  # over these batches
         self.history: list[dict[str, float]] = []
-        self._order = torch.Generator(self.device).manual_seed(spec["SEED"])
+        self._order = torch.Generator().manual_seed(spec["SEED"])  # the CPU's on every device
         self._order_before = self._order.get_state()  # at the start of the epoch in hand
         self.clock.lap("setup")
 
@@ -142,7 +142,7 @@ class Training:
         self.model.train()
         examples = len(self.data.train_labels)
         self._order.set_state(self._order_before)
-        order = torch.randperm(examples, generator=self._order, device=self.device)
+        order = torch.randperm(examples, generator=self._order).to(self.device)
         for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
             self._enter(STEADY if self.step else FIRST_STEP)
             if graphs is None:
@@ -232,7 +232,7 @@ class Training:
         self.step, self.batch = state["step"], state["batch"]
         self.sums.load_state_dict(state["sums"])
         self.history = list(state["history"])
-        self._order_before = state["order"].cpu()
+        self._order_before = state["order"]
         _set_random_state(state["random"], self.device)
         self.clock.load_state_dict(state["clock"])
         self.timeline.load_state_dict(state["timeline"])
