@@ -23,6 +23,7 @@ from adamwprune.errors import UserError
 from adamwprune.graphs import CudaRecorder, Recorder, StepGraphs
 from adamwprune.phases import FIRST_STEP, INIT, STEADY, Cuda, Phases
 from adamwprune.spec import RunSpec
+from adamwprune.trace import Trace
 from adamwprune.transient import UpdateMeter
 
 EVALUATION_BATCH = 1000
@@ -71,6 +72,8 @@ class Training:
         self.pruner = pruning.build(self.model, spec.values, ramp_end)
         self.pruner.attach(self.optimizer)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
+        # After the pruner: its hook masks the gradient whose norm is noted.
+        self.trace = Trace(self.optimizer, spec.total_steps).attach()
         self.schedule = _lr_schedule(spec, self.optimizer)
         self.step = 0  # steps done
         self.batch = 0  # of them, in the epoch in hand
@@ -145,6 +148,7 @@ class Training:
         order = torch.randperm(examples, generator=self._order).to(self.device)
         for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
             self._enter(STEADY if self.step else FIRST_STEP)
+            rate = self.optimizer.rate
             if graphs is None:
                 self._compute(batch)
             else:
@@ -157,6 +161,7 @@ class Training:
             self.batch += 1
             self.sums.examples += len(batch)
             self.timeline.sample(self.step)
+            self.trace.stepped(self.step, rate)
             watch.stepped(self)
 
     def _compute(self, batch: Tensor) -> None:
@@ -188,6 +193,7 @@ class Training:
             "history": self.history,
             "final": {name: self.history[-1][name] for name in names},
             "pruning": self._pruning(),
+            "trace": self.trace.record(),
             "param_groups": _plain_groups(self.optimizer),
             "memory": {
                 **ledger,
@@ -214,6 +220,7 @@ class Training:
             "step": self.step,
             "batch": self.batch,
             "sums": self.sums.state_dict(),
+            "trace": self.trace.state_dict(),
             "history": list(self.history),
             "order": self._order_before,
             "random": _random_state(self.device),
@@ -231,6 +238,7 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.batch = state["step"], state["batch"]
         self.sums.load_state_dict(state["sums"])
+        self.trace.load_state_dict(state["trace"])
         self.history = list(state["history"])
         self._order_before = state["order"]
         _set_random_state(state["random"], self.device)

@@ -319,7 +319,7 @@ def test_a_one_shot_prunes_once_and_holds():
     zeros = []
     train(model, optimizer, 40, lambda step: zeros.append(pruner.zeros()))
     assert zeros == [0] * 19 + [1328] * 21
-    assert pruner.updates == [{"step": 20, "target": 0.9, "zeros": 1328}]
+    assert pruner.updates == [{"step": 20, "target": 0.9, "zeros": 1328, "returned": 0}]
 
 
 def test_what_returns_is_counted_by_layer():
@@ -346,7 +346,7 @@ def test_a_record_says_what_was_requested_and_what_is_there():
     pruner = Pruner(model, State(), SCHEDULE, "layer", "implied").attach(optimizer)
     train(model, optimizer, 60)
     record = json.loads(json.dumps(pruner.record()))
-    updates = record.pop("updates")
+    updates, bins = record.pop("updates"), record.pop("histogram")
     assert record == {
         "requested": 0.9,
         "k": 1328,
@@ -370,7 +370,9 @@ def test_a_record_says_what_was_requested_and_what_is_there():
         ],
         "returned": 0,
     }
-    assert updates[-1] == {"step": 50, "target": 0.9, "zeros": 1328}
+    assert updates[-1] == {"step": 50, "target": 0.9, "zeros": 1328, "returned": 0}
+    assert (bins["low"], bins["high"]) == (-0.5, 0.5)
+    assert (sum(bins["before"]), sum(bins["after"])) == (1476, 1476 - 1328)
 
 
 # -- planted violations --------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class Base(torch.optim.Optimizer):
     steps = 0  # steps done
     _own: tuple[str, ...] = ("max_grad_norm", "steps", "capturable", "_rates")  # torch knows none
     capturable: bool | None = None  # whether steps are to be captured; None: those on a GPU
+    # Told in each step, by an optimizer that looks for spikes, whether its gradient was one, a bool
+    # tensor. It is not kept as an attribute: it would be a state, which the ledger does not count.
+    on_spike: Callable[[Tensor], None] | None = None
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
@@ -68,6 +71,11 @@ class Base(torch.optim.Optimizer):
                 self._rates[index] = torch.zeros(2, device=params[0].device)
             for number, rate in zip(self._rates[index], self._step_rates(group), strict=True):
                 number.fill_(rate)
+
+    @property
+    def rate(self) -> float:
+        """The next step's size in the first group: its ``lr``, times that of a warm-up."""
+        return self._step_rates(self.param_groups[0])[0]
 
     def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
         """The next step's step size, and the factor of decoupled decay where that is apart."""

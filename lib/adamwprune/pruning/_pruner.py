@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, KeepsMoments
+from adamwprune.pruning._histogram import LIMIT, histogram
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
 from adamwprune.pruning._score import Score
@@ -109,6 +110,7 @@ class Pruner:
         self.steps = 0  # optimizer steps seen
         self.k = 0  # weights that are to be zero now
         self.updates: list[dict[str, float]] = []
+        self._unpruned: list[int] = []  # the weights in bins, just before the first update
         self._due = False
         self._returned = dict.fromkeys(self.weights, 0)  # pruned weights that came back
         self._kept: dict[str, Tensor] = {}  # full weights of a returning method
@@ -191,15 +193,18 @@ class Pruner:
     def _update(self) -> None:
         if not self.score.returns:
             self._verify_masks()  # before the choice below prunes again what came back
+        if not self.updates:
+            self._unpruned = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
         before = {name: self._pruned(name) for name in self.weights}
         self.k = self.scope.k(sparsity)
         scores = {name: self._scores(name, mask) for name, mask in before.items()}
         masks = self.scope.choose(scores, self.k, {} if self.score.returns else before)
-        self._count_returned(before, masks)
+        returned = self._count_returned(before, masks)
         for name, mask in masks.items():
             self._prune(name, mask)
-        self.updates.append({"step": self.steps, "target": sparsity, "zeros": self.k})
+        update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
+        self.updates.append(update)
         self._verify_masks()
 
     def _scores(self, name: str, pruned: Tensor) -> Tensor:
@@ -209,10 +214,12 @@ class Pruner:
         # A pruned weight of a monotone method scores lowest of all and so stays pruned.
         return scores if self.score.returns else scores.masked_fill(pruned, -torch.inf)
 
-    def _count_returned(self, before: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    def _count_returned(self, before: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> int:
         counts = torch.stack([(before[name] & ~masks[name]).sum() for name in self.weights])
-        for name, count in zip(self.weights, counts.tolist(), strict=True):
+        found: list[int] = counts.tolist()
+        for name, count in zip(self.weights, found, strict=True):
             self._returned[name] += count
+        return sum(found)
 
     def _prune(self, name: str, mask: Tensor) -> None:
         weight = self.weights[name]
@@ -344,7 +351,9 @@ class Pruner:
 
         ``requested``: the target sparsity; ``k``: how many zeros that means in this scope and is
         now; ``zeros``: counted; ``prunable``: of so many weights; ``layers``; ``updates``: step,
-        target and k of each; ``returned``.
+        target, k and number of weights that returned of each; ``returned``; ``histogram``: the
+        weights that are not zero in bins of equal width from ``low`` to ``high``, ``before`` the
+        first update (None without one) and ``after`` training.
         """
         layers = self.layers()
         return {
@@ -355,6 +364,12 @@ class Pruner:
             "layers": layers,
             "updates": list(self.updates),
             "returned": self.returned,
+            "histogram": {
+                "low": -LIMIT,
+                "high": LIMIT,
+                "before": self._unpruned or None,
+                "after": histogram(self.weights.values()),
+            },
         }
 
     def buffers(self) -> dict[str, list[Tensor]]:
@@ -369,6 +384,7 @@ class Pruner:
             "k": self.k,
             "returned": dict(self._returned),
             "updates": list(self.updates),
+            "unpruned": list(self._unpruned),
             "due": self._due,
             "masks": self.masks.state_dict(),
             "kept": dict(self._kept),
@@ -379,6 +395,7 @@ class Pruner:
         """The inverse of :meth:`state_dict`; the weights are loaded by their model."""
         self.steps, self.k = state["steps"], state["k"]
         self._returned, self.updates = dict(state["returned"]), list(state["updates"])
+        self._unpruned = list(state["unpruned"])
         self._due = state["due"]
         self.masks.load_state_dict(state["masks"])
         self._kept = self._cloned(state["kept"])
