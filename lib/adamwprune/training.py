@@ -26,7 +26,7 @@ from adamwprune.spec import RunSpec
 from adamwprune.trace import Trace
 from adamwprune.transient import UpdateMeter
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = {"cpu": 1000, "cuda": 10_000}  # examples: in the caches, and few launches
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
 
 
@@ -327,13 +327,14 @@ class Timeline:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.allocator = Cuda(device) if device.type == "cuda" else None
         self.samples: list[tuple[int, float, int]] = []
         self.clock = Clock()
 
     def sample(self, step: int) -> None:
         """Note the bytes allocated after ``step``."""
-        if self.device.type == "cuda" and step % TIMELINE_INTERVAL == 0:
-            allocated = torch.cuda.memory_allocated(self.device)
+        if self.allocator is not None and step % TIMELINE_INTERVAL == 0:
+            allocated = self.allocator.allocated()
             self.samples.append((step, round(self.clock.elapsed(), 4), allocated))
 
     def record(self, phases: Phases | None) -> dict[str, Any] | None:
@@ -365,8 +366,8 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
     """Mean loss and accuracy (a fraction of 1) over the test set."""
     model.eval()
     sums = Sums(data.test_labels.device)
-    images = data.test_images.split(EVALUATION_BATCH)
-    labels = data.test_labels.split(EVALUATION_BATCH)
+    size = EVALUATION_BATCH[data.test_labels.device.type]
+    images, labels = data.test_images.split(size), data.test_labels.split(size)
     for some_images, some_labels in zip(images, labels, strict=True):
         logits = model(data.normalise(some_images))
         sums.add(F.cross_entropy(logits, some_labels), logits, some_labels)
