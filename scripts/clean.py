@@ -59,7 +59,7 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     """
     output = Path(variables.get("O") or ".")
     shared = [] if variables.get("O") else environments(Path(variables.get("VENV") or ".venv"))
-    paths = [*caches(), output / "results" / "figures"]
+    paths = [*caches(), *(output / "results" / name for name in ("figures", "report.html"))]
     if level in ("mrproper", "distclean"):
         named = variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
         config = Path(named) if named else output / ".config"
