@@ -392,17 +392,18 @@ def report(browser: Browser, path: Path) -> Iterator[Browser]:
     yield browser
     errors = [e for e in browser.driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
     assert errors == []
-    assert [url for url in loaded(browser) if not url.startswith(("file:", "data:", "blob:"))] == []
+    urls = loaded(browser)
+    assert path.as_uri() in urls  # the log is one of what was asked for
+    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:"))] == []
     browser.emulate(prefers_color_scheme="light")
     browser.width(0)
 
 
 def loaded(browser: Browser) -> list[str]:
-    """What was asked for since the last call."""
+    """What pages from files asked for since the last call; the browser's own page may be late."""
     events = (json.loads(e["message"])["message"] for e in browser.driver.get_log("performance"))
-    return [
-        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
-    ]
+    asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return [each["request"]["url"] for each in asked if each["documentURL"].startswith("file:")]
 
 
 def numbers(texts: Sequence[str]) -> list[float]:
