@@ -67,7 +67,11 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     if level == "distclean":
         results = output / "results"
         if results.is_dir():
-            paths += [path for path in sorted(results.iterdir()) if path.name != "published"]
+            paths += [
+                path
+                for path in sorted(results.iterdir())
+                if path.name != "published" and path not in paths
+            ]
         paths += [] if variables.get("O") else [Path("data")]
     return paths
 

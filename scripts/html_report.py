@@ -12,7 +12,7 @@ from adamwprune.report.html.data import Uncounted
 
 
 def write(experiment: Experiment) -> str:
-    """Write it; a line on where it is."""
+    """Write it, unless what is there says the same; a line on where it is."""
     records = experiment.records()
     counted = {record.run_id for record in records}
     uncounted = {}

@@ -25,7 +25,7 @@ from adamwprune.errors import UserError
 from adamwprune.record import FROZEN, RunResult
 from adamwprune.report import comparisons, html, tables
 from adamwprune.report.comparisons import Commands
-from adamwprune.report.groups import settings
+from adamwprune.report.groups import group_runs, settings
 from adamwprune.report.html import data, page, vendor
 from adamwprune.report.html.data import Uncounted
 from adamwprune.report.present import Request
@@ -53,6 +53,12 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
     stale = Uncounted("stale", "changed since: training", synthetic(seeds[4]))
     others = {seeds[4].run_id: stale, seeds[5].run_id: Uncounted("missing", "interrupted")}
     return data.of(seeds, records, others, Request())
+
+
+def rendered(shown: dict[str, Any]) -> str:
+    """The page, in the look of four groups."""
+    specs = expand("memory-comparison", OPTIMIZER="adam adamw", TARGET_SPARSITY="0.5 0.9")
+    return page.render(shown, data.look(group_runs(specs, [])), "0")
 
 
 def evil(spec: RunSpec) -> tuple[RunSpec, RunResult]:
@@ -211,7 +217,7 @@ def test_no_text_of_a_record_is_markup(tmp_path: Path, quick: list[RunSpec]):
 
 
 def test_only_its_own_scripts_may_run_and_nothing_is_loaded(shown: dict[str, Any]):
-    elements = Elements(page.render(shown))
+    elements = Elements(rendered(shown))
     (policy,) = [
         attributes["content"] or ""
         for tag, attributes in elements.found
@@ -231,7 +237,7 @@ def test_only_its_own_scripts_may_run_and_nothing_is_loaded(shown: dict[str, Any
 
 def test_the_library_is_named_with_its_licence(shown: dict[str, Any]):
     library = vendor.library()
-    text = page.render(shown)
+    text = rendered(shown)
     assert f"BokehJS {library.version}, licence {library.licence}" in text
     assert "Redistributions in binary form must reproduce" in library.terms
     assert library.scripts[0] in text
@@ -248,6 +254,19 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path, quick: list[RunSpe
     records = [synthetic(spec) for spec in quick]
     first = html.write(tmp_path / "a", quick, records).read_bytes()
     assert html.write(tmp_path / "b", quick, records).read_bytes() == first
+
+
+def test_a_report_that_says_the_same_stays_as_it_is(tmp_path: Path, quick: list[RunSpec]):
+    records = [synthetic(spec) for spec in quick]
+    path = html.write(tmp_path, quick, records)
+    before = path.stat().st_mtime_ns
+    assert html.write(tmp_path, quick, records).stat().st_mtime_ns == before
+    for others in (records[1:], [marked(records[0], FROZEN), *records[1:]]):
+        html.write(tmp_path, quick, others)
+        assert path.stat().st_mtime_ns != before
+        before = path.stat().st_mtime_ns
+    path.write_text("not a report")
+    assert len(html.write(tmp_path, quick, records).read_text()) > 1_000_000
 
 
 def test_the_command_writes_it_without_training(source_tree: Path, tmp_path: Path):
@@ -379,7 +398,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def path(tmp_path_factory: pytest.TempPathFactory, shown: dict[str, Any]) -> Path:
     """A report of thirty runs in groups of three seeds."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(page.render(shown))
+    file.write_text(rendered(shown))
     return file
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adamwprune.files import refusing, write_text
 from adamwprune.record import RunResult
+from adamwprune.report.groups import group_runs
 from adamwprune.report.html import data, page
 from adamwprune.report.html.data import Uncounted
 from adamwprune.report.present import Request
@@ -29,11 +30,15 @@ def write(
     """Write ``report.html`` into ``folder``, all at once; its path.
 
     ``records`` count in every number; of ``uncounted``, by run id, is only told what they are.
-    The same of all of these gives the same bytes. Raises
+    The same of all of these gives the same bytes, and then the file there stays as it is. Raises
     :class:`~adamwprune.errors.UserError` where it cannot be written, or without Bokeh.
     """
-    content = page.render(data.of(expected, records, uncounted or {}, request or Request()))
     path = folder / FILE
-    with refusing(f"cannot write {path}"):
-        write_text(path, content)
+    plain = data.of(expected, records, uncounted or {}, request or Request())
+    digest = page.digest(plain)
+    if not page.is_there(path, digest):
+        look = data.look(group_runs(expected, records))
+        content = page.render(plain, look, digest)
+        with refusing(f"cannot write {path}"):
+            write_text(path, content)
     return path

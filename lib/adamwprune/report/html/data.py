@@ -93,7 +93,6 @@ def of(
             name: [_curve(record, name, scale) for record in shown]
             for name, scale in CURVES.items()
         },
-        "look": _look([row.group for row in rows]),
         "commands": {
             "make": request.commands.make(),
             "retry": request.commands.retry(),
@@ -271,7 +270,7 @@ def text(value: object) -> str:
 # -- how it looks --------------------------------------------------------------
 
 
-def _look(groups: Sequence[Group]) -> Plain:
+def look(groups: Sequence[Group]) -> Plain:
     """Colours and dashes as in the figures; dashes in multiples of a line's width."""
     from adamwprune.report import style  # matplotlib is slow to import
 

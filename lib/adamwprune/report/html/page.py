@@ -12,6 +12,7 @@ import hashlib
 import html
 import json
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -19,10 +20,27 @@ from adamwprune.report.html import vendor
 
 # In this order they are one script: each uses what stands before it.
 _SCRIPTS = ("dom", "model", "verdicts", "table", "details", "compare", "chart", "main")
+_HEAD = 1_000  # characters at the start of a document that hold its digest
 _START = "report.start();"
 
 
-def render(data: dict[str, Any]) -> str:
+def digest(plain: dict[str, Any]) -> str:
+    """Of all that a document of these values depends on, but its colours."""
+    parts = [embed(plain), vendor.version(), *(_asset(name) for name in ("page.html", "page.css"))]
+    parts += [_asset(f"{name}.js") for name in _SCRIPTS]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_there(path: Path, digest: str) -> bool:
+    """Whether the file holds the document with this digest, which stands at its start."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return f'name="digest" content="{digest}"' in file.read(_HEAD)
+    except (OSError, ValueError):
+        return False
+
+
+def render(plain: dict[str, Any], look: dict[str, Any], digest: str) -> str:
     """The whole document. Raises :class:`~adamwprune.errors.UserError` without the library."""
     library = vendor.library()
     main = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
@@ -33,7 +51,8 @@ def render(data: dict[str, Any]) -> str:
         {name: f"<script>{text}</script>" for name, text in safe.items()},
         policy=html.escape(policy(safe.values())),
         style=_asset("page.css"),
-        data=embed(data),
+        digest=digest,
+        data=embed({**plain, "look": look}),
         version=html.escape(library.version),
         licence=html.escape(library.licence),
         terms=html.escape(library.terms),

@@ -28,17 +28,20 @@ def is_installed() -> bool:
     return importlib.util.find_spec(PACKAGE) is not None
 
 
+def version() -> str:
+    """Of the installed one; :class:`UserError` where there is none."""
+    if not is_installed():
+        raise UserError(f"report.html needs {PACKAGE}, which is not installed: pip install bokeh")
+    return metadata.version(PACKAGE)
+
+
 def library() -> Library:
     """The installed one; :class:`UserError` where there is none."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise UserError(f"report.html needs {PACKAGE}, which is not installed: pip install bokeh")
-    folder = Path(found.origin).parent
-    texts = (folder / "server" / "static" / "js" / name for name in _SCRIPTS)
-    about = metadata.metadata(PACKAGE)
+    found = version()
+    scripts = Path(str(metadata.distribution(PACKAGE).locate_file(PACKAGE)), "server/static/js")
     return Library(
-        metadata.version(PACKAGE),
-        about["License-Expression"],
-        (folder / "LICENSE.txt").read_text(encoding="utf-8"),
-        tuple(path.read_text(encoding="utf-8") for path in texts),
+        found,
+        metadata.metadata(PACKAGE)["License-Expression"],
+        (scripts.parents[2] / "LICENSE.txt").read_text(encoding="utf-8"),
+        tuple((scripts / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     )

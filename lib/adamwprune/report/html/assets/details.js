@@ -72,7 +72,10 @@ report.details = (run) => {
 
   function list(pairs) {
     const there = pairs.filter(([, value]) => !none(value));
-    if (!there.length) return el("p", { class: "note" }, "There is no record.");
+    if (!there.length) {
+      const told = run.status === "failed" ? "None: the run failed." : "There is no record.";
+      return el("p", { class: "note" }, told);
+    }
     return el("dl", {}, ...there.flatMap(([name, value]) =>
       [el("dt", {}, name.trim()), el("dd", {}, value)]));
   }

@@ -2,7 +2,7 @@
 
 report.table = (() => {
   const { el, $ } = report;
-  const AT_ONCE = 120; // rows that are made before anything else can happen
+  const AT_ONCE = 60; // rows that are made before anything else can happen
   const several = (group) => group.runs.length > 1;
   const none = (value) => value === null || value === undefined || value === "";
   const rows = new Map(); // key -> row element; made once
@@ -102,7 +102,7 @@ report.table = (() => {
       row.append(cell);
     });
     const more = entry.run
-      ? report.button("ⓘ", () => report.details(entry.run), { tabindex: -1, class: "more",
+      ? report.button("…", () => report.details(entry.run), { tabindex: -1, class: "more",
         title: "Details", "aria-label": `Details of ${name}` })
       : null;
     row.append(el("td", { class: "last" }, more));

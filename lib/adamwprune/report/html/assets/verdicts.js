@@ -18,20 +18,21 @@ report.showVerdicts = () => {
       "without pruning, and no two pruning methods of one optimizer at one target."));
   }
   // Who won, or was refused, stands first: of very many the rest can be opened.
-  const last = counts.better + counts.worse + counts.refused;
-  const cut = last > SENTENCES ? SENTENCES : last;
-  $("sentences").append(...paragraphs(lines.slice(0, cut)));
-  if (cut < last) {
-    $("sentences").append(el("details", {}, el("summary", {}, `${last - cut} more like these`),
-      ...paragraphs(lines.slice(cut, last))));
-  }
-  $("sentences").append(...paragraphs(lines.slice(last)));
+  const own = counts.better + counts.worse + counts.refused;
+  if (own > SENTENCES) {
+    const more = el("summary", {}, `${own - SENTENCES} more like these`);
+    $("sentences").append(...paragraphs(lines.slice(0, SENTENCES)),
+      el("details", {}, more, ...paragraphs(lines.slice(SENTENCES, own))),
+      ...paragraphs(lines.slice(own)));
+  } else $("sentences").append(...paragraphs(lines));
   if (!total) return;
   $("comparisons").hidden = false;
   $("comparisons").querySelector("summary").textContent =
     `All ${report.plural(total, "comparison")} as a table`;
   $("comparisons").querySelector(".note").textContent = caption;
-  $("comparisons").querySelector(".scroll").append(table(headings, rows));
+  $("comparisons").addEventListener("toggle", () => {
+    $("comparisons").querySelector(".scroll").append(table(headings, rows));
+  }, { once: true });
 
   function paragraphs(lines) {
     const made = [];
@@ -47,7 +48,9 @@ report.showVerdicts = () => {
 
   function table(headings, rows) {
     const several = new Set(rows.map((row) => row.setting)).size > 1;
-    const head = headings.map((each) => el("th", { scope: "col" }, each || "runs"));
+    const kindOf = (place) => (place > 1 && place < headings.length - 1 ? "number" : null);
+    const head = headings.map((each, place) =>
+      el("th", { scope: "col", class: kindOf(place) }, each || "runs"));
     const body = el("tbody");
     let setting = null;
     for (const row of rows) {
@@ -58,10 +61,9 @@ report.showVerdicts = () => {
       }
       const kind = row.verdict.replaceAll(" ", "-");
       body.append(el("tr", {}, ...row.cells.map((cell, place) => {
-        const number = /^[-+<.\d]/.test(cell) ? "number" : null;
         if (place === 0) return el("th", { scope: "row" }, cell);
-        return el("td", { class: place === row.cells.length - 1 ? `verdict ${kind}` : number },
-          cell);
+        const own = place === row.cells.length - 1 ? `verdict ${kind}` : kindOf(place);
+        return el("td", { class: own }, cell);
       })));
     }
     return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ...head)), body);
