@@ -423,6 +423,7 @@ report.chart = (() => {
         $("measure").append(el("option", { value: name }, set + label));
       }
     }
+    $("measure").parentElement.hidden = !$("measure").length;
     const change = () => {
       $("log").disabled = !MEASURES[measure][0].includes("loss") && measure !== "lr";
       $("log-label").hidden = $("log").disabled;

@@ -34,10 +34,11 @@ report.theme = (() => {
 report.subject = () => {
   const counts = new Map();
   for (const run of report.runs) counts.set(run.status, (counts.get(run.status) ?? 0) + 1);
-  const told = [...counts].map(([name, count]) => `${count} ${name}`).join(", ");
+  const told = [...counts].map(([name, count]) => `, ${count} ${name}`).join("");
   const titles = report.data.settings.map((each) => each.title);
   const where = titles.length > 2 ? `${titles.length} settings` : titles.join("; ");
-  report.$("subject").textContent = `${where}: ${report.plural(report.runs.length, "run")}, ${told}`;
+  report.$("subject").textContent =
+    `${where ? `${where}: ` : ""}${report.plural(report.runs.length, "run")}${told}`;
 };
 
 report.read();
