@@ -80,6 +80,14 @@ class Base(torch.optim.Optimizer):
                         self._rates[index][place].fill_(rate)
             self._written[index] = rates
 
+    def step_size(self, index: int) -> float | Tensor:
+        """The next step's size in the group of this index, for kernels that a graph may hold."""
+        if not is_capturing():
+            self.write_rates()
+        if index in self._rates:
+            return self._rates[index][0]
+        return self._step_rates(self.param_groups[index])[0]
+
     @property
     def rate(self) -> float:
         """The next step's size in the first group: its ``lr``, times that of a warm-up."""
