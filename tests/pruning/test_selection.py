@@ -144,6 +144,15 @@ def test_the_threshold_is_the_k_th_lowest(values, data):
     assert found.chosen == k - sum(value < found.score for value in values)
 
 
+def test_a_gpu_s_way_to_count_is_a_bincount():
+    generator = torch.Generator().manual_seed(0)
+    digits = torch.randint(0, 1 << 16, (100_000,), generator=generator, dtype=torch.int32)
+    counts = torch.rand(100_000, generator=generator) < 0.3
+    bins = torch.zeros(1 << 16, dtype=torch.int64)
+    radix._scatter(bins, digits, counts)
+    assert torch.equal(bins, torch.bincount(digits[counts], minlength=1 << 16))
+
+
 # -- dividing k --------------------------------------------------------------------------------
 
 
