@@ -24,10 +24,11 @@ from adamwprune.pruning import (
     Schedule,
     State,
 )
+from adamwprune.pruning._parts import whole
 from adamwprune.pruning._pruner import mask_gradient
 from adamwprune.pruning._schedule import count
 from adamwprune.pruning._scope import SCOPES, Global
-from adamwprune.pruning._selection import lowest
+from adamwprune.pruning._selection import cut
 from adamwprune.pruning._storage import STORAGES
 from adamwprune.pruning.state import CRITERIA
 from tests.pruning.networks import network, train
@@ -123,7 +124,8 @@ def test_movement_seed_literally():
     score.begin([layer.weight])
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.5, 0.5, 0.5, 3.0]]))
-    assert score.score(layer.weight, {}).tolist() == [[0.75, -0.75, 0.75, 0.0]]
+    found = score.score(layer.weight, {}, whole(layer.weight))
+    assert found.tolist() == [0.75, -0.75, 0.75, 0.0]
     assert [t.tolist() for t in score.buffers()["initial_weights"]] == [[[1.0, 2.0, -1.0, 3.0]]]
 
 
@@ -134,7 +136,7 @@ def test_random_scores_are_a_function_of_seed_and_index():
         score = Random(seed)
         score.begin(list(weights))
         assert score.buffers() == {}
-        return torch.cat([score.score(weight, {}).flatten() for weight in weights])
+        return torch.cat([score.score(weight, {}, whole(weight)) for weight in weights])
 
     found = scores(0, a, b)
     assert torch.equal(found, scores(0, torch.ones(66_000, 1))), "what is in the weights is nothing"
@@ -299,8 +301,9 @@ def test_the_scores_of_a_group_follow_its_own_learning_rate(kind):
     for layer in model:
         layer.weight.grad = torch.full_like(layer.weight, 2.0)
     optimizer.step()
-    for layer, weight, lr in zip(model, before, (0.5, 0.25), strict=True):
-        torch.testing.assert_close(movement.score(layer.weight, {}), -lr * 2 * weight)
+    scores = movement.buffers()["scores"]
+    for score, weight, lr in zip(scores, before, (0.5, 0.25), strict=True):
+        torch.testing.assert_close(score, -lr * 2 * weight)
 
 
 def test_sparsity_zero_and_one():
@@ -418,6 +421,17 @@ def test_a_stale_momentum_is_caught(state, storage):
         train(model, optimizer, 20)
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+def test_stale_moments_that_cancel_out_are_caught(storage):
+    model, optimizer, pruner = pruned(lambda p: AdamWPrune(p, 1e-2), storage=storage)
+    weight = model[4].weight
+    places = (weight == 0).nonzero()[:2]
+    for place, value in zip(places, (1.0, -1.0), strict=True):
+        optimizer.state[weight]["exp_avg"][tuple(place)] = value
+    with pytest.raises(ContractViolation, match=r"2 moments of pruned weights of 4\.weight"):
+        pruner.verify()
+
+
 def test_a_stale_momentum_of_sgd_is_caught():
     model, optimizer, pruner = pruned(lambda p: SGD(p, 0.1))
     weight = model[4].weight
@@ -500,7 +514,8 @@ def test_a_wrong_k_is_caught(wrong, monkeypatch):
 
 
 def test_an_update_that_chooses_another_number_is_caught(monkeypatch):
-    monkeypatch.setattr(Global, "choose", lambda self, scores, k, before: lowest(scores, k - 1))
+    wrong = lambda self, scores, k, pruned: [cut(scores, scores.sizes, k - 1)]  # noqa: E731
+    monkeypatch.setattr(Global, "choose", wrong)
     model = network()
     optimizer = AdamW(model.parameters())
     Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)

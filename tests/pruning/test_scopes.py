@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from adamwprune import models
 from adamwprune.pruning import Magnitude, Pruner, Schedule, prunable
+from adamwprune.pruning import _selection as selection
 from adamwprune.pruning._scope import SCOPES
 from tests.pruning.networks import network
 from tests.pruning.test_selection import brute_force, chosen
@@ -19,6 +20,15 @@ LENET = {
 shapes = st.lists(
     st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple), min_size=1, max_size=4
 ).map(lambda found: {f"layer{i}": shape for i, shape in enumerate(found)})
+
+
+def choose(scope, scores, k, pruned):
+    """The masks of what is zero then; ``pruned``: those of what is zero already."""
+    counts = {name: int(mask.sum()) for name, mask in pruned.items()}
+    found = scope.among(selection.Held(scores, pruned))
+    return {
+        n: m | pruned[n] for n, m in selection.masks(found, scope.choose(found, k, counts)).items()
+    }
 
 
 def parts_of(scope, k, **pruned):
@@ -106,7 +116,7 @@ def test_exactly_k_nested_masks_and_no_layer_below_its_floor(data, shapes, name)
             .masked_fill(s, -torch.inf)
             for n, s in pruned.items()
         }
-        masks = scope.choose(scores, k, pruned)
+        masks = choose(scope, scores, k, pruned)
         assert sum(chosen(masks)) == k
         assert list(masks) == list(shapes)
         for n, mask in masks.items():
@@ -142,7 +152,8 @@ def test_a_floor_leaves_the_lowest_that_it_allows(data, shapes):
         if left and int(expected[name].sum()) < scope.room[name]:
             expected[name][index] = True
             left -= 1
-    masks = scope.choose(scores, k, {})
+    none = {n: torch.zeros(s, dtype=torch.bool) for n, s in shapes.items()}
+    masks = choose(scope, scores, k, none)
     for name, mask in masks.items():
         assert torch.equal(mask.flatten(), expected[name])
 
@@ -162,10 +173,10 @@ def test_two_of_four_is_the_two_lowest_of_each_four(data, rows, groups):
         for n, s in shapes.items()
     }
     none = {n: torch.zeros(s, dtype=torch.bool) for n, s in shapes.items()}
-    on_the_way = scope.choose(scores, data.draw(st.integers(0, scope.target_k)), none)
+    on_the_way = choose(scope, scores, data.draw(st.integers(0, scope.target_k)), none)
     for name in ("a", "b"):
         assert (on_the_way[name].view(-1, 4).sum(1) <= 2).all()
-    masks = scope.choose(scores, scope.target_k, none)
+    masks = choose(scope, scores, scope.target_k, none)
     assert not masks["odd"].any()
     for name in ("a", "b"):
         for group, mask in zip(scores[name].view(-1, 4), masks[name].view(-1, 4), strict=True):
@@ -175,10 +186,11 @@ def test_two_of_four_is_the_two_lowest_of_each_four(data, rows, groups):
 def test_scores_that_are_nan_are_told_also_where_two_of_four_leaves_a_layer_dense():
     shapes = {"a": (2, 4), "odd": (3, 5)}
     scores = {n: torch.ones(s) for n, s in shapes.items()}
+    none = {n: torch.zeros(s, dtype=torch.bool) for n, s in shapes.items()}
     for name in shapes:
         bad = {**scores, name: torch.full(shapes[name], torch.nan)}
         with pytest.raises(ValueError, match=f"{name}: .* scores are NaN"):
-            SCOPES["2-4"](shapes, 0.5).choose(bad, 0, {})
+            choose(SCOPES["2-4"](shapes, 0.5), bad, 0, none)
 
 
 # -- what is refused -----------------------------------------------------------------------------

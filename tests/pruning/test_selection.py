@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adamwprune.pruning import _parts as parts
 from adamwprune.pruning import _radix as radix
 from adamwprune.pruning import _selection as selection
 
@@ -43,14 +44,19 @@ def brute_force(values, k):
     return [i in lowest for i in range(len(flat))]
 
 
-@pytest.fixture(params=["sort", "histograms", "histograms in chunks of 4"])
+@pytest.fixture(params=["sort", "sample", "histograms", "sample, parts", "histograms, parts"])
 def way(request, monkeypatch):
-    """The two ways to choose; small chunks put ties on both sides of a boundary."""
+    """The three ways to a threshold; parts of 4 put ties on both sides of a boundary."""
     if request.param != "sort":
-        monkeypatch.setattr(selection, "SORTED", -1)
+        monkeypatch.setattr(selection, "SMALL", -1)
         monkeypatch.setattr(selection, "_sorted", None)
-    if request.param.endswith("4"):
-        monkeypatch.setattr(radix, "_CHUNK", {"cpu": 4})
+    if request.param.startswith("sample"):
+        monkeypatch.setattr(selection, "_SAMPLED", 3)
+        monkeypatch.setattr(selection, "_SPREAD", 0.5)
+    else:
+        monkeypatch.setattr(selection, "_around", lambda *arguments: None)
+    if request.param.endswith("parts"):
+        monkeypatch.setattr(parts, "SIZE", {"cpu": 4})
     return request.param
 
 
@@ -116,7 +122,7 @@ def test_k_is_a_count_of_the_weights(way, k):
 def test_many_scores_are_not_sorted(monkeypatch):
     """2**20 + 1 numbers of few values, signed, with ties over the end of a chunk."""
     generator = torch.Generator().manual_seed(0)
-    number = selection.SORTED + 1
+    number = (1 << 20) + 1
     many = torch.randint(-3, 4, (number,), generator=generator).float() / 8
     found = {"a": many[:1000].clone(), "b": many[1000:].clone()}
     for k in (1, number // 3, number - 1):
@@ -125,18 +131,26 @@ def test_many_scores_are_not_sorted(monkeypatch):
         assert torch.equal(torch.cat(list(selection.lowest(found, k).values())), expected)
     monkeypatch.setattr(torch.Tensor, "argsort", None)
     assert int(sum(mask.sum() for mask in selection.lowest(found, 5).values())) == 5
-    # float64 has more numbers than float32: there the sort stays, and this would need it.
-    with pytest.raises(TypeError):
-        selection.lowest({"a": many.double()}, 5)
+    monkeypatch.setattr(torch.Tensor, "kthvalue", None)
+    assert int(sum(mask.sum() for mask in selection.lowest(found, 5).values())) == 5
 
 
 @given(st.lists(st.sampled_from(AWKWARD), min_size=1, max_size=20), st.data())
 def test_the_threshold_is_the_k_th_lowest(values, data):
     k = data.draw(st.integers(1, len(values)))
-    found = radix.threshold([torch.tensor(values)], k)
+    found = radix.threshold(lambda: iter([torch.tensor(values)]), k)
     assert found.score == sorted(values)[k - 1]
     assert found.ties == values.count(found.score)
     assert found.chosen == k - sum(value < found.score for value in values)
+
+
+def test_a_gpu_s_way_to_count_is_a_bincount():
+    generator = torch.Generator().manual_seed(0)
+    digits = torch.randint(0, 1 << 16, (100_000,), generator=generator, dtype=torch.int32)
+    counts = torch.rand(100_000, generator=generator) < 0.3
+    bins = torch.zeros(1 << 16, dtype=torch.int64)
+    radix._scatter(bins, digits, counts)
+    assert torch.equal(bins, torch.bincount(digits[counts], minlength=1 << 16))
 
 
 # -- dividing k --------------------------------------------------------------------------------

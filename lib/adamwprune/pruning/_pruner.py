@@ -19,7 +19,7 @@ sets a weight to zero: what was revived in between has not become zero again by 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -28,13 +28,16 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
 from adamwprune.pruning._histogram import LIMIT, histogram
+from adamwprune.pruning._parts import Part, parts
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
 from adamwprune.pruning._score import Score
+from adamwprune.pruning._selection import Chooser, Cut, Scores
 from adamwprune.pruning._storage import STORAGES, Implied
 
 # Optimizer states that stay zero while the weight and its gradient are.
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # of them, those that are never negative
 
 
 class ContractViolation(RuntimeError):
@@ -81,6 +84,85 @@ def mask_gradient(weight: Tensor) -> None:
     # The derivative of hardshrink: a gradient passes where |w| > 0. One pass without a mask, five
     # to ten times as fast on a CPU as a comparison and masked_fill_.
     torch.ops.aten.hardshrink_backward.grad_input(weight.grad, weight, 0.0, grad_input=weight.grad)
+
+
+def _zero_up_to(values: Tensor, scores: Tensor, bound: float) -> Tensor:
+    """``values`` with zeros where the scores are at most ``bound``; in place."""
+    if values.dtype != scores.dtype:
+        return values.masked_fill_(scores <= bound, 0)
+    # The derivative of threshold: a gradient passes where x > threshold. See mask_gradient.
+    torch.ops.aten.threshold_backward.grad_input(values, scores, bound, grad_input=values)
+    return values
+
+
+class _Candidates(Scores):
+    """A pruner's scores; what a monotone method has ``pruned``, so many of each layer, is none."""
+
+    def __init__(self, pruner: Pruner, pruned: Mapping[str, int]) -> None:
+        super().__init__()
+        self.pruner = pruner
+        self.pruned = pruned
+        self.sizes = {name: w.numel() - pruned[name] for name, w in pruner.weights.items()}
+
+    def layer(self, name: str) -> Tensor:
+        return self.pruner.weights[name]
+
+    def raw(self, name: str, part: Part) -> Tensor:
+        weight = self.layer(name)
+        return self.pruner.score.score(weight, self.pruner._states(weight), part)
+
+    def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
+        if not self.pruned[name]:
+            return scores
+        kept = torch.ne(part.of(self.layer(name)), 0, out=torch.empty_like(scores))
+        return scores.mul_(kept.div_(kept))  # 1/1 or 0/0
+
+
+class _Sums:
+    """Whether all is as it must be, found without comparisons, which take several times as long
+    on a CPU: with z the zeros among the weights and b the mask, both 0 or 1, Σz = Σb = Σz·b = k
+    means z = b, and Σz·|m| = 0 that of no moment m anything is left there.
+    """
+
+    def __init__(self, pruner: Pruner) -> None:
+        self.pruner = pruner
+        self._layers: list[str] = []  # of each part that was added
+        self._zeros: list[Tensor] = []
+        self._masked: list[Tensor] = []
+        self._stale: list[Tensor] = []
+
+    def add(self, name: str, part: Part) -> None:
+        """Look at a part of a layer; nothing is read back from the device."""
+        pruner = self.pruner
+        weight = pruner.weights[name]
+        values = part.of(weight)
+        zero = torch.eq(values, 0, out=torch.empty_like(values, dtype=torch.float32))
+        self._layers.append(name)
+        self._zeros.append(zero.sum())
+        if not isinstance(pruner.masks, Implied):
+            mask = pruner.masks.part(name, part, {}).float()
+            self._masked += [mask.sum(), zero.dot(mask)]
+        for state, moment in pruner._moments(weight).items():
+            left = part.of(moment)
+            left = left if state in SQUARES else left.abs()
+            self._stale.append(zero.to(left.dtype).dot(left))
+
+    def zeros(self, k: int) -> dict[str, int] | None:
+        """How many weights of each layer are zero, if all is as it must be; None if it may not be.
+
+        The device is asked once.
+        """
+        kinds = [len(self._zeros), len(self._masked), len(self._stale)]
+        flat = torch.stack([*self._zeros, *self._masked, *self._stale]).split(kinds)
+        zeros, masked, stale = (numbers.tolist() for numbers in flat)
+        if sum(zeros) != k or any(stale):
+            return None
+        if masked and not sum(masked[::2]) == sum(masked[1::2]) == k:
+            return None
+        found = dict.fromkeys(self.pruner.weights, 0)
+        for name, number in zip(self._layers, zeros, strict=True):
+            found[name] += int(number)
+        return found
 
 
 class Pruner:
@@ -207,55 +289,79 @@ class Pruner:
     # -- one mask update -----------------------------------------------------
 
     def _update(self) -> None:
+        """Choose, then apply: part by part of one layer after the other, both of them.
+
+        Nothing is written before all is chosen.
+        """
+        pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
-            self._verify_masks()  # before the choice below prunes again what came back
+            pruned = self._verify_masks()  # before the choice below prunes again what came back
         if not self.updates:
             self._unpruned = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
-        before = {name: self._pruned(name) for name in self.weights}
-        self.k = self.scope.k(sparsity)
-        scores = {name: self._scores(name, mask) for name, mask in before.items()}
-        masks = self.scope.choose(scores, self.k, {} if self.score.returns else before)
-        returned = self._count_returned(before, masks)
-        for name, mask in masks.items():
-            self._prune(name, mask)
+        k = self.scope.k(sparsity)
+        scores = self.scope.among(_Candidates(self, pruned))
+        cuts = self.scope.choose(scores, k, pruned)
+        sums = _Sums(self)
+        counts = [self._apply(scores, each, sums) for each in cuts]
+        self.k = k
+        returned = self._count_returned(counts)
         update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
         self.updates.append(update)
-        self._verify_masks()
+        self._verify_masks(sums)
 
-    def _scores(self, name: str, pruned: Tensor) -> Tensor:
-        assert self._optimizer is not None
-        weight = self.weights[name]
-        scores = self.score.score(weight, self._optimizer.state[weight])
-        # A pruned weight of a monotone method scores lowest of all and so stays pruned.
-        return scores if self.score.returns else scores.masked_fill(pruned, -torch.inf)
+    def _apply(self, scores: Scores, cut: Cut, sums: _Sums) -> dict[str, Tensor]:
+        """Prune what is chosen, and look at what is there then; how many pruned weights of each
+        layer returned by that.
+        """
+        chooser, returned = Chooser(cut), {}
+        for name in cut.names:
+            weight = self.weights[name]
+            count = torch.zeros((), dtype=torch.int64, device=weight.device)
+            for part in parts(weight):
+                values = scores.of(name, part)
+                bound = chooser.bound(values)
+                if not isinstance(self.masks, Implied):
+                    count += self._remember(name, part, values <= bound)
+                for tensor in self._zeroed(weight):
+                    part.put(tensor, _zero_up_to(part.of(tensor), values, bound))
+                sums.add(name, part)  # while it is in the cache
+            returned[name] = count
+        return returned
 
-    def _count_returned(self, before: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> int:
-        counts = torch.stack([(before[name] & ~masks[name]).sum() for name in self.weights])
-        found: list[int] = counts.tolist()
-        for name, count in zip(self.weights, found, strict=True):
+    def _remember(self, name: str, part: Part, chosen: Tensor) -> Tensor:
+        """Store a part of the mask; how many of it returned."""
+        if not self.score.returns:
+            # What is pruned is no candidate any more, and stays so.
+            self.masks.put(name, part, chosen.logical_or_(part.of(self.weights[name]) == 0))
+            return chosen.new_zeros((), dtype=torch.int64)
+        before = self._pruned_part(name, part)
+        returned = (before & ~chosen).sum()
+        self.masks.put(name, part, chosen)
+        return returned
+
+    def _zeroed(self, weight: Tensor) -> list[Tensor]:
+        """The tensors in which a pruned weight is zero: its own, a monotone method's states."""
+        states = {} if self.score.returns else self._states(weight)
+        same = [s for s in states.values() if isinstance(s, Tensor) and s.shape == weight.shape]
+        return [weight, *same]
+
+    def _count_returned(self, returned: Iterable[Mapping[str, Tensor]]) -> int:
+        counts = {name: count for each in returned for name, count in each.items()}
+        found: list[int] = torch.stack([*counts.values()]).tolist()
+        for name, count in zip(counts, found, strict=True):
             self._returned[name] += count
         return sum(found)
-
-    def _prune(self, name: str, mask: Tensor) -> None:
-        weight = self.weights[name]
-        weight.masked_fill_(mask, 0)
-        self.masks[name] = mask
-        if self.score.returns:
-            return
-        for state in self._states(weight).values():
-            if isinstance(state, Tensor) and state.shape == weight.shape:
-                state.masked_fill_(mask, 0)
 
     def _states(self, weight: Tensor) -> Mapping[str, Any]:
         states: Mapping[str, Any] = self._optimizer.state[weight] if self._optimizer else {}
         return states
 
-    def _pruned(self, name: str) -> Tensor:
-        """The mask of one weight, True = pruned."""
+    def _pruned_part(self, name: str, part: Part) -> Tensor:
+        """The mask of a part [n], True = pruned."""
         if self.k == 0:
-            return torch.zeros_like(self.weights[name], dtype=torch.bool)
-        return self.masks.mask(name, self._states(self.weights[name]))
+            return torch.zeros_like(part.of(self.weights[name]), dtype=torch.bool)
+        return self.masks.part(name, part, self._states(self.weights[name]))
 
     def _keep_full_weights(self) -> None:
         for name, weight in self.weights.items():
@@ -267,7 +373,7 @@ class Pruner:
     def _apply_masks(self) -> None:
         if self.k:
             for name, weight in self.weights.items():
-                weight.masked_fill_(self._pruned(name), 0)
+                weight.masked_fill_(self.masks.mask(name, {}), 0)
 
     # -- the contract --------------------------------------------------------
 
@@ -291,11 +397,26 @@ class Pruner:
         return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
 
     @torch.no_grad()
-    def _verify_masks(self) -> None:
+    def _verify_masks(self, sums: _Sums | None = None) -> dict[str, int]:
+        """Raise :class:`ContractViolation` unless k weights are zero, those that are masked, and
+        so are their moments; how many these are in each layer.
+
+        ``sums``: of all parts as they are now, where these have been looked at.
+        """
+        if sums is None:
+            sums = _Sums(self)
+            for name, weight in self.weights.items():
+                for part in parts(weight):
+                    sums.add(name, part)
+        zeros = sums.zeros(self.k)
+        if zeros is not None:
+            return zeros
         counts = self._counts()
-        zeros = sum(each.zeros for each in counts.values())
-        if zeros != self.k:
-            raise self._violation(f"{zeros} of {self.numel} weights are zero, {self.k} were pruned")
+        number = sum(each.zeros for each in counts.values())
+        if number != self.k:
+            raise self._violation(
+                f"{number} of {self.numel} weights are zero, {self.k} were pruned"
+            )
         pruned = sum(each.pruned for each in counts.values())
         if pruned != self.k:
             raise self._violation(f"{pruned} weights are masked, {self.k} were pruned")
@@ -304,26 +425,32 @@ class Pruner:
                 raise self._violation(f"{each.regrown} pruned weights of {name} are not zero")
             if each.stale:
                 raise self._violation(f"{each.stale} moments of pruned weights of {name} are not 0")
+        return {name: each.zeros for name, each in counts.items()}
 
     def _violation(self, text: str) -> ContractViolation:
         return ContractViolation(f"after step {self.steps}: {text}")
 
+    def _moments(self, weight: Tensor) -> dict[str, Tensor]:
+        """What must be zero where a weight is pruned, by name."""
+        states = {} if self.score.returns else self._states(weight)
+        return {name: states[name] for name in MOMENTS if states.get(name) is not None}
+
     def _counts(self) -> dict[str, _Counts]:
         """Of each layer; the device is asked once."""
-        flat = [number for name in self.weights for number in self._layer_counts(name)]
-        rows = torch.stack(flat).view(-1, len(_Counts._fields)).tolist()
+        rows = torch.stack([self._layer_counts(name) for name in self.weights]).tolist()
         return {name: _Counts(*row) for name, row in zip(self.weights, rows, strict=True)}
 
-    def _layer_counts(self, name: str) -> Iterator[Tensor]:
-        weight, mask = self.weights[name], self._pruned(name)
-        zero = weight == 0
-        yield zero.sum()
-        yield mask.sum()
-        yield (mask & ~zero).sum()
-        states = {} if self.score.returns else self._states(weight)
-        moments = [states[moment] for moment in MOMENTS if states.get(moment) is not None]
-        stale = [(mask & (moment != 0)).sum() for moment in moments]
-        yield sum(stale, torch.zeros_like(mask.sum()))
+    def _layer_counts(self, name: str) -> Tensor:
+        """As in :class:`_Counts`, int64 [4]."""
+        weight = self.weights[name]
+        moments = self._moments(weight).values()
+        counts = torch.zeros(len(_Counts._fields), dtype=torch.int64, device=weight.device)
+        for part in parts(weight):
+            zero, mask = part.of(weight) == 0, self._pruned_part(name, part)
+            stale = [(mask & (part.of(moment) != 0)).sum() for moment in moments]
+            left = torch.stack(stale).sum() if stale else counts.new_zeros(())
+            counts += torch.stack([zero.sum(), mask.sum(), (mask & ~zero).sum(), left])
+        return counts
 
     # -- what is there -------------------------------------------------------
 

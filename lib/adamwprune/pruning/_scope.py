@@ -2,20 +2,22 @@
 
 A scope is built once, from the layers' shapes, the target and the floor, and refuses there what it
 cannot reach. Then :meth:`Scope.k` says how many weights are zero at a sparsity, and
-:meth:`Scope.choose` which ones.
+:meth:`Scope.choose` which ones, as thresholds over scores that are computed part by part.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
 from adamwprune.pruning._schedule import count
-from adamwprune.pruning._selection import apportion, lowest, refuse_nan, shares
+from adamwprune.pruning._selection import Cut, Scores, apportion, counts, cut, shares
 
 Shape = tuple[int, ...]
 GROUP, ZEROS = 4, 2  # of N:M sparsity: 2 of 4
@@ -47,12 +49,15 @@ class Scope:
         """How many of the prunable weights are zero at ``sparsity``."""
         return count(sparsity, sum(self.numels.values()))
 
-    def choose(
-        self, scores: Mapping[str, Tensor], k: int, pruned: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Bool tensors, True at ``k`` weights of low score, and at all that are ``pruned``.
+    def among(self, scores: Scores) -> Scores:
+        """The scores of those weights that this scope may choose; of the others NaN."""
+        return scores
 
-        The latter score −∞ already; a method whose weights can return passes none.
+    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        """Cuts of low scores (:meth:`among`) so that ``k`` weights are zero with the ``pruned``.
+
+        These are so many of each layer already, and no candidates; a method whose weights can
+        return has none. Every layer is in one of the cuts.
         """
         raise NotImplementedError
 
@@ -60,26 +65,25 @@ class Scope:
 class Global(Scope):
     """One threshold over all prunable weights together."""
 
-    def choose(
-        self, scores: Mapping[str, Tensor], k: int, pruned: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
         """The k lowest; with a floor, the k lowest that leave each layer its floor.
 
         A layer that would lose too much loses what it can, and the rest is looked for in the
         others. They lose more by that: a layer that was at its limit stays there.
         """
-        full: dict[str, Tensor] = {}
+        room = {name: self.room[name] - pruned[name] for name in scores.sizes}
+        full: dict[str, Cut] = {}
         while True:
-            rest = {name: score for name, score in scores.items() if name not in full}
-            masks = lowest(rest, k - sum(self.room[name] for name in full))
-            over = [name for name in masks if self._is_over(name, masks[name])]
+            rest = [name for name in scores.sizes if name not in full]
+            missing = k - sum(pruned.values()) - sum(room[name] for name in full)
+            found = cut(scores, rest, missing)
+            over = self._over(scores, found, room) if self.floor else []
             if not over:
-                return {name: full[name] if name in full else masks[name] for name in scores}
-            for name in over:
-                full.update(lowest({name: scores[name]}, self.room[name]))
+                return [found, *full.values()]
+            full.update({name: cut(scores, [name], room[name]) for name in over})
 
-    def _is_over(self, name: str, mask: Tensor) -> bool:
-        return self.floor > 0 and int(mask.sum()) > self.room[name]
+    def _over(self, scores: Scores, found: Cut, room: Mapping[str, int]) -> list[str]:
+        return [name for name, count in counts(scores, found).items() if count > room[name]]
 
 
 class Layer(Scope):
@@ -104,14 +108,13 @@ class Layer(Scope):
         """What the number of kept weights in a layer is proportional to."""
         return math.prod(shape)
 
-    def choose(
-        self, scores: Mapping[str, Tensor], k: int, pruned: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        parts = self.parts(k, _counts(scores, pruned))
-        masks: dict[str, Tensor] = {}
-        for name, score in scores.items():
-            masks.update(lowest({name: score}, parts[name]))
-        return masks
+    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        wanted = self.parts(k, {name: pruned[name] for name in self.shapes})
+        # A layer of no part in it is in a cut of nothing.
+        return [
+            cut(scores, [name], wanted[name] - pruned[name] if name in wanted else 0)
+            for name in scores.sizes
+        ]
 
     def parts(self, k: int, pruned: Mapping[str, int]) -> dict[str, int]:
         """How many of the ``k`` zeros are in each layer; never fewer than are ``pruned``."""
@@ -154,28 +157,53 @@ class TwoOfFour(Layer):
             raise ValueError(f"Invalid floor: 2:4 keeps fewer than {floor} weights of {short[0]}")
         super().__init__(fitting, target, 0)
 
-    def choose(
-        self, scores: Mapping[str, Tensor], k: int, pruned: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        refuse_nan(scores)  # also where no weight is a candidate
-        masks = {n: torch.zeros_like(s, dtype=torch.bool) for n, s in scores.items()}
-        fitting = {n: s for n, s in scores.items() if n in self.fitting}
-        parts = self.parts(k, _counts(fitting, pruned))
-        for name, score in fitting.items():
-            # Candidates first, and out of them the lowest: at any time at most 2 of 4.
-            groups = score.reshape(-1, GROUP)
-            two = groups.argsort(dim=1, stable=True)[:, :ZEROS].sort(1).values
-            chosen = lowest({name: groups.gather(1, two)}, parts[name])[name]
-            masks[name].view(-1, GROUP).scatter_(1, two, chosen)
-        return masks
+    def among(self, scores: Scores) -> Scores:
+        return _Fours(scores, self.fitting)
+
+
+class _Fours(Scores):
+    """Candidates are the two lowest of each four, those that are pruned already among them."""
+
+    def __init__(self, scores: Scores, fitting: Collection[str]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.fitting = fitting
+        self.sizes = {name: self._size(name) for name in scores.sizes}
+
+    def _size(self, name: str) -> int:
+        numel = self.layer(name).numel()
+        pruned = numel - self.scores.sizes[name]
+        return numel // GROUP * ZEROS - pruned if name in self.fitting else 0
+
+    def layer(self, name: str) -> Tensor:
+        return self.scores.layer(name)
+
+    def raw(self, name: str, part: Part) -> Tensor:
+        return self.scores.raw(name, part)
+
+    def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
+        if name not in self.fitting:
+            return scores.fill_(math.nan)
+        found = self.scores.mark(name, part, scores)
+        return found.masked_fill_(~_two_lowest(found), math.nan)
+
+    def sample(self, name: str, every: int) -> Tensor:
+        numel = self.layer(name).numel()
+        columns = [Part(place, numel, GROUP * every) for place in range(GROUP)]
+        fours = torch.stack([self.scores.of(name, column) for column in columns], 1).view(-1)
+        return fours.masked_fill_(~_two_lowest(fours), math.nan)
+
+
+def _two_lowest(scores: Tensor) -> Tensor:
+    """True at the two lowest of each four neighbours, by index among equals; NaN is lowest."""
+    fours = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).view(-1, GROUP)
+    columns = fours.unbind(1)
+    higher = torch.zeros_like(fours, dtype=torch.uint8)  # than so many of the other three
+    for i, j in itertools.combinations(range(GROUP), 2):
+        first = columns[i] <= columns[j]
+        higher[:, j] += first
+        higher[:, i] += first.logical_not_()
+    return (higher < ZEROS).view(-1)
 
 
 SCOPES: dict[str, type[Scope]] = {"global": Global, "layer": Layer, "erk": Erk, "2-4": TwoOfFour}
-
-
-def _counts(scores: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many weights of each layer are pruned already, read back at once."""
-    if not pruned:
-        return dict.fromkeys(scores, 0)
-    counts = torch.stack([pruned[name].sum() for name in scores]).tolist()
-    return dict(zip(scores, counts, strict=True))

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
+
 
 class Score:
     """Base of all methods. Class attributes say what the pruner has to do for it."""
@@ -24,8 +26,11 @@ class Score:
         size of the step to come (a learning rate; a tensor where steps are captured).
         """
 
-    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
-        """The scores of ``weight``, of the same shape, from it and its optimizer state."""
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        """The scores [n] of a ``part`` of ``weight``, from it and its optimizer state.
+
+        A fresh tensor. Each weight's score must not depend on which part it is computed in.
+        """
         raise NotImplementedError
 
     def buffers(self) -> dict[str, list[Tensor]]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
+
 
 class Masks:
     """Bool masks of ``weights`` by name, True = pruned: one byte a weight.
@@ -19,22 +21,27 @@ class Masks:
         self.weights = weights
         self.stored: dict[str, Tensor] = {}
 
-    def __setitem__(self, name: str, mask: Tensor) -> None:
-        self._store(name, mask)
+    def put(self, name: str, part: Part, mask: Tensor) -> None:
+        """Set a part [n] of a mask. In place: a captured step reads the mask where it was."""
+        if name not in self.stored:
+            self.stored[name] = self._none(name)
+        part.of(self.stored[name]).copy_(mask)
 
-    def _store(self, name: str, tensor: Tensor) -> None:
-        """In place: a captured step reads the mask where it was."""
-        if name in self.stored:
-            self.stored[name].copy_(tensor)
-        else:
-            self.stored[name] = tensor
+    def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        """A part [n] of a mask; ``states``: the optimizer's of this weight."""
+        if name not in self.stored:
+            number = part.stop - part.start
+            return torch.zeros(number, dtype=torch.bool, device=self.weights[name].device)
+        return part.of(self.stored[name])
 
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
-        """The bool mask of a weight; ``states``: its optimizer states."""
-        return self.stored[name] if name in self.stored else self._none(name)
+        """The bool mask of a weight."""
+        shape = self.weights[name].shape
+        return self.part(name, Part(0, shape.numel()), states).view(shape)
 
     def _none(self, name: str) -> Tensor:
-        return torch.zeros_like(self.weights[name], dtype=torch.bool)
+        weight = self.weights[name]
+        return torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
 
     def tensors(self) -> list[Tensor]:
         """What is kept from step to step."""
@@ -50,22 +57,29 @@ class Masks:
         for name, packed in state.items():
             weight = self.weights[name]
             # Without the bits that filled the last byte: bytes are counted by storage.
-            self[name] = unpack(packed.to(weight.device), weight.shape).clone()
+            self.stored[name] = unpack(packed.to(weight.device), weight.shape).clone()
 
 
 class Bits(Masks):
     """Eight weights a byte, packed layer by layer; a mask is unpacked when it is used."""
 
-    def __setitem__(self, name: str, mask: Tensor) -> None:
-        self._store(name, pack(mask))
-
-    def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
+    def put(self, name: str, part: Part, mask: Tensor) -> None:
+        weight = self.weights[name]
         if name not in self.stored:
-            return self._none(name)
-        return unpack(self.stored[name], self.weights[name].shape)
+            size = -(-weight.numel() // 8)
+            self.stored[name] = torch.zeros(size, dtype=torch.uint8, device=weight.device)
+        _bytes_of(self.stored[name], part).copy_(pack(mask))
+
+    def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        if name not in self.stored:
+            return super().part(name, part, states)
+        return unpack(_bytes_of(self.stored[name], part), torch.Size([part.stop - part.start]))
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.stored)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.stored = {n: p.to(self.weights[n].device).clone() for n, p in state.items()}
 
 
 class Implied(Masks):
@@ -75,12 +89,12 @@ class Implied(Masks):
     that starts at exactly zero and has never had a gradient counts as pruned.
     """
 
-    def __setitem__(self, name: str, mask: Tensor) -> None:
+    def put(self, name: str, part: Part, mask: Tensor) -> None:
         """The pruner zeroes the weights and their states: that is the mask."""
 
-    def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
-        exp_avg_sq: Tensor = states["exp_avg_sq"]
-        return (self.weights[name] == 0) & (exp_avg_sq == 0)
+    def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        zeros = part.of(self.weights[name]) == 0
+        return zeros.logical_and_(part.of(states["exp_avg_sq"]) == 0)
 
 
 STORAGES: dict[str, type[Masks]] = {"bool": Masks, "bits": Bits, "implied": Implied}
@@ -97,6 +111,11 @@ def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
     """The bool tensor of this ``shape`` that :func:`pack` made the bytes of."""
     bits = (packed.unsqueeze(1) & _places(packed)) != 0
     return bits.view(-1)[: shape.numel()].view(shape)
+
+
+def _bytes_of(packed: Tensor, part: Part) -> Tensor:
+    """Those of a part that begins with a byte, as all do: of so many weights."""
+    return packed[part.start // 8 : -(-part.stop // 8)]
 
 
 def _places(like: Tensor) -> Tensor:

@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
 from adamwprune.pruning._score import Score
 
 
 class Magnitude(Score):
     """|w|."""
 
-    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
-        return weight.abs()
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        return part.of(weight).abs()
 
 
 def build(values: Mapping[str, Any]) -> Magnitude:

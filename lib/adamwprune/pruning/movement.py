@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
 from adamwprune.pruning._score import Score
 
 
@@ -37,8 +38,8 @@ class Movement(Score):
         else:
             self._scores[weight].addcmul_(grad, full, value=-rate)
 
-    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
-        return self._scores[weight]
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        return part.of(self._scores[weight]).clone()
 
     def buffers(self) -> dict[str, list[Tensor]]:
         return {"scores": list(self._scores.values())}

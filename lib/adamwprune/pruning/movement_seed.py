@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
 from adamwprune.pruning._score import Score
 
 
@@ -25,8 +26,9 @@ class MovementSeed(Score):
     def begin(self, weights: list[Tensor]) -> None:
         self._initial = {weight: weight.detach().clone() for weight in weights}
 
-    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
-        return (weight - self._initial[weight]).mul_(weight)
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        now = part.of(weight)
+        return (now - part.of(self._initial[weight])).mul_(now)
 
     def buffers(self) -> dict[str, list[Tensor]]:
         return {"initial_weights": list(self._initial.values())}

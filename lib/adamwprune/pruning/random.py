@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamwprune.pruning._parts import Part
 from adamwprune.pruning._score import Score
 
 _WORD = (1 << 32) - 1
@@ -33,13 +34,14 @@ class Random(Score):
             self._first[weight] = first
             first += weight.numel()
 
-    def score(self, weight: Tensor, state: Mapping[str, Any]) -> Tensor:
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         first, device = self._first[weight], weight.device
-        index = torch.arange(first, first + weight.numel(), device=device) & _WORD
+        numbers = torch.arange(part.start, part.stop, part.step, device=device)
+        index = numbers.add_(first).bitwise_and_(_WORD)
         seed = torch.full((), self.seed ^ 0x9E3779B9, device=device)
         mixed = _mix((_mix(index) + _mix(seed)) & _WORD)
         # Its upper 24 bits are what a float32 holds exactly.
-        return ((mixed >> 8).float() / (1 << 24)).view(weight.shape)
+        return (mixed >> 8).float() / (1 << 24)
 
 
 def _mix(x: Tensor) -> Tensor:

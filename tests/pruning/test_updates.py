@@ -1,0 +1,207 @@
+"""A mask update against one that has all scores at once; its memory; weights laid out otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from adamwprune.optimizers import AdamWPrune
+from adamwprune.pruning import Magnitude, Movement, MovementSeed, Pruner, Random, Schedule, State
+from adamwprune.pruning import _parts as parts
+from adamwprune.pruning import _selection as selection
+from adamwprune.pruning._scope import SCOPES
+from adamwprune.pruning._storage import STORAGES
+from adamwprune.transient import transient_of
+from tests.pruning.networks import network, train
+from tests.pruning.test_pruning import METHODS, SCHEDULE
+from tests.pruning.test_selection import brute_force
+
+
+@pytest.fixture(params=["sort", "sample", "histograms"])
+def way(request, monkeypatch):
+    """The ways to a threshold; without the sort in parts of 16, so that layers are in several."""
+    if request.param != "sort":
+        monkeypatch.setattr(selection, "SMALL", -1)
+        monkeypatch.setattr(selection, "_SAMPLED", 5)
+        monkeypatch.setattr(parts, "SIZE", {"cpu": 16})
+    if request.param == "histograms":
+        monkeypatch.setattr(selection, "_around", lambda *arguments: None)
+
+
+def whole_scores(pruner, name):
+    """As the methods define them, of a whole layer."""
+    w, score = pruner.weights[name].detach(), pruner.score
+    state = pruner._optimizer.state[pruner.weights[name]]
+    m, v = state["exp_avg"], state["exp_avg_sq"]
+    if isinstance(score, State):
+        return {
+            "precond": v.sqrt() * w * w,
+            "fisher": v * w * w,
+            "taylor": (w * m).abs(),
+            "movement": -(w * m),
+            "hybrid": (w * m).abs() * w.abs() / (v.sqrt() + 1e-8),
+        }[score.criterion.__name__]
+    if isinstance(score, MovementSeed):
+        return (w - score._initial[pruner.weights[name]]) * w
+    if isinstance(score, Movement):
+        return score._scores[pruner.weights[name]].clone()
+    if isinstance(score, Random):
+        return score.score(pruner.weights[name], {}, parts.whole(w)).view(w.shape)
+    return w.abs()
+
+
+def expected(pruner, k):
+    """True where a weight is zero after the update to ``k``, by a sort in Python."""
+    scores = {}
+    for name, weight in pruner.weights.items():
+        scores[name] = whole_scores(pruner, name)
+        if not pruner.score.returns and pruner.k:
+            scores[name][weight == 0] = -torch.inf
+    flat = [score.flatten().tolist() for score in scores.values()]
+    if type(pruner.scope) is SCOPES["global"]:
+        return brute_force(flat, k)
+    zeros = {} if pruner.score.returns else {n: (w == 0).sum() for n, w in pruner.weights.items()}
+    wanted = pruner.scope.parts(k, {n: int(zeros.get(n, 0)) for n in pruner.scope.shapes})
+    found = []
+    for name, layer in zip(scores, flat, strict=True):
+        if name not in wanted:
+            found += [False] * len(layer)
+        elif type(pruner.scope) is SCOPES["2-4"]:
+            fours = [layer[i : i + 4] for i in range(0, len(layer), 4)]
+            two = [chosen for four in fours for chosen in brute_force([four], 2)]
+            places = [place for place, is_candidate in enumerate(two) if is_candidate]
+            chosen = brute_force([[layer[place] for place in places]], wanted[name])
+            pruned = {place for place, each in zip(places, chosen, strict=True) if each}
+            found += [place in pruned for place in range(len(layer))]
+        else:
+            found += brute_force([layer], wanted[name])
+    return found
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
+    model = network()
+    optimizer = AdamWPrune(model.parameters(), 1e-2)
+    schedule = replace(SCHEDULE, target=0.5 if scope == "2-4" else 0.9)
+    pruner = Pruner(model, METHODS[method](), schedule, scope).attach(optimizer)
+    update, updates = pruner._update, []
+
+    def compared():
+        wanted = expected(pruner, pruner.scope.k(schedule.sparsity(pruner.steps)))
+        update()
+        masks = [pruner.masks.mask(name, {}) for name in pruner.weights]
+        assert [bool(x) for mask in masks for x in mask.flatten()] == wanted
+        zeros = [w == 0 for w in pruner.weights.values()]
+        assert [bool(x) for zero in zeros for x in zero.flatten()] == wanted
+        updates.append(pruner.steps)
+
+    pruner._update = compared
+    # Of few values, so that very many scores are equal.
+    with torch.no_grad():
+        for weight in pruner.weights.values():
+            weight.copy_(weight.sign() * (1 + (weight * 20).round().abs()) / 16)
+    train(model, optimizer, 51)
+    assert len(updates) == 12
+
+
+@pytest.mark.parametrize("scores", [-1.0, 0.0, 1.0, -torch.inf, torch.inf])
+def test_equal_scores_are_pruned_in_the_order_of_their_indices(way, scores):
+    """Of all layers together, update after update, whatever the score is."""
+
+    class Constant(Magnitude):
+        def score(self, weight, state, part):
+            return torch.full_like(part.of(weight), scores)
+
+    model = network()
+    optimizer = AdamWPrune(model.parameters(), 1e-2)
+    schedule = Schedule(target=0.5, warmup=0, interval=1, ramp_end=10, shape="linear")
+    pruner = Pruner(model, Constant(), schedule, storage="implied").attach(optimizer)
+
+    def each(step):
+        zeros = torch.cat([(w == 0).flatten() for w in pruner.weights.values()])
+        assert zeros[: pruner.k].all()
+        assert int(zeros.sum()) == pruner.k
+
+    train(model, optimizer, 12, each)
+    assert pruner.k == 738
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_update_takes_little_beside_what_is_kept(storage):
+    """8.4 million weights, whose scores are 34 MB; no layer of them is there at once."""
+    model = nn.Sequential(*(nn.Linear(1448, 1448, bias=False) for _ in range(4)))
+    optimizer = AdamWPrune(model.parameters())
+    schedule = Schedule(target=0.9, warmup=0, interval=1, ramp_end=3)
+    pruner = Pruner(model, State(), schedule, storage=storage).attach(optimizer)
+    update, taken = pruner._update, []
+    pruner._update = lambda: taken.append(transient_of(update))
+    for _ in range(3):
+        for weight in model.parameters():
+            weight.grad = torch.randn_like(weight)
+        optimizer.step()
+    assert len(taken) == 3
+    masks = {"bool": pruner.numel, "bits": pruner.numel // 8, "implied": 0}[storage]
+    assert [each.kept for each in taken] == [masks, 0, 0]
+    assert all(each.bytes < 16_000_000 for each in taken)
+
+
+def test_weights_laid_out_otherwise_are_pruned_alike(way):
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+        )
+        model = model.to(memory_format=layout)
+        optimizer = AdamWPrune(model.parameters(), 1e-2)
+        pruner = Pruner(model, State(), SCHEDULE, storage="bits").attach(optimizer)
+        for step in range(50):
+            generator = torch.Generator().manual_seed(step)
+            for param in model.parameters():
+                gradient = torch.randn(param.shape, generator=generator)
+                param.grad = torch.empty_like(param).copy_(gradient)
+            optimizer.step()
+        pruner.verify()
+        results.append([w.detach().clone() for w in pruner.weights.values()])
+    assert not model[0].weight.is_contiguous()
+    for plain, otherwise in zip(*results, strict=True):
+        assert torch.equal(plain == 0, otherwise == 0)
+
+
+def test_weights_of_another_type_than_their_scores_are_pruned_alike():
+    """bfloat16 weights under movement, whose scores are float32."""
+    model = network().bfloat16()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    pruner = Pruner(model, Movement(), SCHEDULE).attach(optimizer)
+    for step in range(60):
+        generator = torch.Generator().manual_seed(step)
+        for param in model.parameters():
+            param.grad = torch.randn(param.shape, generator=generator).bfloat16()
+        optimizer.step()
+    pruner.verify()
+    assert pruner.zeros() == 1328
+
+
+def test_a_part_is_whole_bytes_and_fours_and_counted_exactly():
+    for size in parts.SIZE.values():
+        assert size % 8 == 0
+        assert size <= 1 << 24, "float32 holds every count up to there"
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+def test_parts_are_by_index(layout):
+    tensor = torch.arange(24.0).view(4, 6)
+    if layout == "transposed":
+        tensor = tensor.t().contiguous().t()
+    part = parts.Part(5, 20, 3)
+    assert part.of(tensor).tolist() == [5, 8, 11, 14, 17]
+    part.put(tensor, -part.of(tensor))
+    assert tensor.flatten()[5:21].tolist() == [
+        *(-5, 6, 7, -8, 9, 10, -11, 12, 13, -14, 15, 16, -17, 18, 19, 20)
+    ]
+    covered = [place for each in parts.parts(tensor) for place in range(each.start, each.stop)]
+    assert covered == list(range(24))
