@@ -47,6 +47,10 @@ plan: $(installed) ## Show the expanded matrix, what is done and what was droppe
 retry: $(installed) ## Train the runs that failed again, and no others
 	$(run)/run_matrix.py --failed
 
+.PHONY: measure
+measure: $(installed) ## Train again, one at a time, the runs that shared their device: for their times
+	$(run)/run_matrix.py --measure
+
 .PHONY: status
 status: $(installed) ## Show what runs now, how far it is and when the matrix will be done
 	$(run)/status.py

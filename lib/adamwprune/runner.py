@@ -74,6 +74,7 @@ class Job:
     command: str  # the line that repeats the run
     checkpoint_seconds: float = 60.0
     source: dict[str, Any] = field(default_factory=dict)  # commit and changes of the source tree
+    anew: bool = False  # also where there is a record: it is replaced
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for ``json.dumps``."""
@@ -106,7 +107,7 @@ def run(
             lambda pid: progress({"event": "waiting", "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
-            found = _finished(job, code)
+            found = None if job.anew else _finished(job, code)
             return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
         if not job.folder.is_dir():

@@ -77,6 +77,7 @@ class Policy:
     fail_fast: bool = False
     checkpoint_seconds: float = 60.0
     share_gpus: bool = True  # by MPS, where several runs are on one
+    anew: bool = False  # train also where there is a record
 
 
 @dataclass
@@ -219,6 +220,7 @@ class Pool:
                 "command": task.command,
                 "checkpoint_seconds": self.policy.checkpoint_seconds,
                 "source": {**self.source, "alone": self._is_alone(worker)},
+                "anew": self.policy.anew,
             }
         )
         self.observer.started(task.spec, Slot(worker.slot.device, need.threads))
