@@ -49,6 +49,20 @@ PUBLISHED = {
     "model_comparison.png",
     "accuracy_evolution.png",
     "training_plot.png",
+    "accuracy_against_sparsity.png",
+    "pareto_accuracy_bytes.png",
+    "layer_density.png",
+    "mask_change.png",
+    "weight_histogram.png",
+    "gradient_norms.png",
+    "time_per_run.png",
+}
+OF_PRUNING = {
+    "accuracy_against_sparsity",
+    "pareto_accuracy_bytes",
+    "layer_density",
+    "mask_change",
+    "weight_histogram",
 }
 GPU = "adamw-50-vs-adamwprune-gpu_comparison.png"
 
@@ -184,6 +198,9 @@ def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
+        *OF_PRUNING,
     }
 
 
@@ -199,6 +216,8 @@ def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
     ]
 
 

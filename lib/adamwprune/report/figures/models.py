@@ -176,7 +176,7 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
         axes.errorbar(
             each.group.compression,
             accuracy.mean,
-            yerr=accuracy.deviation,
+            yerr=parts.half_interval(accuracy),
             color=each.colour,
             marker=each.marker,
             markersize=7,
