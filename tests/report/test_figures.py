@@ -25,9 +25,13 @@ from adamwprune.report.figures import (
     draw_all,
     draw_comparison,
     draw_training,
+    masks,
     memory,
     models,
     optimizers,
+    sparsity,
+    steps,
+    times,
 )
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, settings
@@ -510,7 +514,19 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         for i, spec in enumerate(full)
     ]
     mixed = [marked(record, *(STALE, FROZEN)[i % 2 :]) for i, record in enumerate(mixed)]
-    wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
+    wide = (
+        optimizers.at_each_sparsity,
+        memory.summary,
+        memory.gpu,
+        models.selection,
+        sparsity.accuracy_against_sparsity,
+        sparsity.pareto,
+        masks.layer_density,
+        masks.mask_change,
+        masks.weight_histogram,
+        steps.gradient_norms,
+        times.time_per_run,
+    )
     return {
         "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
         "one optimizer": (own, [make(spec) for spec in own], FIGURES),

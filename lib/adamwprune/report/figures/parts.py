@@ -136,8 +136,9 @@ def twins_note(groups: Iterable[Group]) -> list[str]:
 
 
 def _course(group: Group) -> tuple[object, ...]:
+    names = ("train_loss", "test_loss", "test_accuracy", "sparsity")
     return tuple(
-        (record.spec["SEED"], tuple(entry["test_loss"] for entry in record.history))
+        (record.spec["SEED"], *(entry[name] for entry in record.history for name in names))
         for record in group.done
     )
 

@@ -23,7 +23,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedLocator
 
 DIGITS = 6  # significant, of a coordinate
 RELATIVE, ABSOLUTE = 2e-5, 1e-9  # differences that are the rounding of floats and of these digits
@@ -59,9 +59,10 @@ def _parts(container: Any) -> Iterator[Any]:
 
 
 def _names(axis: Any) -> list[str]:
-    """The labels of an axis of categories; an axis of numbers has none of its own."""
-    formatter = axis.get_major_formatter()
-    return [str(name) for name in formatter.seq] if isinstance(formatter, FixedFormatter) else []
+    """The labels of an axis whose ticks were chosen, not found; categories have such an axis."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return []
+    return [label.get_text() for label in axis.get_ticklabels()]
 
 
 def _name(artist: Artist, wholes: Mapping[int, str]) -> str:

@@ -46,7 +46,7 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
         [], [], color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), label="dense, mean"
     )
     parts.colour_legend(figure, setting.optimizers, line)
-    parts.footer(figure, setting.title, groups, *_notes(groups))
+    parts.footer(figure, setting.title, groups, *_notes(groups, groups))
     yield parts.drawing("accuracy_against_sparsity", figure, groups)
 
 
@@ -104,11 +104,11 @@ def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str)
         axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _notes(groups: Sequence[Group]) -> list[str]:
+def _notes(groups: Sequence[Group], wanted: Sequence[Group]) -> list[str]:
     return [
         *parts.twins_note(groups),
         *parts.stale_note(groups, hollow=True),
-        *parts.absent_note(groups),
+        *parts.absent_note(wanted),
     ]
 
 
@@ -167,7 +167,8 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
         "Bytes counted in the tensors after training: weights, gradients, buffers, optimizer "
         "states and what pruning keeps. Weights are stored densely: zeros save no bytes here."
     )
-    parts.footer(figure, setting.title, groups, note, *_notes(groups))
+    notes = [note, *_notes(groups, setting.groups)]
+    parts.footer(figure, setting.title, groups, *notes)
     yield parts.drawing("pareto_accuracy_bytes", figure, groups)
 
 
