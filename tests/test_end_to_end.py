@@ -174,6 +174,7 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         (["CONFIG=quickstart", "FORMAT=xml", "all"], "no table format 'xml'"),
         (["CONFIG=adamw", "memory-comparison"], "has a configuration of its own"),
         (["EPOCHS=2", "update-graphs"], "EPOCHS: what is published"),
+        (["EPOCHS=2", "graph-check"], "EPOCHS: what is published"),
         (["CONFIG=adamwprune-70", "SPAM_INTERVAL=10", "plan"], "masks are updated 20 steps after"),
         (["NOSUCH=1", "clean"], "not NOSUCH"),
     ],

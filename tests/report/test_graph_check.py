@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from adamwprune.record import RunResult
+from adamwprune.errors import UserError
+from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
 from adamwprune.spec import RunSpec
-from tests.report.conftest import Make, elsewhere
+from adamwprune.store import read_published
+from tests.report.conftest import Make, elsewhere, marked
 
 SMALL = (optimizers.baseline, training.example)
 
@@ -220,3 +224,80 @@ def test_svg_is_the_same_each_time_and_has_no_date(folders: tuple[Path, Path], r
         assert "<dc:date>" not in text
         assert "; Commit: 0123abc; Data: " in style.provenance_of(path)
         assert style.provenance_of(path) == style.provenance_of(path.with_suffix(".png"))
+
+
+# -- the commands ------------------------------------------------------------------
+
+
+class Experiment:
+    """As much of an experiment as the commands ask for, in a folder of its own."""
+
+    def __init__(self, root: Path, specs: list[RunSpec], here: list[RunResult]) -> None:
+        self.tree = SimpleNamespace(root=root, is_operational=lambda name: True)
+        self.workspace = SimpleNamespace(settings={})
+        self.matrix = SimpleNamespace(specs=specs, deciders={})
+        self.store = SimpleNamespace(root=root / "results")
+        self.published = root / "results" / "published"
+        self.here = here
+
+    def records_or_published(self) -> list[RunResult]:
+        return self.here or self.frozen()
+
+    def frozen(self) -> list[RunResult]:
+        return [marked(record, FROZEN) for record in read_published(self.published)]
+
+
+@pytest.fixture
+def commands(
+    source_tree: Path, tmp_path: Path, records: list[RunResult], monkeypatch: pytest.MonkeyPatch
+):
+    """Both commands over ten runs, and the folder they work in."""
+    monkeypatch.syspath_prepend(str(source_tree / "scripts"))
+    update, compare = (importlib.import_module(n) for n in ("update_graphs", "graph_check"))
+    experiment = Experiment(tmp_path, [r.spec for r in records], records)
+    monkeypatch.setattr(update.Experiment, "load", lambda name: experiment)
+    return update.main, compare.main, experiment
+
+
+def test_what_was_published_is_redrawn_in_a_fresh_clone(commands, capsys):
+    update, compare, experiment = commands
+    (experiment.tree.root / "images").mkdir()
+    (experiment.tree.root / "images" / "of_before.svg").write_text("old")
+    assert update() == 0
+    assert "2 figures of 10 of 10 runs" in capsys.readouterr().out
+    assert not (experiment.tree.root / "images" / "of_before.svg").exists()
+    experiment.here = []  # nobody has trained anything there
+    assert compare() == 0
+    assert capsys.readouterr().out == "2 figures show what their records say\n"
+    path = experiment.published / "memory-comparison.jsonl"
+    path.write_text(path.read_text().replace('"test_accuracy": 0.9', '"test_accuracy": 0.8'))
+    (experiment.tree.root / "images" / "training_plot.png").unlink()
+    assert compare() == 1
+    told = capsys.readouterr().out
+    assert "images/training_plot.png: is missing" in told
+    assert "images/data/optimizer_comparison_baseline.json: panel 1 (Dense), series" in told
+    assert told.endswith("3 files drifted\n")
+
+
+def test_stale_and_failed_runs_are_marked_where_they_are_published(commands, capsys):
+    update, _, experiment = commands
+    first, second, *others = experiment.here
+    failed = RunResult(second.run_id, "failed", second.spec, environment=second.environment)
+    experiment.here = [marked(first, STALE), failed, *others]
+    assert update() == 0
+    assert f"{second.run_id}: this run failed; the figures show it as missing" in (
+        capsys.readouterr().out
+    )
+    images = experiment.tree.root / "images"
+    for ending in figures.FORMATS:
+        found = style.provenance_of(images / f"optimizer_comparison_baseline.{ending}")
+        assert f"; Stale: {first.run_id}" in found
+    data = json.loads((images / "data" / "optimizer_comparison_baseline.json").read_text())
+    rows = data["axes"][-1]["rows"]
+    assert [row.endswith(", stale") for row in rows[:1]] == [True]
+
+
+def test_without_a_published_record_there_is_nothing_to_compare(commands):
+    _, compare, _ = commands
+    with pytest.raises(UserError, match="there is no record of memory-comparison"):
+        compare()

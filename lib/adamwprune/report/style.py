@@ -66,6 +66,7 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
     "random": ("P", (0, (1, 3))),
 }
+_CRITERIA = {"fisher": "p", "taylor": "h", "movement": "<", "hybrid": "*"}  # precond: state's own
 # Paul Tol's muted palette and greys: no colour of an optimizer's.
 OWNERS = {  # owners of bytes, in the order in which they are stacked
     "weights": "#4D4D4D",
@@ -100,8 +101,9 @@ def owner_colour(owner: str) -> str:
 
 
 def marker_and_dashes(group: Group) -> tuple[str, Any]:
-    """The marker and the line style of the group's pruning method."""
-    return _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+    """The marker and the line style of the group's pruning method; criteria have own markers."""
+    marker, dashes = _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+    return _CRITERIA.get(str(group.spec.values.get("STATE_CRITERION")), marker), dashes
 
 
 def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:

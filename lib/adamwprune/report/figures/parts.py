@@ -352,6 +352,7 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
             accuracy.mean,
             row,
             xerr=half_interval(accuracy),
+            label=each.label,
             color=each.colour,
             marker=each.marker,
             markersize=6.5,
@@ -395,7 +396,7 @@ def draw_bars(
         length = found.mean if math.isfinite(found.mean) else 0.0
         bar_style: dict[str, Any] = {"color": each.colour, "ecolor": "#888888", "capsize": 2.5}
         half = half_interval(found)
-        axes.barh(row, length, height=0.62, xerr=half, **bar_style)
+        axes.barh(row, length, height=0.62, xerr=half, label=each.label, **bar_style)
         end = max(0.0, length) + (half or 0.0)
         lowest, longest = min(lowest, length), max(longest, end)
         axes.annotate(

@@ -137,8 +137,9 @@ def digest(text: str) -> str:
 def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Where two figures plot something else: panel, series, point, the old and the new value."""
     found = list(_drift(before["axes"], now["axes"]))
-    more = [f"and {len(found) - TOLD} more differences"] if len(found) > TOLD else []
-    return [*found[:TOLD], *more]
+    more = len(found) - TOLD
+    count = [f"and {more} more difference{'s' if more > 1 else ''}"] if more > 0 else []
+    return [*found[:TOLD], *count]
 
 
 def _drift(before: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, held_out, percent
 
 SQUEEZED = 2  # times the range of most accuracies that all have: from here on most are enlarged
+LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
 LEAST_SPREAD = 0.2  # points between the quartiles, at least: less is noise
 FRONTIER = "#8c8c8c"
 
@@ -37,7 +38,7 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
         own = [g for g in pruned if setting.tag(g) == tag]
         for panel in axes[:, column]:
             _lines(panel, setting, own)
-            panel.set_xlabel("target sparsity (%)")
+            panel.set_xlabel("target sparsity (%; log scale of the weights left)")
         axes[0, column].set_title(parts.panel_title(tag, own))
         if zoom is not None:
             axes[1, column].set_title("The same, enlarged")
@@ -70,8 +71,19 @@ def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
         for x, group in zip(at, shown, strict=True):
             _point(axes, x, group)
         _band(axes, at, shown, colour)
+    axes.set_xscale("function", functions=(_spread, _gather))
     axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
+    axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _spread(sparsity: Any) -> Any:
+    """Percent on a logarithmic scale of what is left: 90 and 95 lie as far apart as 0 and 50."""
+    return -np.log(np.maximum(100.0 - sparsity, LEAST_LEFT))
+
+
+def _gather(place: Any) -> Any:
+    return 100.0 - np.exp(-place)
 
 
 def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
