@@ -40,7 +40,8 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             panel.set_ylim(0, 103)
             panel.set_xticks(range(len(names)), [n.removesuffix(".weight") for n in names])
             panel.tick_params(axis="x", labelrotation=0 if len(names) <= 6 else 90)
-        axes[row, 0].set_ylabel(f"{percent(sparsity)} sparsity\nweights kept (%)")
+        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
+    parts.name_lowest(axes)
     line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")
     parts.colour_legend(figure, setting.optimizers, line)
     sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
@@ -70,9 +71,8 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         for panel in axes[row]:
             panel.set_ylim(bottom=0)
             panel.set_xlim(left=0)
-        axes[row, 0].set_ylabel(f"{percent(sparsity)} sparsity\nweights changed (%)")
-    for panel in axes[-1]:
-        panel.set_xlabel("training step")
+        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights changed (%)")
+    parts.name_lowest(axes, "training step")
     parts.colour_legend(figure, setting.optimizers)
     note = (
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
@@ -191,12 +191,11 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
                 axes[row, column].set_title(f"{optimizer}  {group.method}")
             if not own:
                 parts.no_panel(axes[row, column], wanted)
-    for panel in axes[-1]:
-        panel.set_xlabel("weight")
-    for panel in axes[:, 0]:
-        panel.set_yscale("log")
-        panel.set_ylim(bottom=0.8)
-        panel.set_ylabel("weights in a bin (log)")
+    parts.name_lowest(axes, "weight")
+    for row in axes:
+        row[0].set_yscale("log")  # of all that share its axis
+        row[0].set_ylim(bottom=0.8)
+        parts.name_leftmost(row, "weights in a bin (log)")
     for panel in axes.flat:
         panel.xaxis.set_major_locator(MaxNLocator(5))
     grey: Artist = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")

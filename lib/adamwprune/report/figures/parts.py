@@ -179,6 +179,22 @@ def no_panel(axes: Axes, groups: Sequence[Group]) -> None:
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=style.FAINT)
 
 
+def name_lowest(axes: Any, label: str = "") -> None:
+    """The axis below each column of a grid, under its lowest panel that is not left out."""
+    for column in axes.T:
+        shown = [panel for panel in column if panel.axison]
+        if shown:
+            shown[-1].tick_params(labelbottom=True)
+            shown[-1].set_xlabel(label)
+
+
+def name_leftmost(row: Any, label: str) -> None:
+    """The axis to the left of a row of a grid, at its first panel that is not left out."""
+    for panel in [panel for panel in row if panel.axison][:1]:
+        panel.tick_params(axis="y", labelleft=True)
+        panel.set_ylabel(label)
+
+
 # -- curves ------------------------------------------------------------------
 
 

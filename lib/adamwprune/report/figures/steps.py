@@ -50,9 +50,9 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             if not found:
                 parts.no_panel(panel, wanted)
         _rates(axes[-1, column], [g for g in own if g in groups])
-    for panel in axes[:-1, 0]:
-        parts.log_axis(panel)
-        panel.set_ylabel("gradient norm (log)")
+    for row in axes[:-1]:
+        parts.log_axis(row[0])  # of all that share its axis
+        parts.name_leftmost(row, "gradient norm (log)")
     for panel in axes[-1]:
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
