@@ -316,7 +316,13 @@ def test_update_graphs_draws_from_published_records_in_a_fresh_clone(tmp_path):
     )  # fmt: skip
     assert changed.stdout == "", "published records are verbatim"
     tracked = {path.name for path in (ROOT / "images").glob("*.png")}
-    assert {path.name for path in (clone / "images").glob("*.png")} == tracked
+    assert {path.name for path in (clone / "images").glob("*.png")} >= tracked
+    checked = subprocess.run(
+        ["make", f"PYTHON={sys.executable}", "VENV=", "graph-check"],
+        cwd=clone, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout.endswith("figures show what their records say\n")
 
 
 def test_help_needs_nothing_installed():
@@ -328,6 +334,7 @@ def test_help_needs_nothing_installed():
         "menuconfig",
         "memory-comparison",
         "update-graphs",
+        "graph-check",
         "defconfig-NAME",
         "distclean",
     ):

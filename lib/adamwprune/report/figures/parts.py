@@ -467,16 +467,14 @@ def footer(
     sentences = origins_of(groups).captions(seconds=seconds)
     if seconds:
         sentences += shared_note(records)
-    captions, told = _captions(figure, sentences), _captions(figure, notes)
-    more = len(captions) + len(told) - len(notes)
-    figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * more)
     spread = spread_note(groups, noise=accuracy)
     if any(group.n > 1 for group in groups):
         spread += f"; {INTERVALS}"
+    told = [*notes, f"{title} · {spread}"]
+    lines = [*_captions(figure, told), *_captions(figure, sentences)]
+    figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * (len(lines) - len(told)))
     lines = [
-        *told,
-        f"{title} · {spread}",
-        *captions,
+        *lines,
         f"device: {devices(records)} · commit: {style.commits(records, digits=10)}",
     ]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)
