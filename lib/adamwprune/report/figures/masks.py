@@ -198,19 +198,26 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         parts.name_leftmost(row, "weights in a bin (log)")
     for panel in axes.flat:
         panel.xaxis.set_major_locator(MaxNLocator(5))
+    _legend(figure)
+    lacking = [g for g in pruned if g not in groups]
+    notes = [_bins_note(groups[0]), *_notes(setting.pruned(done[-1]), groups, lacking, "histogram")]
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    yield parts.drawing("weight_histogram", figure, groups)
+
+
+def _legend(figure: Figure) -> None:
     grey: Artist = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")
     line: Artist = Line2D([], [], color=style.INK, label="after training")
     figure.legend(handles=[grey, line], loc="outside right upper")
-    bins = _histogram(groups[0].done[0])
+
+
+def _bins_note(group: Group) -> str:
+    bins = _histogram(group.done[0])
     width = (bins["high"] - bins["low"]) / len(bins["after"])
-    note = (
+    return (
         f"All prunable weights that are not zero, in bins {width:g} wide; beyond "
         f"±{bins['high']:g}: in the outermost bins. Means over the seeds."
     )
-    lacking = [g for g in pruned if g not in groups]
-    notes = [note, *_notes(setting.pruned(done[-1]), groups, lacking, "histogram")]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
-    yield parts.drawing("weight_histogram", figure, groups)
 
 
 def _histogram(record: RunResult) -> dict[str, Any]:

@@ -53,14 +53,28 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     for row in axes[:-1]:
         parts.log_axis(row[0])  # of all that share its axis
         parts.name_leftmost(row, "gradient norm (log)")
-    for panel in axes[-1]:
+    _name_rates(axes[-1])
+    _legend(figure)
+    lacking = [g for g in chosen if g.done and g not in groups]
+    notes = [_note(groups), *parts.stale_note(groups), *parts.absent_note(chosen, lacking, "trace")]
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    yield parts.drawing("gradient_norms", figure, groups)
+
+
+def _name_rates(row: Any) -> None:
+    """The axes of the lowest row."""
+    for panel in row:
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panel.set_xlabel("training step")
         panel.set_ylim(bottom=0)
         panel.yaxis.set_major_locator(MaxNLocator(3))
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes[-1, 0].set_ylabel("learning rate")
+    row[0].set_ylabel("learning rate")
+
+
+def _legend(figure: Figure) -> None:
+    """What lines and marks mean, whatever their colour."""
     look: dict[str, Any] = {"color": style.INK}
     keys = [
         Line2D([], [], label="mean of a stretch", **look),
@@ -69,17 +83,16 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look),
     ]
     figure.legend(handles=keys, loc="outside right upper")
+
+
+def _note(groups: Sequence[Group]) -> str:
     lengths = sorted({record.trace["interval"] for group in groups for record in group.done})
-    note = (
+    return (
         f"Stretches of {' or '.join(map(str, lengths))} steps. The norm of the gradient that the "
         "optimizer is given: pruned weights have none, nothing is clipped yet; over seeds the mean "
         "and interval of its logarithm. The learning rate is that of a stretch's last step, with "
         "SPAM's warm-up."
     )
-    lacking = [g for g in chosen if g.done and g not in groups]
-    notes = [note, *parts.stale_note(groups), *parts.absent_note(chosen, lacking, "trace")]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
-    yield parts.drawing("gradient_norms", figure, groups)
 
 
 def _axes(figure: Figure, rows: int, columns: int) -> Any:
