@@ -79,6 +79,10 @@ update-graphs: $(installed) ## Publish memory-comparison's figures in images/, i
 graph-check: $(installed) ## Redraw the published figures from their records; fail where they show other data
 	$(run)/graph_check.py
 
+.PHONY: html-report
+html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
+	$(run)/html_report.py
+
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
@@ -132,7 +136,7 @@ check-long: $(checkable) ## check, and the tests that take minutes: 900 more ran
 	$(run)/check.py --long
 
 .PHONY: clean
-clean: ## Remove what is rebuilt in seconds: caches and figures
+clean: ## Remove what is rebuilt in seconds: caches, figures, report.html
 	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" clean
 
 .PHONY: mrproper

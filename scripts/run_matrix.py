@@ -4,9 +4,11 @@ import argparse
 from dataclasses import replace
 
 import _packages  # noqa: F401
+import html_report
 from adamwprune.command import require, run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
+from adamwprune.report.html import vendor
 
 require("scipy")  # before hours of training, not after them
 
@@ -37,6 +39,10 @@ def _present(experiment: Experiment, memory: bool) -> None:
     folder = experiment.store.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder, print)
     print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
+    if vendor.is_installed():
+        print(html_report.write(experiment))
+    else:
+        print(f"no report.html: {vendor.PACKAGE} is not installed")
 
 
 def _format(experiment: Experiment) -> str:

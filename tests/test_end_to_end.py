@@ -151,8 +151,13 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         "except SystemExit as end: assert not end.code, end\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
-    words = ["CONFIG=quickstart", *TINY, *RAMP, r"TARGET_SPARSITY=0.7\ 0.9", f"O={trained}"]
-    flags = {"MAKEFLAGS": " -- " + " ".join(words), "PYTHONPATH": f"{ROOT}/lib:{ROOT}/scripts"}
+    first = [f"PYTHON={sys.executable}", "VENV=", f"O={trained}"]
+    words = [*first, "CONFIG=quickstart", *TINY, *RAMP, r"TARGET_SPARSITY=0.7\ 0.9"]
+    # As make has them, the last one first: report.html repeats them in its commands.
+    flags = {
+        "MAKEFLAGS": " -- " + " ".join(reversed(words)),
+        "PYTHONPATH": f"{ROOT}/lib:{ROOT}/scripts",
+    }
     subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**environment(), **flags}, check=True
     )

@@ -219,6 +219,7 @@ class Experiment:
             int(operational["RETRIES"]),
             bool(operational["FAIL_FAST"]),
             float(operational["CHECKPOINT_SECONDS"]),
+            bool(operational["SHARE_GPUS"]),
         )
         history = past.records(self.store.root)
         specs = [cell.spec for cell in cells]

@@ -26,7 +26,7 @@ from adamwprune.spec import RunSpec
 from adamwprune.trace import Trace
 from adamwprune.transient import UpdateMeter
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = {"cpu": 1000, "cuda": 10_000}  # examples: in the caches, and few launches
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
 
 
@@ -79,7 +79,7 @@ class Training:
         self.batch = 0  # of them, in the epoch in hand
         self.sums = Sums(self.device)  # over these batches
         self.history: list[dict[str, float]] = []
-        self._order = torch.Generator(self.device).manual_seed(spec["SEED"])
+        self._order = torch.Generator().manual_seed(spec["SEED"])  # the CPU's on every device
         self._order_before = self._order.get_state()  # at the start of the epoch in hand
         self.clock.lap("setup")
 
@@ -145,7 +145,7 @@ class Training:
         self.model.train()
         examples = len(self.data.train_labels)
         self._order.set_state(self._order_before)
-        order = torch.randperm(examples, generator=self._order, device=self.device)
+        order = torch.randperm(examples, generator=self._order).to(self.device)
         for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
             self._enter(STEADY if self.step else FIRST_STEP)
             rate = self.optimizer.rate
@@ -240,7 +240,7 @@ class Training:
         self.sums.load_state_dict(state["sums"])
         self.trace.load_state_dict(state["trace"])
         self.history = list(state["history"])
-        self._order_before = state["order"].cpu()
+        self._order_before = state["order"]
         _set_random_state(state["random"], self.device)
         self.clock.load_state_dict(state["clock"])
         self.timeline.load_state_dict(state["timeline"])
@@ -327,13 +327,14 @@ class Timeline:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.allocator = Cuda(device) if device.type == "cuda" else None
         self.samples: list[tuple[int, float, int]] = []
         self.clock = Clock()
 
     def sample(self, step: int) -> None:
         """Note the bytes allocated after ``step``."""
-        if self.device.type == "cuda" and step % TIMELINE_INTERVAL == 0:
-            allocated = torch.cuda.memory_allocated(self.device)
+        if self.allocator is not None and step % TIMELINE_INTERVAL == 0:
+            allocated = self.allocator.allocated()
             self.samples.append((step, round(self.clock.elapsed(), 4), allocated))
 
     def record(self, phases: Phases | None) -> dict[str, Any] | None:
@@ -365,8 +366,8 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
     """Mean loss and accuracy (a fraction of 1) over the test set."""
     model.eval()
     sums = Sums(data.test_labels.device)
-    images = data.test_images.split(EVALUATION_BATCH)
-    labels = data.test_labels.split(EVALUATION_BATCH)
+    size = EVALUATION_BATCH[data.test_labels.device.type]
+    images, labels = data.test_images.split(size), data.test_labels.split(size)
     for some_images, some_labels in zip(images, labels, strict=True):
         logits = model(data.normalise(some_images))
         sums.add(F.cross_entropy(logits, some_labels), logits, some_labels)

@@ -115,4 +115,4 @@ def test_the_scores_of_the_study_share_one_recipe() -> None:
     assert len({spec["STATE_CRITERION"] for spec in pruned if "STATE_CRITERION" in spec}) == 4
 
 
-STUDY = ["study-recipe", "study-criterion", "study-scores", "study-seeds", "study-adamwprune"]
+STUDY = ["study-recipe", "study-criterion", "study-scores", "study-fashion", "study-adamwprune"]

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adamwprune.optimizers._base import SETTLING, KeepsMoments
+from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
 from adamwprune.pruning._histogram import LIMIT, histogram
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
@@ -58,6 +58,20 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, kinds) and module.weight.requires_grad:
             found.setdefault(module.weight, f"{name}.weight".lstrip("."))
     return {name: weight for weight, name in found.items()}
+
+
+def _group_of(weight: Tensor, optimizer: Optimizer) -> int:
+    for index, group in enumerate(optimizer.param_groups):
+        if any(param is weight for param in group["params"]):
+            return index
+    raise ValueError("the optimizer does not train all weights of the model")
+
+
+def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:
+    """Of the step to come, by group."""
+    if isinstance(optimizer, Base):
+        return [optimizer.step_size(index) for index in range(len(optimizer.param_groups))]
+    return [group["lr"] for group in optimizer.param_groups]
 
 
 @torch.no_grad()
@@ -111,6 +125,7 @@ class Pruner:
         self.k = 0  # weights that are to be zero now
         self.updates: list[dict[str, float]] = []
         self._unpruned: list[int] = []  # the weights in bins, just before the first update
+        self._groups: dict[str, int] = {}  # which of the optimizer's groups a weight is in
         self._due = False
         self._returned = dict.fromkeys(self.weights, 0)  # pruned weights that came back
         self._kept: dict[str, Tensor] = {}  # full weights of a returning method
@@ -126,9 +141,7 @@ class Pruner:
         """
         if self._optimizer is not None:
             raise ValueError("the pruner is attached already")
-        trained = {id(param) for group in optimizer.param_groups for param in group["params"]}
-        if any(id(weight) not in trained for weight in self.weights.values()):
-            raise ValueError("the optimizer does not train all weights of the model")
+        groups = {name: _group_of(weight, optimizer) for name, weight in self.weights.items()}
         if self.score.prunes:
             adam = isinstance(optimizer, (KeepsMoments, torch.optim.Adam))
             if isinstance(self.masks, Implied) and not adam:
@@ -136,6 +149,7 @@ class Pruner:
             if self.score.reads_states and not adam:
                 raise ValueError("pruning by state needs an optimizer of the Adam family")
             self.score.begin(list(self.weights.values()))
+            self._groups = groups
             optimizer.register_step_pre_hook(self._before_step)
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
@@ -146,11 +160,13 @@ class Pruner:
         if kwargs.get("closure") or (len(args) > 1 and args[1] is not None):
             # It would run the model, and make gradients, after this masked them.
             raise RuntimeError("a pruned optimizer's step() takes no closure")
+        rates = _step_sizes(optimizer)
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
             full = self._kept.get(name, weight)
-            self.score.observe(weight, full, weight.grad)  # unmasked: pruned weights keep scoring
+            # The gradient is unmasked: pruned weights keep scoring.
+            self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
             if self.k:
                 mask_gradient(weight)
             if full is not weight:
