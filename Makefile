@@ -79,6 +79,10 @@ memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 
 update-graphs: $(installed) ## Publish memory-comparison's figures in images/, its records in results/published/
 	$(run)/update_graphs.py
 
+.PHONY: graph-check
+graph-check: $(installed) ## Redraw the published figures from their records; fail where they show other data
+	$(run)/graph_check.py
+
 .PHONY: html-report
 html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
 	$(run)/html_report.py

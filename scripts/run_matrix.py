@@ -38,7 +38,7 @@ def _present(experiment: Experiment, memory: bool) -> None:
         return
     print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
     folder = experiment.store.root / "figures"
-    drawn = present.draw_if_changed(specs, records, folder)
+    drawn = present.draw_if_changed(specs, records, folder, print)
     print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
     if vendor.is_installed():
         print(html_report.write(experiment))

@@ -25,9 +25,13 @@ from adamwprune.report.figures import (
     draw_all,
     draw_comparison,
     draw_training,
+    masks,
     memory,
     models,
     optimizers,
+    sparsity,
+    steps,
+    times,
 )
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting, settings
@@ -49,6 +53,20 @@ PUBLISHED = {
     "model_comparison.png",
     "accuracy_evolution.png",
     "training_plot.png",
+    "accuracy_against_sparsity.png",
+    "pareto_accuracy_bytes.png",
+    "layer_density.png",
+    "mask_change.png",
+    "weight_histogram.png",
+    "gradient_norms.png",
+    "time_per_run.png",
+}
+OF_PRUNING = {
+    "accuracy_against_sparsity",
+    "pareto_accuracy_bytes",
+    "layer_density",
+    "mask_change",
+    "weight_histogram",
 }
 GPU = "adamw-50-vs-adamwprune-gpu_comparison.png"
 
@@ -184,6 +202,9 @@ def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
+        *OF_PRUNING,
     }
 
 
@@ -199,6 +220,8 @@ def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
     ]
 
 
@@ -491,7 +514,19 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         for i, spec in enumerate(full)
     ]
     mixed = [marked(record, *(STALE, FROZEN)[i % 2 :]) for i, record in enumerate(mixed)]
-    wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
+    wide = (
+        optimizers.at_each_sparsity,
+        memory.summary,
+        memory.gpu,
+        models.selection,
+        sparsity.accuracy_against_sparsity,
+        sparsity.pareto,
+        masks.layer_density,
+        masks.mask_change,
+        masks.weight_histogram,
+        steps.gradient_norms,
+        times.time_per_run,
+    )
     return {
         "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
         "one optimizer": (own, [make(spec) for spec in own], FIGURES),
