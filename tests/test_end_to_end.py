@@ -119,6 +119,27 @@ def test_the_command_in_a_record_repeats_the_run(trained, tmp_path):
     assert again["pruning"]["zeros"] == 43_029
 
 
+def test_measuring_repeats_runs_that_shared_their_device_and_changes_only_their_times(tmp_path):
+    small = ("CONFIG=sgd", *TINY, "SEED=0 1", "DEVICE=cpu")
+
+    def records() -> dict[int, dict]:
+        found = [json.loads(p.read_text()) for p in tmp_path.glob("results/*/result.json")]
+        return {record["spec"]["SEED"]: record for record in found}
+
+    assert make(tmp_path, *small, "JOBS=2", "THREADS=1", "matrix").returncode == 0
+    before = records()
+    result = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    assert result.returncode == 0, result.stdout + result.stderr
+    if len(os.sched_getaffinity(0)) > 1:
+        assert "2 to measure, one at a time" in result.stdout
+        assert not any(record["environment"]["alone"] for record in before.values())
+    for seed, record in records().items():
+        assert record["environment"]["alone"] is True
+        assert record["weights"] == before[seed]["weights"]
+    again = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    assert "nothing to train" in again.stdout
+
+
 def test_make_train_trains_one_run_in_the_foreground(tmp_path):
     result = make(tmp_path, "CONFIG=adamwprune-70", *TINY, *RAMP, "train")
     assert result.returncode == 0, result.stdout + result.stderr
