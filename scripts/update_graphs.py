@@ -1,9 +1,9 @@
-"""Publish memory-comparison: figures in images/, records and tables in results/published/.
+"""Publish memory-comparison over five seeds: figures in images/, records in results/published/.
 
 It publishes exactly the runs of that defconfig: settings that would make them others are refused.
-A run that was not done here is drawn from its published record, so that a fresh clone redraws
-every figure. What is in neither place, or failed, is drawn as missing; runs of other code
-(KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images images/data/
+A run that was not done here, another seed say, is drawn from its published record, so that a fresh
+clone redraws every figure. What is in neither place, or failed, is drawn as missing; runs of other
+code (KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images images/data/
 keeps what they plot: make graph-check compares.
 """
 
@@ -20,7 +20,7 @@ from adamwprune.report.figures import check
 
 require("scipy")
 
-NAME = "memory-comparison"
+NAME = "memory-comparison-seeds"
 
 
 def load() -> Experiment:
@@ -30,7 +30,7 @@ def load() -> Experiment:
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
-            f"make {NAME} with these settings draws into {experiment.store.root}/figures"
+            f"make CONFIG={NAME} with these settings draws into {experiment.store.root}/figures"
         )
     return experiment
 
@@ -48,7 +48,7 @@ def main() -> int:
     found = experiment.records_or_published()
     records = unmarked(record for record in found if record.status == "done")
     if not records:
-        raise UserError(f"there is no record of {NAME} to draw; make {NAME} trains it")
+        raise UserError(f"there is no record of {NAME} to draw; make CONFIG={NAME} trains it")
     for record in found:
         if record.status != "done":
             print(f"{record.run_id}: this run {record.status}; the figures show it as missing")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import gc
 import hashlib
 import io
 import json
@@ -187,6 +188,8 @@ class _Run:
 
     def _training(self, found: dict[str, Any] | None) -> Training:
         """The training, at its first step or where the checkpoint left it."""
+        if _kind(self.job.device) == "cuda":
+            gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
         training = Training(self.job.spec, self.job.data_dir, self.job.device)
         if found:
             training.load_state_dict(found["training"])

@@ -26,7 +26,7 @@ from adamwprune.spec import RunSpec
 from adamwprune.trace import Trace
 from adamwprune.transient import UpdateMeter
 
-EVALUATION_BATCH = {"cpu": 1000, "cuda": 10_000}  # examples: in the caches, and few launches
+EVALUATION_BATCH = {"cpu": 1000, "cuda": 2000}  # examples: in the caches, and few launches
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
 
 

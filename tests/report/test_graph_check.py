@@ -269,7 +269,7 @@ def test_what_was_published_is_redrawn_in_a_fresh_clone(commands, capsys):
     experiment.here = []  # nobody has trained anything there
     assert compare() == 0
     assert capsys.readouterr().out == "2 figures show what their records say\n"
-    path = experiment.published / "memory-comparison.jsonl"
+    path = experiment.published / "memory-comparison-seeds.jsonl"
     path.write_text(path.read_text().replace('"test_accuracy": 0.9', '"test_accuracy": 0.8'))
     (experiment.tree.root / "images" / "training_plot.png").unlink()
     assert compare() == 1
@@ -299,5 +299,5 @@ def test_stale_and_failed_runs_are_marked_where_they_are_published(commands, cap
 
 def test_without_a_published_record_there_is_nothing_to_compare(commands):
     _, compare, _ = commands
-    with pytest.raises(UserError, match="there is no record of memory-comparison"):
+    with pytest.raises(UserError, match="there is no record of memory-comparison-seeds"):
         compare()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from adamwprune.report import style
 from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, Statistic
+from adamwprune.report.origins import Place
 
 SHARED = "timings from runs that shared the machine"
 PARTS = {"training": ("train",), "evaluation": ("evaluate",), "all else": ()}  # what seconds hold
@@ -24,14 +25,14 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
 
     Of a run that had its device and cores to itself (``environment["alone"]``). Where there is
     such a run, all others are drawn as absent; where there is none, all are drawn, and the title
-    and hatched bars say that their times are not comparable.
+    and hatched bars say that their times are not comparable. Runs elsewhere than most are absent.
     """
     groups = setting.groups
     if not parts.any_done(groups):
         return
     measured = [_alone(group) for group in groups]
     shared = not parts.any_done(measured)
-    shown = list(groups) if shared else measured
+    shown = _at_one_place(list(groups) if shared else measured)
     title = "Time per run"
     if shared:
         title += f" ({SHARED})"
@@ -45,13 +46,22 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
         if group.done:
             longest = max(longest, _bar(axes, row, group, shared))
         else:
-            why = "only runs that shared the machine" if known.done else group.absence
+            why = "no run on this device that counts" if known.done else group.absence
             parts.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
     _legend(axes, shared)
     parts.footer(figure, setting.title, shown, accuracy=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
+
+
+def _at_one_place(groups: Sequence[Group]) -> list[Group]:
+    """Without the runs that were not where most were: a time says nothing beside another's."""
+    most = parts.origins_of(groups).common
+    return [
+        replace(group, done=tuple(run for run in group.done if Place.of(run) == most))
+        for group in groups
+    ]
 
 
 def _alone(group: Group) -> Group:
