@@ -15,12 +15,11 @@ def main() -> int:
     matrix = experiment.matrix
     frozen = {result.spec for result in experiment.frozen()}
     names: list[str] = []
-    for cell in matrix.cells:
-        state = experiment.state(cell.spec)
-        published = state.name == "missing" and cell.spec in frozen
-        names.append("frozen" if published and experiment.takes_published else state.name)
-        why = "its published record is frozen" if published else state.why
-        print(f"{names[-1]:8} {cell.spec.run_id}{f': {why}' if why else ''}")
+    for cell, name, why in experiment.outlook():
+        published = name == "missing" and cell.spec in frozen
+        names.append("frozen" if published and experiment.takes_published else name)
+        told_why = "its published record is frozen" if published else why
+        print(f"{names[-1]:8} {cell.spec.run_id}{f': {told_why}' if told_why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped  {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():

@@ -4,7 +4,7 @@ import shutil
 import sys
 
 import _packages  # noqa: F401
-from adamwprune import status
+from adamwprune import index, status
 from adamwprune.command import run_command
 from adamwprune.experiment import Experiment
 from adamwprune.scheduler import view
@@ -20,9 +20,10 @@ def main() -> int:
         return experiment.slots(experiment.machine(), runs)
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
-    specs, store = experiment.matrix.specs, experiment.store
-    verdict = experiment.verdict
-    for line in status.report(experiment.source, specs, store, slots, width, verdict=verdict):
+    specs, verdict = experiment.matrix.specs, experiment.verdict
+    with index.opened(experiment.store) as runs:
+        lines = status.report(experiment.source, specs, runs, slots, width, verdict=verdict)
+    for line in lines:
         print(view.printable(line, sys.stdout.encoding))
     return 0
 

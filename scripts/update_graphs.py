@@ -3,8 +3,8 @@
 It publishes exactly the runs of that defconfig: settings that would make them others are refused.
 A run that was not done here, another seed say, is drawn from its published record, so that a fresh
 clone redraws every figure. What is in neither place, or failed, is drawn as missing; runs of other
-code (KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images images/data/
-keeps what they plot: make graph-check compares.
+code (KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images,
+images/data/ keeps what they plot: make graph-check compares.
 """
 
 from collections.abc import Iterable

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Code:
 
     modules: Mapping[str, str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Sixteen hex digits over all of them."""
         lines = (f"{name} {digest}\n" for name, digest in sorted(self.modules.items()))
@@ -54,16 +55,17 @@ class Sources:
     def __init__(self, library: Path = LIBRARY) -> None:
         self.library = library
         self._modules: dict[str, tuple[str, frozenset[str]]] = {}  # name -> digest, imports
-        self._runs: dict[tuple[str, ...], Code] = {}
+        self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
 
     def of(self, spec: RunSpec) -> Code:
         """The code of a run; :class:`UserError` for a missing member or broken Python."""
-        members = (f"{package}.{_module(spec[name])}" for name, package in COMPONENTS.items())
-        roots = (TRAINING, *members)
-        if roots not in self._runs:
-            names = self._closure(roots)
-            self._runs[roots] = Code({name: self._read(name)[0] for name in names})
-        return self._runs[roots]
+        members = tuple([spec[name] for name in COMPONENTS])
+        if members not in self._runs:
+            packages = zip(COMPONENTS.values(), members, strict=True)
+            roots = (f"{package}.{_module(member)}" for package, member in packages)
+            names = self._closure((TRAINING, *roots))
+            self._runs[members] = Code({name: self._read(name)[0] for name in names})
+        return self._runs[members]
 
     def _closure(self, roots: Iterable[str]) -> set[str]:
         found: set[str] = set()

@@ -15,14 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from adamwprune import provenance, staleness
+from adamwprune import index, provenance, staleness
 from adamwprune.code import Sources
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
-from adamwprune.record import STALE, RunResult
+from adamwprune.record import STALE, Brief, RunResult
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.present import Request
 from adamwprune.scheduler import devices, past
@@ -31,7 +31,7 @@ from adamwprune.scheduler.local import Outcome, Policy, Pool, Task
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
-from adamwprune.staleness import DONE, FAILED, State
+from adamwprune.staleness import DONE, FAILED, MISSING, State
 from adamwprune.store import Store, read_published
 
 
@@ -119,6 +119,17 @@ class Experiment:
             return state
         return replace(state, why=self._standing(spec, begun))
 
+    def outlook(self) -> Iterator[tuple[Cell, str, str]]:
+        """Each cell, the name of its state, and why; as :meth:`state`, but records are read only
+        where what they say is not known.
+        """
+        with index.opened(self.store) as runs:
+            for cell in self.matrix.cells:
+                spec = cell.spec
+                name, why = staleness.verdict(runs.result(spec), self.code.of(spec))
+                begun = self.store.progress(spec) if name == MISSING and runs.files(spec) else None
+                yield cell, name, self._standing(spec, begun) if begun else why
+
     def _standing(self, spec: RunSpec, begun: Mapping[str, Any]) -> str:
         """Where a run without a record is."""
         at = f"step {begun.get('step')} of {spec.total_steps}"
@@ -128,9 +139,9 @@ class Experiment:
             return f"interrupted at {at}, by other code: it starts anew"
         return f"interrupted at {at}, goes on from its checkpoint"
 
-    def verdict(self, result: RunResult) -> str:
+    def verdict(self, result: RunResult | Brief) -> str:
         """What a record counts as: ``done``, ``failed`` or, unless that is kept, ``stale``."""
-        name = staleness.judge(result, self.code.of(result.spec)).name
+        name, _ = staleness.verdict(result, self.code.of(result.spec))
         return result.status if name == STALE and self.keeps_stale else name
 
     @property
@@ -141,12 +152,13 @@ class Experiment:
     def missing(self) -> list[Cell]:
         """Cells to train: without a record, or with a stale one that is not accepted."""
         there = {result.spec for result in self.frozen()} if self.takes_published else set()
-        return [
-            cell
-            for cell in self.matrix.cells
-            if cell.spec not in there
-            and ((result := self.store.result(cell.spec)) is None or self.verdict(result) == STALE)
-        ]
+        with index.opened(self.store) as runs:
+            return [
+                cell
+                for cell in self.matrix.cells
+                if cell.spec not in there
+                and ((result := runs.result(cell.spec)) is None or self.verdict(result) == STALE)
+            ]
 
     def unmeasured(self) -> list[Cell]:
         """Cells without a record of a run that was alone on its device from start to end."""
@@ -168,11 +180,12 @@ class Experiment:
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
-        return [
-            cell
-            for cell in self.matrix.cells
-            if (result := self.store.result(cell.spec)) and self.verdict(result) == FAILED
-        ]
+        with index.opened(self.store) as runs:
+            return [
+                cell
+                for cell in self.matrix.cells
+                if (result := runs.result(cell.spec)) and self.verdict(result) == FAILED
+            ]
 
     def records(self) -> list[RunResult]:
         """The records of this matrix, done and failed, in its order; stale ones only if kept, and

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from adamwprune.code import PACKAGE, Code
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.spec import RunSpec
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
+
+
+class Judged(Protocol):
+    """What a verdict needs of a record."""
+
+    @property
+    def status(self) -> str:
+        """``done`` or ``failed``."""
+
+    @property
+    def code(self) -> Mapping[str, Any]:
+        """What code made it."""
+
+    @property
+    def error(self) -> str:
+        """Why it failed; its last line counts."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +40,22 @@ class State:
 
 def judge(result: RunResult | None, code: Code) -> State:
     """The state of a run that has this record and would be made by ``code`` today."""
+    return State(*verdict(result, code), result)
+
+
+def verdict(result: Judged | None, code: Code) -> tuple[str, str]:
+    """The name of that state, and why."""
     if result is None:
-        return State(MISSING)
+        return MISSING, ""
     outdated = changes(result, code)
     if result.status == FAILED:
         error = last_line(result.error)
         why = f"{error} ({outdated})" if outdated else error
-        return State(STALE if outdated else FAILED, why, result)
-    return State(STALE, outdated, result) if outdated else State(DONE, "", result)
+        return STALE if outdated else FAILED, why
+    return (STALE, outdated) if outdated else (DONE, "")
 
 
-def changes(result: RunResult, code: Code) -> str:
+def changes(result: Judged, code: Code) -> str:
     """Which modules differ from those that made the record; empty if it is fresh."""
     if not result.code:
         return "its record does not say what code made it"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from adamwprune.errors import UserError
-from adamwprune.record import RunResult
+from adamwprune.record import Brief, RunResult
 from adamwprune.scheduler import estimate, past, view
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.estimate import Paces, Work
@@ -18,7 +18,7 @@ from adamwprune.scheduler.progress import summary
 from adamwprune.scheduler.reading import FILE, Reading
 from adamwprune.scheduler.view import Row
 from adamwprune.spec import RunSpec
-from adamwprune.store import RESULT, has_checkpoint
+from adamwprune.store import LOCK, RESULT, has_checkpoint
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
 TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
@@ -34,14 +34,17 @@ class Runs(Protocol):
     def folder(self, spec: RunSpec) -> Path:
         """The directory of one run."""
 
-    def result(self, spec: RunSpec) -> RunResult | None:
-        """The record of a run; :class:`UserError` for a damaged one."""
+    def files(self, spec: RunSpec) -> frozenset[str]:
+        """The names of the files in it."""
+
+    def result(self, spec: RunSpec) -> Brief | RunResult | None:
+        """What the record of a run says; :class:`UserError` for a damaged one."""
 
     def is_running(self, spec: RunSpec) -> bool:
         """Whether a process is training this run."""
 
 
-Verdict = Callable[[RunResult], str]  # of a record: "done", "failed", "stale"
+Verdict = Callable[[Any], str]  # of a record: "done", "failed", "stale"
 Places = Callable[[int], list[Slot]]  # what so many runs would get if make were started now
 
 
@@ -63,9 +66,12 @@ class Standing:
 
 def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
     """Where a run is now. What goes on counts before an older record of the same run."""
+    files = runs.files(spec)
+    if not files:
+        return Standing(spec, "missing")
     folder = runs.folder(spec)
-    running = runs.is_running(spec)
-    reading = Reading.read(spec, folder)
+    running = LOCK in files and runs.is_running(spec)
+    reading = Reading.read(spec, folder) if running or FILE in files else None
     if running:
         return Standing(spec, "running", reading)
     if reading is not None and has_checkpoint(folder) and not _is_left_over(folder):
@@ -77,7 +83,12 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
     if result is None:
         return Standing(spec, "missing")
     name = verdict(result)
-    return Standing(spec, name, reason=summary(spec, result) if name == "failed" else "")
+    return Standing(spec, name, reason=_failure(result) if name == "failed" else "")
+
+
+def _failure(result: Brief | RunResult) -> str:
+    """Why it failed, on one line."""
+    return summary(result.spec, RunResult("", "failed", result.spec, error=result.error))
 
 
 def _is_left_over(folder: Path) -> bool:

@@ -59,6 +59,10 @@ class Store:
             raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
         return result
 
+    def files(self, spec: RunSpec) -> frozenset[str]:
+        """The names of a run's files; none where it has no directory."""
+        return names_in(self.folder(spec))
+
     def sound_results(self) -> Iterator[RunResult]:
         """All records, of whatever configuration, but those that are damaged."""
         for path in self._paths():
@@ -130,6 +134,13 @@ class Store:
             probe = self.root / f".probe.{os.getpid()}"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """The names of what is in a directory; none where it is not there or cannot be read."""
+    with contextlib.suppress(OSError):
+        return frozenset(os.listdir(folder))  # noqa: PTH208  a path each would take half the time
+    return frozenset()
 
 
 def has_checkpoint(folder: Path) -> bool:

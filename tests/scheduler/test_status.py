@@ -19,7 +19,7 @@ from adamwprune.scheduler import past
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.estimate import Estimate
 from adamwprune.scheduler.past import Score
-from adamwprune.store import RESULT, Store, publish
+from adamwprune.store import LOCK, RESULT, Store, publish
 from tests.report.conftest import expand, synthetic
 
 SPECS = expand("memory-comparison")[:6]
@@ -35,6 +35,9 @@ class Runs:
 
     def folder(self, spec):
         return Store(self.root).folder(spec)
+
+    def files(self, spec):
+        return Store(self.root).files(spec) | ({LOCK} if spec in self.locked else set())
 
     def result(self, spec):
         return Store(self.root).result(spec)
