@@ -48,6 +48,8 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         "threads": 2,
         "torch": "2.14.1",
     }
+    if gpu:
+        environment["alone"] = True
     if status != "done":
         return RunResult(spec.run_id, status, spec, environment=environment, error="Traceback …")
     history = _history(spec)

@@ -33,7 +33,7 @@ from adamwprune.report.figures import (
     steps,
     times,
 )
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, elsewhere, expand, marked
@@ -234,7 +234,11 @@ def test_data_sets_have_files_of_their_own(tmp_path: Path, make: Make):
 def test_gpu_memory_is_drawn_only_where_it_was_measured(published: list[RunSpec], make: Make):
     pruned = [spec for spec in published if spec.sparsity == 0.5]
     adamw_only = [make(spec, gpu=spec["OPTIMIZER"] == "adamw") for spec in pruned]
-    assert GPU.removesuffix(".png") not in {each.name for each in drawn(pruned, adamw_only)}
+    shared = [elsewhere(make(spec, gpu=True), alone=False) for spec in pruned]
+    for records in (adamw_only, shared):
+        (found,) = (each for each in drawn(pruned, records) if each.name == GPU[:-4])
+        assert isinstance(found, NotDrawn)
+        assert found.why.endswith("make measure")
 
 
 # -- what they show ----------------------------------------------------------

@@ -46,13 +46,17 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
         if group.done:
             longest = max(longest, _bar(axes, row, group, shared))
         else:
-            why = "no run on this device that counts" if known.done else group.absence
+            why = _why_absent(known) if known.done else group.absence
             parts.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
     _legend(axes, shared)
     parts.footer(figure, setting.title, shown, accuracy=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
+
+
+def _why_absent(group: Group) -> str:
+    return "only runs elsewhere" if _alone(group).done else "only runs that shared the machine"
 
 
 def _at_one_place(groups: Sequence[Group]) -> list[Group]:
