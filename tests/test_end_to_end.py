@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune.scheduler import devices
 from tests.test_datasets import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -350,6 +351,11 @@ def test_update_graphs_draws_from_published_records_in_a_fresh_clone(tmp_path):
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
     assert checked.stdout.endswith("figures show what their records say\n")
+
+
+@pytest.mark.skipif(bool(devices.machine("auto").gpus), reason="there is a GPU")
+def test_checking_on_a_gpu_that_is_not_there_is_refused(tmp_path):
+    assert "there is no CUDA device" in refused(make(tmp_path, "DEVICE=cuda", "check"))
 
 
 def test_help_needs_nothing_installed():
