@@ -47,6 +47,10 @@ plan: $(installed) ## Show the expanded matrix, what is done and what was droppe
 retry: $(installed) ## Train the runs that failed again, and no others
 	$(run)/run_matrix.py --failed
 
+.PHONY: measure
+measure: $(installed) ## Train again, one at a time, the runs that shared their device: for their times
+	$(run)/run_matrix.py --measure
+
 .PHONY: status
 status: $(installed) ## Show what runs now, how far it is and when the matrix will be done
 	$(run)/status.py
@@ -74,6 +78,14 @@ memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 
 .PHONY: update-graphs
 update-graphs: $(installed) ## Publish memory-comparison's figures in images/, its records in results/published/
 	$(run)/update_graphs.py
+
+.PHONY: graph-check
+graph-check: $(installed) ## Redraw the published figures from their records; fail where they show other data
+	$(run)/graph_check.py
+
+.PHONY: html-report
+html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
+	$(run)/html_report.py
 
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv
@@ -128,7 +140,7 @@ check-long: $(checkable) ## check, and the tests that take minutes: 900 more ran
 	$(run)/check.py --long
 
 .PHONY: clean
-clean: ## Remove what is rebuilt in seconds: caches and figures
+clean: ## Remove what is rebuilt in seconds: caches, figures, report.html
 	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" clean
 
 .PHONY: mrproper

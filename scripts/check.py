@@ -2,7 +2,8 @@
 
 A tool that the interpreter lacks counts as failed, except with VENV= (an interpreter used as it
 is): there the gate is named as skipped. --long runs the tests that are marked long too, which
-otherwise are left out; other arguments go to pytest.
+otherwise are left out; other arguments go to pytest. Tests that need a GPU run where there is one;
+DEVICE=cuda insists on it.
 """
 
 import importlib.util
@@ -12,7 +13,9 @@ import sys
 from pathlib import Path
 
 import _packages  # noqa: F401
+from adamwprune.command import run_command
 from adamwprune.config.sources import Workspace
+from adamwprune.scheduler import devices
 
 SOURCE = Path(__file__).resolve().parents[1]
 # Gate -> the module it needs and the command.
@@ -39,6 +42,8 @@ def for_pytest(arguments: list[str]) -> list[str]:
 
 def main() -> int:
     variables = Workspace.from_environment().variables
+    if variables.get("DEVICE") == "cuda":
+        devices.machine("cuda")  # or the tests that need one would be skipped
     as_it_is = variables.get("VENV") == ""
     # make's variables are for this command, not for the makes that tests call: all but the one
     # that tells the tests where the data are.
@@ -62,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

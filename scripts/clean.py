@@ -59,7 +59,7 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     """
     output = Path(variables.get("O") or ".")
     shared = [] if variables.get("O") else environments(Path(variables.get("VENV") or ".venv"))
-    paths = [*caches(), output / "results" / "figures"]
+    paths = [*caches(), *(output / "results" / name for name in ("figures", "report.html"))]
     if level in ("mrproper", "distclean"):
         named = variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
         config = Path(named) if named else output / ".config"
@@ -67,7 +67,11 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     if level == "distclean":
         results = output / "results"
         if results.is_dir():
-            paths += [path for path in sorted(results.iterdir()) if path.name != "published"]
+            paths += [
+                path
+                for path in sorted(results.iterdir())
+                if path.name != "published" and path not in paths
+            ]
         paths += [] if variables.get("O") else [Path("data")]
     return paths
 

@@ -4,9 +4,11 @@ import argparse
 from dataclasses import replace
 
 import _packages  # noqa: F401
+import html_report
 from adamwprune.command import require, run_command
 from adamwprune.experiment import Experiment
 from adamwprune.report import present
+from adamwprune.report.html import vendor
 
 require("scipy")  # before hours of training, not after them
 
@@ -15,13 +17,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
     parser.add_argument("--failed", action="store_true", help="train those that failed, only")
+    parser.add_argument("--measure", action="store_true", help="train one at a time, for times")
     parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
     parser.add_argument("--memory", action="store_true", help="print the memory table too")
     arguments = parser.parse_args()
 
     experiment = Experiment.load(arguments.defconfig)
     present.check_format(_format(experiment))
-    _train(experiment, failed=arguments.failed)
+    _train(experiment, failed=arguments.failed, measure=arguments.measure)
     experiment = replace(experiment)  # the code may have been changed while it trained
     if arguments.report:
         _present(experiment, memory=arguments.memory)
@@ -35,17 +38,22 @@ def _present(experiment: Experiment, memory: bool) -> None:
         return
     print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
     folder = experiment.store.root / "figures"
-    drawn = present.draw_if_changed(specs, records, folder)
+    drawn = present.draw_if_changed(specs, records, folder, print)
     print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
+    if vendor.is_installed():
+        print(html_report.write(experiment))
+    else:
+        print(f"no report.html: {vendor.PACKAGE} is not installed")
 
 
 def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment, failed: bool) -> None:
-    """Train what is missing, or what failed."""
+def _train(experiment: Experiment, failed: bool, measure: bool) -> None:
+    """Train what is missing, what failed, or what was not alone when it was trained."""
     choose = Experiment.failed if failed else Experiment.missing
+    choose = Experiment.unmeasured if measure else choose
     print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")
@@ -54,8 +62,10 @@ def _train(experiment: Experiment, failed: bool) -> None:
     if not choose(experiment):
         print("nothing to train")
         return
+    if measure:
+        print(f"{len(choose(experiment))} to measure, one at a time")
     try:
-        experiment.train(choose)
+        experiment.train(choose, alone=measure)
     except BaseException:
         print(f"stopped: {_counts(experiment)}; done runs stay, make goes on with the rest")
         raise

@@ -1,45 +1,66 @@
-"""Publish memory-comparison: figures in images/, records and tables in results/published/.
+"""Publish memory-comparison over five seeds: figures in images/, records in results/published/.
 
 It publishes exactly the runs of that defconfig: settings that would make them others are refused.
-A run that was not done here is drawn from its published record, so that a fresh clone redraws
-every figure. What is in neither place is drawn as missing.
+A run that was not done here, another seed say, is drawn from its published record, so that a fresh
+clone redraws every figure. What is in neither place, or failed, is drawn as missing; runs of other
+code (KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images,
+images/data/ keeps what they plot: make graph-check compares.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import _packages  # noqa: F401
 from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
-from adamwprune.record import FROZEN
+from adamwprune.record import FROZEN, RunResult
 from adamwprune.report import figures, present
+from adamwprune.report.figures import check
 
 require("scipy")
 
-NAME = "memory-comparison"
+NAME = "memory-comparison-seeds"
 
 
-def main() -> int:
+def load() -> Experiment:
+    """The experiment whose figures are published; refuses settings that make it another one."""
     experiment = Experiment.load(NAME)
     foreign = [n for n in experiment.workspace.settings if not experiment.tree.is_operational(n)]
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
-            f"make {NAME} with these settings draws into {experiment.store.root}/figures"
+            f"make CONFIG={NAME} with these settings draws into {experiment.store.root}/figures"
         )
+    return experiment
+
+
+def unmarked(records: Iterable[RunResult]) -> list[RunResult]:
+    """All that is drawn here is published, and names its commits: no mark says so once more. It
+    would come and go with the code, and a published figure is a function of its records.
+    """
+    return [replace(record, marks=record.marks - {FROZEN}) for record in records]
+
+
+def main() -> int:
+    experiment = load()
     root, expected = experiment.tree.root, experiment.matrix.specs
-    # All that is drawn here is published, and names its commits: no mark says so once more. It
-    # would come and go with the code, and a published figure is a function of its records.
-    found = (r for r in experiment.records_or_published() if r.status == "done")
-    records = [replace(r, marks=r.marks - {FROZEN}) for r in found]
+    found = experiment.records_or_published()
+    records = unmarked(record for record in found if record.status == "done")
     if not records:
-        raise UserError(f"there is no record of {NAME} to draw; make {NAME} trains it")
-    drawn = figures.draw_all(expected, records, root / "images", ("png",))
-    for stale in set((root / "images").glob("*.png")) - set(drawn):
-        stale.unlink()
+        raise UserError(f"there is no record of {NAME} to draw; make CONFIG={NAME} trains it")
+    for record in found:
+        if record.status != "done":
+            print(f"{record.run_id}: this run {record.status}; the figures show it as missing")
+    images = root / "images"
+    drawn = figures.draw_all(expected, records, images, figures.FORMATS, data=True, tell=print)
+    for name in check.files(images):
+        if images / name not in drawn:
+            (images / name).unlink()
     presets = experiment.matrix.deciders
     present.publish(experiment.published, NAME, expected, records, memory=True, presets=presets)
-    print(f"{len(drawn)} figures of {len(records)} of {len(expected)} runs in {root / 'images'}")
+    count = len(list(images.glob("*.png")))
+    print(f"{count} figures of {len(records)} of {len(expected)} runs in {images}")
     print(f"records and tables in {experiment.published}")
     return 0
 

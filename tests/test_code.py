@@ -69,7 +69,7 @@ def changed_by(library: Path, module: str, old: str, new: str) -> list[str]:
         ("pruning/_pruner.py", "forced = ", "forced = True or ", list(RUNS)),
         ("models/lenet5.py", "nn.Conv2d(1, 6", "nn.Conv2d(1, 7", list(RUNS)),
         ("datasets/_idx.py", "import zlib", "import zlib\nimport this", list(RUNS)),
-        ("training.py", "EVALUATION_BATCH = 1000", "EVALUATION_BATCH = 999", list(RUNS)),
+        ("training.py", "TIMELINE_INTERVAL = 10", "TIMELINE_INTERVAL = 11", list(RUNS)),
         ("memory.py", "total = 0", "total = 1", list(RUNS)),
         # Of no run here: another data set; and what only writes, draws, plans or schedules.
         ("datasets/mnist5k.py", "import io", "import io\nimport this", []),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune.scheduler import devices
 from tests.test_datasets import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,6 +120,27 @@ def test_the_command_in_a_record_repeats_the_run(trained, tmp_path):
     assert again["pruning"]["zeros"] == 43_029
 
 
+def test_measuring_repeats_runs_that_shared_their_device_and_changes_only_their_times(tmp_path):
+    small = ("CONFIG=sgd", *TINY, "SEED=0 1", "DEVICE=cpu")
+
+    def records() -> dict[int, dict]:
+        found = [json.loads(p.read_text()) for p in tmp_path.glob("results/*/result.json")]
+        return {record["spec"]["SEED"]: record for record in found}
+
+    assert make(tmp_path, *small, "JOBS=2", "THREADS=1", "matrix").returncode == 0
+    before = records()
+    result = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    assert result.returncode == 0, result.stdout + result.stderr
+    if len(os.sched_getaffinity(0)) > 1:
+        assert "2 to measure, one at a time" in result.stdout
+        assert not any(record["environment"]["alone"] for record in before.values())
+    for seed, record in records().items():
+        assert record["environment"]["alone"] is True
+        assert record["weights"] == before[seed]["weights"]
+    again = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    assert "nothing to train" in again.stdout
+
+
 def test_make_train_trains_one_run_in_the_foreground(tmp_path):
     result = make(tmp_path, "CONFIG=adamwprune-70", *TINY, *RAMP, "train")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -151,8 +173,13 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         "except SystemExit as end: assert not end.code, end\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
-    words = ["CONFIG=quickstart", *TINY, *RAMP, r"TARGET_SPARSITY=0.7\ 0.9", f"O={trained}"]
-    flags = {"MAKEFLAGS": " -- " + " ".join(words), "PYTHONPATH": f"{ROOT}/lib:{ROOT}/scripts"}
+    first = [f"PYTHON={sys.executable}", "VENV=", f"O={trained}"]
+    words = [*first, "CONFIG=quickstart", *TINY, *RAMP, r"TARGET_SPARSITY=0.7\ 0.9"]
+    # As make has them, the last one first: report.html repeats them in its commands.
+    flags = {
+        "MAKEFLAGS": " -- " + " ".join(reversed(words)),
+        "PYTHONPATH": f"{ROOT}/lib:{ROOT}/scripts",
+    }
     subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**environment(), **flags}, check=True
     )
@@ -174,6 +201,7 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         (["CONFIG=quickstart", "FORMAT=xml", "all"], "no table format 'xml'"),
         (["CONFIG=adamw", "memory-comparison"], "has a configuration of its own"),
         (["EPOCHS=2", "update-graphs"], "EPOCHS: what is published"),
+        (["EPOCHS=2", "graph-check"], "EPOCHS: what is published"),
         (["CONFIG=adamwprune-70", "SPAM_INTERVAL=10", "plan"], "masks are updated 20 steps after"),
         (["NOSUCH=1", "clean"], "not NOSUCH"),
     ],
@@ -296,7 +324,7 @@ def test_train_py_refuses(tmp_path):
 
 def test_update_graphs_draws_from_published_records_in_a_fresh_clone(tmp_path):
     """What is published can be redrawn by anybody; nothing is trained for it."""
-    published = ROOT / "results" / "published" / "memory-comparison.jsonl"
+    published = ROOT / "results" / "published" / "memory-comparison-seeds.jsonl"
     if not published.is_file():
         pytest.skip("nothing is published yet")
     clone = tmp_path / "clone"
@@ -308,14 +336,26 @@ def test_update_graphs_draws_from_published_records_in_a_fresh_clone(tmp_path):
         cwd=clone, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "of 42 of 42 runs" in result.stdout
+    count = len(published.read_text().splitlines())
+    assert f"figures of {count} of 210 runs" in result.stdout
     changed = subprocess.run(
         ["git", "status", "--porcelain", "results"], cwd=clone, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
     assert changed.stdout == "", "published records are verbatim"
     tracked = {path.name for path in (ROOT / "images").glob("*.png")}
-    assert {path.name for path in (clone / "images").glob("*.png")} == tracked
+    assert {path.name for path in (clone / "images").glob("*.png")} >= tracked
+    checked = subprocess.run(
+        ["make", f"PYTHON={sys.executable}", "VENV=", "graph-check"],
+        cwd=clone, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout.endswith("figures show what their records say\n")
+
+
+@pytest.mark.skipif(bool(devices.machine("auto").gpus), reason="there is a GPU")
+def test_checking_on_a_gpu_that_is_not_there_is_refused(tmp_path):
+    assert "there is no CUDA device" in refused(make(tmp_path, "DEVICE=cuda", "check"))
 
 
 def test_help_needs_nothing_installed():
@@ -327,6 +367,7 @@ def test_help_needs_nothing_installed():
         "menuconfig",
         "memory-comparison",
         "update-graphs",
+        "graph-check",
         "defconfig-NAME",
         "distclean",
     ):

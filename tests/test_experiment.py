@@ -76,6 +76,14 @@ def test_a_failed_run_waits_for_retry_unless_its_code_changed(load):
     assert [cell.spec["SEED"] for cell in kept.failed()] == [0, 1]
 
 
+def test_unmeasured_are_the_missing_and_those_that_had_company(load):
+    here = load()
+    one, two, _ = here.matrix.specs
+    keep(here, record(here, one, environment={"alone": True}))
+    keep(here, record(here, two, environment={"alone": False}))
+    assert [cell.spec["SEED"] for cell in here.unmeasured()] == [1, 2]
+
+
 def test_published_records_count_where_that_is_asked_for(load):
     here = load()
     one, two, three = here.matrix.specs

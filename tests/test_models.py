@@ -1,4 +1,4 @@
-"""The networks, and the faster way in which their first layers are computed on a CPU."""
+"""The networks, and the faster ways in which their first layers are computed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from adamwprune import models, registry
-from adamwprune.models import _phases
+from adamwprune.models import _phases, _windows
 from adamwprune.models._phases import conv_norm_pool, phases_of
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def product(request, monkeypatch):
+    """What is computed on this kind of device, on the CPU."""
+    monkeypatch.setitem(_phases.PRODUCTS, "cpu", _phases.PRODUCTS[request.param])
+    return request.param
 
 
 def layers(channels: int, outputs: int, size: int, **settings) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -50,7 +57,9 @@ def gradients(function, images, conv, norm):
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_by_phases_it_is_the_same_function(channels, outputs, size, side, settings, training):
+def test_by_phases_it_is_the_same_function(
+    product, channels, outputs, size, side, settings, training
+):
     conv, norm = layers(channels, outputs, size, **settings)
     conv.train(training), norm.train(training)
     images = torch.randn(5, channels, *side, dtype=torch.float64)
@@ -75,7 +84,7 @@ def test_it_is_computed_by_phases_where_that_is_said(monkeypatch):
     assert called == []
 
 
-def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
+def test_of_equal_values_the_first_gets_the_gradient_as_in_torch(product):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 3, (4, 3, 8, 8), generator=generator).double().requires_grad_()
     grad = torch.randn(4, 3, 4, 4, generator=generator, dtype=torch.float64)
@@ -87,7 +96,7 @@ def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_a_bias_that_normalisation_takes_away_gets_no_gradient():
+def test_a_bias_that_normalisation_takes_away_gets_no_gradient(product):
     conv, norm = layers(1, 6, 5)
     conv_norm_pool(torch.randn(5, 1, 32, 32, dtype=torch.float64), conv, norm).sum().backward()
     assert torch.equal(conv.bias.grad, torch.zeros_like(conv.bias))
@@ -103,6 +112,15 @@ def test_evaluated_without_gradients_it_is_the_same_function():
         torch.testing.assert_close(conv_norm_pool(images, conv, norm), plain(images, conv, norm))
     norm.train()
     conv_norm_pool(images, conv, norm).sum().backward()  # what was made before is of use here
+
+
+def test_blocks_are_pixels_of_a_window_side_by_side():
+    images = torch.arange(32.0).view(1, 2, 4, 4)
+    blocks = _windows.blocks_of(images)
+    assert blocks.shape == (1, 2, 2, 8)
+    assert blocks[0, 0, 1].tolist() == [2, 3, 6, 7, 18, 19, 22, 23]
+    strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert torch.equal(_windows.blocks_of(strided), blocks)
 
 
 def test_phases_are_rows_and_columns_taken_in_turn():

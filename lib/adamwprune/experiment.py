@@ -160,6 +160,16 @@ class Experiment:
                 and ((result := runs.result(cell.spec)) is None or self.verdict(result) == STALE)
             ]
 
+    def unmeasured(self) -> list[Cell]:
+        """Cells without a record of a run that was alone on its device from start to end."""
+        missing = {cell.spec for cell in self.missing()}
+        return [
+            cell
+            for cell in self.matrix.cells
+            if cell.spec in missing
+            or ((result := self.store.result(cell.spec)) and not result.environment.get("alone"))
+        ]
+
     def find(self, prefix: str) -> RunResult:
         """The one record, of whatever configuration, whose identity starts with ``prefix``.
 
@@ -207,31 +217,36 @@ class Experiment:
 
     # -- training ------------------------------------------------------------------
 
-    def train(self, choose: Callable[[Experiment], Sequence[Cell]]) -> Outcome:
+    def train(
+        self, choose: Callable[[Experiment], Sequence[Cell]], *, alone: bool = False
+    ) -> Outcome:
         """Train the cells that ``choose`` names, showing progress.
 
         While another make trains into the same directory this one waits; what it has done by
-        then is not chosen again.
+        then is not chosen again. ``alone``: one at a time, also those that have a record; with
+        the threads that each would have beside others, so that a CPU's bits are the same.
         """
         with self.store.locked(self._tell_waiting):
             now = replace(self)  # the code may have been changed while this one waited
             cells = choose(now)
-            return now._train(cells) if cells else Outcome()
+            return now._train(cells, alone) if cells else Outcome()
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
         print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
 
-    def _train(self, cells: Sequence[Cell]) -> Outcome:
+    def _train(self, cells: Sequence[Cell], alone: bool) -> Outcome:
         operational, here = self.tree.operational(), self.machine()
         limits = devices.limits(here, int(operational["JOBS"]), int(operational["THREADS"]))
         for limit in limits:
             print(f"note: {limit}")
-        slots = self.slots(here, len(cells))
+        slots = self.slots(here, len(cells))[: 1 if alone else None]
         policy = Policy(
             int(operational["RETRIES"]),
             bool(operational["FAIL_FAST"]),
             float(operational["CHECKPOINT_SECONDS"]),
+            bool(operational["SHARE_GPUS"]),
+            anew=alone,
         )
         history = past.records(self.store.root)
         specs = [cell.spec for cell in cells]

@@ -32,19 +32,25 @@ class Allocator(Protocol):
 
 
 class Cuda:
-    """torch's allocator of one GPU (``torch.cuda.memory_allocated`` and its kin).
+    """torch's allocator of one GPU: the numbers of ``torch.cuda.memory_allocated`` and its kin.
 
     Its readings are bookkeeping of this process: no synchronisation with the device.
     """
 
     def __init__(self, device: torch.device) -> None:
+        torch.cuda.init()  # before there is an allocator its peak cannot be reset
         self.device = device
 
     def allocated(self) -> int:
-        return torch.cuda.memory_allocated(self.device)
+        return self._bytes("current")
 
     def peak(self) -> int:
-        return torch.cuda.max_memory_allocated(self.device)
+        return self._bytes("peak")
+
+    def _bytes(self, name: str) -> int:
+        # memory_allocated() makes a flat dictionary of hundreds of entries first: 0.3 ms.
+        stats = torch.cuda.memory_stats_as_nested_dict(self.device)
+        return int(stats["allocated_bytes"]["all"][name])
 
     def reset(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.device)

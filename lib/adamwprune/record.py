@@ -33,6 +33,7 @@ class RunResult:
     history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
     final: dict[str, float] = field(default_factory=dict)
     pruning: dict[str, Any] = field(default_factory=dict)
+    trace: dict[str, Any] = field(default_factory=dict)  # gradient norms and rates over the steps
     param_groups: list[dict[str, Any]] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class RunResult:
         """Plain data, ready for ``json.dump``. Fields that older records do not have are left
         out where they are empty: a published record stays what it was.
         """
-        later = [name for name in ("code", "weights") if not getattr(self, name)]
+        later = [name for name in ("code", "trace", "weights") if not getattr(self, name)]
         hidden = ("spec", "marks", *later)
         plain = {name: value for name, value in vars(self).items() if name not in hidden}
         return {**plain, "spec": dict(self.spec.values)}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import gc
 import hashlib
 import io
 import json
@@ -74,6 +75,7 @@ class Job:
     command: str  # the line that repeats the run
     checkpoint_seconds: float = 60.0
     source: dict[str, Any] = field(default_factory=dict)  # commit and changes of the source tree
+    anew: bool = False  # also where there is a record: it is replaced
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for ``json.dumps``."""
@@ -106,7 +108,7 @@ def run(
             lambda pid: progress({"event": "waiting", "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
-            found = _finished(job, code)
+            found = None if job.anew else _finished(job, code)
             return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
         if not job.folder.is_dir():
@@ -186,6 +188,8 @@ class _Run:
 
     def _training(self, found: dict[str, Any] | None) -> Training:
         """The training, at its first step or where the checkpoint left it."""
+        if _kind(self.job.device) == "cuda":
+            gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
         training = Training(self.job.spec, self.job.data_dir, self.job.device)
         if found:
             training.load_state_dict(found["training"])

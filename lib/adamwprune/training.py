@@ -23,9 +23,10 @@ from adamwprune.errors import UserError
 from adamwprune.graphs import CudaRecorder, Recorder, StepGraphs
 from adamwprune.phases import FIRST_STEP, INIT, STEADY, Cuda, Phases
 from adamwprune.spec import RunSpec
+from adamwprune.trace import Trace
 from adamwprune.transient import UpdateMeter
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = {"cpu": 1000, "cuda": 2000}  # examples: in the caches, and few launches
 TIMELINE_INTERVAL = 10  # steps between samples of a GPU's allocated bytes
 
 
@@ -71,12 +72,14 @@ class Training:
         self.pruner = pruning.build(self.model, spec.values, ramp_end)
         self.pruner.attach(self.optimizer)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
+        # After the pruner: its hook masks the gradient whose norm is noted.
+        self.trace = Trace(self.optimizer, spec.total_steps).attach()
         self.schedule = _lr_schedule(spec, self.optimizer)
         self.step = 0  # steps done
         self.batch = 0  # of them, in the epoch in hand
         self.sums = Sums(self.device)  # over these batches
         self.history: list[dict[str, float]] = []
-        self._order = torch.Generator(self.device).manual_seed(spec["SEED"])
+        self._order = torch.Generator().manual_seed(spec["SEED"])  # the CPU's on every device
         self._order_before = self._order.get_state()  # at the start of the epoch in hand
         self.clock.lap("setup")
 
@@ -142,9 +145,10 @@ class Training:
         self.model.train()
         examples = len(self.data.train_labels)
         self._order.set_state(self._order_before)
-        order = torch.randperm(examples, generator=self._order, device=self.device)
+        order = torch.randperm(examples, generator=self._order).to(self.device)
         for batch in order.split(self.spec["BATCH_SIZE"])[self.batch :]:
             self._enter(STEADY if self.step else FIRST_STEP)
+            rate = self.optimizer.rate
             if graphs is None:
                 self._compute(batch)
             else:
@@ -157,6 +161,7 @@ class Training:
             self.batch += 1
             self.sums.examples += len(batch)
             self.timeline.sample(self.step)
+            self.trace.stepped(self.step, rate)
             watch.stepped(self)
 
     def _compute(self, batch: Tensor) -> None:
@@ -188,6 +193,7 @@ class Training:
             "history": self.history,
             "final": {name: self.history[-1][name] for name in names},
             "pruning": self._pruning(),
+            "trace": self.trace.record(),
             "param_groups": _plain_groups(self.optimizer),
             "memory": {
                 **ledger,
@@ -214,6 +220,7 @@ class Training:
             "step": self.step,
             "batch": self.batch,
             "sums": self.sums.state_dict(),
+            "trace": self.trace.state_dict(),
             "history": list(self.history),
             "order": self._order_before,
             "random": _random_state(self.device),
@@ -231,8 +238,9 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.batch = state["step"], state["batch"]
         self.sums.load_state_dict(state["sums"])
+        self.trace.load_state_dict(state["trace"])
         self.history = list(state["history"])
-        self._order_before = state["order"].cpu()
+        self._order_before = state["order"]
         _set_random_state(state["random"], self.device)
         self.clock.load_state_dict(state["clock"])
         self.timeline.load_state_dict(state["timeline"])
@@ -319,13 +327,14 @@ class Timeline:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.allocator = Cuda(device) if device.type == "cuda" else None
         self.samples: list[tuple[int, float, int]] = []
         self.clock = Clock()
 
     def sample(self, step: int) -> None:
         """Note the bytes allocated after ``step``."""
-        if self.device.type == "cuda" and step % TIMELINE_INTERVAL == 0:
-            allocated = torch.cuda.memory_allocated(self.device)
+        if self.allocator is not None and step % TIMELINE_INTERVAL == 0:
+            allocated = self.allocator.allocated()
             self.samples.append((step, round(self.clock.elapsed(), 4), allocated))
 
     def record(self, phases: Phases | None) -> dict[str, Any] | None:
@@ -357,8 +366,8 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
     """Mean loss and accuracy (a fraction of 1) over the test set."""
     model.eval()
     sums = Sums(data.test_labels.device)
-    images = data.test_images.split(EVALUATION_BATCH)
-    labels = data.test_labels.split(EVALUATION_BATCH)
+    size = EVALUATION_BATCH[data.test_labels.device.type]
+    images, labels = data.test_images.split(size), data.test_labels.split(size)
     for some_images, some_labels in zip(images, labels, strict=True):
         logits = model(data.normalise(some_images))
         sums.add(F.cross_entropy(logits, some_labels), logits, some_labels)

@@ -441,6 +441,7 @@ CACHES = (
     ".import_linter_cache/x",
     "lib/adamwprune.egg-info/PKG-INFO",
     "results/figures/a.png",
+    "results/report.html",
     "lib/__pycache__/b.pyc",
 )
 SETUP = (".config", ".config.old", ".venv/pyvenv.cfg", ".venv/lib/__pycache__/c.pyc")

@@ -44,7 +44,8 @@ def test_expands_without_a_dropped_cell(name: str) -> None:
     [
         name
         for name in NAMES
-        if name not in ("memory-comparison", "quickstart") and not name.startswith("study-")
+        if not name.startswith(("memory-comparison", "quickstart"))
+        and not name.startswith("study-")
     ],
 )
 def test_a_named_run_is_one_run_of_that_name(name: str) -> None:
@@ -115,4 +116,4 @@ def test_the_scores_of_the_study_share_one_recipe() -> None:
     assert len({spec["STATE_CRITERION"] for spec in pruned if "STATE_CRITERION" in spec}) == 4
 
 
-STUDY = ["study-recipe", "study-criterion", "study-scores", "study-seeds", "study-adamwprune"]
+STUDY = ["study-recipe", "study-criterion", "study-scores", "study-fashion", "study-adamwprune"]

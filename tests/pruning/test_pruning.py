@@ -256,15 +256,17 @@ def test_a_gradient_is_masked_where_its_weight_is_zero(dtype):
 
 
 def test_movement_is_the_papers_straight_through_sum():
-    """Against W and S kept by hand: W' = W ⊙ M, S −= dL/dW' · W, W −= lr · dL/dW' ⊙ M."""
+    """Against W and S kept by hand: W' = W ⊙ M, S −= α · dL/dW' · W, W −= α · dL/dW' ⊙ M."""
     torch.manual_seed(0)
-    layer, lr = nn.Linear(6, 4, bias=False), 0.1
+    layer = nn.Linear(6, 4, bias=False)
     full, scores = layer.weight.detach().clone(), torch.zeros(4, 6)
     mask, returned = torch.ones(4, 6), 0
-    optimizer = torch.optim.SGD(layer.parameters(), lr)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     schedule = Schedule(target=0.5, warmup=0, interval=1, ramp_end=20, shape="linear")
     pruner = Pruner(layer, Movement(), schedule).attach(optimizer)
     for step in range(1, 31):
+        # W's learning rate, and that of S.
+        optimizer.param_groups[0]["lr"] = lr = 0.1 * (1 - step / 40)
         generator = torch.Generator().manual_seed(step)
         inputs, targets = (
             torch.randn(5, 6, generator=generator),
@@ -276,7 +278,7 @@ def test_movement_is_the_papers_straight_through_sum():
 
         effective = (full * mask).requires_grad_()
         (inputs @ effective.T - targets).square().sum().backward()
-        scores -= effective.grad * full
+        scores -= lr * effective.grad * full
         full -= lr * effective.grad * mask
         if step <= 20:
             k = count(schedule.sparsity(step), 24)
@@ -287,6 +289,21 @@ def test_movement_is_the_papers_straight_through_sum():
         torch.testing.assert_close(layer.weight, full * mask)
     assert pruner.returned == returned > 0
     assert pruner.zeros() == 12
+
+
+@pytest.mark.parametrize("kind", [AdamW, torch.optim.AdamW])
+def test_the_scores_of_a_group_follow_its_own_learning_rate(kind):
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    groups = [{"params": [model[0].weight], "lr": 0.5}, {"params": [model[1].weight]}]
+    optimizer, movement = kind(groups, lr=0.25), Movement()
+    Pruner(model, movement, SCHEDULE).attach(optimizer)
+    before = [layer.weight.detach().clone() for layer in model]
+    for layer in model:
+        layer.weight.grad = torch.full_like(layer.weight, 2.0)
+    optimizer.step()
+    scores = movement.buffers()["scores"]
+    for score, weight, lr in zip(scores, before, (0.5, 0.25), strict=True):
+        torch.testing.assert_close(score, -lr * 2 * weight)
 
 
 def test_sparsity_zero_and_one():
@@ -321,7 +338,7 @@ def test_a_one_shot_prunes_once_and_holds():
     zeros = []
     train(model, optimizer, 40, lambda step: zeros.append(pruner.zeros()))
     assert zeros == [0] * 19 + [1328] * 21
-    assert pruner.updates == [{"step": 20, "target": 0.9, "zeros": 1328}]
+    assert pruner.updates == [{"step": 20, "target": 0.9, "zeros": 1328, "returned": 0}]
 
 
 def test_what_returns_is_counted_by_layer():
@@ -348,7 +365,7 @@ def test_a_record_says_what_was_requested_and_what_is_there():
     pruner = Pruner(model, State(), SCHEDULE, "layer", "implied").attach(optimizer)
     train(model, optimizer, 60)
     record = json.loads(json.dumps(pruner.record()))
-    updates = record.pop("updates")
+    updates, bins = record.pop("updates"), record.pop("histogram")
     assert record == {
         "requested": 0.9,
         "k": 1328,
@@ -372,7 +389,9 @@ def test_a_record_says_what_was_requested_and_what_is_there():
         ],
         "returned": 0,
     }
-    assert updates[-1] == {"step": 50, "target": 0.9, "zeros": 1328}
+    assert updates[-1] == {"step": 50, "target": 0.9, "zeros": 1328, "returned": 0}
+    assert (bins["low"], bins["high"]) == (-0.5, 0.5)
+    assert (sum(bins["before"]), sum(bins["after"])) == (1476, 1476 - 1328)
 
 
 # -- planted violations --------------------------------------------------------------------------

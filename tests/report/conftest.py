@@ -48,6 +48,8 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         "threads": 2,
         "torch": "2.14.1",
     }
+    if gpu:
+        environment["alone"] = True
     if status != "done":
         return RunResult(spec.run_id, status, spec, environment=environment, error="Traceback …")
     history = _history(spec)
@@ -59,6 +61,7 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         history=history,
         final={key: history[-1][key] for key in keys},
         pruning=_pruning(spec),
+        trace=_trace(spec),
         memory=_memory(spec, gpu),
         seconds={"total": 14.2, "train": 12.0, "evaluate": 1.2, "setup": 1.0},
         environment=environment,
@@ -68,6 +71,13 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
 def elsewhere(record: RunResult, **environment: object) -> RunResult:
     """The same record, made in another environment."""
     return replace(record, environment={**record.environment, **environment})
+
+
+def aged(record: RunResult) -> RunResult:
+    """The same record as it was before it held a trace, weights in bins and returns by update."""
+    pruning = {name: value for name, value in record.pruning.items() if name != "histogram"}
+    updates = [{k: v for k, v in each.items() if k != "returned"} for each in pruning["updates"]]
+    return replace(record, trace={}, pruning={**pruning, "updates": updates})
 
 
 def marked(record: RunResult, *marks: str) -> RunResult:
@@ -87,7 +97,9 @@ def _updates(spec: RunSpec) -> list[dict[str, Any]]:
     found = []
     for step in steps:
         target = spec.sparsity * (1 - (1 - (step - start) / (end - start)) ** 3)
-        found.append({"step": step, "target": target, "zeros": _zeros(target)})
+        returned = 7 * len(found) if spec["PRUNING_METHOD"] == "movement" else 0
+        zeros = _zeros(target)
+        found.append({"step": step, "target": target, "zeros": zeros, "returned": returned})
     return found
 
 
@@ -121,17 +133,43 @@ def _history(spec: RunSpec) -> list[dict[str, float]]:
 
 def _pruning(spec: RunSpec) -> dict[str, Any]:
     k = _zeros(spec.sparsity)
+    updates = _updates(spec)
     record = {
         "method": spec["PRUNING_METHOD"],
         "requested": spec.sparsity,
         "k": k,
         "zeros": k,
         "prunable": PRUNABLE,
-        "layers": [{"name": name, "numel": n, "zeros": 0} for name, n in LAYERS.items()],
-        "updates": _updates(spec),
-        "returned": 0,
+        "layers": [
+            {"name": name, "numel": n, "zeros": round(spec.sparsity * n)}
+            for name, n in LAYERS.items()
+        ],
+        "updates": updates,
+        "returned": sum(update["returned"] for update in updates),
+        "histogram": {
+            "low": -0.5,
+            "high": 0.5,
+            "before": [0, 20_000, 41_470, 0] if updates else None,
+            "after": [40, PRUNABLE - k - 100, 60, 0],
+        },
     }
     return {**record, "mask_storage": spec["MASK_STORAGE"]} if spec.sparsity else record
+
+
+def _trace(spec: RunSpec) -> dict[str, Any]:
+    """Four stretches; a norm and spikes that follow from the seed."""
+    interval, seed = spec.total_steps // 4, int(spec["SEED"])
+    looks = spec.values.get("SPAM_MODE", "none") == "zscore"
+    every = int(spec.values.get("SPAM_INTERVAL", 0))
+    return {
+        "interval": interval,
+        "step": [interval * n for n in (1, 2, 3, 4)],
+        "lr": [spec["LR"] / n for n in (1, 2, 3, 4)],
+        "norm": [(1.0 + seed) * n for n in (4, 3, 2, 1)],
+        "norm_max": [(2.0 + seed) * n for n in (4, 3, 2, 1)],
+        "spikes": [0, 3, 0, 1] if looks else None,
+        "resets": list(range(every + 1, spec.total_steps + 1, every)) if every else [],
+    }
 
 
 def _memory(spec: RunSpec, gpu: bool) -> dict[str, Any]:

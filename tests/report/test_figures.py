@@ -25,11 +25,15 @@ from adamwprune.report.figures import (
     draw_all,
     draw_comparison,
     draw_training,
+    masks,
     memory,
     models,
     optimizers,
+    sparsity,
+    steps,
+    times,
 )
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, elsewhere, expand, marked
@@ -49,6 +53,20 @@ PUBLISHED = {
     "model_comparison.png",
     "accuracy_evolution.png",
     "training_plot.png",
+    "accuracy_against_sparsity.png",
+    "pareto_accuracy_bytes.png",
+    "layer_density.png",
+    "mask_change.png",
+    "weight_histogram.png",
+    "gradient_norms.png",
+    "time_per_run.png",
+}
+OF_PRUNING = {
+    "accuracy_against_sparsity",
+    "pareto_accuracy_bytes",
+    "layer_density",
+    "mask_change",
+    "weight_histogram",
 }
 GPU = "adamw-50-vs-adamwprune-gpu_comparison.png"
 
@@ -184,6 +202,9 @@ def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
+        *OF_PRUNING,
     }
 
 
@@ -199,6 +220,8 @@ def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
         "model_comparison",
         "accuracy_evolution",
         "training_plot",
+        "gradient_norms",
+        "time_per_run",
     ]
 
 
@@ -211,7 +234,11 @@ def test_data_sets_have_files_of_their_own(tmp_path: Path, make: Make):
 def test_gpu_memory_is_drawn_only_where_it_was_measured(published: list[RunSpec], make: Make):
     pruned = [spec for spec in published if spec.sparsity == 0.5]
     adamw_only = [make(spec, gpu=spec["OPTIMIZER"] == "adamw") for spec in pruned]
-    assert GPU.removesuffix(".png") not in {each.name for each in drawn(pruned, adamw_only)}
+    shared = [elsewhere(make(spec, gpu=True), alone=False) for spec in pruned]
+    for records in (adamw_only, shared):
+        (found,) = (each for each in drawn(pruned, records) if each.name == GPU[:-4])
+        assert isinstance(found, NotDrawn)
+        assert found.why.endswith("make measure")
 
 
 # -- what they show ----------------------------------------------------------
@@ -491,7 +518,19 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         for i, spec in enumerate(full)
     ]
     mixed = [marked(record, *(STALE, FROZEN)[i % 2 :]) for i, record in enumerate(mixed)]
-    wide = (optimizers.at_each_sparsity, memory.summary, memory.gpu, models.selection)
+    wide = (
+        optimizers.at_each_sparsity,
+        memory.summary,
+        memory.gpu,
+        models.selection,
+        sparsity.accuracy_against_sparsity,
+        sparsity.pareto,
+        masks.layer_density,
+        masks.mask_change,
+        masks.weight_histogram,
+        steps.gradient_norms,
+        times.time_per_run,
+    )
     return {
         "many rows": (full, [make(spec, gpu=True) for spec in full], wide),
         "one optimizer": (own, [make(spec) for spec in own], FIGURES),

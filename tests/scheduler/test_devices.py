@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,9 +53,28 @@ def test_more_jobs_than_cores_are_told():
 
 
 def test_slots_spread_runs_over_gpus():
-    assert [s.device for s in slots(GPUS, 0, 0, 9)] == ["cuda:0", "cuda:1"]
+    assert [s.device for s in slots(GPUS, 0, 0, 9)] == ["cuda:0", "cuda:1"] * 2  # 8 cores
+    assert [s.device for s in slots(replace(GPUS, cores=64), 0, 0, 9)] == ["cuda:0", "cuda:1"] * 4
+    assert [s.device for s in slots(replace(GPUS, cores=1), 0, 0, 9)] == ["cuda:0", "cuda:1"]
     assert [s.device for s in slots(GPUS, 2, 0, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert {s.threads for s in slots(GPUS, 2, 0, 9)} == {2}
+
+
+def test_a_driver_is_asked_and_torch_where_it_does_not_answer(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    asked = []
+    answers = {devices._QUESTION: {"cuda:0": 5}, devices._QUESTION_TO_TORCH: {"cuda:0": 7}}
+    monkeypatch.setattr(devices, "_answer", lambda it: asked.append(it) or answers[it])
+    assert devices._gpus() == {"cuda:0": 5}
+    answers[devices._QUESTION] = {}
+    assert devices._gpus() == {"cuda:0": 7}
+    assert asked == [devices._QUESTION, devices._QUESTION, devices._QUESTION_TO_TORCH]
+
+
+def test_a_machine_without_a_driver_has_no_gpus():
+    if devices._answer(devices._QUESTION_TO_TORCH):
+        pytest.skip("there is a GPU")
+    assert devices._answer(devices._QUESTION) == {}
 
 
 def test_what_there_is(monkeypatch):

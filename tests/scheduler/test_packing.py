@@ -121,9 +121,11 @@ def test_history_knows_the_largest_peak_of_like_runs():
     ]
     history = History([*results, RunResult(sgd.run_id, "failed", sgd)])
     assert history.bytes_of(adamw) == reserve(300)
-    assert history.bytes_of(sgd) is None
+    assert history.bytes_of(sgd) == reserve(900)  # another optimizer, the same network
     history.learn(sgd, 5)
     assert history.bytes_of(sgd) == reserve(5)
+    larger = specs(OPTIMIZER="sgd", BATCH_SIZE="512")[0]
+    assert history.bytes_of(larger) is None
 
 
 ENDED = {

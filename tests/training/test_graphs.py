@@ -118,6 +118,7 @@ def test_replayed_steps_end_with_the_bits_of_steps_that_were_run(spec):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert captured.pruner.updates == eager.pruner.updates
     assert captured.optimizer.steps == eager.optimizer.steps == spec.total_steps
+    assert captured.trace.record() == eager.trace.record()
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adamwadv", "adamwprune"])
@@ -180,3 +181,6 @@ def test_on_a_gpu_captured_and_eager_steps_agree(spec):
         torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-4, msg=name)
     assert captured.pruner.updates == eager.pruner.updates
     assert captured.optimizer.steps == spec.total_steps
+    one, other = captured.trace.record(), eager.trace.record()
+    assert (one["lr"], one["resets"]) == (other["lr"], other["resets"])
+    assert one["norm"] == pytest.approx(other["norm"], rel=0.05, abs=1e-3)

@@ -89,7 +89,8 @@ def record(result):
     """What of a record does not depend on when and where."""
     plain = result.to_json()
     parts = {
-        name: plain[name] for name in ("final", "pruning", "param_groups", "memory", "weights")
+        name: plain[name]
+        for name in ("final", "pruning", "trace", "param_groups", "memory", "weights")
     }
     return parts, bits(result.history)
 

@@ -70,7 +70,12 @@ def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
     assert [entry["epoch"] for entry in result.history] == [1, 2]
     assert [entry["step"] for entry in result.history] == [16, 32]
     assert result.final["test_accuracy"] == result.history[-1]["test_accuracy"]
-    assert result.pruning["updates"][-1] == {"step": 26, "target": 0.7, "zeros": 43_029}
+    assert result.pruning["updates"][-1] == {
+        "step": 26,
+        "target": 0.7,
+        "zeros": 43_029,
+        "returned": 0,
+    }
     stored = RunResult.from_json(json.loads((tmp_path / "run" / "result.json").read_text()))
     assert stored == RunResult.from_json(json.loads(json.dumps(result.to_json())))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

@@ -1,6 +1,6 @@
-"""Convolution, batch normalisation and 2x2 max-pooling, computed together where that is faster.
+"""Convolution, batch normalisation and 2x2 max-pooling, computed together, which is faster.
 
-That is on a CPU. A pooling window holds the four pixels of a 2x2 block: one of each phase (0, 0),
+A pooling window holds the four pixels of a 2x2 block: one of each phase (0, 0),
 (0, 1), (1, 0), (1, 1) of its rows and columns. Here the phases of the input are channels, and one
 convolution with a kernel half as large gives the phases of the output as channels. That does not
 waste vector units on a single input channel, and pooling is three comparisons of whole tensors.
@@ -14,6 +14,7 @@ the order above gets the gradient, as in torch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,25 +22,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from adamwprune.models import _windows
+
 PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # row, column within a 2x2 block
 
 
 def conv_norm_pool(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """``max_pool2d(norm(conv(images)), 2)`` for images ``[n, channels, height, width]``.
 
-    By phases on a CPU if height and width are even, ``conv`` is a plain convolution with a square
-    kernel of odd size, without padding, and ``norm`` is as torch makes it by default; in
-    evaluation only where no gradient is asked for.
+    By phases if height and width are even, ``conv`` is a plain convolution with a square kernel of
+    odd size, without padding, and ``norm`` is as torch makes it by default; in evaluation only on
+    a CPU and where no gradient is asked for.
     """
-    height, width = images.shape[-2:]
-    is_possible = images.device.type == "cpu" and height % 2 == 0 and width % 2 == 0
-    if not (is_possible and _is_plain(conv) and _is_default(norm)):
-        return F.max_pool2d(norm(conv(images)), 2)
-    if norm.training:
-        return _training(images, conv, norm)
-    if torch.is_grad_enabled():
-        return F.max_pool2d(norm(conv(images)), 2)
-    return _evaluation(images, conv, norm)
+    device = images.device.type
+    is_even = images.shape[-2] % 2 == 0 and images.shape[-1] % 2 == 0
+    if device in PRODUCTS and is_even and _is_plain(conv) and _is_default(norm):
+        if norm.training:
+            return _training(images, conv, norm, PRODUCTS[device])
+        if device == "cpu" and not torch.is_grad_enabled():
+            return _evaluation(images, conv, norm)
+    return F.max_pool2d(norm(conv(images)), 2)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
@@ -52,24 +54,48 @@ def _is_default(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
-def _training(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+def _training(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, product: Product) -> Tensor:
     """With the batch's own mean and variance, which also move the running ones."""
     sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(norm.weight.dtype)
     # No bias: what is added before the normalisation is taken away again by its mean.
-    phases = F.conv2d(phases_of(images), phase_kernel(conv.weight * sign[:, None, None, None]))
-    n, channels, rows, columns = phases.shape
-    values = phases.view(n, channels // 4, 4, rows * columns)
-    pooled, mean, variance = _NormMax4.apply(
-        values, norm.weight * sign, norm.bias, conv.bias, norm.eps
-    )
+    kernel = phase_kernel(conv.weight * sign[:, None, None, None])
+    pooled, mean, variance = product(images, kernel, norm.weight * sign, norm, conv.bias)
     with torch.no_grad():
-        count = values.numel() // values.shape[1]
+        count = 4 * pooled.numel() // pooled.shape[1]
         mean = mean * sign if conv.bias is None else torch.addcmul(conv.bias, mean, sign)
         running_mean, running_variance, batches = norm.buffers()
         running_mean.lerp_(mean, norm.momentum or 0.0)
         running_variance.lerp_(variance * (count / (count - 1)), norm.momentum or 0.0)
         batches.add_(1)
-    return pooled.view(n, channels // 4, rows, columns)  # type: ignore[no-any-return]
+    return pooled
+
+
+def _on_cpu(
+    images: Tensor, kernel: Tensor, scale: Tensor, norm: nn.BatchNorm2d, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pooled ``[n, c, h, w]``, mean and (biased) variance ``[c]``; by torch's convolution."""
+    phases = F.conv2d(phases_of(images), kernel)
+    n, channels, rows, columns = phases.shape
+    values = phases.view(n, channels // 4, 4, rows * columns)
+    pooled, mean, variance = NormMax4.apply(values, scale, norm.bias, bias, norm.eps)
+    return pooled.view(n, channels // 4, rows, columns), mean, variance
+
+
+def _on_gpu(
+    images: Tensor, kernel: Tensor, scale: Tensor, norm: nn.BatchNorm2d, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by a product of windows; the images' channels lie side by side in memory."""
+    phases = _windows.Convolution.apply(_windows.blocks_of(images), kernel)
+    n, rows, columns, channels = phases.shape
+    values = phases.view(-1, channels // 4, 4)
+    pooled, mean, variance = _windows.NormMax.apply(values, scale, norm.bias, bias, norm.eps)
+    return pooled.view(n, rows, columns, channels // 4).permute(0, 3, 1, 2), mean, variance
+
+
+Product = Callable[
+    [Tensor, Tensor, Tensor, nn.BatchNorm2d, Tensor | None], tuple[Tensor, Tensor, Tensor]
+]
+PRODUCTS: dict[str, Product] = {"cpu": _on_cpu, "cuda": _on_gpu}
 
 
 def _evaluation(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
@@ -94,14 +120,14 @@ def phases_of(images: Tensor) -> Tensor:
 def phase_kernel(weight: Tensor) -> Tensor:
     """``[o, c, k, k]`` → ``[o * 4, c * 4, (k + 1) / 2, (k + 1) / 2]``: phases to phases."""
     outputs, channels, size, _ = weight.shape
-    spread = weight.flatten(2) @ _spreading(size, weight.dtype)  # one weight or none: exact
+    spread = weight.flatten(2) @ _spreading(size, weight.dtype, weight.device)  # exact: 0 or 1
     half = (size + 1) // 2
     kernel = spread.view(outputs, channels, 4, 4, half, half)
     return kernel.transpose(1, 2).reshape(outputs * 4, channels * 4, half, half)
 
 
 @functools.cache
-def _spreading(size: int, dtype: torch.dtype) -> Tensor:
+def _spreading(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """0 and 1 ``[k * k, 4 * 4 * ((k + 1) / 2)²]``: where each weight of a kernel goes.
 
     Output phase (r, s) at block (y, x) is the output pixel (2y + r, 2x + s): the kernel shifted by
@@ -111,10 +137,10 @@ def _spreading(size: int, dtype: torch.dtype) -> Tensor:
         weights = torch.eye(size * size, dtype=dtype).view(size * size, 1, size, size)
         field, end = F.pad(weights, (1, 1, 1, 1)), size + 1
         shifted = [field[:, :, 1 - r : 1 - r + end, 1 - s : 1 - s + end] for r, s in PHASES]
-        return torch.stack([phases_of(each) for each in shifted], dim=1).flatten(1)
+        return torch.stack([phases_of(each) for each in shifted], dim=1).flatten(1).to(device)
 
 
-class _NormMax4(torch.autograd.Function):
+class NormMax4(torch.autograd.Function):
     """Batch normalisation of ``[n, c, 4, m]`` and the maximum over its third dimension.
 
     ``scale`` (not negative) and ``shift`` are ``[c]``. ``bias`` is that of the convolution before

@@ -156,7 +156,10 @@ class AdamFamily(_base.KeepsMoments):
         norm = None
         if self.spam.zscore:
             norm = _base.gradient_norm(params)
-            self._damp(params, self._window.is_spike(norm))
+            spike = self._window.is_spike(norm)
+            if self.on_spike is not None:
+                self.on_spike(spike)
+            self._damp(params, spike)
         if self.spam.gammas:
             self._stabilise(groups, self.spam.gammas)
         clips = self.spam.clips_at(self.steps)

@@ -28,12 +28,17 @@ class Base(torch.optim.Optimizer):
 
     max_grad_norm: float  # 0: no clipping
     steps = 0  # steps done
-    _own: tuple[str, ...] = ("max_grad_norm", "steps", "capturable", "_rates")  # torch knows none
+    # What torch does not know of.
+    _own: tuple[str, ...] = ("max_grad_norm", "steps", "capturable", "_rates", "_written")
     capturable: bool | None = None  # whether steps are to be captured; None: those on a GPU
+    # Told in each step, by an optimizer that looks for spikes, whether its gradient was one, a bool
+    # tensor. It is not kept as an attribute: it would be a state, which the ledger does not count.
+    on_spike: Callable[[Tensor], None] | None = None
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
         self._rates: dict[int, Tensor] = {}  # by group: float32 [2], see _step_rates
+        self._written: dict[int, tuple[float, float]] = {}  # what is in them
 
     def step_kind(self) -> Hashable:
         """What the next step does beside arithmetic on tensors; equal for steps that do the same.
@@ -64,10 +69,29 @@ class Base(torch.optim.Optimizer):
             if not self.may_be_captured(params):
                 self._rates.pop(index, None)
                 continue
+            rates = self._step_rates(group)
             if index not in self._rates:
-                self._rates[index] = torch.zeros(2, device=params[0].device)
-            for number, rate in zip(self._rates[index], self._step_rates(group), strict=True):
-                number.fill_(rate)
+                device = params[0].device
+                self._rates[index] = torch.tensor(rates, dtype=torch.float32, device=device)
+            elif rates != self._written[index]:
+                pairs = zip(rates, self._written[index], strict=True)
+                for place, (rate, before) in enumerate(pairs):
+                    if rate != before:
+                        self._rates[index][place].fill_(rate)
+            self._written[index] = rates
+
+    def step_size(self, index: int) -> float | Tensor:
+        """The next step's size in the group of this index, for kernels that a graph may hold."""
+        if not is_capturing():
+            self.write_rates()
+        if index in self._rates:
+            return self._rates[index][0]
+        return self._step_rates(self.param_groups[index])[0]
+
+    @property
+    def rate(self) -> float:
+        """The next step's size in the first group: its ``lr``, times that of a warm-up."""
+        return self._step_rates(self.param_groups[0])[0]
 
     def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
         """The next step's step size, and the factor of decoupled decay where that is apart."""

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adamwprune.optimizers._base import SETTLING, KeepsMoments
+from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
+from adamwprune.pruning._histogram import LIMIT, histogram
 from adamwprune.pruning._parts import Part, keep_pages, parts
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
@@ -60,6 +61,20 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, kinds) and module.weight.requires_grad:
             found.setdefault(module.weight, f"{name}.weight".lstrip("."))
     return {name: weight for weight, name in found.items()}
+
+
+def _group_of(weight: Tensor, optimizer: Optimizer) -> int:
+    for index, group in enumerate(optimizer.param_groups):
+        if any(param is weight for param in group["params"]):
+            return index
+    raise ValueError("the optimizer does not train all weights of the model")
+
+
+def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:
+    """Of the step to come, by group."""
+    if isinstance(optimizer, Base):
+        return [optimizer.step_size(index) for index in range(len(optimizer.param_groups))]
+    return [group["lr"] for group in optimizer.param_groups]
 
 
 @torch.no_grad()
@@ -196,6 +211,8 @@ class Pruner:
         self.steps = 0  # optimizer steps seen
         self.k = 0  # weights that are to be zero now
         self.updates: list[dict[str, float]] = []
+        self._unpruned: list[int] = []  # the weights in bins, just before the first update
+        self._groups: dict[str, int] = {}  # which of the optimizer's groups a weight is in
         self._due = False
         self._returned = dict.fromkeys(self.weights, 0)  # pruned weights that came back
         self._kept: dict[str, Tensor] = {}  # full weights of a returning method
@@ -211,9 +228,7 @@ class Pruner:
         """
         if self._optimizer is not None:
             raise ValueError("the pruner is attached already")
-        trained = {id(param) for group in optimizer.param_groups for param in group["params"]}
-        if any(id(weight) not in trained for weight in self.weights.values()):
-            raise ValueError("the optimizer does not train all weights of the model")
+        groups = {name: _group_of(weight, optimizer) for name, weight in self.weights.items()}
         if self.score.prunes:
             adam = isinstance(optimizer, (KeepsMoments, torch.optim.Adam))
             if isinstance(self.masks, Implied) and not adam:
@@ -221,6 +236,7 @@ class Pruner:
             if self.score.reads_states and not adam:
                 raise ValueError("pruning by state needs an optimizer of the Adam family")
             self.score.begin(list(self.weights.values()))
+            self._groups = groups
             optimizer.register_step_pre_hook(self._before_step)
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
@@ -231,11 +247,13 @@ class Pruner:
         if kwargs.get("closure") or (len(args) > 1 and args[1] is not None):
             # It would run the model, and make gradients, after this masked them.
             raise RuntimeError("a pruned optimizer's step() takes no closure")
+        rates = _step_sizes(optimizer)
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
             full = self._kept.get(name, weight)
-            self.score.observe(weight, full, weight.grad)  # unmasked: pruned weights keep scoring
+            # The gradient is unmasked: pruned weights keep scoring.
+            self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
             if self.k:
                 mask_gradient(weight)
             if full is not weight:
@@ -284,15 +302,18 @@ class Pruner:
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
             pruned = self._verify_masks()  # before the choice below prunes again what came back
+        if not self.updates:
+            self._unpruned = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
         k = self.scope.k(sparsity)
         scores = self.scope.among(_Candidates(self, pruned))
         cuts = self.scope.choose(scores, k, pruned)
         sums = _Sums(self)
-        returned = [self._apply(each, sums) for each in cuts]
+        counts = [self._apply(each, sums) for each in cuts]
         self.k = k
-        self._count_returned(returned)
-        self.updates.append({"step": self.steps, "target": sparsity, "zeros": self.k})
+        returned = self._count_returned(counts)
+        update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
+        self.updates.append(update)
         self._verify_masks(sums)
 
     def _apply(self, cut: Cut, sums: _Sums) -> dict[str, Tensor]:
@@ -331,10 +352,12 @@ class Pruner:
         same = [s for s in states.values() if isinstance(s, Tensor) and s.shape == weight.shape]
         return [weight, *same]
 
-    def _count_returned(self, returned: Iterable[Mapping[str, Tensor]]) -> None:
+    def _count_returned(self, returned: Iterable[Mapping[str, Tensor]]) -> int:
         counts = {name: count for each in returned for name, count in each.items()}
-        for name, count in zip(counts, torch.stack([*counts.values()]).tolist(), strict=True):
+        found: list[int] = torch.stack([*counts.values()]).tolist()
+        for name, count in zip(counts, found, strict=True):
             self._returned[name] += count
+        return sum(found)
 
     def _states(self, weight: Tensor) -> Mapping[str, Any]:
         states: Mapping[str, Any] = self._optimizer.state[weight] if self._optimizer else {}
@@ -477,7 +500,9 @@ class Pruner:
 
         ``requested``: the target sparsity; ``k``: how many zeros that means in this scope and is
         now; ``zeros``: counted; ``prunable``: of so many weights; ``layers``; ``updates``: step,
-        target and k of each; ``returned``.
+        target, k and number of weights that returned of each; ``returned``; ``histogram``: the
+        weights that are not zero in bins of equal width from ``low`` to ``high``, ``before`` the
+        first update (None without one) and ``after`` training.
         """
         layers = self.layers()
         return {
@@ -488,6 +513,12 @@ class Pruner:
             "layers": layers,
             "updates": list(self.updates),
             "returned": self.returned,
+            "histogram": {
+                "low": -LIMIT,
+                "high": LIMIT,
+                "before": self._unpruned or None,
+                "after": histogram(self.weights.values()),
+            },
         }
 
     def buffers(self) -> dict[str, list[Tensor]]:
@@ -502,6 +533,7 @@ class Pruner:
             "k": self.k,
             "returned": dict(self._returned),
             "updates": list(self.updates),
+            "unpruned": list(self._unpruned),
             "due": self._due,
             "masks": self.masks.state_dict(),
             "kept": dict(self._kept),
@@ -512,6 +544,7 @@ class Pruner:
         """The inverse of :meth:`state_dict`; the weights are loaded by their model."""
         self.steps, self.k = state["steps"], state["k"]
         self._returned, self.updates = dict(state["returned"]), list(state["updates"])
+        self._unpruned = list(state["unpruned"])
         self._due = state["due"]
         self.masks.load_state_dict(state["masks"])
         self._kept = self._cloned(state["kept"])

@@ -21,9 +21,10 @@ class Score:
     def begin(self, weights: list[Tensor]) -> None:
         """Called once, before the first step, with all prunable weights in their order."""
 
-    def observe(self, weight: Tensor, full: Tensor, grad: Tensor) -> None:
+    def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         """Called before each optimizer step with the weight as the model saw it, the same with
-        the values that pruned weights of a returning method keep, and its unmasked gradient.
+        the values that pruned weights of a returning method keep, its unmasked gradient, and the
+        size of the step to come (a learning rate; a tensor where steps are captured).
         """
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:

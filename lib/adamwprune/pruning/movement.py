@@ -13,13 +13,15 @@ from adamwprune.pruning._score import Score
 
 
 class Movement(Score):
-    """S ← S − (∂L/∂W′)·W, accumulated over all steps, with W′ = W ⊙ M (section 4, eq. 3).
+    """S ← S − α·(∂L/∂W′)·W, accumulated over all steps, with W′ = W ⊙ M (section 4, eq. 3).
 
     The gradient with respect to W′ passes straight through the mask to S, so that a pruned weight
     keeps scoring and can return; W itself gets it masked, and a pruned weight its old value back.
-    A constant learning rate of S would scale all scores alike and is left out. The mask follows
-    the schedule that all methods share: it is recomputed at the schedule's updates, not at every
-    step, and stays as it is after the ramp's end.
+    The learning rate α of S is that of W: only its course matters, a constant factor would scale
+    all scores alike. It follows the schedule as it does in the paper's experiments, where W and S
+    decay together: a mask that keeps moving after W has slowed down leaves nothing that adapts to
+    it. The mask follows the schedule that all methods share: it is recomputed at the schedule's
+    updates, not at every step, and stays as it is after the ramp's end.
     Memory: one float32 a weight for the scores, another for the full weight.
     """
 
@@ -28,10 +30,13 @@ class Movement(Score):
     def __init__(self) -> None:
         self._scores: dict[Tensor, Tensor] = {}
 
-    def observe(self, weight: Tensor, full: Tensor, grad: Tensor) -> None:
+    def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         if weight not in self._scores:
             self._scores[weight] = torch.zeros_like(weight, dtype=torch.float32)
-        self._scores[weight].addcmul_(grad, full, value=-1)
+        if isinstance(rate, Tensor):
+            self._scores[weight].addcmul_(grad * rate, full, value=-1)
+        else:
+            self._scores[weight].addcmul_(grad, full, value=-rate)
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         return part.of(self._scores[weight]).clone()

@@ -29,7 +29,7 @@ from adamwprune.report.statistics import (
 )
 
 _TITLE = "Comparisons"
-_COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
+COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
 _NAMED = 6  # groups with seeds in no pair that are named; of more there is a count
 _PLAIN = re.compile(r"[\w ./,:@%+=-]*", re.ASCII)  # no character that a shell or make acts upon
 _PASSING = ("V", "YES", "RUN", "KCONFIG_SEED", "FORMAT")  # variables that no run depends on
@@ -53,6 +53,11 @@ class Commands:
     def retry(self) -> str:
         """The runs of the same configuration that failed."""
         return self._line("retry", {"CONFIG": self.target} if self.target else {})
+
+    def reproduce(self, run_id: str) -> str:
+        """Repeat a run, and compare it with its record."""
+        config = {"CONFIG": self.target} if self.target else {}
+        return self._line("reproduce", {**config, "RUN": run_id})
 
     def _line(self, target: str, changes: Mapping[str, str]) -> str:
         kept = {name: text for name, text in self.variables.items() if name not in _PASSING}
@@ -94,6 +99,13 @@ def _columns(comparisons: Sequence[Comparison]) -> list[_Column]:
     ]
     bootstrapped = any(each.paired and each.paired.difference.bca for each in comparisons)
     return columns if bootstrapped else [c for c in columns if c.heading != "95% (BCa)"]
+
+
+def cells(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
+    """The headings of the table, and what each comparison shows below them."""
+    columns = _columns(comparisons)
+    headings = [column.heading for column in columns]
+    return headings, [[column.show(each) for column in columns] for each in comparisons]
 
 
 def _left(each: Comparison) -> str:
@@ -177,13 +189,13 @@ def _advice(verdicts: Verdicts, few: Sequence[Comparison], commands: Commands) -
     groups = [group for each in few for group in (each.left, each.right)]
     if min(each.expected for each in few) < LEAST:
         yield "This trains the seeds that are missing:"
-        yield _COMMAND + commands.add_seeds(statistics.enough_seeds(verdicts.seeds))
+        yield COMMAND + commands.add_seeds(statistics.enough_seeds(verdicts.seeds))
     elif any(group.n + len(group.failed) < len(group.specs) for group in groups):
         yield "This trains the runs that are missing:"
-        yield _COMMAND + commands.make()
+        yield COMMAND + commands.make()
     if any(group.failed for group in groups):
         yield "This trains again those that failed:"
-        yield _COMMAND + commands.retry()
+        yield COMMAND + commands.retry()
 
 
 def _elsewhere(shown: Sequence[Comparison]) -> Iterator[str]:
@@ -271,7 +283,7 @@ def _text(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -
             console.print(title, markup=False)
         console.print(_rich([each for each in comparisons if each.setting == title]))
     for line in lines:
-        console.print(line, markup=False, soft_wrap=line.startswith(_COMMAND))
+        console.print(line, markup=False, soft_wrap=line.startswith(COMMAND))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

@@ -35,7 +35,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "end": ("weights", "error"),
 }
 _OWN = ("run", "end")  # parts whose columns have no prefix
-_LEFT_OUT = {"run_id", "status", "spec", "history", "param_groups", "error", "schema"}
+_LEFT_OUT = {"run_id", "status", "spec", "history", "trace", "param_groups", "error", "schema"}
 
 
 @dataclass(frozen=True)

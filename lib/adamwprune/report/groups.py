@@ -291,14 +291,16 @@ def _splits(groups: Sequence[Group], axes: Sequence[str], name: str) -> bool:
 def distinct_labels(groups: Sequence[Group]) -> list[str]:
     """A label for each group; where two would be equal, the options that differ are added."""
     labels = [group.label for group in groups]
+    alike: dict[str, list[Group]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        alike.setdefault(label, []).append(group)
     return [
-        label if labels.count(label) == 1 else f"{label}, {_difference(group, groups)}"
+        label if len(alike[label]) == 1 else f"{label}, {_difference(group, alike[label])}"
         for label, group in zip(labels, groups, strict=True)
     ]
 
 
-def _difference(group: Group, groups: Sequence[Group]) -> str:
-    others = [other for other in groups if other.label == group.label]
+def _difference(group: Group, others: Sequence[Group]) -> str:
     for names in (("MODEL", "DATASET"), sorted(group.spec.values)):
         differing = [
             f"{name.lower()} {value}"

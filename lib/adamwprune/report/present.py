@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,13 @@ def check_format(format: str) -> None:
 
 
 def draw_if_changed(
-    expected: Sequence[RunSpec], records: Sequence[RunResult], folder: Path
+    expected: Sequence[RunSpec],
+    records: Sequence[RunResult],
+    folder: Path,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Draw every figure into ``folder`` unless those there show the same; the files written.
+    ``tell`` is told of a figure whose data no record holds.
 
     Figures of an earlier configuration are removed: nothing beside the new ones would say that
     they show other runs.
@@ -90,7 +94,7 @@ def draw_if_changed(
         return []
     from adamwprune.report.figures import draw_all  # matplotlib is slow to import
 
-    paths = draw_all(expected, records, folder, ("png", "svg"))
+    paths = draw_all(expected, records, folder, ("png", "svg"), tell=tell)
     names = [path.name for path in paths]
     with refusing(f"cannot write to {folder}"):
         for name in {Path(str(file)).name for file in files} - {*names, ""}:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,18 +66,20 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
     "random": ("P", (0, (1, 3))),
 }
+_CRITERIA = {"fisher": "p", "taylor": "h", "movement": "<", "hybrid": "*"}  # precond: state's own
+# Paul Tol's muted palette and greys: no colour of an optimizer's.
 OWNERS = {  # owners of bytes, in the order in which they are stacked
     "weights": "#4D4D4D",
     "gradients": "#A6A6A6",
-    "momentum_buffer": "#CC79A7",
-    "exp_avg": "#0072B2",
-    "exp_avg_sq": "#56B4E9",
-    "max_exp_avg_sq": "#009E73",
-    "scores": "#D55E00",
-    "kept_weights": "#E69F00",
-    "initial_weights": "#7A4FA3",
-    "masks": "#F0E442",
-    "other": "#000000",
+    "momentum_buffer": "#AA4499",
+    "exp_avg": "#332288",
+    "exp_avg_sq": "#88CCEE",
+    "max_exp_avg_sq": "#44AA99",
+    "scores": "#882255",
+    "kept_weights": "#CC6677",
+    "initial_weights": "#999933",
+    "masks": "#DDCC77",
+    "other": "#117733",
 }
 
 
@@ -96,8 +101,9 @@ def owner_colour(owner: str) -> str:
 
 
 def marker_and_dashes(group: Group) -> tuple[str, Any]:
-    """The marker and the line style of the group's pruning method."""
-    return _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+    """The marker and the line style of the group's pruning method; criteria have own markers."""
+    marker, dashes = _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+    return _CRITERIA.get(str(group.spec.values.get("STATE_CRITERION")), marker), dashes
 
 
 def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:
@@ -124,15 +130,19 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def save(
-    figure: Figure, stem: Path, formats: Sequence[str], records: Sequence[RunResult]
+    figure: Figure,
+    stem: Path,
+    formats: Sequence[str],
+    records: Sequence[RunResult],
+    more: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write ``stem`` + ``.png``, ``.svg``, …; a reader sees the old file or the new one.
 
     A PNG holds the ids of its runs and their commits as text (``Runs``, ``Commit``), and of its
-    marked runs by mark (``Stale``), an SVG as its description. The same records give the same
-    bytes. Raises :class:`UserError` where the folder cannot be written.
+    marked runs by mark (``Stale``), an SVG as its description; ``more`` beside them. The same
+    records give the same bytes. Raises :class:`UserError` where the folder cannot be written.
     """
-    provenance = {"Runs": _ids(records), "Commit": commits(records)}
+    provenance = {"Runs": _ids(records), "Commit": commits(records), **(more or {})}
     for mark in count_marks(records):
         provenance[mark.capitalize()] = _ids(r for r in records if mark in r.marks)
     _lay_out(figure)
@@ -169,8 +179,34 @@ def commits(records: Sequence[RunResult], digits: int = 40) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
+def provenance_of(path: Path) -> str:
+    """What :func:`save` wrote into a file, as an SVG has it: ``Runs: …; Commit: …``.
+
+    Empty where there is nothing, in a file of another program for instance.
+    """
+    if path.suffix == ".svg":
+        found = re.search(r"<dc:description>(.*?)</dc:description>", _text(path), re.DOTALL)
+        return html.unescape(found[1]) if found else ""
+    from PIL import Image  # matplotlib's own dependency
+
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
+        texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
+        texts.pop("Software", None)
+        return _joined(texts)
+    return ""
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def _joined(provenance: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in provenance.items())
+
+
 def _metadata(extension: str, provenance: Mapping[str, str]) -> dict[str, str | None]:
     if extension == "png":
         return {"Software": "AdamWPrune", **provenance}
-    text = "; ".join(f"{name}: {value}" for name, value in provenance.items())
-    return {"Date": None, "Description": text}
+    return {"Date": None, "Description": _joined(provenance)}

@@ -12,7 +12,28 @@ from pathlib import Path
 
 from adamwprune.errors import UserError
 
+GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
+# In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as
+# torch does; it answers seconds sooner than torch is imported.
 _QUESTION = """
+import ctypes, json
+cuda = ctypes.CDLL("libcuda.so.1")
+def call(name, *arguments):
+    status = getattr(cuda, name)(*arguments)
+    if status:
+        raise SystemExit(f"{name}: error {status}")
+call("cuInit", 0)
+count, found = ctypes.c_int(), {}
+call("cuDeviceGetCount", ctypes.byref(count))
+for i in range(count.value):
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), i)
+    call("cuCtxSetCurrent", context)
+    call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    found[f"cuda:{i}"] = free.value
+print(json.dumps(found))
+"""
+_QUESTION_TO_TORCH = """
 import json, torch
 count = torch.cuda.device_count()
 print(json.dumps({f"cuda:{i}": torch.cuda.mem_get_info(i)[0] for i in range(count)}))
@@ -51,11 +72,13 @@ def machine(choice: str) -> Machine:
 def slots(here: Machine, jobs: int, threads: int, runs: int) -> list[Slot]:
     """The places for ``runs`` runs, spread over the devices.
 
-    ``jobs`` a device; 0 chooses: as many as fit on the CPU, one on a GPU. ``threads`` a run; 0
-    shares the cores out. On the CPU jobs x threads never exceeds the cores.
+    ``jobs`` a device; 0 chooses: as many as fit on the CPU, on a GPU :data:`GPU_JOBS` if there are
+    two cores for each. ``threads`` a run; 0 shares the cores out. On the CPU jobs x threads never
+    exceeds the cores.
     """
     if here.gpus:
-        places = [gpu for _ in range(jobs or 1) for gpu in here.gpus][:runs]
+        most = max(1, here.cores // (2 * len(here.gpus)))
+        places = [gpu for _ in range(jobs or min(GPU_JOBS, most)) for gpu in here.gpus][:runs]
         each = threads or max(1, here.cores // len(places))
         return [Slot(gpu, each) for gpu in places]
     if threads > here.cores:
@@ -92,11 +115,15 @@ def _cores(count: int) -> str:
 
 
 def _gpus() -> dict[str, int]:
-    """Asks torch in a process of its own, and only if there may be a driver."""
+    """Only if there may be a driver; torch is asked where CUDA's own driver gives no answer."""
     if not (any(Path("/dev").glob("nvidia[0-9]*")) or os.environ.get("CUDA_VISIBLE_DEVICES")):
         return {}
+    return _answer(_QUESTION) or _answer(_QUESTION_TO_TORCH)
+
+
+def _answer(question: str) -> dict[str, int]:
     answer = subprocess.run(
-        [sys.executable, "-c", _QUESTION], capture_output=True, text=True, check=False
+        [sys.executable, "-c", question], capture_output=True, text=True, check=False
     )
     try:
         found = json.loads(answer.stdout)

@@ -30,6 +30,7 @@ from adamwprune.record import RunResult
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.packing import History, Need, Packer
+from adamwprune.scheduler.sharing import sharing
 from adamwprune.spec import RunSpec
 from adamwprune.store import RESULT, Store, publish_failure
 
@@ -75,6 +76,8 @@ class Policy:
     retries: int = 1  # of a run that crashes
     fail_fast: bool = False
     checkpoint_seconds: float = 60.0
+    share_gpus: bool = True  # by MPS, where several runs are on one
+    anew: bool = False  # train also where there is a record
 
 
 @dataclass
@@ -140,10 +143,16 @@ class Pool:
         """
         self.store.check_writable()
         self.waiting.extend(_Attempt(task) for task in tasks)
-        self.workers = [Worker(place, slot, self.events) for place, slot in enumerate(self.slots)]
-        with _signals(self.events):
+        with _signals(self.events), self._sharing() as environment:
+            self.workers = [
+                Worker(place, slot, self.events, environment)
+                for place, slot in enumerate(self.slots)
+            ]
             try:
                 self._fill()
+                for worker in self.workers:
+                    if worker.process is None:  # it waits for a run, but not to be awake
+                        worker.start()
                 while any(worker.attempt for worker in self.workers):
                     self._handle_next()
             except KeyboardInterrupt:
@@ -157,6 +166,11 @@ class Pool:
         if self.waiting:
             raise RuntimeError(f"{len(self.waiting)} runs were never started")
         return self.outcome
+
+    def _sharing(self) -> contextlib.AbstractContextManager[dict[str, str]]:
+        if not self.policy.share_gpus:
+            return contextlib.nullcontext({})
+        return sharing(self.slots, self.observer.told)
 
     def _end_workers(self) -> None:
         for worker in self.workers:
@@ -205,10 +219,15 @@ class Pool:
                 "threads": need.threads,
                 "command": task.command,
                 "checkpoint_seconds": self.policy.checkpoint_seconds,
-                "source": self.source,
+                "source": {**self.source, "alone": self._is_alone(worker)},
+                "anew": self.policy.anew,
             }
         )
         self.observer.started(task.spec, Slot(worker.slot.device, need.threads))
+
+    def _is_alone(self, worker: Worker) -> bool:
+        """Whether no other run of ours is ever on this worker's device beside its own."""
+        return [slot.device for slot in self.slots].count(worker.slot.device) == 1
 
     # -- what happened -----------------------------------------------------------
 
@@ -372,10 +391,17 @@ class Signal:
 
 
 class Worker:
-    """One worker process on one slot; started when it is given something, again if it died."""
+    """One worker process on one slot; started again if it died and is given something."""
 
-    def __init__(self, place: int, slot: Slot, events: queue.SimpleQueue[Message | Signal]) -> None:
+    def __init__(
+        self,
+        place: int,
+        slot: Slot,
+        events: queue.SimpleQueue[Message | Signal],
+        environment: Mapping[str, str],
+    ) -> None:
         self.place, self.slot, self.events = place, slot, events
+        self.environment = environment
         self.attempt: _Attempt | None = None
         self.accepted = False  # whether the process has begun the run in hand
         self.heard = math.inf  # when it last said something; monotonic seconds
@@ -386,7 +412,7 @@ class Worker:
     def send(self, job: dict[str, Any]) -> None:
         """Give a job to the process, starting one if there is none."""
         if self.process is None or self.process.poll() is not None:
-            self._start()
+            self.start()
         self._errors.clear()
         self.accepted, self.heard = False, time.monotonic()
         assert self.process is not None
@@ -395,16 +421,17 @@ class Worker:
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process; it imports torch and wakes its device."""
         self._errors.clear()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "adamwprune.scheduler.worker"],
+            [sys.executable, "-m", "adamwprune.scheduler.worker", self.slot.device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            env=_environment(self.slot.threads),
+            env={**_environment(self.slot.threads), **self.environment},
             start_new_session=True,  # Ctrl-C reaches the scheduler, which ends its workers
         )
         self._readers = [

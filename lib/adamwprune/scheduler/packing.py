@@ -1,7 +1,7 @@
 """Which run fits where: cores and device memory are reserved, and never more than there is.
 
-On a device whose memory is metered, a run whose peak nobody has measured yet starts alone and
-holds all of it; after its first steps it holds what it needs, and others join it.
+On a device whose memory is metered, a run like none that was measured starts alone and holds all
+of it; after its first steps it holds what it needs, and others join it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,9 @@ from adamwprune.spec import RunSpec
 MARGIN = 1.1  # of a measured peak: allocators do not repeat themselves to the byte
 CONTEXT = 1 << 30  # bytes that a process takes of a GPU beside its tensors, at most
 # What a run's memory depends on; not its seed, its learning rate or its sparsity.
-_SIZES = (
-    "MODEL",
-    "DATASET",
-    "BATCH_SIZE",
-    "OPTIMIZER",
-    "AMSGRAD",
-    "PRUNING_METHOD",
-    "MASK_STORAGE",
-)
+_NETWORK = ("MODEL", "DATASET", "BATCH_SIZE")
+_SIZES = (*_NETWORK, "OPTIMIZER", "AMSGRAD", "PRUNING_METHOD", "MASK_STORAGE")
+STATES = 3.0  # of its peak another optimizer and method may take of the same network, at most
 
 Likeness = tuple[object, ...]
 
@@ -97,6 +91,7 @@ class History:
 
     def __init__(self, results: Iterable[RunResult] = ()) -> None:
         self._peaks: dict[Likeness, int] = {}
+        self._of_network: dict[Likeness, int] = {}
         for result in results:
             device = result.memory.get("device") or {}
             if isinstance(device.get("reserved"), int):
@@ -104,17 +99,26 @@ class History:
 
     def learn(self, spec: RunSpec, peak: int) -> None:
         """A run like ``spec`` took ``peak`` bytes of its device."""
-        self._peaks[alike(spec)] = max(peak, self._peaks.get(alike(spec), 0))
+        for peaks, likeness in ((self._peaks, alike(spec)), (self._of_network, network(spec))):
+            peaks[likeness] = max(peak, peaks.get(likeness, 0))
 
     def bytes_of(self, spec: RunSpec) -> int | None:
-        """What to reserve for a run like ``spec``; None if none was measured."""
+        """What to reserve for a run like ``spec``; None if none of its network was measured."""
         peak = self._peaks.get(alike(spec))
-        return None if peak is None else reserve(peak)
+        if peak is not None:
+            return reserve(peak)
+        peak = self._of_network.get(network(spec))
+        return None if peak is None else reserve(round(STATES * peak))
 
 
 def alike(spec: RunSpec) -> Likeness:
     """What a run's memory depends on."""
     return tuple(spec.values.get(name) for name in _SIZES)
+
+
+def network(spec: RunSpec) -> Likeness:
+    """What most of a run's memory depends on: its network and how much is fed to it."""
+    return tuple(spec.values.get(name) for name in _NETWORK)
 
 
 def reserve(peak: int) -> int:

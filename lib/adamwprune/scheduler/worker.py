@@ -1,4 +1,4 @@
-"""A warm worker: imports torch and loads the data once, then trains one job after another.
+"""A warm worker: imports torch and wakes its device once, then trains one job after another.
 
 Jobs come as JSON lines on standard input, events go as JSON lines to the standard output it was
 started with. What a run prints goes to its own ``log.txt``. SIGTERM stops the run in hand at a
@@ -7,6 +7,7 @@ checkpoint, and so does the end of standard input, which means that the schedule
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -31,10 +32,11 @@ class Worker:
         self.jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.busy = self.stopping = False
 
-    def serve(self) -> None:
+    def serve(self, device: str) -> None:
         """Train what comes on standard input, until that ends."""
         signal.signal(signal.SIGTERM, self._on_terminate)
         threading.Thread(target=self._read_jobs, daemon=True).start()
+        _wake(device)
         while not self.stopping:
             plain = self.jobs.get()
             if plain is None:
@@ -85,12 +87,23 @@ class Worker:
         limit.start()
 
 
+def _wake(device: str) -> None:
+    """What takes seconds and is the same for every run, while other workers are at work."""
+    from adamwprune import runner  # noqa: F401  imports torch: after the code was looked at
+
+    if device != "cpu":
+        import torch
+
+        with contextlib.suppress(RuntimeError):  # of a device that fails the first run tells
+            torch.ones(1, device=device).sum().item()
+
+
 def main() -> None:
-    """Serve jobs until standard input ends."""
+    """Serve jobs on the device that is named on the command line until standard input ends."""
     faulthandler.enable()  # a segmentation fault leaves its traceback on standard error
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # stray prints must not reach the event stream
-    Worker(events).serve()
+    Worker(events).serve(sys.argv[1])
 
 
 if __name__ == "__main__":

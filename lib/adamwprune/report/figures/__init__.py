@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from adamwprune.errors import UserError
+from adamwprune.files import refusing, write_text
 from adamwprune.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import memory, models, optimizers, training
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures import (
+    masks,
+    memory,
+    models,
+    optimizers,
+    plotted,
+    sparsity,
+    steps,
+    times,
+    training,
+)
+from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, group_runs, settings
 from adamwprune.spec import RunSpec
 
-FIGURES: tuple[Callable[[Setting], Iterator[Drawing]], ...] = (
+FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     optimizers.baseline,
     optimizers.at_each_sparsity,
+    sparsity.accuracy_against_sparsity,
+    sparsity.pareto,
     memory.summary,
     memory.gpu,
     models.per_optimizer,
     models.selection,
     training.example,
+    masks.layer_density,
+    masks.mask_change,
+    masks.weight_histogram,
+    steps.gradient_norms,
+    times.time_per_run,
 )
+FORMATS = ("png", "svg")
+DATA = "data"  # the folder, beside the figures, of what they plot
+Tell = Callable[[str], None]
+
+
+def _silent(line: str) -> None:
+    """Nobody asked."""
 
 
 def draw_all(
@@ -29,17 +54,27 @@ def draw_all(
     records: Sequence[RunResult],
     folder: Path,
     formats: Sequence[str] = ("png",),
+    *,
+    data: bool = False,
+    tell: Tell = _silent,
 ) -> list[Path]:
     """Draw every figure for which a run is done; the files written, in their order.
 
     An expected run without a done record is drawn as missing or failed; a record that is not
-    expected plays no part. Raises :class:`UserError` where ``folder`` cannot be written.
+    expected plays no part. A figure whose data no record holds is not drawn, and ``tell`` is told
+    why. With ``data``, what each figure plots is written to ``folder/data/NAME.json``. Raises
+    :class:`UserError` where ``folder`` cannot be written.
     """
     paths: list[Path] = []
     with style.sheet():
         for setting in settings(expected, records):
             for draw in FIGURES:
-                paths += _write(draw(setting), folder, formats, setting.prefix)
+                for each in draw(setting):
+                    name = setting.prefix + each.name
+                    if isinstance(each, NotDrawn):
+                        tell(f"{name} is not drawn: {each.why}")
+                    else:
+                        paths += _write(each, folder / name, formats, data=data)
     return paths
 
 
@@ -53,7 +88,8 @@ def draw_comparison(
     with style.sheet():
         title = "; ".join(setting.title for setting in settings(specs, records))
         groups = group_runs(specs, records)
-        return _write(models.comparison(groups, "Runs side by side", title), folder, formats)
+        drawings = models.comparison(groups, "Runs side by side", title)
+        return [path for d in drawings for path in _write(d, folder / d.name, formats)]
 
 
 def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
@@ -61,7 +97,8 @@ def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("pn
     _require_done(record)
     with style.sheet():
         (setting,) = settings([record.spec], [record])
-        return _write([training.single_run(record, setting.title)], folder, formats)
+        drawing = training.single_run(record, setting.title)
+        return _write(drawing, folder / drawing.name, formats)
 
 
 def _require_done(record: RunResult) -> None:
@@ -70,10 +107,15 @@ def _require_done(record: RunResult) -> None:
 
 
 def _write(
-    drawings: Iterable[Drawing], folder: Path, formats: Sequence[str], prefix: str = ""
+    drawing: Drawing, stem: Path, formats: Sequence[str], *, data: bool = False
 ) -> list[Path]:
-    return [
-        path
-        for each in drawings
-        for path in style.save(each.figure, folder / (prefix + each.name), formats, each.records)
-    ]
+    """The files of one figure; its images name the digest of what they plot."""
+    text = plotted.to_text(plotted.plotted(drawing.figure))
+    named = {"Data": plotted.digest(text)}
+    paths = style.save(drawing.figure, stem, formats, drawing.records, named)
+    if data:
+        path = stem.parent / DATA / f"{stem.name}.json"
+        with refusing(f"cannot write {path}"):
+            write_text(path, text)
+        paths.append(path)
+    return paths

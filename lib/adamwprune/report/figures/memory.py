@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from adamwprune.report import ledger, style
 from adamwprune.report.figures import models, parts
-from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, Statistic, percent
 
 GPU_SPARSITY = 0.5
@@ -127,13 +127,16 @@ def _notes(groups: Sequence[Group]) -> list[str]:
 # -- the allocator -----------------------------------------------------------
 
 
-def gpu(setting: Setting) -> Iterator[Drawing]:
+def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The allocator's bytes over time, adamw's pruned runs against adamwprune's.
 
-    Only from runs that were measured on a GPU; nothing is drawn unless both optimizers were.
+    Only from runs that had a GPU to themselves; nothing is drawn unless both optimizers did.
     """
     shared = [s for s in setting.sparsities if len(_measured(setting, s)) == 2]
     if not shared:
+        if any(_has_timelines(group) for group in setting.groups if group.done):
+            why = "no runs of adamw and adamwprune that had a GPU to themselves; make measure"
+            yield NotDrawn(f"adamw-{100 * GPU_SPARSITY:g}-vs-adamwprune-gpu_comparison", why)
         return
     sparsity = GPU_SPARSITY if GPU_SPARSITY in shared else shared[0]
     groups = [group for found in _measured(setting, sparsity).values() for group in found]
@@ -160,20 +163,17 @@ def gpu(setting: Setting) -> Iterator[Drawing]:
 
 
 def _measured(setting: Setting, sparsity: float) -> dict[str, list[Group]]:
-    """adamw's and adamwprune's groups whose runs all have a timeline; none without any."""
+    """adamw's and adamwprune's groups whose runs were all alone on a GPU; none without any."""
     found: dict[str, list[Group]] = {}
     for optimizer in ("adamw", "adamwprune"):
         for group in setting.pruned(sparsity, optimizer):
-            timelines = [
-                bool((run.memory.get("device") or {}).get("timeline")) for run in group.done
-            ]
-            if timelines and all(timelines):
+            if group.done and _has_timelines(group) and all(map(parts.is_alone, group.done)):
                 found.setdefault(optimizer, []).append(group)
     return found
 
 
 def _has_timelines(group: Group) -> bool:
-    return all((run.memory["device"] or {}).get("timeline") for run in group.done)
+    return all((run.memory.get("device") or {}).get("timeline") for run in group.done)
 
 
 def _timeline(axes: Axes, series: Series) -> None:

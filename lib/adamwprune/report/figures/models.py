@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -137,13 +138,14 @@ def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
             steps = [0, *(update["step"] for update in updates), last["step"]]
             zeros = [0, *(update["zeros"] for update in updates)]
             values = [100 * count / prunable for count in zeros]
-            axes.step(steps, [*values, values[-1]], where="post", color=each.colour, linewidth=1.2)
+            look: dict[str, Any] = {"color": each.colour, "label": each.label}
+            axes.step(steps, [*values, values[-1]], where="post", linewidth=1.2, **look)
             axes.plot(
                 [entry["step"] for entry in record.history],
                 [100 * entry["sparsity"] for entry in record.history],
-                color=each.colour,
                 marker=each.marker,
                 linestyle="none",
+                **look,
             )
     axes.set_ylim(-3, 103)
     axes.set_xlabel("training step")
@@ -176,7 +178,8 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
         axes.errorbar(
             each.group.compression,
             accuracy.mean,
-            yerr=accuracy.deviation,
+            yerr=parts.half_interval(accuracy),
+            label=each.label,
             color=each.colour,
             marker=each.marker,
             markersize=7,

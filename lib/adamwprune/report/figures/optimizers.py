@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from adamwprune.report import style
 from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Group, Setting, held_out, percent
+from adamwprune.report.groups import Setting, held_out, percent
 
 
 def baseline(setting: Setting) -> Iterator[Drawing]:
@@ -57,24 +56,11 @@ def _compare(
             panel.sharey(axes[0])
         parts.draw_curves(panel, series, "test_accuracy", scale=100)
         parts.epoch_axis(panel, series)
-        panel.set_title(_panel_title(tag, [each.group for each in series]))
+        panel.set_title(parts.panel_title(tag, [each.group for each in series]))
     parts.percent_axis(axes[0], f"{held_out([row.group for row in rows])} accuracy")
     parts.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
-    _colour_legend(figure, setting.optimizers)
-    parts.footer(figure, setting.title, [row.group for row in rows])
+    parts.colour_legend(figure, setting.optimizers)
+    groups = [row.group for row in rows]
+    parts.footer(figure, setting.title, groups, *parts.twins_note(groups))
     return figure
-
-
-def _panel_title(tag: str, groups: Sequence[Group]) -> str:
-    """The method, and which optimizer does something else under its name."""
-    others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
-    if tag == "dense" or tag.startswith("state-") or not others:
-        return tag.capitalize()
-    return f"{tag.capitalize()} ({', '.join(others)})"
-
-
-def _colour_legend(figure: Figure, optimizers: Sequence[str]) -> None:
-    """One entry an optimizer; the methods have panels of their own."""
-    handles = [Patch(color=style.colour_of(name), label=name) for name in optimizers]
-    figure.legend(handles=handles, loc="outside right upper", title="optimizer", alignment="left")

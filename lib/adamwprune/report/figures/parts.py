@@ -11,18 +11,24 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from adamwprune.record import RunResult
+from adamwprune.record import STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.groups import Group, Statistic, held_out, spread_note
 from adamwprune.report.origins import Origins
+from adamwprune.report.statistics import reach
 
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it
+NAMED = 6  # groups in a sentence
+BAND_ALPHA = 0.18
+SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
+INTERVALS = "bands and whiskers: 95% interval of the mean (Student's t)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,14 @@ class Drawing:
     name: str
     figure: Figure
     records: tuple[RunResult, ...]
+
+
+@dataclass(frozen=True)
+class NotDrawn:
+    """A figure that there are no data for, and why: nothing is better than empty axes."""
+
+    name: str
+    why: str
 
 
 def drawing(name: str, figure: Figure, groups: Iterable[Group]) -> Drawing:
@@ -78,6 +92,109 @@ def any_done(groups: Iterable[Group]) -> bool:
     return any(group.done for group in groups)
 
 
+def absent_note(
+    groups: Iterable[Group], lacking: Sequence[Group] = (), what: str = ""
+) -> list[str]:
+    """A sentence on the groups that are not drawn: missing, failed, or ``lacking`` ``what``."""
+    by_reason: dict[str, list[Group]] = {}
+    for group in groups:
+        if not group.done:
+            by_reason.setdefault(group.absence, []).append(group)
+    if lacking:
+        by_reason[f"no {what} in the records"] = list(lacking)
+    found = [f"{_named(own)} ({reason})" for reason, own in by_reason.items()]
+    return [f"Not drawn: {'; '.join(found)}."] if found else []
+
+
+def stale_note(groups: Iterable[Group], *, hollow: bool = False) -> list[str]:
+    """A sentence that names the groups with a run that other code made, where some are not."""
+    groups = [group for group in groups if group.done]
+    stale = [group for group in groups if is_stale(group)]
+    if not stale or len(stale) == len(groups):
+        return []
+    return [f"Stale{' (hollow)' if hollow else ''}: {_named(stale)}."]
+
+
+def is_stale(group: Group) -> bool:
+    """Whether other code than is here made one of its runs."""
+    return any(STALE in record.marks for record in group.done)
+
+
+def twins_note(groups: Iterable[Group]) -> list[str]:
+    """A sentence on groups whose runs are the same in every epoch: one hides the other.
+
+    AdamWPrune without pruning by state, for example, is AdamWSpam.
+    """
+    alike: dict[object, list[str]] = {}
+    for group in groups:
+        if group.done:
+            alike.setdefault(_course(group), []).append(group.label)
+    found = [" = ".join(labels) for labels in alike.values() if len(labels) > 1]
+    return (
+        [f"The same in every epoch, one on top of the other: {'; '.join(found)}."] if found else []
+    )
+
+
+def _course(group: Group) -> tuple[object, ...]:
+    names = ("train_loss", "test_loss", "test_accuracy", "sparsity")
+    return tuple(
+        (record.spec["SEED"], *(entry[name] for entry in record.history for name in names))
+        for record in group.done
+    )
+
+
+def _named(groups: Sequence[Group]) -> str:
+    """Their labels; of many the first ones and a count."""
+    labels = [group.label for group in groups]
+    if len(labels) <= NAMED:
+        return ", ".join(labels)
+    return f"{', '.join(labels[: NAMED - 1])} and {len(labels) - NAMED + 1} more"
+
+
+def panel_title(tag: str, groups: Sequence[Group]) -> str:
+    """The method, and which optimizer does something else under its name."""
+    others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
+    if tag == "dense" or tag.startswith("state-") or not others:
+        return tag.capitalize()
+    return f"{tag.capitalize()} ({', '.join(dict.fromkeys(others))})"
+
+
+def colour_legend(figure: Figure, optimizers: Sequence[str], *more: Artist) -> None:
+    """One entry an optimizer, where methods have panels of their own; and ``more`` below them."""
+    handles: list[Artist] = [Patch(color=style.colour_of(n), label=n) for n in optimizers]
+    figure.legend(
+        handles=[*handles, *more],
+        loc="outside right upper",
+        title="optimizer",
+        alignment="left",
+    )
+
+
+def no_panel(axes: Axes, groups: Sequence[Group]) -> None:
+    """Empty axes: nothing where the matrix has no such runs, otherwise why nothing is drawn."""
+    if not groups:
+        axes.set_axis_off()
+        return
+    why = ", ".join(dict.fromkeys(group.absence or "not recorded" for group in groups))
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=style.FAINT)
+
+
+def name_lowest(axes: Any, label: str = "") -> None:
+    """The axis below each column of a grid, under its lowest panel that is not left out."""
+    for column in axes.T:
+        shown = [panel for panel in column if panel.axison]
+        if shown:
+            shown[-1].tick_params(labelbottom=True)
+            shown[-1].set_xlabel(label)
+
+
+def name_leftmost(row: Any, label: str) -> None:
+    """The axis to the left of a row of a grid, at its first panel that is not left out."""
+    for panel in [panel for panel in row if panel.axison][:1]:
+        panel.tick_params(axis="y", labelleft=True)
+        panel.set_ylabel(label)
+
+
 # -- curves ------------------------------------------------------------------
 
 
@@ -90,7 +207,7 @@ def curve(group: Group, key: str) -> tuple[list[int], np.ndarray[Any, Any]]:
 def draw_curves(
     axes: Axes, series: Sequence[Series], key: str, *, scale: float = 1.0, first: int = 1
 ) -> None:
-    """The mean over seeds by epoch, from epoch ``first``; a band of one deviation if n > 1."""
+    """The mean over seeds by epoch, from epoch ``first``; its 95% interval as a band if n > 1."""
     for each in series:
         if not each.group.done:
             continue
@@ -107,10 +224,44 @@ def draw_curves(
             markevery=max(1, len(epochs) // 10),
             label=each.label,
         )
-        if len(values) > 1:
-            spread = values.std(axis=0, ddof=1)
-            low, high = (mean - spread)[shown], (mean + spread)[shown]
-            axes.fill_between(epochs[shown], low, high, color=each.colour, alpha=0.18, linewidth=0)
+        draw_band(axes, epochs[shown], values[:, shown], each.colour)
+
+
+def draw_band(
+    axes: Axes, x: Sequence[float], values: np.ndarray[Any, Any], colour: str, *, least: float = 0.0
+) -> None:
+    """The 95% interval of the mean of ``values`` [runs, points]; nothing for one run.
+
+    No lower than ``least``: what is shown has no values below it.
+    """
+    n = len(values)
+    if n < 2 or len(x) < 2:
+        return
+    mean, half = values.mean(axis=0), reach(n) * values.std(axis=0, ddof=1)
+    fill_band(
+        axes, x, (np.maximum(mean - half, least), mean + half), colour, whole=n >= SHOWN_WHOLE
+    )
+
+
+def fill_band(
+    axes: Axes,
+    x: Sequence[float],
+    limits: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
+    colour: str,
+    *,
+    whole: bool = True,
+) -> None:
+    """Between two lines; where it is not to be seen as a whole, the axes make no room for it."""
+    low, high = limits
+    outline = [*zip(x, low, strict=True), *zip(x[::-1], high[::-1], strict=True)]
+    band = PolyCollection([outline], facecolor=colour, alpha=BAND_ALPHA, linewidth=0)
+    axes.add_collection(band, autolim=whole)
+    axes.autoscale_view()
+
+
+def half_interval(found: Statistic) -> float | None:
+    """From the mean to either end of its 95% interval; None for one run."""
+    return None if found.deviation is None else reach(found.n) * found.deviation
 
 
 def draw_thin_curves(axes: Axes, series: Sequence[Series], key: str) -> None:
@@ -159,6 +310,12 @@ def percent_axis(axes: Axes, what: str, *, vertical: bool = True) -> None:
 
 
 def loss_axis(axes: Axes) -> None:
+    """Of cross-entropies, logarithmic."""
+    log_axis(axes)
+    axes.set_ylabel("cross-entropy (nats, log scale)")
+
+
+def log_axis(axes: Axes) -> None:
     """A logarithmic axis with plain numbers; linear ticks where it spans little."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -166,7 +323,6 @@ def loss_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylabel("cross-entropy (nats, log scale)")
 
 
 # -- one value a group -------------------------------------------------------
@@ -211,7 +367,8 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
         axes.errorbar(
             accuracy.mean,
             row,
-            xerr=accuracy.deviation,
+            xerr=half_interval(accuracy),
+            label=each.label,
             color=each.colour,
             marker=each.marker,
             markersize=6.5,
@@ -254,12 +411,13 @@ def draw_bars(
         found = value(each.group)
         length = found.mean if math.isfinite(found.mean) else 0.0
         bar_style: dict[str, Any] = {"color": each.colour, "ecolor": "#888888", "capsize": 2.5}
-        axes.barh(row, length, height=0.62, xerr=found.deviation, **bar_style)
-        reach = max(0.0, length) + (found.deviation or 0.0)
-        lowest, longest = min(lowest, length), max(longest, reach)
+        half = half_interval(found)
+        axes.barh(row, length, height=0.62, xerr=half, label=each.label, **bar_style)
+        end = max(0.0, length) + (half or 0.0)
+        lowest, longest = min(lowest, length), max(longest, end)
         axes.annotate(
             text(found),
-            (reach, row),
+            (end, row),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -306,12 +464,17 @@ def footer(
     ``seconds``: whether it shows times.
     """
     records = [record for group in groups for record in group.done]
-    captions = _captions(figure, origins_of(groups).captions(seconds=seconds))
-    figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * len(captions))
+    sentences = origins_of(groups).captions(seconds=seconds)
+    if seconds:
+        sentences += shared_note(records)
+    spread = spread_note(groups, noise=accuracy)
+    if any(group.n > 1 for group in groups):
+        spread += f"; {INTERVALS}"
+    told = [*notes, f"{title} · {spread}"]
+    lines = [*_captions(figure, told), *_captions(figure, sentences)]
+    figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * (len(lines) - len(told)))
     lines = [
-        *notes,
-        f"{title} · {spread_note(groups, noise=accuracy)}",
-        *captions,
+        *lines,
         f"device: {devices(records)} · commit: {style.commits(records, digits=10)}",
     ]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)
@@ -321,6 +484,19 @@ def _captions(figure: Figure, sentences: Iterable[str]) -> list[str]:
     """Lines of small print that are no wider than the figure."""
     width = int(PRINT_PER_INCH * figure.get_figwidth())
     return [line for sentence in sentences for line in textwrap.wrap(sentence, width)]
+
+
+def is_alone(record: RunResult) -> bool:
+    """Whether nothing else of ours used the run's device or its cores, as its record says."""
+    return record.environment.get("alone") is True
+
+
+def shared_note(records: Sequence[RunResult]) -> list[str]:
+    """A sentence on the runs whose times other work may have lengthened; none without any."""
+    shared = sum(not is_alone(record) for record in records)
+    if not shared:
+        return []
+    return [f"Times of {shared} of {len(records)} runs: other work may have shared the machine."]
 
 
 def devices(records: Iterable[RunResult]) -> str:

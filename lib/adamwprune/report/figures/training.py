@@ -12,7 +12,7 @@ from adamwprune.report.figures import parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, group_runs
 
-TEST, TRAIN = "#D55E00", "#0072B2"
+TEST, TRAIN = style.INK, "#9a9a9a"  # colours are optimizers, and this is one run
 
 
 def example(setting: Setting) -> Iterator[Drawing]:

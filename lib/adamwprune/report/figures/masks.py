@@ -1,0 +1,236 @@
+"""What pruning does inside: density by layer, changes of the mask, weights before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from adamwprune.record import RunResult
+from adamwprune.report import style
+from adamwprune.report.figures import parts
+from adamwprune.report.figures.parts import Drawing, NotDrawn
+from adamwprune.report.groups import Group, Setting, percent
+
+BEFORE = "#c9c9c9"
+Values = Callable[[RunResult], "list[float] | None"]
+
+
+# -- a panel a sparsity and method -------------------------------------------
+
+
+def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """The share of weights that each layer keeps: which layers a method spares."""
+    found = _grid(setting, "layer_density", "Density of each layer after pruning", _densities)
+    if found is None:
+        return
+    figure, axes, groups = found
+    names = [layer["name"] for layer in groups[0].done[0].pruning["layers"]]
+    for row, sparsity in enumerate(_sparsities(setting)):
+        for panel in axes[row]:
+            look: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
+            panel.axhline(100 * (1 - sparsity), color=style.FAINT, label="all layers", **look)
+            panel.set_ylim(0, 103)
+            panel.set_xticks(range(len(names)), [n.removesuffix(".weight") for n in names])
+            panel.tick_params(axis="x", labelrotation=0 if len(names) <= 6 else 90)
+        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
+    parts.name_lowest(axes)
+    line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")
+    parts.colour_legend(figure, setting.optimizers, line)
+    sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
+    note = f"Weights of the layers, from left to right: {', '.join(sizes)}."
+    parts.footer(
+        figure, setting.title, groups, note, *parts.absent_note(setting.pruned()), accuracy=False
+    )
+    yield parts.drawing("layer_density", figure, groups)
+
+
+def _densities(record: RunResult) -> list[float] | None:
+    """Percent, by layer."""
+    return [100 * (1 - each["zeros"] / each["numel"]) for each in record.pruning["layers"]]
+
+
+def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """The share of the mask that each update changed, over the steps of training."""
+    lacking = [g for g in setting.pruned() if g.done and not _all_have(g, changes)]
+    why = "no record says how many weights returned in each update; new runs do"
+    found = _grid(setting, "mask_change", "Change of the mask in each update", changes)
+    if found is None:
+        if lacking:
+            yield NotDrawn("mask_change", why)
+        return
+    figure, axes, groups = found
+    for row, sparsity in enumerate(_sparsities(setting)):
+        for panel in axes[row]:
+            panel.set_ylim(bottom=0)
+            panel.set_xlim(left=0)
+        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights changed (%)")
+    parts.name_lowest(axes, "training step")
+    parts.colour_legend(figure, setting.optimizers)
+    note = (
+        "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
+        "the schedule alone decides: the lines of all optimizers lie on each other."
+    )
+    notes = [note, *_notes(setting.pruned(), groups, lacking, "returns of each update")]
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    yield parts.drawing("mask_change", figure, groups)
+
+
+def changes(record: RunResult) -> list[float] | None:
+    """Percent of the prunable weights that changed sides in each mask update.
+
+    Newly pruned are as many as the zeros have grown by and the returned ones have made room for;
+    both count. Older records have no returns by update: None, unless none returned at all.
+    """
+    updates, prunable = record.pruning["updates"], record.pruning["prunable"]
+    known = all("returned" in update for update in updates)
+    if not updates or not (known or record.pruning.get("returned") == 0):
+        return None
+    zeros = [0, *(update["zeros"] for update in updates)]
+    return [
+        100 * (after - before + 2 * update.get("returned", 0)) / prunable
+        for before, after, update in zip(zeros, zeros[1:], updates, strict=False)
+    ]
+
+
+def _notes(
+    wanted: list[Group], drawn: list[Group], lacking: list[Group] | None = None, what: str = ""
+) -> list[str]:
+    return [*parts.stale_note(drawn), *parts.absent_note(wanted, lacking or [], what)]
+
+
+def _sparsities(setting: Setting) -> list[float]:
+    return [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
+
+
+def _grid(
+    setting: Setting, name: str, title: str, values: Values
+) -> tuple[Figure, Any, list[Group]] | None:
+    """A row a sparsity, a column a method, in each a line an optimizer: means and intervals.
+
+    Only groups all of whose runs have ``values``; None without any.
+    """
+    groups = [g for g in setting.pruned() if g.done and _all_have(g, values)]
+    if not groups:
+        return None
+    sparsities, tags = _sparsities(setting), setting.tags
+    figure = style.new_figure(2.4 + 4.0 * len(tags), 1.4 + 2.3 * len(sparsities), title)
+    axes = figure.subplots(len(sparsities), len(tags), sharex=True, sharey="row", squeeze=False)
+    for row, sparsity in enumerate(sparsities):
+        for column, tag in enumerate(tags):
+            wanted = [g for g in setting.pruned(sparsity) if setting.tag(g) == tag]
+            own = [g for g in wanted if g in groups]
+            for group in own:
+                _mean_line(axes[row, column], group, values, name == "mask_change")
+            if not own:
+                parts.no_panel(axes[row, column], wanted)
+    for column, tag in enumerate(tags):
+        own = [g for g in setting.pruned() if setting.tag(g) == tag]
+        axes[0, column].set_title(parts.panel_title(tag, own))
+    return figure, axes, groups
+
+
+def _mean_line(axes: Axes, group: Group, values: Values, over_steps: bool) -> None:
+    """One group; runs whose updates came after other steps (SPAM's resets delay them) by rank."""
+    found = [values(record) or [] for record in group.done]
+    table = np.array([row[: min(map(len, found))] for row in found])
+    at: list[float] = list(range(table.shape[1]))
+    if over_steps:
+        at = [update["step"] for update in group.done[0].pruning["updates"][: table.shape[1]]]
+    colour = style.colour_of(group.optimizer)
+    marker, dashes = style.marker_and_dashes(group)
+    axes.plot(
+        at,
+        table.mean(axis=0),
+        color=colour,
+        marker=marker,
+        linestyle=dashes,
+        markersize=3.6,
+        linewidth=1.2,
+        label=group.label,
+    )
+    parts.draw_band(axes, at, table, colour)
+
+
+def _all_have(group: Group, values: Values) -> bool:
+    return all(values(record) is not None for record in group.done)
+
+
+# -- weights -----------------------------------------------------------------
+
+
+def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """Weights before the first mask update and after training, at the highest sparsity."""
+    done = _sparsities(setting)
+    if not done:
+        return
+    pruned = [g for g in setting.pruned(done[-1]) if g.done]
+    groups = [g for g in pruned if all(_histogram(record)["before"] for record in g.done)]
+    if not groups:
+        yield NotDrawn("weight_histogram", "no record counts its weights in bins; new runs do")
+        return
+    optimizers = [n for n in setting.optimizers if any(g.optimizer == n for g in groups)]
+    tags = [t for t in setting.tags if any(setting.tag(g) == t for g in groups)]
+    title = f"Weights before and after pruning to {percent(done[-1])}"
+    size = 2.2 + 2.6 * max(3, len(optimizers)), 1.5 + 2.2 * len(tags)
+    figure = style.new_figure(*size, title)
+    axes = figure.subplots(len(tags), len(optimizers), sharex=True, sharey=True, squeeze=False)
+    for row, tag in enumerate(tags):
+        for column, optimizer in enumerate(optimizers):
+            wanted = [g for g in setting.pruned(done[-1], optimizer) if setting.tag(g) == tag]
+            own = [g for g in wanted if g in groups]
+            for group in own:
+                _bins(axes[row, column], group)
+                axes[row, column].set_title(f"{optimizer}  {group.method}")
+            if not own:
+                parts.no_panel(axes[row, column], wanted)
+    parts.name_lowest(axes, "weight")
+    for row in axes:
+        row[0].set_yscale("log")  # of all that share its axis
+        row[0].set_ylim(bottom=0.8)
+        parts.name_leftmost(row, "weights in a bin (log)")
+    for panel in axes.flat:
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    _legend(figure)
+    lacking = [g for g in pruned if g not in groups]
+    notes = [_bins_note(groups[0]), *_notes(setting.pruned(done[-1]), groups, lacking, "histogram")]
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    yield parts.drawing("weight_histogram", figure, groups)
+
+
+def _legend(figure: Figure) -> None:
+    grey: Artist = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")
+    line: Artist = Line2D([], [], color=style.INK, label="after training")
+    figure.legend(handles=[grey, line], loc="outside right upper")
+
+
+def _bins_note(group: Group) -> str:
+    bins = _histogram(group.done[0])
+    width = (bins["high"] - bins["low"]) / len(bins["after"])
+    return (
+        f"All prunable weights that are not zero, in bins {width:g} wide; beyond "
+        f"±{bins['high']:g}: in the outermost bins. Means over the seeds."
+    )
+
+
+def _histogram(record: RunResult) -> dict[str, Any]:
+    found: dict[str, Any] = record.pruning.get("histogram") or {"before": None}
+    return found
+
+
+def _bins(axes: Axes, group: Group) -> None:
+    found = [_histogram(record) for record in group.done]
+    edges = np.linspace(found[0]["low"], found[0]["high"], len(found[0]["after"]) + 1)
+    before, after = (np.array([each[key] for each in found]) for key in ("before", "after"))
+    axes.stairs(before.mean(axis=0), edges, fill=True, color=BEFORE, label="before", baseline=0.1)
+    colour = style.colour_of(group.optimizer)
+    axes.stairs(after.mean(axis=0), edges, color=colour, linewidth=1.3, label="after", baseline=0.1)
+    middles = list((edges[:-1] + edges[1:]) / 2)
+    parts.draw_band(axes, middles, after, colour, least=0.1)

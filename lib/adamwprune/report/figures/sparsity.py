@@ -1,0 +1,228 @@
+"""What pruning costs: accuracy against sparsity, and against the bytes that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from adamwprune.report import style
+from adamwprune.report.figures import parts
+from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.groups import Group, Setting, held_out, percent
+
+SQUEEZED = 2  # times the range of most accuracies that all have: from here on most are enlarged
+LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
+LEAST_SPREAD = 0.2  # points between the quartiles, at least: less is noise
+FRONTIER = "#8c8c8c"
+
+
+# -- against sparsity --------------------------------------------------------
+
+
+def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
+    """Final accuracy at every target sparsity: a panel a method, a line an optimizer."""
+    pruned = setting.pruned()
+    if not parts.any_done(pruned):
+        return
+    tags = setting.tags
+    groups = [*setting.dense(), *pruned]
+    zoom = _focus(groups)
+    title = f"{held_out(groups).capitalize()} accuracy against sparsity"
+    figure = style.new_figure(2.4 + 3.9 * len(tags), 4.4 if zoom is None else 7.2, title)
+    axes = figure.subplots(1 if zoom is None else 2, len(tags), sharey="row", squeeze=False)
+    for column, tag in enumerate(tags):
+        own = [g for g in pruned if setting.tag(g) == tag]
+        for panel in axes[:, column]:
+            _lines(panel, setting, own)
+            panel.set_xlabel("target sparsity (%; log scale of the weights left)")
+        axes[0, column].set_title(parts.panel_title(tag, own))
+        if zoom is not None:
+            axes[1, column].set_title("The same, enlarged")
+    _name_rows(axes, zoom, groups)
+    line = Line2D(
+        [], [], color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), label="dense, mean"
+    )
+    parts.colour_legend(figure, setting.optimizers, line)
+    parts.footer(figure, setting.title, groups, *_notes(groups, groups))
+    yield parts.drawing("accuracy_against_sparsity", figure, groups)
+
+
+def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
+    """A line an optimizer, from its dense runs at 0%, which a dotted line goes on with."""
+    for optimizer in setting.optimizers:
+        dense = [g for g in setting.dense(optimizer) if g.done]
+        own = sorted(
+            (g for g in pruned if g.optimizer == optimizer and g.done), key=lambda g: g.sparsity
+        )
+        if not own:
+            continue
+        colour = style.colour_of(optimizer)
+        for group in dense:
+            line: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.8}
+            axes.axhline(group.accuracy.mean, color=colour, label=f"{optimizer} dense", **line)
+        shown = [*dense, *own] if len(dense) == 1 else own
+        at = [100 * group.sparsity for group in shown]
+        means = [group.accuracy.mean for group in shown]
+        axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(own[0])[1])
+        for x, group in zip(at, shown, strict=True):
+            _point(axes, x, group)
+        _band(axes, at, shown, colour)
+    axes.set_xscale("function", functions=(_spread, _gather))
+    axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _spread(sparsity: Any) -> Any:
+    """Percent on a logarithmic scale of what is left: 90 and 95 lie as far apart as 0 and 50."""
+    return -np.log(np.maximum(100.0 - sparsity, LEAST_LEFT))
+
+
+def _gather(place: Any) -> Any:
+    return 100.0 - np.exp(-place)
+
+
+def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
+    """The mean and its interval; hollow where other code made a run."""
+    colour = style.colour_of(group.optimizer)
+    accuracy = group.accuracy
+    look: dict[str, Any] = {"color": colour, "linestyle": "none", "capsize": 2.5, "elinewidth": 0.9}
+    if parts.is_stale(group):
+        look["markerfacecolor"] = "white"
+    axes.errorbar(
+        x,
+        accuracy.mean,
+        yerr=parts.half_interval(accuracy),
+        marker=style.marker_and_dashes(group)[0],
+        markersize=size,
+        label=group.label,
+        **look,
+    )
+
+
+def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
+    """Between the intervals of neighbours, where both have one."""
+    for left in range(len(groups) - 1):
+        halves = [parts.half_interval(g.accuracy) for g in groups[left : left + 2]]
+        if None in halves:
+            continue
+        means = np.array([g.accuracy.mean for g in groups[left : left + 2]])
+        low, high = means - np.array(halves, float), means + np.array(halves, float)
+        between = at[left : left + 2]
+        axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _notes(groups: Sequence[Group], wanted: Sequence[Group]) -> list[str]:
+    return [
+        *parts.twins_note(groups),
+        *parts.stale_note(groups, hollow=True),
+        *parts.absent_note(wanted),
+    ]
+
+
+def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
+    """Where most accuracies lie, if a few far below squeeze them; far as boxplots mean it.
+
+    That is by more than 1.5 times the distance of the quartiles (J. Tukey, Exploratory Data
+    Analysis, 1977).
+    """
+    means = sorted(group.accuracy.mean for group in groups if group.done)
+    lower, _, upper = np.quantile(means, [0.25, 0.5, 0.75])
+    near = [mean for mean in means if mean >= lower - 1.5 * max(upper - lower, LEAST_SPREAD)]
+    height = near[-1] - near[0]
+    if means[-1] - means[0] <= SQUEEZED * height:
+        return None
+    whiskers = [g.accuracy.mean + (parts.half_interval(g.accuracy) or 0) for g in groups if g.done]
+    top = min(max(whiskers), near[-1] + height / 2, 100.0)
+    return near[0] - 0.1 * height, top + 0.05 * height
+
+
+def _name_rows(axes: Any, zoom: tuple[float, float] | None, groups: Sequence[Group]) -> None:
+    """Accuracy at the left of each row; the last one enlarged."""
+    parts.percent_axis(axes[0, 0], f"{held_out(groups)} accuracy")
+    if zoom is not None:
+        axes[-1, 0].set_ylim(*zoom)
+        parts.percent_axis(axes[-1, 0], f"{held_out(groups)} accuracy")
+
+
+# -- against bytes -----------------------------------------------------------
+
+
+def pareto(setting: Setting) -> Iterator[Drawing]:
+    """Final accuracy against all bytes that training keeps, a panel a sparsity.
+
+    The frontier: what nothing else in the panel beats in accuracy with as few bytes or fewer.
+    """
+    sparsities = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
+    if not sparsities:
+        return
+    groups = [g for g in setting.groups if g.is_dense or g.sparsity in sparsities]
+    zoom = _focus(groups)
+    title = f"{held_out(groups).capitalize()} accuracy against the bytes of training"
+    figure = style.new_figure(2.6 + 4.1 * len(sparsities), 4.6 if zoom is None else 7.6, title)
+    rows = 1 if zoom is None else 2
+    axes = figure.subplots(rows, len(sparsities), sharey="row", squeeze=False)
+    for column, sparsity in enumerate(sparsities):
+        own = [g for g in groups if g.done and (g.is_dense or g.sparsity == sparsity)]
+        for panel in axes[:, column]:
+            _against_bytes(panel, own)
+        axes[0, column].set_title(f"{percent(sparsity)} sparsity, and dense")
+        if zoom is not None:
+            axes[1, column].set_title("The same, enlarged")
+    _name_rows(axes, zoom, groups)
+    parts.colour_legend(figure, setting.optimizers, *_keys(groups))
+    note = (
+        "Bytes counted in the tensors after training: weights, gradients, buffers, optimizer "
+        "states and what pruning keeps. Weights are stored densely: zeros save no bytes here."
+    )
+    notes = [note, *_notes(groups, setting.groups)]
+    parts.footer(figure, setting.title, groups, *notes)
+    yield parts.drawing("pareto_accuracy_bytes", figure, groups)
+
+
+def _against_bytes(axes: Axes, groups: Sequence[Group]) -> None:
+    best = frontier([(_kib(group), group.accuracy.mean) for group in groups])
+    axes.plot(
+        [point[0] for point in best],
+        [point[1] for point in best],
+        color=FRONTIER,
+        linewidth=1.0,
+        drawstyle="steps-post",
+        marker="o",
+        markersize=12,
+        markerfacecolor="none",
+        markeredgewidth=1.0,
+        label="frontier",
+        zorder=1.5,
+    )
+    for group in groups:
+        _point(axes, _kib(group), group)
+    axes.margins(x=0.08, y=0.12)
+    axes.set_xlabel("bytes of training (KiB)")
+
+
+def _kib(group: Group) -> float:
+    """Of all persistent tensors; the same for every seed."""
+    return group.statistic(lambda record: record.memory["total"] / 1024).mean
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, worth) those that no other point of the same cost or less is worth more than."""
+    best: list[tuple[float, float]] = []
+    for cost, worth in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or worth > best[-1][1]:
+            best.append((cost, worth))
+    return best
+
+
+def _keys(groups: Sequence[Group]) -> list[Line2D]:
+    """What markers mean, each method once, and the frontier."""
+    methods = {g.method: style.marker_and_dashes(g)[0] for g in groups if g.done}
+    look: dict[str, Any] = {"color": style.INK, "linestyle": "none"}
+    keys = [Line2D([], [], marker=mark, label=name, **look) for name, mark in methods.items()]
+    ring: dict[str, Any] = {"markersize": 12, "markerfacecolor": "none"}
+    return [*keys, Line2D([], [], color=FRONTIER, marker="o", label="frontier", **ring)]

@@ -1,0 +1,121 @@
+"""How long runs take: only of runs that had the machine to themselves, or with a mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from adamwprune.record import RunResult
+from adamwprune.report import style
+from adamwprune.report.figures import parts
+from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.groups import Group, Setting, Statistic
+from adamwprune.report.origins import Place
+
+SHARED = "timings from runs that shared the machine"
+PARTS = {"training": ("train",), "evaluation": ("evaluate",), "all else": ()}  # what seconds hold
+
+
+def time_per_run(setting: Setting) -> Iterator[Drawing]:
+    """Seconds of every group of runs, by what they were spent on.
+
+    Of a run that had its device and cores to itself (``environment["alone"]``). Where there is
+    such a run, all others are drawn as absent; where there is none, all are drawn, and the title
+    and hatched bars say that their times are not comparable. Runs elsewhere than most are absent.
+    """
+    groups = setting.groups
+    if not parts.any_done(groups):
+        return
+    measured = [_alone(group) for group in groups]
+    shared = not parts.any_done(measured)
+    shown = _at_one_place(list(groups) if shared else measured)
+    title = "Time per run"
+    if shared:
+        title += f" ({SHARED})"
+    figure = style.new_figure(10.5, 2.2 + 0.27 * len(groups), title)
+    axes = figure.subplots()
+    origins = parts.origins_of(shown)
+    labels = [origins.label(group.label, group.done) for group in shown]
+    parts.category_axis(axes, labels)
+    longest = 0.0
+    for row, (group, known) in enumerate(zip(shown, groups, strict=True)):
+        if group.done:
+            longest = max(longest, _bar(axes, row, group, shared))
+        else:
+            why = _why_absent(known) if known.done else group.absence
+            parts.mark_absent(axes, row, why)
+    axes.set_xlim(0, 1.25 * longest)
+    axes.set_xlabel("seconds of wall clock a run")
+    _legend(axes, shared)
+    parts.footer(figure, setting.title, shown, accuracy=False, seconds=True)
+    yield parts.drawing("time_per_run", figure, shown)
+
+
+def _why_absent(group: Group) -> str:
+    return "only runs elsewhere" if _alone(group).done else "only runs that shared the machine"
+
+
+def _at_one_place(groups: Sequence[Group]) -> list[Group]:
+    """Without the runs that were not where most were: a time says nothing beside another's."""
+    most = parts.origins_of(groups).common
+    return [
+        replace(group, done=tuple(run for run in group.done if Place.of(run) == most))
+        for group in groups
+    ]
+
+
+def _alone(group: Group) -> Group:
+    return replace(group, done=tuple(filter(parts.is_alone, group.done)))
+
+
+def seconds(record: RunResult) -> dict[str, float]:
+    """Of one run by what they were spent on; they add up to its total."""
+    found = {
+        name: sum(record.seconds.get(part, 0.0) for part in own) for name, own in PARTS.items()
+    }
+    return {**found, "all else": record.seconds["total"] - sum(found.values())}
+
+
+def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
+    """A stacked bar of means, the interval of the whole and its number; where it ends."""
+    found = [seconds(record) for record in group.done]
+    colour, end = style.colour_of(group.optimizer), 0.0
+    for rank, part in enumerate(PARTS):
+        size = Statistic.of([each[part] for each in found]).mean
+        look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
+        shade = style.shade(colour, len(PARTS) - 1 - rank, len(PARTS))
+        axes.barh(row, size, left=end, height=0.62, color=shade, label=part, **look)
+        end += size
+    total = group.statistic(lambda record: record.seconds["total"])
+    half = parts.half_interval(total)
+    if half is not None:
+        axes.errorbar(end, row, xerr=half, color="#888888", capsize=2.5, linestyle="none")
+    reach = end + (half or 0.0)
+    axes.annotate(
+        f"{total.text(1)} s  {parts.count(group)}",
+        (reach, row),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=style.INK,
+    )
+    return reach
+
+
+def _legend(axes: Axes, shared: bool) -> None:
+    """Shades, in grey: each bar has its optimizer's colour."""
+    look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
+    shades = [style.shade("#444444", len(PARTS) - 1 - rank, len(PARTS)) for rank in range(3)]
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(
+        handles=[Patch(facecolor=s, label=n, **look) for s, n in zip(shades, PARTS, strict=True)],
+        loc="outside right upper",
+        title="spent on",
+        alignment="left",
+    )

@@ -1,0 +1,437 @@
+// The table of groups of seeds and of runs: sorted, filtered, walked through with the keyboard.
+
+report.table = (() => {
+  const { el, $ } = report;
+  const AT_ONCE = 60; // rows that are made before anything else can happen
+  const several = (group) => group.runs.length > 1;
+  const none = (value) => value === null || value === undefined || value === "";
+  const rows = new Map(); // key -> row element; made once
+  let order = []; // entries in the order in which they are shown
+  let placed = 0; // how many of them are in the document: the others follow while nothing happens
+  let sorting = null; // {column, up}
+  const armed = new Set(); // keys of rows that Tab reaches: that one
+  let current = null; // key of the row that the keyboard is at
+
+  // An entry is what a row stands for: a group with its runs, or one run.
+  const groupEntry = (group) => ({ key: `g${group.number}`, group, run: null, runs: group.runs });
+  const runEntry = (run, level) =>
+    ({ key: `r${run.number}`, group: run.group, run, runs: [run.number], level });
+  const value = (entry, name) => (entry.run ?? entry.group)[name];
+  const isOpen = (entry) => !entry.run && report.view.open.has(entry.group.number);
+
+  let columns = [];
+  const makeColumns = () => [
+    { name: "optimizer", heading: "optimizer", text: (e) => e.group.optimizer },
+    { name: "method", heading: "method", text: (e) => e.group.method + (
+      e.group.sign ? ` ${e.group.sign}` : "") },
+    report.groups.some((g) => g.criterion) &&
+      { name: "criterion", heading: "criterion", text: (e) => e.group.criterion },
+    { name: "target", heading: "target", number: true, sort: (e) => e.group.sparsity,
+      text: (e) => e.group.target },
+    report.data.settings.length > 1 &&
+      { name: "setting", heading: "setting", text: (e) => e.group.setting },
+    { name: "accuracy", heading: "accuracy %", number: true, sort: (e) => value(e, "accuracy"),
+      text: accuracy },
+    report.groups.some((g) => g.interval) &&
+      { name: "interval", heading: "95% of mean", number: true, unsorted: true,
+        text: (e) => (e.run && several(e.group) ? "" : e.group.interval) },
+    { name: "seed", heading: report.grouped ? "seeds" : "seed", number: true,
+      sort: (e) => (e.run ? e.run.seed : e.group.runs.length), text: seeds },
+    { name: "zeros", heading: "zeros", number: true, sort: (e) => value(e, "zeros"),
+      text: (e) => report.thousands(value(e, "zeros")),
+      title: (e) => (none(value(e, "zeros")) ? null :
+        `of ${report.thousands(value(e, "prunable"))} prunable weights`) },
+    { name: "total", heading: "total KiB", number: true, sort: (e) => value(e, "total"),
+      text: (e) => report.kib(value(e, "total")), title: bytes("total"),
+      about: "Bytes of all tensors after the last step, in KiB" },
+    { name: "pruner", heading: "pruner KiB", number: true, sort: (e) => value(e, "pruner"),
+      text: (e) => report.kib(value(e, "pruner")), title: bytes("pruner"),
+      about: "Bytes that pruning itself keeps: scores, kept weights and masks, in KiB" },
+    { name: "seconds", heading: "s/run", number: true, sort: (e) => value(e, "seconds"),
+      text: (e) => report.fixed(value(e, "seconds"), 1),
+      about: "Wall clock of a run, in seconds; no timing: other work may have shared the machine" },
+    { name: "status", heading: "status", sort: (e) => value(e, "state"),
+      text: (e) => value(e, "state") },
+  ].filter(Boolean);
+
+  function bytes(name) {
+    return (e) => (none(value(e, name)) ? null : `${report.thousands(value(e, name))} bytes`);
+  }
+
+  function seeds({ group, run }) {
+    if (run) return String(run.seed);
+    const all = group.runs.length;
+    return group.n === all ? `n = ${all}` : `n = ${group.n} of ${all}`;
+  }
+
+  function accuracy({ group, run }) {
+    if (run && several(group)) return report.fixed(run.accuracy, 2);
+    const told = group.accuracy_text || (run ? report.fixed(run.accuracy, 2) : "");
+    return group.leading ? `${told} *` : told;
+  }
+
+  // -- rows ---------------------------------------------------------------------
+
+  function rowOf(entry) {
+    let row = rows.get(entry.key);
+    if (!row) {
+      row = makeRow(entry);
+      rows.set(entry.key, row);
+    }
+    row.setAttribute("aria-level", entry.level ?? 1);
+    row.classList.toggle("inner", entry.level === 2);
+    if (!entry.run) row.setAttribute("aria-expanded", String(isOpen(entry)));
+    return row;
+  }
+
+  function makeRow(entry) {
+    const row = el("tr", { tabindex: -1, "data-key": entry.key });
+    const name = entry.run ? entry.run.label : entry.group.label;
+    const shown = el("input", { type: "checkbox", tabindex: -1, "aria-label": `${name} in the chart` });
+    row.append(el("td", { class: "tick" }, shown));
+    columns.forEach((column, index) => {
+      const cell = el(index ? "td" : "th", {
+        class: [column.number ? "number" : "", column.name].filter(Boolean).join(" "),
+        scope: index ? null : "row",
+        title: column.title ? column.title(entry) : null,
+      });
+      if (!index && !entry.run) cell.append(el("span", { class: "turn", "aria-hidden": "true" }));
+      if (!index) cell.append(report.swatch(entry.group));
+      if (column.name === "status") cell.append(badge(column.text(entry)));
+      else cell.append(column.text(entry));
+      row.append(cell);
+    });
+    const more = entry.run
+      ? report.button("…", () => report.details(entry.run), { tabindex: -1, class: "more",
+        title: "Details", "aria-label": `Details of ${name}` })
+      : null;
+    row.append(el("td", { class: "last" }, more));
+    row.entry = entry;
+    return row;
+  }
+
+  function badge(state) {
+    const kind = ["failed", "stale", "missing"].find((word) => state.includes(word)) ??
+      "done";
+    const sign = { failed: "✕", stale: "↻", missing: "–", done: "✓" }[kind];
+    return el("span", { class: `state ${kind}` }, el("span", { "aria-hidden": "true" }, `${sign} `),
+      state);
+  }
+
+  // -- order ----------------------------------------------------------------------
+
+  function entries() {
+    const runs = report.matching();
+    if (report.view.apart) return sorted(runs.map((run) => runEntry(run, 1)));
+    const byGroup = new Map();
+    for (const run of runs) {
+      if (!byGroup.has(run.group)) byGroup.set(run.group, []);
+      byGroup.get(run.group).push(run);
+    }
+    const top = [...byGroup].map(([group, own]) =>
+      several(group) ? { ...groupEntry(group), own } : runEntry(own[0], 1));
+    return sorted(top).flatMap((entry) =>
+      entry.run || !isOpen(entry)
+        ? [entry]
+        : [entry, ...sorted(entry.own.map((run) => runEntry(run, 2)))]);
+  }
+
+  function sorted(list) {
+    if (!sorting) return list;
+    const by = sorting.column.sort ?? sorting.column.text;
+    const sign = sorting.up ? 1 : -1;
+    return list.slice().sort((one, other) => {
+      const [a, b] = [by(one), by(other)];
+      if (none(a) || none(b)) return none(a) - none(b); // what has no value stands below
+      if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+      return sign * String(a).localeCompare(String(b), "en", { numeric: true });
+    });
+  }
+
+  function sortBy(column) {
+    const down = column.name === "accuracy"; // the best first
+    const same = sorting && sorting.column === column;
+    if (same && sorting.up === down) sorting = null;
+    else sorting = { column, up: same ? !sorting.up : !down };
+    headings();
+    fill();
+  }
+
+  function headings() {
+    for (const cell of $("table").tHead.rows[0].cells) {
+      const { column } = cell;
+      if (!column || column.unsorted) continue;
+      const own = sorting && sorting.column === column;
+      cell.setAttribute("aria-sort", own ? (sorting.up ? "ascending" : "descending") : "none");
+    }
+  }
+
+  function makeHead() {
+    const all = el("input", { type: "checkbox", "aria-label": "All rows in the chart" });
+    all.addEventListener("change", () =>
+      report.show(order.flatMap((entry) => entry.runs), all.checked));
+    const head = $("table").tHead.rows[0];
+    head.append(el("th", { scope: "col", class: "tick" }, all));
+    for (const column of columns) {
+      const label = column.unsorted ? column.heading :
+        report.button(column.heading, () => sortBy(column), { title: column.about });
+      const cell = el("th", { scope: "col", class: column.number ? "number" : null }, label);
+      cell.column = column;
+      head.append(cell);
+    }
+    head.append(el("th", { scope: "col", class: "last" }, el("span", { class: "unseen" }, "details")));
+    headings();
+  }
+
+  // -- what is shown ----------------------------------------------------------------
+
+  function fill() {
+    order = entries();
+    const body = $("table").tBodies[0];
+    placed = 0;
+    body.replaceChildren();
+    place(AT_ONCE);
+    followUp();
+    $("table").setAttribute("aria-rowcount", order.length + 1);
+    const runs = report.matching().length;
+    const all = report.runs.length;
+    $("found").textContent = runs === all ? report.plural(all, "run") :
+      `${runs} of ${report.plural(all, "run")}`;
+    if (!order.some((entry) => entry.key === current)) current = order[0]?.key ?? null;
+    for (const key of armed) if (key !== current) arm(key, false);
+    arm(current, true);
+    if (!order.length) {
+      body.append(el("tr", {}, el("td", { colspan: columns.length + 2, class: "empty" },
+        "No run matches the filter.")));
+    }
+    ticks();
+    heat();
+  }
+
+  /** Put rows into the document until there are so many. */
+  function place(count) {
+    const until = Math.min(count, order.length);
+    if (until <= placed) return;
+    const added = order.slice(placed, until);
+    $("table").tBodies[0].append(...added.map(rowOf));
+    placed = until;
+    added.forEach(tick);
+  }
+
+  /** The rest of the rows, a part at a time, once the chart is there. */
+  const followUp = report.later(() => {
+    if (placed >= order.length) return;
+    if ("ready" in document.documentElement.dataset) {
+      place(placed + AT_ONCE);
+      heat();
+    }
+    followUp();
+  }, 30);
+
+  /** A row can be reached with Tab, and what is in it, only while the keyboard is there. */
+  function arm(key, on) {
+    const row = rows.get(key);
+    if (!row) return;
+    const index = on ? 0 : -1;
+    if (on) armed.add(key);
+    else armed.delete(key);
+    if (row.tabIndex === index) return;
+    row.tabIndex = index;
+    for (const inner of row.querySelectorAll("input, button")) inner.tabIndex = index;
+  }
+
+  function setTick(box, runs) {
+    const shown = runs.filter((number) => !report.view.hidden.has(number)).length;
+    box.checked = shown > 0 && shown === runs.length;
+    box.indeterminate = shown > 0 && !box.checked;
+  }
+
+  function tick(entry) {
+    setTick(rows.get(entry.key).cells[0].firstChild, entry.runs);
+  }
+
+  function ticks() {
+    order.slice(0, placed).forEach(tick);
+    setTick($("table").tHead.rows[0].cells[0].firstChild, order.flatMap((entry) => entry.runs));
+  }
+
+  let marked = [];
+  function heat() {
+    for (const row of marked) row.classList.remove("hot");
+    const hot = new Set(report.view.hot);
+    marked = hot.size ? order.slice(0, placed)
+      .filter((entry) => entry.runs.some((number) => hot.has(number)))
+      .map((entry) => rows.get(entry.key)) : [];
+    for (const row of marked) row.classList.add("hot");
+  }
+
+  function toggle(entry, open = !isOpen(entry)) {
+    if (entry.run || open === isOpen(entry)) return;
+    if (open) report.view.open.add(entry.group.number);
+    else report.view.open.delete(entry.group.number);
+    fill();
+    focus(entry.key);
+  }
+
+  function act(entry) {
+    if (entry.run) report.details(entry.run);
+    else toggle(entry);
+  }
+
+  function focus(key) {
+    if (current !== key) {
+      arm(current, false);
+      current = key;
+    }
+    place(order.findIndex((entry) => entry.key === key) + 1);
+    arm(key, true);
+    rows.get(key).focus({ preventScroll: true }); // which would scroll sideways, too
+    scrollTo(rows.get(key));
+  }
+
+  /** Bring a row into sight by scrolling the table alone; one that is far away, into the middle. */
+  function scrollTo(row) {
+    const frame = $("table-frame");
+    const head = $("table").tHead.offsetHeight;
+    const top = row.offsetTop - head;
+    const under = row.offsetTop + row.offsetHeight - frame.clientHeight;
+    if (top >= frame.scrollTop && under <= frame.scrollTop) return;
+    const near = Math.min(Math.abs(top - frame.scrollTop), Math.abs(under - frame.scrollTop));
+    if (near > 3 * row.offsetHeight) frame.scrollTop = (top + under) / 2;
+    else frame.scrollTop = top < frame.scrollTop ? top : under;
+  }
+
+  /** Bring a run's row into sight, opening its group; the page itself does not scroll. */
+  function reveal(number, open) {
+    const run = report.runs[number];
+    if (open && several(run.group) && !report.view.apart && !report.view.open.has(run.group.number)) {
+      report.view.open.add(run.group.number);
+      fill();
+    }
+    const found = order.find((e) => e.run === run) ?? order.find((e) => e.runs.includes(number));
+    if (!found) return;
+    place(order.indexOf(found) + 1);
+    scrollTo(rows.get(found.key));
+  }
+
+  // -- events -------------------------------------------------------------------------
+
+  const entryAt = (target) => target.closest("tr")?.entry;
+
+  function onKey(event) {
+    const entry = entryAt(event.target);
+    if (!entry || event.altKey || event.ctrlKey || event.metaKey) return;
+    const inRow = event.target.tagName !== "TR"; // at a control, which has keys of its own
+    const here = order.findIndex((each) => each.key === entry.key);
+    const goals = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: order.length - 1,
+      PageDown: here + 10, PageUp: here - 10 };
+    if (event.key in goals) {
+      focus(order[Math.min(order.length - 1, Math.max(0, goals[event.key]))].key);
+    } else if (inRow) return;
+    else if (event.key === "ArrowRight") toggle(entry, true);
+    else if (event.key === "ArrowLeft") {
+      if (entry.level === 2) focus(`g${entry.group.number}`);
+      else toggle(entry, false);
+    } else if (event.key === "Enter") act(entry);
+    else if (event.key === " ") {
+      report.show(entry.runs, entry.runs.every((number) => report.view.hidden.has(number)));
+    } else return;
+    event.preventDefault();
+  }
+
+  function listen() {
+    const body = $("table").tBodies[0];
+    const lit = (entry) => report.highlight(entry ? entry.runs : []);
+    body.addEventListener("keydown", onKey);
+    body.addEventListener("pointerover", (event) => lit(entryAt(event.target)));
+    body.addEventListener("pointerleave", () => lit(entryAt(document.activeElement)));
+    body.addEventListener("focusin", (event) => {
+      const entry = entryAt(event.target);
+      if (entry && entry.key !== current) {
+        arm(current, false);
+        current = entry.key;
+        arm(current, true);
+      }
+      lit(entry);
+    });
+    body.addEventListener("focusout", (event) => {
+      if (!body.contains(event.relatedTarget)) lit(null);
+    });
+    body.addEventListener("click", (event) => {
+      const entry = entryAt(event.target);
+      if (entry && !event.target.closest("input, button")) act(entry);
+    });
+    body.addEventListener("change", (event) => {
+      const entry = entryAt(event.target);
+      if (entry) report.show(entry.runs, event.target.checked);
+    });
+    report.on("filter", fill);
+    report.on("chart", ticks);
+    report.on("hot", heat);
+  }
+
+  // -- filters ------------------------------------------------------------------------
+
+  function makeFilters() {
+    const boxes = [];
+    for (const [name, label, of] of report.facets) {
+      const found = [...new Set(report.runs.map(of))].sort((a, b) =>
+        a.localeCompare(b, "en", { numeric: true }));
+      if (found.length < 2) continue;
+      const box = el("select", { id: `facet-${name}` }, el("option", { value: "" }, "all"),
+        ...found.map((each) => el("option", { value: each }, each)));
+      box.addEventListener("change", () => {
+        report.view.facets[name] = box.value;
+        report.tell("filter");
+      });
+      boxes.push(box);
+      $("facets").append(el("label", {}, `${label} `, box));
+    }
+    const words = $("words");
+    words.addEventListener("input", report.later(() => {
+      report.view.words = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+      report.tell("filter");
+    }, 80));
+    $("clear").addEventListener("click", () => {
+      words.value = "";
+      for (const box of boxes) box.value = "";
+      Object.assign(report.view, { words: [], facets: {} });
+      report.tell("filter");
+    });
+    const each = $("each");
+    each.addEventListener("change", () => {
+      report.view.apart = each.checked;
+      $("expand").hidden = each.checked;
+      fill();
+    });
+    $("expand").addEventListener("click", () => {
+      const open = !report.view.open.size;
+      report.view.open = new Set(open ? report.groups.map((group) => group.number) : []);
+      $("expand").textContent = open ? "Collapse all" : "Expand all";
+      fill();
+    });
+    for (const id of ["each-label", "expand"]) $(id).hidden = !report.grouped;
+  }
+
+  function captions() {
+    const { settings } = report.data;
+    for (const line of new Set(settings.flatMap((setting) => setting.captions))) {
+      const own = settings.filter((setting) => setting.captions.includes(line));
+      const where = own.length > 3 ? `${own.length} of ${settings.length} settings` :
+        own.map((setting) => setting.name).join("; ");
+      $("captions").append(el("p", {},
+        own.length < settings.length ? el("strong", {}, `${where}: `) : "", line));
+    }
+  }
+
+  function start() {
+    columns = makeColumns();
+    makeFilters();
+    makeHead();
+    fill();
+    captions();
+    listen();
+  }
+
+  return { start, reveal };
+})();

@@ -1,0 +1,42 @@
+"""Check the published figures: redraw them from results/published/ and compare what they plot.
+
+Nothing but what git tracks plays a part, so that a fresh clone can do it: the figures are drawn
+into a temporary folder, and the data of each is compared with images/data/. Fails on a figure that
+is missing, that names other runs or that plots other data, and says which and where.
+"""
+
+import tempfile
+from pathlib import Path
+
+import _packages  # noqa: F401
+from adamwprune.command import require, run_command
+from adamwprune.errors import UserError
+from adamwprune.report import figures
+from adamwprune.report.figures import check
+from update_graphs import NAME, load, unmarked
+
+require("scipy")
+
+
+def main() -> int:
+    experiment = load()
+    records = unmarked(experiment.frozen())
+    if not records:
+        raise UserError(f"{experiment.published}: there is no record of {NAME}")
+    images = experiment.tree.root / "images"
+    with tempfile.TemporaryDirectory() as folder:
+        redrawn = Path(folder)
+        figures.draw_all(
+            experiment.matrix.specs, records, redrawn, figures.FORMATS, data=True, tell=print
+        )
+        found = check.problems(images, redrawn)
+        count = len(list(redrawn.glob(f"*.{figures.FORMATS[0]}")))
+    for problem in found:
+        print(f"{images.name}/{problem}")
+    files = len({problem.split(":")[0] for problem in found})
+    print(f"{files} files drifted" if found else f"{count} figures show what their records say")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,394 @@
+"""Accuracy against sparsity and bytes, masks, weights, norms and times: literal small cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle, StepPatch
+
+from adamwprune.record import STALE, RunResult
+from adamwprune.report import style
+from adamwprune.report.figures import draw_all, masks, parts, sparsity, steps, times
+from adamwprune.report.figures.parts import Drawing, NotDrawn
+from adamwprune.report.groups import Setting, settings
+from adamwprune.report.statistics import reach
+from adamwprune.spec import RunSpec
+from tests.report.conftest import PRUNABLE, Make, aged, elsewhere, expand, marked
+
+HALF = {2: 12.706205, 3: 4.302653}  # Student's t at 97.5%, 1 and 2 degrees of freedom (tables)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn does not depend on the resolution."""
+    monkeypatch.setitem(style.SHEET, "figure.dpi", 50)
+
+
+def only(draw: Callable[[Setting], object], records: Sequence[RunResult], specs=None):
+    """What ``draw`` makes of these records, and of nothing else."""
+    with style.sheet():
+        (setting,) = settings(specs or [r.spec for r in records], records)
+        (found,) = draw(setting)
+    return found
+
+
+def figure_of(draw, records: Sequence[RunResult], specs=None) -> Figure:
+    found = only(draw, records, specs)
+    assert isinstance(found, Drawing)
+    return found.figure
+
+
+def accurate(record: RunResult, percent: float, total: int = 1024) -> RunResult:
+    """The same run with another final accuracy, and so many bytes in all."""
+    memory = {**record.memory, "total": total}
+    return replace(record, final={**record.final, "test_accuracy": percent / 100}, memory=memory)
+
+
+def lines(axes: Axes, label: str = "") -> list[list[list[float]]]:
+    """The points of the lines whose label starts so."""
+    found = [each for each in axes.lines if str(each.get_label()).startswith(label)]
+    return [np.asarray(each.get_xydata()).tolist() for each in found]
+
+
+def bands(axes: Axes) -> list[np.ndarray]:
+    found = [each for each in axes.collections if isinstance(each, PolyCollection)]
+    return [np.asarray(each.get_paths()[0].vertices) for each in found]
+
+
+def small_print(figure: Figure) -> str:
+    return " ".join(figure.get_supxlabel().split())
+
+
+@pytest.fixture(scope="module")
+def seeds() -> list[RunSpec]:
+    """adamw, dense and by magnitude at two sparsities, three seeds each."""
+    return [
+        spec
+        for spec in expand("memory-comparison", SEED="0 1 2")
+        if spec["OPTIMIZER"] == "adamw"
+        and spec["PRUNING_METHOD"] != "movement"
+        and spec.sparsity in (0.0, 0.5, 0.9)
+    ]
+
+
+def by_seed(make: Make, specs: Sequence[RunSpec], middle: float = 99.0) -> list[RunResult]:
+    """Accuracies of ``middle`` − 10 · sparsity, and a tenth more or less by seed."""
+    return [
+        accurate(make(s), middle - 10 * s.sparsity + (s["SEED"] - 1) / 10, 1024 * (2 + s["SEED"]))
+        for s in specs
+    ]
+
+
+# -- accuracy against sparsity and bytes ---------------------------------------
+
+
+def test_reach_is_student_over_the_root_of_n():
+    for n, quantile in HALF.items():
+        assert reach(n) == pytest.approx(quantile / math.sqrt(n), rel=1e-6)
+
+
+def test_accuracy_at_each_sparsity_with_its_interval(seeds: list[RunSpec], make: Make):
+    figure = figure_of(sparsity.accuracy_against_sparsity, by_seed(make, seeds))
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left") == "Magnitude"
+    mean_line = lines(axes, "_child")[0]
+    assert mean_line == [[0, pytest.approx(99)], [50, pytest.approx(94)], [90, pytest.approx(90)]]
+    assert lines(axes, "adamw dense")[0] == [[0, pytest.approx(99)], [1, pytest.approx(99)]]
+    whiskers = [c for c in axes.containers if c.has_yerr]
+    half = HALF[3] * 0.1 / math.sqrt(3)
+    (segment,) = whiskers[1].lines[2][0].get_segments()
+    assert segment.tolist() == [
+        [50, pytest.approx(94 - half)],
+        [50, pytest.approx(94 + half)],
+    ]
+    low, high = bands(axes)[0][:, 1].min(), bands(axes)[0][:, 1].max()
+    assert (low, high) == (pytest.approx(94 - half), pytest.approx(99 + half))
+    assert [float(tick) for tick in axes.get_xticks()] == [0, 50, 90]
+    assert "n = 3 runs, mean ± standard deviation; bands and whiskers: 95%" in small_print(figure)
+
+
+def test_one_seed_has_no_interval(seeds: list[RunSpec], make: Make):
+    records = [r for r in by_seed(make, seeds) if r.spec["SEED"] == 0]
+    axes = figure_of(sparsity.accuracy_against_sparsity, records).axes[0]
+    assert not bands(axes)
+    assert not any(c.has_yerr for c in axes.containers)
+
+
+def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds: list[RunSpec], make: Make):
+    records = by_seed(make, [s for s in seeds if s["SEED"] == 0])
+    assert len(figure_of(sparsity.accuracy_against_sparsity, records).axes) == 1
+    specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] in ("adamw", "sgd")]
+    low = [accurate(make(s), 60 if s.slug.startswith("lenet5-mnist-sgd-movement") else 98.5)
+           for s in specs]  # fmt: skip
+    low[0] = accurate(low[0], 99.0)
+    figure = figure_of(sparsity.accuracy_against_sparsity, low)
+    full, enlarged = figure.axes[0], figure.axes[2]
+    assert full.get_ylim()[0] < 60
+    assert 98 < enlarged.get_ylim()[0] < 98.5 < 99 < enlarged.get_ylim()[1]
+
+
+def test_a_stale_run_is_hollow_and_named(seeds: list[RunSpec], make: Make):
+    records = by_seed(make, seeds)
+    records = [marked(r, STALE) if r.spec.sparsity == 0.5 else r for r in records]
+    figure = figure_of(sparsity.accuracy_against_sparsity, records)
+    faces = [c.lines[0].get_markerfacecolor() for c in figure.axes[0].containers]
+    assert [face == "white" for face in faces] == [False, True, False]
+    assert "Stale (hollow): adamw magnitude 50%." in small_print(figure)
+    assert "Stale (3 of 9 runs): other code produced the run" in small_print(figure)
+
+
+def test_failed_and_missing_runs_are_named_and_not_drawn(seeds: list[RunSpec], make: Make):
+    records = [
+        make(r.spec, status="failed") if r.spec.sparsity == 0.9 else r
+        for r in by_seed(make, seeds)
+        if r.spec.sparsity
+    ]
+    for draw in (sparsity.accuracy_against_sparsity, sparsity.pareto):
+        figure = figure_of(draw, records, seeds)
+        text = "Not drawn: adamw dense (missing); adamw magnitude 90% (failed)."
+        assert text in small_print(figure)
+        assert len(figure.axes[0].containers) == 1
+
+
+def test_runs_that_hide_each_other_are_named(make: Make):
+    specs = [
+        s
+        for s in expand("memory-comparison")
+        if s["OPTIMIZER"] in ("adamwspam", "adamwprune") and s["PRUNING_METHOD"] == "magnitude"
+    ]
+    twins = {s.sparsity: make(s) for s in specs}
+    records = [replace(make(s), history=twins[s.sparsity].history) for s in specs]
+    figure = figure_of(sparsity.accuracy_against_sparsity, records)
+    assert "adamwspam magnitude 50% = adamwprune magnitude 50%;" in small_print(figure)
+    figure = figure_of(sparsity.accuracy_against_sparsity, [make(s) for s in specs])
+    assert "on top of the other" not in small_print(figure)
+
+
+def test_the_frontier():
+    points = [(3.0, 5.0), (1.0, 1.0), (2.0, 4.0), (2.0, 3.0), (4.0, 5.0), (5.0, 2.0), (6.0, 6.0)]
+    assert sparsity.frontier(points) == [(1, 1), (2, 4), (3, 5), (6, 6)]
+    assert sparsity.frontier([]) == []
+
+
+def test_bytes_are_the_ledgers_and_the_frontier_is_marked(seeds: list[RunSpec], make: Make):
+    chosen = [s for s in seeds if s["SEED"] == 0]
+    worth = {0.0: (98.0, 4096), 0.5: (99.0, 3072), 0.9: (97.0, 2048)}
+    records = [accurate(make(s), *worth[s.sparsity]) for s in chosen]
+    figure = figure_of(sparsity.pareto, records)
+    half, most = figure.axes[:2]
+    assert half.get_title(loc="left") == "50% sparsity, and dense"
+    assert [c.get_label() for c in half.containers] == ["adamw dense", "adamw magnitude 50%"]
+    assert lines(half, "frontier") == [[[3.0, pytest.approx(99)]]]
+    assert lines(most, "frontier") == [[[2.0, pytest.approx(97)], [4.0, pytest.approx(98)]]]
+    assert [np.ravel(c.lines[0].get_xydata()).tolist() for c in most.containers] == [
+        [4.0, pytest.approx(98)],
+        [2.0, pytest.approx(97)],
+    ]
+
+
+# -- masks and weights -----------------------------------------------------------
+
+
+def test_density_of_each_layer(seeds: list[RunSpec], make: Make):
+    records = [make(s) for s in seeds if s.sparsity]
+    layers = [{"name": "a.weight", "numel": 10, "zeros": 5}, {"name": "b", "numel": 4, "zeros": 4}]
+    records = [
+        replace(r, pruning={**r.pruning, "layers": [{**layers[0], "zeros": 5 + n % 3}, layers[1]]})
+        for n, r in enumerate(records)
+    ]
+    figure = figure_of(masks.layer_density, records)
+    found = lines(figure.axes[0], "adamw magnitude 50%")
+    assert found == [[[0, pytest.approx(40)], [1, 0]]]
+    assert lines(figure.axes[0], "all layers")[0] == [[0, 50], [1, 50]]
+    band = bands(figure.axes[0])[0]
+    half = HALF[3] * 10 / math.sqrt(3)
+    assert band[0].tolist() == [0, pytest.approx(40 - half)]
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["a", "b"]
+    assert "Weights of the layers, from left to right: 10, 4." in small_print(figure)
+
+
+def test_changes_of_the_mask_count_what_returns_twice():
+    """90 pruned, then 20 more of which 5 stand for 5 that came back: 25 + 5 of 1,000."""
+    updates = [
+        {"step": 10, "target": 0.09, "zeros": 90, "returned": 0},
+        {"step": 20, "target": 0.11, "zeros": 110, "returned": 5},
+    ]
+    (spec,) = expand("adamw-magnitude-90")
+    record = RunResult(spec.run_id, "done", spec, pruning={"prunable": 1000, "updates": updates})
+    assert masks.changes(record) == [9.0, pytest.approx(3.0)]
+    old = [{k: v for k, v in each.items() if k != "returned"} for each in updates]
+    pruning = {"prunable": 1000, "updates": old, "returned": 5}
+    assert masks.changes(replace(record, pruning=pruning)) is None, "which update it was is lost"
+    assert masks.changes(replace(record, pruning={**pruning, "returned": 0})) == [9.0, 2.0]
+    assert masks.changes(replace(record, pruning={**pruning, "updates": []})) is None
+
+
+def test_changes_are_drawn_over_the_steps(make: Make):
+    specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] == "adamw" and s.sparsity]
+    records = [make(s) for s in specs]
+    figure = figure_of(masks.mask_change, records)
+    (curve,) = lines(figure.axes[1], "adamw movement 50%")
+    record = next(r for r in records if "adamw-movement-50" in r.run_id)
+    assert [point[0] for point in curve] == [u["step"] for u in record.pruning["updates"]]
+    first, second = record.pruning["updates"][:2]
+    assert curve[1][1] == pytest.approx(100 * (second["zeros"] - first["zeros"] + 2 * 7) / PRUNABLE)
+    old = [aged(r) for r in records]
+    figure = figure_of(masks.mask_change, old)
+    assert (
+        "Not drawn: adamw movement 50%, adamw movement 70%, adamw movement 90% (no returns of"
+        in (small_print(figure))
+    )
+    found = only(masks.mask_change, [r for r in old if "-movement-" in r.run_id])
+    assert isinstance(found, NotDrawn)
+
+
+def test_weights_before_and_after(seeds: list[RunSpec], make: Make):
+    figure = figure_of(masks.weight_histogram, [make(s) for s in seeds if s.sparsity])
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "adamw  magnitude"
+    before, after = (
+        (patch.get_data().values.tolist(), patch.get_data().edges.tolist())
+        for patch in axes.patches
+        if isinstance(patch, StepPatch)
+    )
+    k = math.floor(0.9 * PRUNABLE + 0.5)
+    assert before == ([0, 20_000, 41_470, 0], [-0.5, -0.25, 0.0, 0.25, 0.5])
+    assert after == ([40, PRUNABLE - k - 100, 60, 0], before[1])
+    assert figure.get_suptitle() == "Weights before and after pruning to 90%"
+
+
+# -- norms -----------------------------------------------------------------------
+
+
+def test_norms_spikes_and_rates(make: Make):
+    specs = [
+        s
+        for s in expand("memory-comparison", SEED="0 1")
+        if s["OPTIMIZER"] in ("adamw", "adamwspam") and not s.sparsity
+    ]
+    figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
+    plain, spam, rates, _ = figure.axes
+    at = [295, 590, 885, 1180]
+    (norms,) = lines(plain, "adamw dense")[:1]
+    geometric = [math.sqrt(1 * 2) * n for n in (4, 3, 2, 1)]  # of seeds 0 and 1
+    assert norms == [[x, pytest.approx(y)] for x, y in zip(at, geometric, strict=True)]
+    (largest,) = lines(plain, "adamw dense, largest")
+    assert largest[0] == [295, pytest.approx(math.sqrt(2 * 3) * 4)]
+    assert not lines(plain, "spikes")
+    assert [point[0] for point in lines(spam, "spikes")[0]] == [590, 1180]
+    assert [text.get_text() for text in spam.texts] == ["4 spikes in 1,180 steps"]
+    assert lines(rates, "learning rate") == [
+        [[x, pytest.approx(0.001 / n)] for x, n in zip(at, (1, 2, 3, 4), strict=True)]
+    ]
+    first = [y for x, y in bands(plain)[0].tolist() if x == 295]
+    half = HALF[2] / math.sqrt(2) * np.std([math.log(4), math.log(8)], ddof=1)
+    assert min(first) == pytest.approx(4 * math.sqrt(2) * math.exp(-half), rel=1e-5)
+    assert max(first) == pytest.approx(4 * math.sqrt(2) * math.exp(half), rel=1e-5)
+
+
+def test_resets_are_marked_where_the_record_has_them(make: Make):
+    specs = expand("adamw", SPAM_MODE="paper", SPAM_INTERVAL="500")
+    figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
+    norms, rates = figure.axes
+    for axes in (norms, rates):
+        assert [points[0][0] for points in lines(axes, "moments reset")] == [501, 1001]
+
+
+# -- times -----------------------------------------------------------------------
+
+
+def bars(axes: Axes) -> list[float]:
+    return [p.get_width() for c in axes.containers for p in c if isinstance(p, Rectangle)]
+
+
+def test_times_of_shared_machines_are_marked(seeds: list[RunSpec], make: Make):
+    records = [make(s) for s in seeds if s["SEED"] == 0]
+    figure = figure_of(times.time_per_run, records)
+    title = "Time per run (timings from runs that shared the machine)"
+    assert figure.get_suptitle() == title
+    assert "Times of 3 of 3 runs: other work may have shared the machine." in small_print(figure)
+    (axes,) = figure.axes
+    assert bars(axes) == [pytest.approx(n) for n in (12.0, 1.2, 1.0)] * 3
+    assert all(p.get_hatch() for c in axes.containers for p in c)
+    for word in (False, None, "yes"):
+        others = [elsewhere(r, alone=word) for r in records]
+        assert figure_of(times.time_per_run, others).get_suptitle() == title
+
+
+def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds: list[RunSpec], make: Make):
+    records = [elsewhere(make(s), alone=s["SEED"] < 2 and s.sparsity != 0.9) for s in seeds]
+    records[0] = replace(records[0], seconds={**records[0].seconds, "total": 16.2, "train": 14.0})
+    records = [r for r in records if r.spec.sparsity != 0.5 or r.spec["SEED"] == 1]
+    found = only(times.time_per_run, records, seeds)
+    assert found.figure.get_suptitle() == "Time per run"
+    (axes,) = found.figure.axes
+    assert [each.get_text() for each in axes.texts] == [
+        "15.2 ± 1.4 s  n = 2 of 3",
+        "14.2 s  n = 1 of 3",
+        "only runs that shared the machine",
+    ]
+    assert bars(axes)[:3] == [pytest.approx(n) for n in (13.0, 1.2, 1.0)]
+    assert not any(p.get_hatch() for c in axes.containers for p in c if isinstance(p, Rectangle))
+    assert {r.spec["SEED"] for r in found.records} == {0, 1}
+    assert "may have shared" not in small_print(found.figure)
+
+
+def test_missing_and_failed_runs_have_no_time(seeds: list[RunSpec], make: Make):
+    chosen = [s for s in seeds if s["SEED"] == 0]
+    records = [make(chosen[0]), make(chosen[1], status="failed")]
+    (axes,) = figure_of(times.time_per_run, records, chosen).axes
+    assert [str(p.get_gid()) for p in axes.patches if p.get_gid()] == [
+        "absent-failed",
+        "absent-missing",
+    ]
+
+
+# -- records from before ------------------------------------------------------------
+
+
+def test_what_old_records_do_not_hold_is_said_and_not_drawn(
+    tmp_path, quick: list[RunSpec], make: Make
+):
+    told: list[str] = []
+    paths = draw_all(quick, [aged(make(s)) for s in quick], tmp_path, tell=told.append)
+    names = {path.stem for path in paths}
+    assert not names & {"weight_histogram", "gradient_norms"}
+    assert told == [
+        "weight_histogram is not drawn: no record counts its weights in bins; new runs do",
+        "gradient_norms is not drawn: no record has a trace of its steps; new runs do",
+    ]
+
+
+def test_some_old_records_are_named_below(make: Make):
+    specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] in ("adamw", "sgd")]
+    records = [aged(make(s)) if s["OPTIMIZER"] == "sgd" else make(s) for s in specs]
+    norms, weights = (
+        figure_of(draw, records) for draw in (steps.gradient_norms, masks.weight_histogram)
+    )
+    text = "sgd magnitude 90%, sgd movement 90% (no trace in the records)."
+    assert f"Not drawn: sgd dense, {text}" in small_print(norms)
+    assert "sgd movement 90% (no histogram in the records)." in small_print(weights)
+    assert {a.get_title(loc="left") for a in weights.axes} == {
+        "adamw  magnitude",
+        "adamw  movement",
+    }
+
+
+def test_a_grid_with_gaps_names_its_outermost_panels():
+    """A row that begins with a gap has its scale at the next panel, a column that ends so above."""
+    figure = Figure()
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    parts.no_panel(axes[1, 0], [])
+    parts.name_lowest(axes, "step")
+    for row in axes:
+        parts.name_leftmost(row, "norm")
+    assert [panel.get_xlabel() for panel in axes.flat] == ["step", "", "", "step"]
+    assert [panel.get_ylabel() for panel in axes.flat] == ["norm", "", "", "norm"]
+    assert not axes[1, 0].axison
