@@ -54,7 +54,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(selection, "_SAMPLED", 3)
         monkeypatch.setattr(selection, "_SPREAD", 0.5)
     else:
-        monkeypatch.setattr(selection, "_around", lambda *arguments: None)
+        monkeypatch.setattr(selection, "_around", lambda *arguments, **named: None)
     if request.param.endswith("parts"):
         monkeypatch.setattr(parts, "SIZE", {"cpu": 4})
     return request.param
@@ -111,6 +111,11 @@ def test_a_nan_is_an_error_that_names_its_layer(way, value):
     found = layers([[1.0, 2.0], [math.inf, value, -math.inf]])
     with pytest.raises(ValueError, match="layer1: 1 of 3 scores are NaN"):
         selection.lowest(found, 1)
+
+
+def test_nothing_but_nan_is_an_error_too(way):
+    with pytest.raises(ValueError, match="layer1: 3 of 3 scores are NaN"):
+        selection.lowest(layers([[], [math.nan] * 3]), 3)
 
 
 @pytest.mark.parametrize("k", [-1, 4])

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from adamwprune.optimizers import AdamWPrune
-from adamwprune.pruning import Magnitude, Movement, MovementSeed, Pruner, Random, Schedule, State
+from adamwprune.pruning import (
+    Movement,
+    MovementSeed,
+    Pruner,
+    Random,
+    Schedule,
+    Score,
+    State,
+    _scope,
+)
 from adamwprune.pruning import _parts as parts
 from adamwprune.pruning import _selection as selection
 from adamwprune.pruning._scope import SCOPES
@@ -28,7 +37,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(selection, "_SAMPLED", 5)
         monkeypatch.setattr(parts, "SIZE", {"cpu": 16})
     if request.param == "histograms":
-        monkeypatch.setattr(selection, "_around", lambda *arguments: None)
+        monkeypatch.setattr(selection, "_around", lambda *arguments, **named: None)
 
 
 def whole_scores(pruner, name):
@@ -112,7 +121,7 @@ def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
 def test_equal_scores_are_pruned_in_the_order_of_their_indices(way, scores):
     """Of all layers together, update after update, whatever the score is."""
 
-    class Constant(Magnitude):
+    class Constant(Score):
         def score(self, weight, state, part):
             return torch.full_like(part.of(weight), scores)
 
@@ -147,6 +156,22 @@ def test_an_update_takes_little_beside_what_is_kept(storage):
     masks = {"bool": pruner.numel, "bits": pruner.numel // 8, "implied": 0}[storage]
     assert [each.kept for each in taken] == [masks, 0, 0]
     assert all(each.bytes < 16_000_000 for each in taken)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "state-precond", "state-movement", "random"])
+def test_what_is_zero_needs_no_marks_where_it_scores_lowest(way, method, monkeypatch, request):
+    """Only if it does, and only in the way that says beforehand where the threshold lies."""
+    cuts, cut = [], selection.cut
+    monkeypatch.setattr(_scope, "cut", lambda *given: cuts.append(cut(*given)) or cuts[-1])
+    model = network()
+    optimizer = AdamWPrune(model.parameters(), 1e-2)
+    schedule = Schedule(target=0.9, warmup=0, interval=1, ramp_end=4, shape="linear")
+    pruner = Pruner(model, METHODS[method](), schedule).attach(optimizer)
+    train(model, optimizer, 4)
+    pruner.verify()
+    unmarked = [not any(each.scores.pruned.values()) for each in cuts]
+    can = method in ("magnitude", "state-precond") and "sample" in request.node.name
+    assert unmarked == [True] + 3 * [can]
 
 
 def test_weights_laid_out_otherwise_are_pruned_alike(way):

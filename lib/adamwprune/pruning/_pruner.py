@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
 from adamwprune.pruning._histogram import LIMIT, histogram
-from adamwprune.pruning._parts import Part, parts
+from adamwprune.pruning._parts import Part, keep_pages, parts
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
 from adamwprune.pruning._score import Score
@@ -110,6 +110,11 @@ class _Candidates(Scores):
     def raw(self, name: str, part: Part) -> Tensor:
         weight = self.layer(name)
         return self.pruner.score.score(weight, self.pruner._states(weight), part)
+
+    def unmarked(self) -> Scores | None:
+        if not self.pruner.score.least_at_zero or not any(self.pruned.values()):
+            return None
+        return _Candidates(self.pruner, dict.fromkeys(self.pruned, 0))
 
     def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
         if not self.pruned[name]:
@@ -293,6 +298,7 @@ class Pruner:
 
         Nothing is written before all is chosen.
         """
+        keep_pages()
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
             pruned = self._verify_masks()  # before the choice below prunes again what came back
@@ -303,14 +309,14 @@ class Pruner:
         scores = self.scope.among(_Candidates(self, pruned))
         cuts = self.scope.choose(scores, k, pruned)
         sums = _Sums(self)
-        counts = [self._apply(scores, each, sums) for each in cuts]
+        counts = [self._apply(each, sums) for each in cuts]
         self.k = k
         returned = self._count_returned(counts)
         update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
         self.updates.append(update)
         self._verify_masks(sums)
 
-    def _apply(self, scores: Scores, cut: Cut, sums: _Sums) -> dict[str, Tensor]:
+    def _apply(self, cut: Cut, sums: _Sums) -> dict[str, Tensor]:
         """Prune what is chosen, and look at what is there then; how many pruned weights of each
         layer returned by that.
         """
@@ -319,7 +325,7 @@ class Pruner:
             weight = self.weights[name]
             count = torch.zeros((), dtype=torch.int64, device=weight.device)
             for part in parts(weight):
-                values = scores.of(name, part)
+                values = cut.scores.of(name, part)
                 bound = chooser.bound(values)
                 if not isinstance(self.masks, Implied):
                     count += self._remember(name, part, values <= bound)

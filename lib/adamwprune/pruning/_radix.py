@@ -84,5 +84,6 @@ def _bin_of(bins: Tensor, k: int) -> tuple[int, int, int]:
     """
     sums = bins.cumsum(0)
     found = torch.searchsorted(sums, torch.full((1,), k, device=bins.device))
+    found.clamp_(max=_BINS - 1)  # fewer than k: the others are NaN, and nobody uses the answer
     number, up_to, within = torch.cat([found, sums[found], bins[found]]).tolist()
     return number, up_to - within, within

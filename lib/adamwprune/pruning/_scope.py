@@ -77,13 +77,13 @@ class Global(Scope):
             rest = [name for name in scores.sizes if name not in full]
             missing = k - sum(pruned.values()) - sum(room[name] for name in full)
             found = cut(scores, rest, missing)
-            over = self._over(scores, found, room) if self.floor else []
+            over = self._over(found, room) if self.floor else []
             if not over:
                 return [found, *full.values()]
             full.update({name: cut(scores, [name], room[name]) for name in over})
 
-    def _over(self, scores: Scores, found: Cut, room: Mapping[str, int]) -> list[str]:
-        return [name for name, count in counts(scores, found).items() if count > room[name]]
+    def _over(self, found: Cut, room: Mapping[str, int]) -> list[str]:
+        return [name for name, count in counts(found).items() if count > room[name]]
 
 
 class Layer(Scope):

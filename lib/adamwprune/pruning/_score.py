@@ -15,6 +15,7 @@ class Score:
 
     prunes = True
     reads_states = False  # whether the score needs exp_avg and exp_avg_sq
+    least_at_zero = False  # whether a weight that is zero scores 0, and none scores lower
     returns = False  # whether pruned weights can return; otherwise they stay zero for good
 
     def begin(self, weights: list[Tensor]) -> None:

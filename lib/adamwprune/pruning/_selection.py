@@ -36,7 +36,7 @@ class Scores:
     """Scores of layers by name, computed when they are asked for; NaN marks no candidate.
 
     ``sizes``: how many candidates each layer has. Members say what the layers are
-    (:meth:`shape_of`) and compute (:meth:`raw`, :meth:`mark`).
+    (:meth:`layer`) and compute (:meth:`raw`, :meth:`mark`).
     """
 
     sizes: Mapping[str, int]
@@ -55,6 +55,10 @@ class Scores:
     def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
         """These scores with NaN where a weight is no candidate; may write to them."""
         return scores
+
+    def unmarked(self) -> Scores | None:
+        """The same without marks, if no score is below 0 and all that would be marked are 0."""
+        return None
 
     def of(self, name: str, part: Part) -> Tensor:
         """Scores [n] of a part as float32, or float64: a fresh tensor, NaN = no candidate."""
@@ -128,6 +132,7 @@ class Cut:
     first, in the order of the layers and of the indices in them.
     """
 
+    scores: Scores
     names: tuple[str, ...]
     threshold: Threshold
 
@@ -146,7 +151,18 @@ def cut(scores: Scores, names: Iterable[str], k: int) -> Cut:
     numel = sum(scores.sizes[name] for name in names)
     if not 0 <= k <= numel:
         raise ValueError(f"cannot choose {k} of {numel} weights")
-    return Cut(names, _threshold(scores, names, k))
+    plain = scores.unmarked()
+    if plain is not None and k and _is_large(scores, names) and scores.layer(names[0]).is_cpu:
+        # As long as the threshold is above 0, those that are 0 are chosen with the others.
+        zeros = sum(plain.sizes[name] for name in names) - numel
+        found = _around(plain, names, k + zeros, above=0.0)
+        if found is not None:
+            return Cut(plain, names, found)
+    return Cut(scores, names, _threshold(scores, names, k))
+
+
+def _is_large(scores: Scores, names: Iterable[str]) -> bool:
+    return sum(scores.layer(name).numel() for name in names) > SMALL
 
 
 def _threshold(scores: Scores, names: Sequence[str], k: int) -> Threshold:
@@ -155,10 +171,9 @@ def _threshold(scores: Scores, names: Sequence[str], k: int) -> Threshold:
             pass
         scores.refuse_nan()
         return Threshold(math.nan, 0, 0)  # nothing is lower than that
-    layers = [scores.layer(name) for name in names]
-    if sum(layer.numel() for layer in layers) <= SMALL:
+    if not _is_large(scores, names):
         return _sorted(scores, names, k)
-    if layers[0].device.type == "cpu":
+    if scores.layer(names[0]).is_cpu:
         found = _around(scores, names, k)
         if found is not None:
             return found
@@ -178,12 +193,17 @@ def _sorted(scores: Scores, names: Sequence[str], k: int) -> Threshold:
     return Threshold(score, int(ties), k - int(below))
 
 
-def _around(scores: Scores, names: Sequence[str], k: int) -> Threshold | None:
-    """By a sample that says where to look, on a CPU; None if the threshold is not found there.
+def _around(
+    scores: Scores, names: Sequence[str], k: int, above: float | None = None
+) -> Threshold | None:
+    """By a sample that says where to look, on a CPU; None if the threshold is not found there, or
+    where it is looked for is not ``above`` this.
 
     A single-pass form of Floyd & Rivest's selection (CACM 18(3), 1975).
     """
     low, high = _bracket(_sample(scores, names), k / sum(scores.sizes[name] for name in names))
+    if above is not None and not low > above:
+        return None
     held = torch.empty(_HELD, dtype=_dtype(scores, names))
     near, number, below = held.numpy(), 0, 0
     for part in scores.each(names):
@@ -283,19 +303,19 @@ def masks(scores: Scores, cuts: Iterable[Cut]) -> dict[str, Tensor]:
             layer = scores.layer(name)
             mask = torch.empty(layer.numel(), dtype=torch.bool, device=layer.device)
             for part in parts(layer):
-                values = scores.of(name, part)
+                values = each.scores.of(name, part)
                 torch.le(values, chooser.bound(values), out=part.of(mask))
             found[name] = mask.view(layer.shape)
     return {name: found[name] for name in scores.sizes if name in found}
 
 
-def counts(scores: Scores, cut: Cut) -> dict[str, int]:
+def counts(cut: Cut) -> dict[str, int]:
     """How many are chosen of each layer, read back at once."""
     chooser, sums = Chooser(cut), {}
     for name in cut.names:
         numbers = []
-        for part in parts(scores.layer(name)):
-            values = scores.of(name, part)
+        for part in parts(cut.scores.layer(name)):
+            values = cut.scores.of(name, part)
             numbers.append((values <= chooser.bound(values)).sum())
         sums[name] = torch.stack(numbers).sum()
     return dict(zip(sums, torch.stack([*sums.values()]).tolist(), strict=True))

@@ -14,6 +14,8 @@ from adamwprune.pruning._score import Score
 class Magnitude(Score):
     """|w|."""
 
+    least_at_zero = True
+
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         return part.of(weight).abs()
 

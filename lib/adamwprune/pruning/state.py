@@ -70,6 +70,7 @@ class State(Score):
         if criterion not in CRITERIA:
             raise ValueError(f"Invalid criterion: {criterion} (there are {', '.join(CRITERIA)})")
         self.criterion = CRITERIA[criterion]
+        self.least_at_zero = criterion != "movement"  # which alone has a sign
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         moments = (part.of(state[name]) for name in ("exp_avg", "exp_avg_sq"))
