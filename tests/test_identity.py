@@ -44,6 +44,7 @@ def test_equal_values_have_one_identity_however_they_are_written():
 OPERATIONAL = {
     "DATA_DIR": "elsewhere",
     "JOBS": "7",
+    "SHARE_GPUS": "n",
     "THREADS": "3",
     "CHECKPOINT_SECONDS": "5",
     "RETRIES": "9",

@@ -16,7 +16,7 @@ import torch
 
 DEPENDENCIES = (
     *("torch", "torchvision", "numpy", "kconfiglib", "matplotlib", "PyYAML", "rich"),
-    *("safetensors", "scipy"),
+    *("safetensors", "scipy", "bokeh"),
 )
 _SWITCHES = ("CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _DRIVER = Path("/proc/driver/nvidia/version")
