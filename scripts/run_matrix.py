@@ -1,12 +1,14 @@
 """Train the runs of the configuration that are missing; then, on demand, tables and figures."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import _packages  # noqa: F401
 import html_report
 from adamwprune.command import require, run_command
 from adamwprune.experiment import Experiment
+from adamwprune.matrix import Cell
 from adamwprune.report import present
 from adamwprune.report.html import vendor
 
@@ -16,15 +18,20 @@ require("scipy")  # before hours of training, not after them
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
-    parser.add_argument("--failed", action="store_true", help="train those that failed, only")
-    parser.add_argument("--measure", action="store_true", help="train one at a time, for times")
+    which = parser.add_mutually_exclusive_group()
+    which.set_defaults(choose=Experiment.missing)
+    for flag, choose, help in (
+        ("--failed", Experiment.failed, "train those that failed, only"),
+        ("--measure", Experiment.unmeasured, "train one at a time what was not, for times"),
+    ):
+        which.add_argument(flag, dest="choose", action="store_const", const=choose, help=help)
     parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
     parser.add_argument("--memory", action="store_true", help="print the memory table too")
     arguments = parser.parse_args()
 
     experiment = Experiment.load(arguments.defconfig)
     present.check_format(_format(experiment))
-    _train(experiment, failed=arguments.failed, measure=arguments.measure)
+    _train(experiment, arguments.choose)
     experiment = replace(experiment)  # the code may have been changed while it trained
     if arguments.report:
         _present(experiment, memory=arguments.memory)
@@ -50,10 +57,9 @@ def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment, failed: bool, measure: bool) -> None:
+def _train(experiment: Experiment, choose: Callable[[Experiment], Sequence[Cell]]) -> None:
     """Train what is missing, what failed, or what was not alone when it was trained."""
-    choose = Experiment.failed if failed else Experiment.missing
-    choose = Experiment.unmeasured if measure else choose
+    measure = choose is Experiment.unmeasured
     print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")

@@ -24,6 +24,7 @@ from adamwprune.pruning import (
     Schedule,
     State,
 )
+from adamwprune.pruning._histogram import histogram
 from adamwprune.pruning._parts import whole
 from adamwprune.pruning._pruner import mask_gradient
 from adamwprune.pruning._schedule import count
@@ -304,6 +305,18 @@ def test_the_scores_of_a_group_follow_its_own_learning_rate(kind):
     scores = movement.buffers()["scores"]
     for score, weight, lr in zip(scores, before, (0.5, 0.25), strict=True):
         torch.testing.assert_close(score, -lr * 2 * weight)
+
+
+@pytest.mark.parametrize("numel", [0, 1, 3 * 2**18 + 1, 2**25])
+def test_a_histogram_counts_every_weight_however_many_share_a_bin(numel):
+    weight = torch.full((numel,), 0.015)
+    weight[: numel // 3] = 0
+    weight[-1:] = -7.0
+    expected = [0] * 100
+    if numel:
+        expected[0] = 1  # what lies beyond
+        expected[51] = numel - numel // 3 - 1
+    assert histogram([weight] if numel else []) == (expected if numel else [])
 
 
 def test_sparsity_zero_and_one():

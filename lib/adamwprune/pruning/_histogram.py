@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from adamwprune.pruning._parts import parts
+
 LIMIT = 0.5  # what lies beyond is counted in the first and the last bin
 BINS = 100  # of equal width from -LIMIT to LIMIT; zero is the border of two
 
@@ -18,12 +20,12 @@ def histogram(weights: Iterable[Tensor]) -> list[int]:
     Those are pruned, or as good as it, and there are so many of them that nothing else could be
     seen beside them. The device is asked once.
     """
-    counts = [_counts(weight) for weight in weights]
+    counts = [_counts(part.of(weight)) for weight in weights for part in parts(weight)]
     return [int(count) for count in torch.stack(counts).sum(0).tolist()] if counts else []
 
 
 def _counts(weight: Tensor) -> Tensor:
-    """Of one tensor, float64 [BINS]."""
+    """Of part of a layer, float64 [BINS]: histc counts in float32, exactly only as far as 2²⁴."""
     # histc and a correction, not weight[weight != 0]: that would need an index eight bytes wide.
     found = torch.histc(weight.float().clamp(-LIMIT, LIMIT), BINS, -LIMIT, LIMIT).double()
     found[BINS // 2] -= (weight == 0).sum()

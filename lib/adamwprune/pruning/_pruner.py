@@ -247,13 +247,13 @@ class Pruner:
         if kwargs.get("closure") or (len(args) > 1 and args[1] is not None):
             # It would run the model, and make gradients, after this masked them.
             raise RuntimeError("a pruned optimizer's step() takes no closure")
-        rates = _step_sizes(optimizer)
+        rates = _step_sizes(optimizer) if self.score.observes else []
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
             full = self._kept.get(name, weight)
-            # The gradient is unmasked: pruned weights keep scoring.
-            self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
+            if rates:  # the gradient is unmasked: pruned weights keep scoring
+                self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
             if self.k:
                 mask_gradient(weight)
             if full is not weight:

@@ -18,6 +18,11 @@ class Score:
     least_at_zero = False  # whether a weight that is zero scores 0, and none scores lower
     returns = False  # whether pruned weights can return; otherwise they stay zero for good
 
+    @property
+    def observes(self) -> bool:
+        """Whether the method looks at each step: it has an :meth:`observe` of its own."""
+        return type(self).observe is not Score.observe
+
     def begin(self, weights: list[Tensor]) -> None:
         """Called once, before the first step, with all prunable weights in their order."""
 

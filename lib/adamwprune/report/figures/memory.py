@@ -85,15 +85,7 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
             end += size
             drawn[owner] = None
         longest = max(longest, end)
-        axes.annotate(
-            f"{end:,.1f}",
-            (end, row),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=style.INK,
-        )
+        parts.write_beside(axes, row, end, f"{end:,.1f}")
     axes.set_xlim(0, 1.16 * longest)
     return sorted(drawn, key=_order)
 

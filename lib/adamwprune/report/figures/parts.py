@@ -415,16 +415,21 @@ def draw_bars(
         axes.barh(row, length, height=0.62, xerr=half, label=each.label, **bar_style)
         end = max(0.0, length) + (half or 0.0)
         lowest, longest = min(lowest, length), max(longest, end)
-        axes.annotate(
-            text(found),
-            (end, row),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=style.INK,
-        )
+        write_beside(axes, row, end, text(found))
     axes.set_xlim(1.1 * lowest, 1.35 * longest if longest else 1)
+
+
+def write_beside(axes: Axes, row: int, end: float, text: str) -> None:
+    """A number to the right of a horizontal bar that ends there."""
+    axes.annotate(
+        text,
+        (end, row),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=style.INK,
+    )
 
 
 # -- around the axes ---------------------------------------------------------

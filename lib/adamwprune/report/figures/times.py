@@ -95,15 +95,7 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     if half is not None:
         axes.errorbar(end, row, xerr=half, color="#888888", capsize=2.5, linestyle="none")
     reach = end + (half or 0.0)
-    axes.annotate(
-        f"{total.text(1)} s  {parts.count(group)}",
-        (reach, row),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        color=style.INK,
-    )
+    parts.write_beside(axes, row, reach, f"{total.text(1)} s  {parts.count(group)}")
     return reach
 
 
