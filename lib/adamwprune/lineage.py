@@ -15,5 +15,6 @@ if TYPE_CHECKING:
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
     "PRUNING_FLOOR": 0,
+    "TORCH_COMPILE": False,
     "VALIDATION_EXAMPLES": 0,
 }

@@ -12,8 +12,6 @@ What a run leaves there::
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import datetime
 import gc
 import hashlib
@@ -33,7 +31,7 @@ from typing import Any
 
 import torch
 
-from adamwprune import checkpoint, environment, files, store
+from adamwprune import checkpoint, environment, files, process, store
 from adamwprune.code import Code
 from adamwprune.errors import UserError
 from adamwprune.pruning import ContractViolation
@@ -42,7 +40,6 @@ from adamwprune.spec import RunSpec
 from adamwprune.training import Diverged, Training
 
 HEARTBEAT = 0.5  # seconds between progress events
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 FIRST_STEPS = 3  # after which a run's peak memory is known
 MOVED = "was moved, removed or replaced while its run trained"
 VERDICTS = (Diverged, ContractViolation)  # the same run would end so again
@@ -169,7 +166,7 @@ class _Run:
                 if found:
                     self.threads = found["threads"]  # the last bits depend on it
                 torch.set_num_threads(self.threads)
-                _keep_freed_memory()
+                process.prepare()
                 training = self._training(found)
                 training.train(self)
                 result = self._result(training)
@@ -190,11 +187,18 @@ class _Run:
         """The training, at its first step or where the checkpoint left it."""
         if _kind(self.job.device) == "cuda":
             gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
+        if self.job.spec["TORCH_COMPILE"]:
+            note = "compiles its network, which takes minutes where that was not done before"
+            self.progress({"event": "note", "text": note})
         training = Training(self.job.spec, self.job.data_dir, self.job.device)
         if found:
             training.load_state_dict(found["training"])
             self.attempts = found["attempts"]
         start = {"started": _now(), "host": socket.gethostname(), "from_step": training.step}
+        if self.job.spec["TORCH_COMPILE"]:
+            start["compiled"] = not training.not_compiled
+        if training.not_compiled:
+            self._warn(f"TORCH_COMPILE: trained without, {training.not_compiled}")
         self.attempts.append(start)
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
@@ -375,18 +379,6 @@ class _Rate:
         """None before there is a difference."""
         (first, start), (last, end) = self.readings[0], self.readings[-1]
         return (end - start) / (last - first) if last > first and end > start else None
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed: a step's tensors come back at the next one.
-
-    Otherwise it gives the end of its heap back to the kernel after each step, and takes it again
-    page by page: some 2,000 faults, a tenth of a step of LeNet-5.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest it takes
 
 
 def _kind(device: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from adamwprune import datasets, memory, models, optimizers, pruning
+from adamwprune.compiling import CannotCompile, compiled
 from adamwprune.datasets import Dataset
 from adamwprune.errors import UserError
 from adamwprune.graphs import CudaRecorder, Recorder, StepGraphs
@@ -81,7 +82,22 @@ class Training:
         self.history: list[dict[str, float]] = []
         self._order = torch.Generator().manual_seed(spec["SEED"])  # the CPU's on every device
         self._order_before = self._order.get_state()  # at the start of the epoch in hand
+        self.network: Callable[[Tensor], Tensor] = self.model  # what trains: its forward pass
+        self.not_compiled = ""  # why, where it was asked for
+        if spec["TORCH_COMPILE"]:
+            self._compile()
         self.clock.lap("setup")
+
+    def _compile(self) -> None:
+        examples, size = len(self.data.train_labels), self.spec["BATCH_SIZE"]
+        sizes = {min(size, examples), examples % size or size}
+        images = self.data.train_images
+        try:
+            self.network = compiled(
+                self.model.train(), (self.data.normalise(images[:n]) for n in sorted(sizes))
+            )
+        except CannotCompile as error:
+            self.not_compiled = str(error)
 
     @property
     def epoch(self) -> int:
@@ -167,7 +183,7 @@ class Training:
     def _compute(self, batch: Tensor) -> None:
         """One step over the examples ``batch``: all that the device does of it, and no more."""
         labels = self.data.train_labels[batch]
-        logits = self.model(self.data.normalise(self.data.train_images[batch]))
+        logits = self.network(self.data.normalise(self.data.train_images[batch]))
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()

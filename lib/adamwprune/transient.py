@@ -44,12 +44,12 @@ def transient_of(work: Work) -> Transient:
     Exact at the border of each operation of ATen; a few microseconds an operation. A storage
     that was there before counts, when it is freed, only if ``work`` touched it.
     """
-    with _Storages() as storages:
+    with Storages() as storages:
         work()
     return Transient(storages.peak, storages.live)
 
 
-class _Storages(TorchDispatchMode):
+class Storages(TorchDispatchMode):
     """Follows the storages that operations take and return.
 
     ``live``: bytes above the start; ``peak``: the most there were after any operation.

@@ -256,7 +256,7 @@ def test_a_validation_split_is_trained_without_and_measured_instead_of_the_test_
 
 ROUNDS = """
 import ctypes, resource
-from adamwprune.runner import _keep_freed_memory
+from adamwprune.process import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 {}
@@ -282,5 +282,5 @@ def test_freed_memory_is_not_given_back_and_taken_again():
         command = [sys.executable, "-c", ROUNDS.format(call)]
         return int(subprocess.run(command, check=True, **CAPTURED).stdout)
 
-    assert faults("_keep_freed_memory()") < 100
+    assert faults("keep_freed_memory()") < 100
     assert faults("") > 10_000

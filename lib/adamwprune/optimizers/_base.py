@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -116,8 +118,20 @@ def untraced(step: F) -> F:
 
     torch does not trace into its fused kernels, which are most of a step already; what is left
     counts in Python and looks up states by parameter, and each would be compiled anew.
+    Telling the compiler so imports it, which takes as long as torch itself: it is told when it is
+    there.
     """
-    return cast(F, torch.compiler.disable(step, reason="it is fused already"))
+    told: list[F] = []
+
+    @functools.wraps(step)
+    def outer(*arguments: Any, **named: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return step(*arguments, **named)
+        if not told:
+            told.append(cast(F, torch.compiler.disable(step, reason="it is fused already")))
+        return told[0](*arguments, **named)
+
+    return cast(F, outer)
 
 
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
