@@ -14,6 +14,7 @@ from benchmarks.metrics import Metric, Options, at_least, at_most
 
 SECTION = "matrix"
 RUNS = 8
+ALONE = 2  # runs with all cores each, to compare with
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,52 @@ class Matrix:
     """What ``make`` did. Seconds."""
 
     seconds: float  # of make, from start to exit
-    working: float  # from the start of the first run to the end of the last
+    spans: tuple[tuple[float, float], ...]  # each run's start and end, by the clock
     records: tuple[RunResult, ...]
     jobs: int
+
+    def rate(self, epochs: int) -> float:
+        """Epochs a minute, over all runs."""
+        return 60 * epochs * len(self.records) / self.seconds
+
+    def pace(self, epochs: int) -> float:
+        """Epochs a minute while all places train, start and exit left out: few runs share them."""
+        return 60 * self.jobs * epochs * len(self.records) / self.training
+
+    def places(self, epochs: int) -> str:
+        """What was run, for a note."""
+        threads = self.records[0].environment["threads"]
+        runs = f"{len(self.records)} runs of {epochs} epochs"
+        return f"{runs}, {self.jobs} at a time x {threads} threads"
 
     @property
     def training(self) -> float:
         """Of training and evaluating, over all runs."""
         return sum(r.seconds["train"] + r.seconds["evaluate"] for r in self.records)
 
-    def overhead(self, seconds: float) -> float:
-        """What of ``seconds`` on all places was no training, a run."""
-        return (seconds * self.jobs - self.training) / len(self.records)
+    @property
+    def overhead(self) -> float:
+        """What of make's seconds on all places was no training, a run."""
+        return (self.seconds * self.jobs - self.training) / len(self.records)
+
+    @property
+    def overhead_warm(self) -> float:
+        """What of a place's seconds from its first run's start to its last one's end was none.
+
+        Every end but a place's last is followed by a start there: the first ends by the first
+        starts after those of the ``jobs`` runs that begin.
+        """
+        starts, ends = (
+            sorted(start for start, _ in self.spans),
+            sorted(end for _, end in self.spans),
+        )
+        between = sum(starts[self.jobs :]) - sum(ends[: len(ends) - self.jobs])
+        within = sum(end - start for start, end in self.spans)
+        return (within + between - self.training) / len(self.records)
 
 
-def train(options: Options, folder: Path, runs: int) -> Matrix:
-    """``make`` with an output directory of its own: AdamW, a seed a run."""
+def train(options: Options, folder: Path, runs: int, jobs: int = 0) -> Matrix:
+    """``make`` with an output directory of its own: AdamW, a seed a run; ``jobs`` 0: its choice."""
     settings = {
         "O": str(folder),
         "CONFIG": "adamw",
@@ -46,14 +77,16 @@ def train(options: Options, folder: Path, runs: int) -> Matrix:
         "EPOCHS": str(options.epochs),
         "SEED": " ".join(map(str, range(runs))),
         "DEVICE": options.device,
+        "JOBS": str(jobs),
     }
     done = processes.run(make(settings, "matrix"))
     folders = [path.parent for path in folder.glob(f"results/*/{RESULT}")]
-    begun = min((each / LOCK).stat().st_mtime for each in folders)
-    ended = max((each / RESULT).stat().st_mtime for each in folders)
-    jobs = len(devices.slots(devices.machine(options.device), 0, 0, runs))
+    spans = tuple(
+        ((each / LOCK).stat().st_mtime, (each / RESULT).stat().st_mtime) for each in folders
+    )
+    places = len(devices.slots(devices.machine(options.device), jobs, 0, runs))
     records = tuple(read_result(each / RESULT) for each in folders)
-    return Matrix(done.seconds, ended - begun, records, jobs)
+    return Matrix(done.seconds, spans, records, places)
 
 
 def make(settings: dict[str, str], *goals: str) -> list[str]:
@@ -65,31 +98,42 @@ def make(settings: dict[str, str], *goals: str) -> list[str]:
 def measure(options: Options) -> list[Metric]:
     """The loop and the matrix in turn, ``options.repetitions`` times."""
     runs = 2 if options.quick else RUNS
-    theirs, own = [], []
+    theirs: list[one_run.Run] = []
+    own: list[Matrix] = []
+    alone: list[Matrix] = []
     for number in range(options.repetitions):
         theirs.append(one_run.plain(options))
         own.append(train(options, options.scratch / f"matrix-{number}", runs))
+        alone.append(train(options, options.scratch / f"alone-{number}", ALONE, jobs=1))
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
-    rate = [60 * options.epochs * runs / matrix.seconds for matrix in own]
-    threads = own[0].records[0].environment["threads"]
-    places = f"{runs} runs of {options.epochs} epochs, {own[0].jobs} at a time x {threads} threads"
-    whole = [matrix.overhead(matrix.seconds) for matrix in own]
-    warm = [matrix.overhead(matrix.working) for matrix in own]
+    rate = [matrix.rate(options.epochs) for matrix in own]
+    whole = [matrix.overhead for matrix in own]
+    warm = [matrix.overhead_warm for matrix in own]
+    paces = [[matrix.pace(options.epochs) for matrix in some] for some in (own, alone)]
     goals = (None, None) if options.quick else (at_least(6.0), at_most(0.3))
     unit = "run-epochs a minute"
+    places = own[0].places(options.epochs)
     return [
         metrics.of(SECTION, "plain loop, one process at a time", unit, plain_rate),
         metrics.of(SECTION, "make", unit, rate, None, places),
         metrics.ratio(SECTION, "make / plain", rate, plain_rate, goals[0], places),
+        metrics.ratio(
+            SECTION, "training, so many at a time / one with all cores", *paces, None, places
+        ),
         metrics.of(
             SECTION,
-            "overhead a run",
+            "overhead a run, all of make",
             "s",
             whole,
-            goals[1],
+            None,
             "(make's seconds x places - training) / runs: start and exit of make and workers in it",
         ),
         metrics.of(
-            SECTION, "overhead a run, between first and last run", "s", warm, None, "workers warm"
+            SECTION,
+            "overhead a run, from a worker's first to its last",
+            "s",
+            warm,
+            goals[1],
+            "setting up, checkpoints, record, and the way to the next run",
         ),
     ]

@@ -31,6 +31,7 @@ class Run:
     pss: int
     accuracy: float  # a fraction of 1
     step: float | None = None  # seconds of a training step, where they are known
+    compiled: bool = False  # by torch.compile
 
     @property
     def epoch(self) -> float:
@@ -56,12 +57,12 @@ def plain(options: Options) -> Run:
     )
 
 
-def ours(options: Options, folder: Path) -> Run:
-    """``train.py``, with its record in ``folder``."""
+def ours(options: Options, folder: Path, *flags: str) -> Run:
+    """``train.py`` with further ``flags``, and its record in ``folder``."""
     words = ["--optimizer", "adamw", "--dataset", options.dataset, "--batch-size", str(BATCH)]
     words += ["--epochs", str(options.epochs), "--data-dir", str(options.data_dir.absolute())]
     words += ["--results-dir", str(folder), "--device", options.device]
-    done = processes.run([sys.executable, "train.py", *words])
+    done = processes.run([sys.executable, "train.py", *words, *flags])
     (record,) = map(read_result, folder.glob("*/result.json"))
     return Run(
         done.seconds,
@@ -71,6 +72,7 @@ def ours(options: Options, folder: Path) -> Run:
         done.pss,
         record.final["test_accuracy"],
         seconds_of_step(record),
+        all(attempt.get("compiled", False) for attempt in record.environment["attempts"]),
     )
 
 
@@ -89,7 +91,7 @@ def measure(options: Options) -> list[Metric]:
     found: list[Metric] = []
     for name, runs in (("plain loop", theirs), ("train.py", own)):
         found += _of_runs(name, runs)
-    steps = [1000 * run.step for run in own if run.step is not None]
+    steps = [_ms(run) for run in own]
     found.append(metrics.of(SECTION, "training step, train.py", "ms", steps))
     goal = None if options.quick else at_least(4.5)
     computed = f"start and exit + {LONG} x the median epoch of {options.epochs}"
@@ -99,7 +101,22 @@ def measure(options: Options) -> list[Metric]:
     found.append(metrics.ratio(SECTION, "an epoch, plain / ours", epochs[0], epochs[1]))
     name = f"{LONG} epochs from end to end, plain / ours"
     found.append(metrics.ratio(SECTION, name, whole[0], whole[1], goal, note))
-    return found
+    return found if options.quick else [*found, *_compiled(options)]
+
+
+def _compiled(options: Options) -> list[Metric]:
+    """Ours by ``torch.compile``, once: it is no goal's."""
+    run = ours(options, options.scratch / "compiled", "--torch-compile")
+    note = "compiled" if run.compiled else "not compiled: no compiler here took it"
+    rows = [("until the first batch", "s", run.startup), ("training step", "ms", _ms(run))]
+    return [
+        metrics.of(SECTION, f"{what}, train.py --torch-compile", unit, [value], None, note)
+        for what, unit, value in rows
+    ]
+
+
+def _ms(run: Run) -> float:
+    return 1000 * (run.step or 0.0)
 
 
 def _of_runs(name: str, runs: list[Run]) -> list[Metric]:

@@ -289,8 +289,19 @@ def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch
     assert found["make / plain"].value == found["make"].value > 0
     assert "2 runs of 1 epochs" in found["make"].note
     assert "threads" in found["make"].note
-    warm = found["overhead a run, between first and last run"].value
-    assert warm < found["overhead a run"].value
+    warm = found["overhead a run, from a worker's first to its last"].value
+    assert 0 < warm < found["overhead a run, all of make"].value
+
+
+def test_overhead_of_a_place_is_what_it_does_not_train(options: Options) -> None:
+    """Two places: [0, 10], [10.5, 20] and [1, 12], [12.25, 30]; 45 seconds of training in them."""
+    seconds = {"train": 10.0, "evaluate": 1.25}
+    records = (replace(fresh(options), seconds=seconds),) * 4
+    spans = ((12.25, 30.0), (0.0, 10.0), (10.5, 20.0), (1.0, 12.0))
+    found = matrix.Matrix(31.0, spans, records, jobs=2)
+    assert found.overhead_warm == pytest.approx((49 - 45) / 4)
+    assert found.overhead == pytest.approx((62 - 45) / 4)
+    assert found.pace(3) == pytest.approx(60 * 2 * 3 * 4 / 45)
 
 
 def test_steps_of_optimizers(options: Options) -> None:

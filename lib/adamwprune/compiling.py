@@ -16,7 +16,7 @@ class CannotCompile(Exception):
 
 
 def compiled(module: nn.Module, batches: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
-    """``module`` compiled for training on inputs of the shapes of ``batches``; weights stay its own.
+    """``module``, its weights its own, compiled for training on the shapes of ``batches``.
 
     Everything is compiled here: a later call with one of these shapes compiles nothing, so that
     steps can be timed and captured. Weights, buffers and random states are afterwards what they
