@@ -109,7 +109,7 @@ def measure(options: Options) -> list[Metric]:
     rate = [matrix.rate(options.epochs) for matrix in own]
     whole = [matrix.overhead for matrix in own]
     warm = [matrix.overhead_warm for matrix in own]
-    paces = [[matrix.pace(options.epochs) for matrix in some] for some in (own, alone)]
+    together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))
     goals = (None, None) if options.quick else (at_least(6.0), at_most(0.3))
     unit = "run-epochs a minute"
     places = own[0].places(options.epochs)
@@ -118,7 +118,7 @@ def measure(options: Options) -> list[Metric]:
         metrics.of(SECTION, "make", unit, rate, None, places),
         metrics.ratio(SECTION, "make / plain", rate, plain_rate, goals[0], places),
         metrics.ratio(
-            SECTION, "training, so many at a time / one with all cores", *paces, None, places
+            SECTION, "training, so many at a time / one by one", together, apart, None, places
         ),
         metrics.of(
             SECTION,
