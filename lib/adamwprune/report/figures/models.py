@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -36,10 +37,10 @@ def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> It
         heading += " (what movement means under it)"
     name = f"{optimizer}-with-{tag}"
     legend = f"{optimizer}\n{method}"
-    figure = six_panels(heading, legend, setting.title, series)
-    yield parts.drawing(f"{name}-pruning-model_comparison", figure, groups)
-    figure = accuracy_evolution(heading, legend, setting.title, series)
-    yield parts.drawing(f"{name}-accuracy_evolution", figure, groups)
+    told = (heading, legend, setting.title, series)
+    draw = partial(six_panels, *told)
+    yield parts.drawing(f"{name}-pruning-model_comparison", draw, groups)
+    yield parts.drawing(f"{name}-accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def selection(setting: Setting) -> Iterator[Drawing]:
@@ -62,10 +63,9 @@ def selection(setting: Setting) -> Iterator[Drawing]:
 def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
     series = parts.flagged(chosen_series(groups))
-    figure = six_panels(heading, "", title, series)
-    yield parts.drawing("model_comparison", figure, groups)
-    figure = accuracy_evolution(heading, "", title, series)
-    yield parts.drawing("accuracy_evolution", figure, groups)
+    told = (heading, "", title, series)
+    yield parts.drawing("model_comparison", partial(six_panels, *told), groups)
+    yield parts.drawing("accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def chosen_series(groups: Sequence[Group]) -> list[Series]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -39,8 +40,8 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
         ]
         title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity"
         title += f": {held_out(setting.groups)} accuracy"
-        figure = _compare(setting, title, panels, rows)
-        yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", figure, groups)
+        draw = partial(_compare, setting, title, panels, rows)
+        yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", draw, groups)
 
 
 def _compare(

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,13 @@ class Drawing:
     """A figure, the name of its file without an ending, and the runs it is drawn from."""
 
     name: str
-    figure: Figure
+    draw: Callable[[], Figure]
     records: tuple[RunResult, ...]
+
+    @cached_property
+    def figure(self) -> Figure:
+        """Drawn when it is first asked for."""
+        return self.draw()
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,14 @@ class NotDrawn:
     why: str
 
 
-def drawing(name: str, figure: Figure, groups: Iterable[Group]) -> Drawing:
-    """Drawn from all completed runs of ``groups``."""
+def drawing(name: str, figure: Figure | Callable[[], Figure], groups: Iterable[Group]) -> Drawing:
+    """Drawn from all completed runs of ``groups``.
+
+    Who makes several figures gives functions: each is then drawn where, and if, it is wanted.
+    """
     records = {record.run_id: record for group in groups for record in group.done}
-    return Drawing(name, figure, tuple(records.values()))
+    draw = (lambda: figure) if isinstance(figure, Figure) else figure
+    return Drawing(name, draw, tuple(records.values()))
 
 
 def origins_of(groups: Iterable[Group]) -> Origins:
