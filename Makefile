@@ -87,6 +87,11 @@ graph-check: $(installed) ## Redraw the published figures from their records; fa
 html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
 	$(run)/html_report.py
 
+# Without a shell of its own, which Ctrl-C would end, and make would tell.
+.PHONY: watch
+watch: $(installed) ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
+	$(Q)exec "$(python)" "$(srctree)/scripts/watch.py"
+
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py

@@ -44,6 +44,7 @@ class Experiment:
     source: str  # where the configuration comes from, for people
     matrix: Matrix
     defconfig: str = ""  # the target's own, whatever .config says
+    kept: Store | None = None  # one that remembers what it has read, in place of a plain one
 
     @classmethod
     def load(cls, defconfig: str = "") -> Experiment:
@@ -94,7 +95,7 @@ class Experiment:
     @property
     def store(self) -> Store:
         """Where this experiment's records are."""
-        return Store(self.workspace.results(self.tree))
+        return self.kept or Store(self.workspace.results(self.tree))
 
     @property
     def published(self) -> Path:

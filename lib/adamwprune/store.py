@@ -27,6 +27,7 @@ from adamwprune.spec import RunSpec
 
 RESULT = "result.json"
 PROGRESS = "progress.json"
+METRICS = "metrics.jsonl"
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps

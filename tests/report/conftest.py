@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
+from tests.report.browser import CHROMIUM, DRIVER, FLAGS, Browser
 
 WEIGHTS = 247_000
 LAYERS = {
@@ -226,3 +227,19 @@ def reseeded() -> Callable[[RunSpec, int], RunSpec]:
 def source_tree() -> Path:
     """The root of the repository."""
     return Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all tests of a module."""
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield Browser(driver)
+    driver.quit()

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle, StepPatch
 
 from adamwprune.record import STALE, RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import draw_all, masks, parts, sparsity, steps, times
+from adamwprune.report.figures import draw_all, masks, panels, sparsity, steps, times
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
@@ -385,10 +385,10 @@ def test_a_grid_with_gaps_names_its_outermost_panels():
     """A row that begins with a gap has its scale at the next panel, a column that ends so above."""
     figure = Figure()
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
-    parts.no_panel(axes[1, 0], [])
-    parts.name_lowest(axes, "step")
+    panels.no_panel(axes[1, 0], [])
+    panels.name_lowest(axes, "step")
     for row in axes:
-        parts.name_leftmost(row, "norm")
+        panels.name_leftmost(row, "norm")
     assert [panel.get_xlabel() for panel in axes.flat] == ["step", "", "", "step"]
     assert [panel.get_ylabel() for panel in axes.flat] == ["norm", "", "", "norm"]
     assert not axes[1, 0].axison

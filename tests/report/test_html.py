@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from adamwprune.report.html.data import Uncounted
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
 from adamwprune.spec import RunSpec
+from tests.report.browser import Browser
 from tests.report.conftest import expand, marked, synthetic
 
 EVIL = "</script><img src=x onerror=window.broken=1><!--<script>&amp;\u2028'\"`${1}"
@@ -286,112 +286,6 @@ def test_the_command_writes_it_without_training(source_tree: Path, tmp_path: Pat
 
 
 # -- in a browser ------------------------------------------------------------------
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-         "disable-background-networking", "disable-component-update", "disable-sync",
-         "disable-dev-shm-usage", "window-size=1400,1000")  # fmt: skip
-
-
-class Browser:
-    """A page in Chromium, and what the tests do with it."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def open(self, path: Path) -> None:
-        """Load it anew and wait for the chart."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        self.wait = WebDriverWait(self.driver, 60, 0.05)
-        self.driver.get(path.as_uri())
-        self.until(
-            "'ready' in document.documentElement.dataset && document.querySelector('#diff tr')"
-        )
-
-    def js(self, script: str, *arguments: object) -> Any:
-        """The value of an expression."""
-        return self.driver.execute_script(f"return ({script})", *arguments)
-
-    def until(self, script: str) -> None:
-        """Wait for an expression to hold."""
-        self.wait.until(lambda _: self.js(script))
-
-    def all(self, selector: str) -> list[Any]:
-        """The elements."""
-        return list(self.driver.find_elements("css selector", selector))
-
-    def one(self, selector: str) -> Any:
-        """The first element, scrolled into sight."""
-        found = self.driver.find_element("css selector", selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-        return found
-
-    def click(self, selector: str) -> None:
-        self.one(selector).click()
-
-    def choose(self, selector: str, label: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.one(selector)).select_by_visible_text(label)
-
-    def hover(self, selector: str, x: int = 0, y: int = 0) -> None:
-        """Move the pointer to an element, off its middle by so much."""
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).move_to_element_with_offset(self.one(selector), x, y).perform()
-
-    def keys(self, *keys: str) -> None:
-        """Type where the focus is."""
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def heading(self, text: str) -> Any:
-        """The button by which the table of runs is sorted."""
-        return next(found for found in self.all("#table thead button") if found.text == text)
-
-    def column(self, heading: str) -> list[str]:
-        """The texts of a column of the table of runs."""
-        return list(
-            self.js(
-                """(() => {
-                const table = document.querySelector("#table");
-                const at = [...table.tHead.rows[0].cells].findIndex(
-                    (cell) => cell.innerText.trim().startsWith(arguments[0]));
-                return [...table.tBodies[0].rows].map((row) => row.cells[at].innerText.trim());
-                })()""",
-                heading,
-            )
-        )
-
-    def emulate(self, **media: str) -> None:
-        """Media features of the user."""
-        features = [{"name": n.replace("_", "-"), "value": v} for n, v in media.items()]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def width(self, pixels: int) -> None:
-        """The window's width; 0 as it was."""
-        size = {"width": pixels, "height": 900 if pixels else 0}
-        flags = {"deviceScaleFactor": 0, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, **flags})
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One Chromium for all tests."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("Chromium or its driver is not installed: apt install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield Browser(driver)
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ _TITLE = "Comparisons"
 COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
 _NAMED = 6  # groups with seeds in no pair that are named; of more there is a count
 _PLAIN = re.compile(r"[\w ./,:@%+=-]*", re.ASCII)  # no character that a shell or make acts upon
-_PASSING = ("V", "YES", "RUN", "KCONFIG_SEED", "FORMAT")  # variables that no run depends on
+# Variables that no run depends on.
+_PASSING = ("V", "YES", "RUN", "KCONFIG_SEED", "FORMAT", "WATCH_PORT")
 
 
 @dataclass(frozen=True)

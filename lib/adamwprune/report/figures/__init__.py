@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import NoReturn
 
 from adamwprune.errors import UserError
 from adamwprune.files import refusing, write_text
@@ -15,6 +18,7 @@ from adamwprune.report.figures import (
     models,
     optimizers,
     plotted,
+    processes,
     sparsity,
     steps,
     times,
@@ -62,20 +66,35 @@ def draw_all(
 
     An expected run without a done record is drawn as missing or failed; a record that is not
     expected plays no part. A figure whose data no record holds is not drawn, and ``tell`` is told
-    why. With ``data``, what each figure plots is written to ``folder/data/NAME.json``. Raises
+    why. With ``data``, what each figure plots is written to ``folder/data/NAME.json``. Figures are
+    drawn on all cores. One that cannot be drawn is named once all others are there: raises
     :class:`UserError` where ``folder`` cannot be written.
     """
-    paths: list[Path] = []
-    with style.sheet():
+
+    def tasks() -> Iterator[processes.Task[list[Path]]]:
         for setting in settings(expected, records):
-            for draw in FIGURES:
-                for each in draw(setting):
-                    name = setting.prefix + each.name
-                    if isinstance(each, NotDrawn):
-                        tell(f"{name} is not drawn: {each.why}")
-                    else:
-                        paths += _write(each, folder / name, formats, data=data)
-    return paths
+            for each in _drawings(setting):
+                name = setting.prefix + each.name
+                if isinstance(each, NotDrawn):
+                    tell(f"{name} is not drawn: {each.why}")
+                else:
+                    yield name, partial(_write, each, folder / name, formats, data=data)
+
+    with style.sheet():
+        return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
+
+
+def _drawings(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """All figures of a setting; where what makes some breaks, one that breaks when it is drawn."""
+    for draw in FIGURES:
+        try:
+            yield from draw(setting)
+        except Exception as error:  # noqa: BLE001  the other figures can still be drawn
+            yield Drawing(draw.__name__, partial(_raise, error), ())
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def draw_comparison(

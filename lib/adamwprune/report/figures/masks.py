@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from adamwprune.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
 
@@ -40,8 +40,8 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             panel.set_ylim(0, 103)
             panel.set_xticks(range(len(names)), [n.removesuffix(".weight") for n in names])
             panel.tick_params(axis="x", labelrotation=0 if len(names) <= 6 else 90)
-        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
-    parts.name_lowest(axes)
+        panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
+    panels.name_lowest(axes)
     line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")
     parts.colour_legend(figure, setting.optimizers, line)
     sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
@@ -71,8 +71,8 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         for panel in axes[row]:
             panel.set_ylim(bottom=0)
             panel.set_xlim(left=0)
-        parts.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights changed (%)")
-    parts.name_lowest(axes, "training step")
+        panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights changed (%)")
+    panels.name_lowest(axes, "training step")
     parts.colour_legend(figure, setting.optimizers)
     note = (
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
@@ -130,7 +130,7 @@ def _grid(
             for group in own:
                 _mean_line(axes[row, column], group, values, name == "mask_change")
             if not own:
-                parts.no_panel(axes[row, column], wanted)
+                panels.no_panel(axes[row, column], wanted)
     for column, tag in enumerate(tags):
         own = [g for g in setting.pruned() if setting.tag(g) == tag]
         axes[0, column].set_title(parts.panel_title(tag, own))
@@ -156,7 +156,7 @@ def _mean_line(axes: Axes, group: Group, values: Values, over_steps: bool) -> No
         linewidth=1.2,
         label=group.label,
     )
-    parts.draw_band(axes, at, table, colour)
+    panels.draw_band(axes, at, table, colour)
 
 
 def _all_have(group: Group, values: Values) -> bool:
@@ -190,12 +190,12 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
                 _bins(axes[row, column], group)
                 axes[row, column].set_title(f"{optimizer}  {group.method}")
             if not own:
-                parts.no_panel(axes[row, column], wanted)
-    parts.name_lowest(axes, "weight")
+                panels.no_panel(axes[row, column], wanted)
+    panels.name_lowest(axes, "weight")
     for row in axes:
         row[0].set_yscale("log")  # of all that share its axis
         row[0].set_ylim(bottom=0.8)
-        parts.name_leftmost(row, "weights in a bin (log)")
+        panels.name_leftmost(row, "weights in a bin (log)")
     for panel in axes.flat:
         panel.xaxis.set_major_locator(MaxNLocator(5))
     _legend(figure)
@@ -233,4 +233,4 @@ def _bins(axes: Axes, group: Group) -> None:
     colour = style.colour_of(group.optimizer)
     axes.stairs(after.mean(axis=0), edges, color=colour, linewidth=1.3, label="after", baseline=0.1)
     middles = list((edges[:-1] + edges[1:]) / 2)
-    parts.draw_band(axes, middles, after, colour, least=0.1)
+    panels.draw_band(axes, middles, after, colour, least=0.1)

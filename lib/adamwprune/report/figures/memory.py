@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.report import ledger, style
-from adamwprune.report.figures import models, parts
+from adamwprune.report.figures import models, panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, Statistic, percent
 
@@ -37,7 +37,7 @@ def summary(setting: Setting) -> Iterator[Drawing]:
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
     owners = _stack(left, chosen, pruner_only=False)
     _stack(right, chosen, pruner_only=True)
-    parts.category_axis(left, labels)
+    panels.category_axis(left, labels)
     right.tick_params(axis="y", length=0)
     _separate(left, chosen)
     _separate(right, chosen)
@@ -71,7 +71,7 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
     longest = 1.0
     for row, group in enumerate(groups):
         if not group.done:
-            parts.mark_absent(axes, row, group.absence)
+            panels.mark_absent(axes, row, group.absence)
             continue
         memory = group.done[0].memory
         sizes = ledger.owners(memory)
@@ -85,7 +85,7 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
             end += size
             drawn[owner] = None
         longest = max(longest, end)
-        parts.write_beside(axes, row, end, f"{end:,.1f}")
+        panels.write_beside(axes, row, end, f"{end:,.1f}")
     axes.set_xlim(0, 1.16 * longest)
     return sorted(drawn, key=_order)
 
@@ -140,7 +140,7 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     for each in series:
         _timeline(left, each)
     _name_timeline(left)
-    parts.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
+    panels.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
     middle.set_xlabel("peak (MiB)")
     middle.set_title("Peak of the whole run")
     _above_dense(right, setting, series)
@@ -206,7 +206,7 @@ def _above_dense(axes: Axes, setting: Setting, series: Sequence[Series]) -> None
     if len(shown) < len(series):
         axes.text(0.5, 0.5, "no dense run was measured", transform=axes.transAxes, ha="center")
         return
-    parts.draw_bars(
+    panels.draw_bars(
         axes,
         series,
         lambda group: Statistic(group.n, 1024 * (_peak(group).mean - dense[group.optimizer]), None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, Statistic, distinct_labels, held_out, percent
 
@@ -36,10 +37,10 @@ def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> It
         heading += " (what movement means under it)"
     name = f"{optimizer}-with-{tag}"
     legend = f"{optimizer}\n{method}"
-    figure = six_panels(heading, legend, setting.title, series)
-    yield parts.drawing(f"{name}-pruning-model_comparison", figure, groups)
-    figure = accuracy_evolution(heading, legend, setting.title, series)
-    yield parts.drawing(f"{name}-accuracy_evolution", figure, groups)
+    told = (heading, legend, setting.title, series)
+    draw = partial(six_panels, *told)
+    yield parts.drawing(f"{name}-pruning-model_comparison", draw, groups)
+    yield parts.drawing(f"{name}-accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def selection(setting: Setting) -> Iterator[Drawing]:
@@ -62,10 +63,9 @@ def selection(setting: Setting) -> Iterator[Drawing]:
 def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
     series = parts.flagged(chosen_series(groups))
-    figure = six_panels(heading, "", title, series)
-    yield parts.drawing("model_comparison", figure, groups)
-    figure = accuracy_evolution(heading, "", title, series)
-    yield parts.drawing("accuracy_evolution", figure, groups)
+    told = (heading, "", title, series)
+    yield parts.drawing("model_comparison", partial(six_panels, *told), groups)
+    yield parts.drawing("accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def chosen_series(groups: Sequence[Group]) -> list[Series]:
@@ -112,18 +112,18 @@ def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) 
 
 
 def _accuracy(axes: Axes, series: Sequence[Series]) -> None:
-    parts.draw_curves(axes, series, "test_accuracy", scale=100)
-    parts.epoch_axis(axes, series)
+    panels.draw_curves(axes, series, "test_accuracy", scale=100)
+    panels.epoch_axis(axes, series)
     measured_on = held_out([each.group for each in series])
-    parts.percent_axis(axes, f"{measured_on} accuracy")
+    panels.percent_axis(axes, f"{measured_on} accuracy")
     axes.set_title(f"{measured_on.capitalize()} accuracy")
 
 
 def _loss(axes: Axes, series: Sequence[Series]) -> None:
-    parts.draw_curves(axes, series, "test_loss")
-    parts.draw_thin_curves(axes, series, "train_loss")
-    parts.loss_axis(axes)
-    parts.epoch_axis(axes, series)
+    panels.draw_curves(axes, series, "test_loss")
+    panels.draw_thin_curves(axes, series, "train_loss")
+    panels.loss_axis(axes)
+    panels.epoch_axis(axes, series)
     measured_on = held_out([each.group for each in series])
     axes.set_title(f"Loss (thick: {measured_on}, thin: training)")
 
@@ -154,7 +154,7 @@ def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
 
 
 def _final_accuracy(axes: Axes, series: Sequence[Series]) -> None:
-    parts.draw_bars(axes, series, lambda group: group.accuracy, lambda value: value.text())
+    panels.draw_bars(axes, series, lambda group: group.accuracy, lambda value: value.text())
     axes.set_xlim(0, 135)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel(f"{held_out([each.group for each in series])} accuracy (%)")
@@ -162,7 +162,9 @@ def _final_accuracy(axes: Axes, series: Sequence[Series]) -> None:
 
 
 def _compression(axes: Axes, series: Sequence[Series]) -> None:
-    parts.draw_bars(axes, series, lambda group: Statistic(group.n, group.compression, None), _times)
+    panels.draw_bars(
+        axes, series, lambda group: Statistic(group.n, group.compression, None), _times
+    )
     axes.set_xlabel("prunable weights / nonzero ones (×, counted)")
     axes.set_title("Compression of the prunable weights")
 
@@ -178,7 +180,7 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
         axes.errorbar(
             each.group.compression,
             accuracy.mean,
-            yerr=parts.half_interval(accuracy),
+            yerr=panels.half_interval(accuracy),
             label=each.label,
             color=each.colour,
             marker=each.marker,
@@ -192,7 +194,7 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.margins(x=0.12, y=0.15)
-    parts.percent_axis(axes, f"{held_out([each.group for each in series])} accuracy")
+    panels.percent_axis(axes, f"{held_out([each.group for each in series])} accuracy")
     axes.set_xlabel("compression of the prunable weights (log scale)")
     axes.set_title("Accuracy against compression")
 
@@ -218,15 +220,15 @@ def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[S
     later = epochs // 2 + 1
     measured_on = held_out([each.group for each in series])
     name = f"{measured_on.capitalize()} set"
-    panels = [(name, "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
+    columns = [(name, "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
     if epochs >= 4:
-        panels.insert(1, (f"{name} from epoch {later}, enlarged", "test_accuracy", later))
-    figure = style.new_figure(3 + 4.6 * len(panels), 5, f"{heading}: accuracy over the epochs")
-    for axes, (name, key, first) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        parts.draw_curves(axes, series, key, scale=100, first=first)
-        parts.epoch_axis(axes, series, first)
+        columns.insert(1, (f"{name} from epoch {later}, enlarged", "test_accuracy", later))
+    figure = style.new_figure(3 + 4.6 * len(columns), 5, f"{heading}: accuracy over the epochs")
+    for axes, (name, key, first) in zip(figure.subplots(1, len(columns)), columns, strict=True):
+        panels.draw_curves(axes, series, key, scale=100, first=first)
+        panels.epoch_axis(axes, series, first)
         what = "training" if key.startswith("train_") else measured_on
-        parts.percent_axis(axes, f"{what} accuracy")
+        panels.percent_axis(axes, f"{what} accuracy")
         axes.set_title(name)
     parts.legend(figure, series, legend)
     parts.footer(figure, title, [each.group for each in series])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Setting, held_out, percent
 
@@ -29,9 +30,9 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
         groups = setting.pruned(sparsity)
         if not parts.any_done(groups):
             continue
-        panels: dict[str, list[Series]] = {}
+        curves: dict[str, list[Series]] = {}
         for group in groups:
-            panels.setdefault(setting.tag(group), []).append(
+            curves.setdefault(setting.tag(group), []).append(
                 Series.of(group, group.optimizer, style.colour_of(group.optimizer))
             )
         rows = [
@@ -39,26 +40,26 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
         ]
         title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity"
         title += f": {held_out(setting.groups)} accuracy"
-        figure = _compare(setting, title, panels, rows)
-        yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", figure, groups)
+        draw = partial(_compare, setting, title, curves, rows)
+        yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", draw, groups)
 
 
 def _compare(
-    setting: Setting, title: str, panels: dict[str, list[Series]], rows: Sequence[Series]
+    setting: Setting, title: str, curves: dict[str, list[Series]], rows: Sequence[Series]
 ) -> Figure:
     """A panel of curves a method, all on one scale, and the final accuracies."""
     rows = parts.flagged(rows)
-    columns = len(panels)
+    columns = len(curves)
     figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
     axes = figure.subplots(1, columns + 1, width_ratios=[1] * columns + [0.9])
-    for panel, (tag, series) in zip(axes, panels.items(), strict=False):
+    for panel, (tag, series) in zip(axes, curves.items(), strict=False):
         if panel is not axes[0]:
             panel.sharey(axes[0])
-        parts.draw_curves(panel, series, "test_accuracy", scale=100)
-        parts.epoch_axis(panel, series)
+        panels.draw_curves(panel, series, "test_accuracy", scale=100)
+        panels.epoch_axis(panel, series)
         panel.set_title(parts.panel_title(tag, [each.group for each in series]))
-    parts.percent_axis(axes[0], f"{held_out([row.group for row in rows])} accuracy")
-    parts.draw_dots(axes[-1], rows)
+    panels.percent_axis(axes[0], f"{held_out([row.group for row in rows])} accuracy")
+    panels.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
     parts.colour_legend(figure, setting.optimizers)
     groups = [row.group for row in rows]

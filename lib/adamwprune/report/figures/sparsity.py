@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, held_out, percent
 
@@ -96,7 +96,7 @@ def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
     axes.errorbar(
         x,
         accuracy.mean,
-        yerr=parts.half_interval(accuracy),
+        yerr=panels.half_interval(accuracy),
         marker=style.marker_and_dashes(group)[0],
         markersize=size,
         label=group.label,
@@ -107,7 +107,7 @@ def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
 def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
     """Between the intervals of neighbours, where both have one."""
     for left in range(len(groups) - 1):
-        halves = [parts.half_interval(g.accuracy) for g in groups[left : left + 2]]
+        halves = [panels.half_interval(g.accuracy) for g in groups[left : left + 2]]
         if None in halves:
             continue
         means = np.array([g.accuracy.mean for g in groups[left : left + 2]])
@@ -136,17 +136,17 @@ def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
     height = near[-1] - near[0]
     if means[-1] - means[0] <= SQUEEZED * height:
         return None
-    whiskers = [g.accuracy.mean + (parts.half_interval(g.accuracy) or 0) for g in groups if g.done]
+    whiskers = [g.accuracy.mean + (panels.half_interval(g.accuracy) or 0) for g in groups if g.done]
     top = min(max(whiskers), near[-1] + height / 2, 100.0)
     return near[0] - 0.1 * height, top + 0.05 * height
 
 
 def _name_rows(axes: Any, zoom: tuple[float, float] | None, groups: Sequence[Group]) -> None:
     """Accuracy at the left of each row; the last one enlarged."""
-    parts.percent_axis(axes[0, 0], f"{held_out(groups)} accuracy")
+    panels.percent_axis(axes[0, 0], f"{held_out(groups)} accuracy")
     if zoom is not None:
         axes[-1, 0].set_ylim(*zoom)
-        parts.percent_axis(axes[-1, 0], f"{held_out(groups)} accuracy")
+        panels.percent_axis(axes[-1, 0], f"{held_out(groups)} accuracy")
 
 
 # -- against bytes -----------------------------------------------------------

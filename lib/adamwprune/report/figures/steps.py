@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
@@ -48,11 +48,11 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
                 _norms(panel, group)
                 panel.set_title(f"{optimizer}  {group.method}")
             if not found:
-                parts.no_panel(panel, wanted)
+                panels.no_panel(panel, wanted)
         _rates(axes[-1, column], [g for g in own if g in groups])
     for row in axes[:-1]:
-        parts.log_axis(row[0])  # of all that share its axis
-        parts.name_leftmost(row, "gradient norm (log)")
+        panels.log_axis(row[0])  # of all that share its axis
+        panels.name_leftmost(row, "gradient norm (log)")
     _name_rates(axes[-1])
     _legend(figure)
     lacking = [g for g in chosen if g.done and g not in groups]
@@ -130,7 +130,7 @@ def _norms(axes: Axes, group: Group) -> None:
     if group.n > 1:
         half = reach(group.n) * means.std(axis=0, ddof=1)
         limits = np.exp(middle - half), np.exp(middle + half)
-        parts.fill_band(axes, steps, limits, colour, whole=group.n >= parts.SHOWN_WHOLE)
+        panels.fill_band(axes, steps, limits, colour, whole=group.n >= panels.SHOWN_WHOLE)
     _mark_resets(axes, first["resets"])
     if first["spikes"] is None:
         return

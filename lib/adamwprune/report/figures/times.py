@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from adamwprune.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, Statistic
 from adamwprune.report.origins import Place
@@ -40,14 +40,14 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
     axes = figure.subplots()
     origins = parts.origins_of(shown)
     labels = [origins.label(group.label, group.done) for group in shown]
-    parts.category_axis(axes, labels)
+    panels.category_axis(axes, labels)
     longest = 0.0
     for row, (group, known) in enumerate(zip(shown, groups, strict=True)):
         if group.done:
             longest = max(longest, _bar(axes, row, group, shared))
         else:
             why = _why_absent(known) if known.done else group.absence
-            parts.mark_absent(axes, row, why)
+            panels.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
     _legend(axes, shared)
@@ -91,11 +91,11 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
         axes.barh(row, size, left=end, height=0.62, color=shade, label=part, **look)
         end += size
     total = group.statistic(lambda record: record.seconds["total"])
-    half = parts.half_interval(total)
+    half = panels.half_interval(total)
     if half is not None:
         axes.errorbar(end, row, xerr=half, color="#888888", capsize=2.5, linestyle="none")
     reach = end + (half or 0.0)
-    parts.write_beside(axes, row, reach, f"{total.text(1)} s  {parts.count(group)}")
+    panels.write_beside(axes, row, reach, f"{total.text(1)} s  {parts.count(group)}")
     return reach
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from adamwprune.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import parts
+from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, group_runs
 
@@ -28,10 +28,10 @@ def single_run(record: RunResult, title: str) -> Drawing:
     figure = style.new_figure(11, 7.4, record.spec.slug)
     axes = figure.subplots(2, 2)
     _pair(axes[0, 0], record, "loss", 1)
-    parts.loss_axis(axes[0, 0])
+    panels.loss_axis(axes[0, 0])
     axes[0, 0].set_title("Loss")
     _pair(axes[0, 1], record, "accuracy", 100)
-    parts.percent_axis(axes[0, 1], "accuracy")
+    panels.percent_axis(axes[0, 1], "accuracy")
     axes[0, 1].set_title("Accuracy")
     _sparsity(axes[1, 0], record)
     _learning_rate(axes[1, 1], record)

@@ -90,8 +90,8 @@ def of(
         },
         "origin": {name: column([_origin(record, name) for record in shown]) for name in ORIGIN},
         "curves": {
-            name: [_curve(record, name, scale) for record in shown]
-            for name, scale in CURVES.items()
+            name: [curve(record.history if record else [], name) for record in shown]
+            for name in CURVES
         },
         "commands": {
             "make": request.commands.make(),
@@ -234,12 +234,19 @@ def _origin(record: RunResult | None, name: str) -> object:
     return record.code.get("digest") if name == "code" else record.environment.get(name)
 
 
-def _curve(record: RunResult | None, name: str, scale: float) -> list[float | None] | None:
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None] | None]:
+    """Every curve of one run."""
+    return {name: curve(history, name) for name in CURVES}
+
+
+def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[float | None] | None:
     """An entry an epoch; null where there is no finite number, and for a run without epochs."""
-    if record is None or not record.history:
+    if not history:
         return None
-    values = [number(entry.get(name)) for entry in record.history]
-    return [None if each is None else float(f"{scale * each:.{_DIGITS}g}") for each in values]
+    values = [number(entry.get(name)) for entry in history]
+    return [
+        None if each is None else float(f"{CURVES[name] * each:.{_DIGITS}g}") for each in values
+    ]
 
 
 def number(value: object) -> float | None:

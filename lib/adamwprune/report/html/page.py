@@ -20,14 +20,16 @@ from adamwprune.report.html import vendor
 
 # In this order they are one script: each uses what stands before it.
 _SCRIPTS = ("dom", "model", "verdicts", "table", "details", "compare", "chart", "main")
+_LIVE = "live"  # of a page that is served: asks for what has changed
 _HEAD = 1_000  # characters at the start of a document that hold its digest
 _START = "report.start();"
+_LOADS = {False: "this file, which loads nothing", True: "this page, which make watch serves"}
 
 
-def digest(plain: dict[str, Any]) -> str:
+def digest(plain: dict[str, Any], *, live: bool = False) -> str:
     """Of all that a document of these values depends on, but its colours."""
     parts = [embed(plain), vendor.version(), *(_asset(name) for name in ("page.html", "page.css"))]
-    parts += [_asset(f"{name}.js") for name in _SCRIPTS]
+    parts += [_asset(f"{name}.js") for name in _names(live)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -40,22 +42,30 @@ def is_there(path: Path, digest: str) -> bool:
         return False
 
 
-def render(plain: dict[str, Any], look: dict[str, Any], digest: str) -> str:
-    """The whole document. Raises :class:`~adamwprune.errors.UserError` without the library."""
+def _names(live: bool) -> tuple[str, ...]:
+    return (*_SCRIPTS, _LIVE) if live else _SCRIPTS
+
+
+def render(plain: dict[str, Any], look: dict[str, Any], digest: str, *, live: bool = False) -> str:
+    """The whole document; a ``live`` one asks where it came from for what has changed.
+
+    Raises :class:`~adamwprune.errors.UserError` without the library.
+    """
     library = vendor.library()
-    main = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    main = "\n".join(_asset(f"{name}.js") for name in _names(live))
     scripts = {"main": main, **dict(zip(("chart", "api"), library.scripts, strict=True))}
     scripts["start"] = _START
     safe = {name: script_text(text) for name, text in scripts.items()}
     return Template(_asset("page.html")).substitute(
         {name: f"<script>{text}</script>" for name, text in safe.items()},
-        policy=html.escape(policy(safe.values())),
+        policy=html.escape(policy(safe.values(), live=live)),
         style=_asset("page.css"),
         digest=digest,
         data=embed({**plain, "look": look}),
         version=html.escape(library.version),
         licence=html.escape(library.licence),
         terms=html.escape(library.terms),
+        loads=_LOADS[live],
     )
 
 
@@ -72,12 +82,12 @@ def script_text(text: str) -> str:
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def policy(scripts: Any) -> str:
-    """Nothing is loaded; these scripts run, and no others."""
+def policy(scripts: Any, *, live: bool = False) -> str:
+    """Nothing is loaded, by a ``live`` page only its own data; these scripts run, and no others."""
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
 
 

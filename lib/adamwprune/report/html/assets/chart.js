@@ -415,15 +415,21 @@ report.chart = (() => {
     return drawing;
   }
 
-  function controls() {
+  /** A choice of what some run has a curve of. */
+  function measures() {
     const sets = [...new Set(report.data.settings.map((each) => each.measured_on))].join("/");
-    for (const [name, [label]] of Object.entries(MEASURES)) {
-      const set = name.startsWith("test_") ? `${sets} ` : "";
-      if (report.data.curves[name].some((each) => each?.some((value) => value !== null))) {
-        $("measure").append(el("option", { value: name }, set + label));
-      }
-    }
-    $("measure").parentElement.hidden = !$("measure").length;
+    const drawn = Object.keys(MEASURES).filter((name) =>
+      report.data.curves[name].some((each) => each?.some((value) => value !== null)));
+    $("measure").parentElement.hidden = !drawn.length;
+    const there = Object.keys(MEASURES).filter((name) => name === measure || drawn.includes(name));
+    if (there.length === $("measure").length) return;
+    $("measure").replaceChildren(...there.map((name) => el("option", { value: name },
+      (name.startsWith("test_") ? `${sets} ` : "") + MEASURES[name][0])));
+    $("measure").value = measure;
+  }
+
+  function controls() {
+    measures();
     const change = () => {
       $("log").disabled = !MEASURES[measure][0].includes("loss") && measure !== "lr";
       $("log-label").hidden = $("log").disabled;
@@ -472,6 +478,19 @@ report.chart = (() => {
     if (!zoomed) fit();
   }
 
+  /** There are other curves; the part that the user chose, and the place, stay. */
+  function refresh() {
+    measures();
+    update();
+    if (!at) return;
+    const stays = shown.includes(at.run) && at.epoch <= curve(at.run).length;
+    if (stays) tell(at, false);
+    else {
+      at = null;
+      $("tip").hidden = true;
+    }
+  }
+
   async function start() {
     await build();
     $("zoom-in").addEventListener("click", () => zoom(0.7));
@@ -496,6 +515,6 @@ report.chart = (() => {
     data();
   }
 
-  return { controls, start, recolour, ranges: () => [plot.x_range, plot.y_range].map((range) =>
+  return { controls, start, recolour, refresh, ranges: () => [plot.x_range, plot.y_range].map((range) =>
     [range.start, range.end]) };
 })();

@@ -3,13 +3,14 @@
 report.compare = (() => {
   const { el, $ } = report;
 
+  const noted = (run) => run.label + (run.state === "done" ? "" : ` (${run.state})`);
+
   function options() {
     const byOptimizer = new Map();
     for (const run of report.runs) {
       const { optimizer } = run.group;
       if (!byOptimizer.has(optimizer)) byOptimizer.set(optimizer, []);
-      const note = run.state === "done" ? "" : ` (${run.state})`;
-      byOptimizer.get(optimizer).push(el("option", { value: run.number }, run.label + note));
+      byOptimizer.get(optimizer).push(el("option", { value: run.number }, noted(run)));
     }
     return [...byOptimizer].map(([name, own]) => el("optgroup", { label: name }, ...own));
   }
@@ -76,5 +77,16 @@ report.compare = (() => {
     show();
   }
 
-  return { start, choose };
+  /** What is known of the runs may have changed. */
+  function refresh(isNew) {
+    for (const id of ["first", "second"]) {
+      for (const option of $(id).options) {
+        const text = noted(report.runs[option.value]);
+        if (option.textContent !== text) option.textContent = text;
+      }
+    }
+    if (isNew) show();
+  }
+
+  return { start, choose, refresh };
 })();

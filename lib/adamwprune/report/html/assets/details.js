@@ -5,6 +5,7 @@ report.details = (run) => {
   const origin = report.origin(run);
   const body = $("run-body");
   $("run-title").textContent = run.label;
+  report.shown = { run, as: report.known(run) };
   body.replaceChildren(
     el("p", { class: "id" }, run.id),
     ...standing(),
@@ -17,11 +18,14 @@ report.details = (run) => {
       report.button("Second of two to compare", () => choose("second"))),
   );
   const dialog = $("run");
-  dialog.showModal();
-  dialog.scrollTop = 0;
+  if (!dialog.open) {
+    dialog.showModal();
+    dialog.scrollTop = 0;
+  }
 
   function standing() {
-    const told = [el("p", {}, el("strong", {}, run.state), run.why ? `: ${run.why}` : "")];
+    const told = [el("p", {}, el("strong", {}, run.state),
+      run.now ? `: ${report.progress(run)}` : run.why ? `: ${run.why}` : "")];
     if (run.status === "stale") {
       told.push(el("p", {}, "It counts in no mean and in no verdict; make trains it again."));
     }
@@ -88,6 +92,19 @@ report.details = (run) => {
     dialog.close();
     report.compare.choose(which, run);
   }
+};
+
+/** All that is known of a run, to tell whether it has changed. */
+report.known = (run) => JSON.stringify({ ...run, group: null });
+
+/** What is known of the run in the dialog may have changed. */
+report.refreshDetails = () => {
+  const dialog = report.$("run");
+  if (!dialog.open || report.known(report.shown.run) === report.shown.as) return;
+  const buttons = () => [...dialog.querySelectorAll("button")];
+  const at = buttons().indexOf(document.activeElement);
+  report.details(report.shown.run);
+  if (at >= 0) buttons()[at]?.focus({ preventScroll: true });
 };
 
 report.listenDetails = () => {

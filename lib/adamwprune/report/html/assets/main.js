@@ -32,16 +32,14 @@ report.theme = (() => {
 })();
 
 report.subject = () => {
-  const counts = new Map();
-  for (const run of report.runs) counts.set(run.status, (counts.get(run.status) ?? 0) + 1);
-  const told = [...counts].map(([name, count]) => `, ${count} ${name}`).join("");
+  const told = [...report.count(report.runs)].map(([name, count]) => `, ${count} ${name}`).join("");
   const titles = report.data.settings.map((each) => each.title);
   const where = titles.length > 2 ? `${titles.length} settings` : titles.join("; ");
   report.$("subject").textContent =
     `${where ? `${where}: ` : ""}${report.plural(report.runs.length, "run")}${told}`;
 };
 
-report.read();
+report.read(JSON.parse(report.$("data").textContent));
 report.subject();
 report.showVerdicts();
 report.chart.controls();
@@ -55,5 +53,8 @@ report.start = async () => {
   await report.chart.start();
   document.documentElement.dataset.ready = "";
   performance.mark("report:ready");
-  setTimeout(report.compare.start); // far down the page: after the chart is painted
+  setTimeout(() => { // far down the page: after the chart is painted
+    report.compare.start();
+    report.live?.start();
+  });
 };

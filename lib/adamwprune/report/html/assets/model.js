@@ -1,7 +1,9 @@
 // The records' values as objects, and what of them is looked at now.
 
-report.read = () => {
-  const data = JSON.parse(report.$("data").textContent);
+/** Take the records' values, and what is known of runs in hand, by their number. What is read
+ * again are the same runs in the same groups: their objects stay, and whatever refers to them.
+ */
+report.read = (data, inHand = {}) => {
   report.data = data;
   const at = (columns, run) => {
     const found = {};
@@ -11,8 +13,17 @@ report.read = () => {
     }
     return found;
   };
-  report.groups = data.groups.map((group, number) => ({ ...group, number }));
-  report.runs = data.runs.map((run, number) => ({ ...run, number }));
+  const taken = (known, values) => values.map((value, number) =>
+    Object.assign(known?.[number] ?? {}, value, { number }));
+  report.groups = taken(report.groups, data.groups);
+  report.runs = taken(report.runs, data.runs);
+  for (const run of report.runs) {
+    run.now = inHand[run.number] ?? null;
+    if (!run.now) continue;
+    // A record that counts goes on counting while its run is trained anew.
+    if (run.status === "done") run.marks = [...run.marks, run.now.status];
+    else run.status = run.now.status;
+  }
   const parts = data.settings.map((each) => each.title.split(", "));
   for (const [number, own] of parts.entries()) {
     // What all have in common stands above the page; a setting is told by the rest.
@@ -27,7 +38,7 @@ report.read = () => {
       run.label = `${group.label}, seed ${run.seed}`;
       run.state = [run.status, ...run.marks].join(", ");
     }
-    group.state = group.status_text;
+    group.state = standing(group);
     // To be found by a word of any of its parts.
     group.words = [
       group.label, group.criterion, group.setting, group.state,
@@ -39,9 +50,26 @@ report.read = () => {
     run.words = `${label} ${criterion} ${setting} ${run.state} s${run.seed} ${run.id}`
       .toLowerCase();
   }
+
+  /** The records' word on a group, or, while some of its runs are in hand, how many are where. */
+  function standing(group) {
+    const runs = group.runs.map((each) => report.runs[each]);
+    if (!runs.some((run) => run.now)) return group.status_text;
+    return [...report.count(runs)].filter(([name, count]) => name !== "done" ||
+      count === runs.length)
+      .map(([name, count]) => (count === runs.length ? name : `${count} ${name}`)).join(", ");
+  }
+
   report.spec = (run) => at(data.spec, run.number);
   report.origin = (run) => at(data.origin, run.number);
   report.grouped = report.groups.some((group) => group.runs.length > 1);
+};
+
+/** How many runs have each status, in the order of the first ones. */
+report.count = (runs) => {
+  const counts = new Map();
+  for (const { status } of runs) counts.set(status, (counts.get(status) ?? 0) + 1);
+  return counts;
 };
 
 // What is looked at: filters, what the chart shows, and what is highlighted in both.

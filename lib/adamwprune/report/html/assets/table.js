@@ -5,7 +5,7 @@ report.table = (() => {
   const AT_ONCE = 60; // rows that are made before anything else can happen
   const several = (group) => group.runs.length > 1;
   const none = (value) => value === null || value === undefined || value === "";
-  const rows = new Map(); // key -> row element; made once
+  const rows = new Map(); // key -> row element; made once for these columns
   let order = []; // entries in the order in which they are shown
   let placed = 0; // how many of them are in the document: the others follow while nothing happens
   let sorting = null; // {column, up}
@@ -20,6 +20,7 @@ report.table = (() => {
   const isOpen = (entry) => !entry.run && report.view.open.has(entry.group.number);
 
   let columns = [];
+  const names = () => columns.map((column) => column.name).join();
   const makeColumns = () => [
     { name: "optimizer", heading: "optimizer", text: (e) => e.group.optimizer },
     { name: "method", heading: "method", text: (e) => e.group.method + (
@@ -65,6 +66,7 @@ report.table = (() => {
   }
 
   function accuracy({ group, run }) {
+    if (run?.now?.accuracy) return `${report.fixed(100 * run.now.accuracy, 2)} so far`;
     if (run && several(group)) return report.fixed(run.accuracy, 2);
     const told = group.accuracy_text || (run ? report.fixed(run.accuracy, 2) : "");
     return group.leading ? `${told} *` : told;
@@ -93,14 +95,13 @@ report.table = (() => {
       const cell = el(index ? "td" : "th", {
         class: [column.number ? "number" : "", column.name].filter(Boolean).join(" "),
         scope: index ? null : "row",
-        title: column.title ? column.title(entry) : null,
       });
       if (!index && !entry.run) cell.append(el("span", { class: "turn", "aria-hidden": "true" }));
       if (!index) cell.append(report.swatch(entry.group));
-      if (column.name === "status") cell.append(badge(column.text(entry)));
-      else cell.append(column.text(entry));
+      cell.append(""); // what write() replaces
       row.append(cell);
     });
+    write(row, entry);
     const more = entry.run
       ? report.button("…", () => report.details(entry.run), { tabindex: -1, class: "more",
         title: "Details", "aria-label": `Details of ${name}` })
@@ -110,12 +111,31 @@ report.table = (() => {
     return row;
   }
 
-  function badge(state) {
-    const kind = ["failed", "stale", "missing"].find((word) => state.includes(word)) ??
-      "done";
-    const sign = { failed: "✕", stale: "↻", missing: "–", done: "✓" }[kind];
+  /** Put into a row what is known now, where that is something else than before. */
+  function write(row, entry) {
+    columns.forEach((column, index) => {
+      const cell = row.cells[index + 1]; // after the box
+      const text = column.text(entry);
+      const now = column.name === "status" ? entry.run?.now : null;
+      const key = now ? `${text} ${now.step}` : text;
+      if (cell.told === key) return;
+      cell.told = key;
+      cell.lastChild.replaceWith(column.name === "status" ? badge(text, entry.run) : text);
+      const title = now ? report.progress(entry.run) : column.title?.(entry);
+      if (title) cell.title = title;
+      else cell.removeAttribute("title");
+    });
+  }
+
+  function badge(state, run) {
+    const kind = ["failed", "running", "interrupted", "stale", "missing"]
+      .find((word) => state.includes(word)) ?? "done";
+    const sign = { failed: "✕", running: "▸", interrupted: "‖", stale: "↻", missing: "–",
+      done: "✓" }[kind];
+    const steps = run?.now?.steps;
     return el("span", { class: `state ${kind}` }, el("span", { "aria-hidden": "true" }, `${sign} `),
-      state);
+      state, steps ? el("progress", { max: steps, value: run.now.step,
+        "aria-label": `Steps of ${run.label}` }) : null);
   }
 
   // -- order ----------------------------------------------------------------------
@@ -150,7 +170,7 @@ report.table = (() => {
 
   function sortBy(column) {
     const down = column.name === "accuracy"; // the best first
-    const same = sorting && sorting.column === column;
+    const same = sorting?.column.name === column.name;
     if (same && sorting.up === down) sorting = null;
     else sorting = { column, up: same ? !sorting.up : !down };
     headings();
@@ -161,7 +181,7 @@ report.table = (() => {
     for (const cell of $("table").tHead.rows[0].cells) {
       const { column } = cell;
       if (!column || column.unsorted) continue;
-      const own = sorting && sorting.column === column;
+      const own = sorting?.column.name === column.name;
       cell.setAttribute("aria-sort", own ? (sorting.up ? "ascending" : "descending") : "none");
     }
   }
@@ -171,7 +191,7 @@ report.table = (() => {
     all.addEventListener("change", () =>
       report.show(order.flatMap((entry) => entry.runs), all.checked));
     const head = $("table").tHead.rows[0];
-    head.append(el("th", { scope: "col", class: "tick" }, all));
+    head.replaceChildren(el("th", { scope: "col", class: "tick" }, all));
     for (const column of columns) {
       const label = column.unsorted ? column.heading :
         report.button(column.heading, () => sortBy(column), { title: column.about });
@@ -185,18 +205,15 @@ report.table = (() => {
 
   // -- what is shown ----------------------------------------------------------------
 
-  function fill() {
+  function fill(atLeast = AT_ONCE) {
     order = entries();
     const body = $("table").tBodies[0];
     placed = 0;
     body.replaceChildren();
-    place(AT_ONCE);
+    place(atLeast);
     followUp();
     $("table").setAttribute("aria-rowcount", order.length + 1);
-    const runs = report.matching().length;
-    const all = report.runs.length;
-    $("found").textContent = runs === all ? report.plural(all, "run") :
-      `${runs} of ${report.plural(all, "run")}`;
+    tally();
     if (!order.some((entry) => entry.key === current)) current = order[0]?.key ?? null;
     for (const key of armed) if (key !== current) arm(key, false);
     arm(current, true);
@@ -206,6 +223,13 @@ report.table = (() => {
     }
     ticks();
     heat();
+  }
+
+  function tally() {
+    const runs = report.matching().length;
+    const all = report.runs.length;
+    $("found").textContent = runs === all ? report.plural(all, "run") :
+      `${runs} of ${report.plural(all, "run")}`;
   }
 
   /** Put rows into the document until there are so many. */
@@ -365,28 +389,40 @@ report.table = (() => {
       const entry = entryAt(event.target);
       if (entry) report.show(entry.runs, event.target.checked);
     });
-    report.on("filter", fill);
+    report.on("filter", () => fill());
     report.on("chart", ticks);
     report.on("hot", heat);
   }
 
   // -- filters ------------------------------------------------------------------------
 
+  /** A box offers the values that there are, and the one that is chosen. */
+  function offer(box, of) {
+    const found = [...new Set([...report.runs.map(of), box.value].filter(Boolean))]
+      .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    box.parentElement.hidden = found.length < 2;
+    if (box.offered === found.join("\n")) return;
+    box.offered = found.join("\n");
+    const { value } = box;
+    box.replaceChildren(el("option", { value: "" }, "all"),
+      ...found.map((each) => el("option", { value: each }, each)));
+    box.value = value;
+  }
+
+  const offers = () =>
+    report.facets.forEach(([name, , of]) => offer($(`facet-${name}`), of));
+
   function makeFilters() {
-    const boxes = [];
-    for (const [name, label, of] of report.facets) {
-      const found = [...new Set(report.runs.map(of))].sort((a, b) =>
-        a.localeCompare(b, "en", { numeric: true }));
-      if (found.length < 2) continue;
-      const box = el("select", { id: `facet-${name}` }, el("option", { value: "" }, "all"),
-        ...found.map((each) => el("option", { value: each }, each)));
+    const boxes = report.facets.map(([name, label]) => {
+      const box = el("select", { id: `facet-${name}` });
       box.addEventListener("change", () => {
         report.view.facets[name] = box.value;
         report.tell("filter");
       });
-      boxes.push(box);
       $("facets").append(el("label", {}, `${label} `, box));
-    }
+      return box;
+    });
+    offers();
     const words = $("words");
     words.addEventListener("input", report.later(() => {
       report.view.words = words.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -415,6 +451,7 @@ report.table = (() => {
 
   function captions() {
     const { settings } = report.data;
+    $("captions").replaceChildren();
     for (const line of new Set(settings.flatMap((setting) => setting.captions))) {
       const own = settings.filter((setting) => setting.captions.includes(line));
       const where = own.length > 3 ? `${own.length} of ${settings.length} settings` :
@@ -433,5 +470,32 @@ report.table = (() => {
     listen();
   }
 
-  return { start, reveal };
+  /** What is known of the runs has changed: the same rows say it, where they are. */
+  function refresh() {
+    const [before, keys] = [names(), order.map((entry) => entry.key).join()];
+    const { activeElement } = document;
+    const [frame, rowsBefore] = [$("table-frame"), placed];
+    const { scrollTop, scrollLeft } = frame;
+    const within = activeElement.closest("#table tbody tr") ? activeElement.closest("tr") : null;
+    const key = within?.entry.key;
+    const inRow = within && [...within.querySelectorAll("input, button")].indexOf(activeElement);
+    columns = makeColumns();
+    if (names() !== before) {
+      rows.clear();
+      makeHead();
+    } else for (const row of rows.values()) write(row, row.entry);
+    offers();
+    captions();
+    if (names() === before && entries().map((entry) => entry.key).join() === keys) {
+      tally();
+      return;
+    }
+    fill(Math.max(AT_ONCE, rowsBefore));
+    frame.scrollTo({ top: scrollTop, left: scrollLeft, behavior: "instant" });
+    const row = key && order.some((entry) => entry.key === key) ? rows.get(key) : null;
+    const target = inRow >= 0 ? row?.querySelectorAll("input, button")[inRow] : row;
+    target?.focus({ preventScroll: true });
+  }
+
+  return { start, reveal, refresh };
 })();

@@ -5,6 +5,10 @@ report.showVerdicts = () => {
   const { counts, lines, headings, rows, caption } = data.verdicts;
   const SENTENCES = 12;
   const total = rows.length;
+  const opened = $("sentences").querySelector("details")?.open ?? false;
+  $("counts").replaceChildren();
+  $("sentences").replaceChildren();
+  $("comparisons").hidden = !total;
   const signs = { better: "▲", worse: "▼", tied: "=", "too few seeds": "…", refused: "✕" };
   for (const [name, count] of Object.entries(counts)) {
     if (count) {
@@ -22,17 +26,20 @@ report.showVerdicts = () => {
   if (own > SENTENCES) {
     const more = el("summary", {}, `${own - SENTENCES} more like these`);
     $("sentences").append(...paragraphs(lines.slice(0, SENTENCES)),
-      el("details", {}, more, ...paragraphs(lines.slice(SENTENCES, own))),
+      el("details", { open: opened }, more, ...paragraphs(lines.slice(SENTENCES, own))),
       ...paragraphs(lines.slice(own)));
   } else $("sentences").append(...paragraphs(lines));
   if (!total) return;
-  $("comparisons").hidden = false;
   $("comparisons").querySelector("summary").textContent =
     `All ${report.plural(total, "comparison")} as a table`;
   $("comparisons").querySelector(".note").textContent = caption;
-  $("comparisons").addEventListener("toggle", () => {
-    $("comparisons").querySelector(".scroll").append(table(headings, rows));
-  }, { once: true });
+  let made = false;
+  $("comparisons").ontoggle = () => {
+    if (made || !$("comparisons").open) return;
+    made = true;
+    $("comparisons").querySelector(".scroll").replaceChildren(table(headings, rows));
+  };
+  $("comparisons").ontoggle();
 
   function paragraphs(lines) {
     const made = [];
