@@ -373,6 +373,18 @@ def test_what_stays_pruned_is_static_at_a_constant_sparsity(score, storage):
     assert [u["step"] for u in pruner.updates] == [0, *range(4, 50, 4), 50]
 
 
+@pytest.mark.parametrize("score", [lambda: Random(3), Magnitude, Set, RigL])
+def test_weights_that_start_at_zero_are_no_pruned_ones(score):
+    model = network()
+    with torch.no_grad():
+        model[4].weight[:5] = 0
+    optimizer = AdamW(model.parameters(), 1e-2)
+    pruner = Pruner(model, score(), Schedule.constant(0.5, 4, 50)).attach(optimizer)
+    assert (pruner.k, pruner.zeros()) == (738, 738)
+    train(model, optimizer, 20)
+    pruner.verify()
+
+
 @pytest.mark.parametrize("make", [Movement, MovementSeed, State])
 def test_what_scores_training_cannot_prune_before_it(make):
     with pytest.raises(ValueError, match="a method that scores untrained weights"):

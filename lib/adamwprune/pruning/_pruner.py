@@ -192,9 +192,17 @@ class Pruner:
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
         if self.score.prunes and self.schedule.starts_sparse:
-            with torch.no_grad():
-                self._update()
+            self._start_sparse()
         return self
+
+    @torch.no_grad()
+    def _start_sparse(self) -> None:
+        """The mask before the first step. A weight that starts at exactly zero, about one of 16
+        million, becomes the smallest number that is not: zero is what is pruned.
+        """
+        for weight in self.weights.values():
+            weight.masked_fill_(weight == 0, torch.finfo(weight.dtype).tiny)
+        self._update()
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
