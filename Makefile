@@ -97,7 +97,7 @@ export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
 
 .PHONY: export-model
-export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; sizes and latency
+export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros, or FORMAT=onnx; sizes, latency
 	$(run)/export_model.py
 
 .PHONY: memory-models

@@ -24,6 +24,8 @@ METHODS: dict[str, dict[str, int]] = {
     "magnitude": {},
     "state": {},
     "random": {},
+    "set": {},
+    "rigl": {},
     "movement": {"scores": FLOAT, "kept_weights": FLOAT},
     "movement-seed": {"initial_weights": FLOAT},
 }

@@ -122,7 +122,7 @@ class RunSpec:
                 f"VALIDATION_EXAMPLES={self['VALIDATION_EXAMPLES']} leaves nothing of "
                 f"{self['TRAIN_EXAMPLES']} examples to train on"
             ]
-        if "PRUNING_WARMUP" not in self:
+        if "PRUNING_SCHEDULE" not in self:
             return []
         found = self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
         if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
@@ -141,7 +141,8 @@ class RunSpec:
         return bool(self["PRUNING_SCHEDULE"] == "one-shot")
 
     def _ramp_problems(self) -> list[str]:
-        if self["PRUNING_WARMUP"] < self.ramp_end_step:
+        # A constant sparsity has no warm-up.
+        if "PRUNING_WARMUP" not in self or self["PRUNING_WARMUP"] < self.ramp_end_step:
             return []
         return [
             f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "

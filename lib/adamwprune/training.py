@@ -71,8 +71,8 @@ class Training:
         self.optimizer = optimizers.build(spec["OPTIMIZER"], self.model.parameters(), spec.values)
         ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
         self.pruner = pruning.build(self.model, spec.values, ramp_end)
-        self.pruner.attach(self.optimizer)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
+        self.pruner.attach(self.optimizer)  # prunes, where the sparsity is constant
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
         self.schedule = _lr_schedule(spec, self.optimizer)

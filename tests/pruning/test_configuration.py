@@ -97,3 +97,54 @@ def test_a_floor_that_leaves_no_room_is_refused():
     (spec,) = specs(PRUNING_FLOOR="3000")
     with pytest.raises(ValueError, match=r"at most 52080 of 61470 can be pruned, .* needs 55323"):
         build(spec)
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_regrowth_takes_its_fraction_and_the_seed(method):
+    (spec,) = specs(PRUNING_METHOD=method, REGROW_FRACTION="0.2", SEED="7")
+    score = build(spec).score
+    assert (type(score).__name__.lower(), score.fraction) == (method, 0.2)
+    assert score._numbers.seed == 7
+    assert spec["MASK_STORAGE"] == "bool"
+    (other,) = specs(PRUNING_METHOD=method, SEED="7")
+    assert (other["REGROW_FRACTION"], other.run_id == spec.run_id) == (0.3, False)
+    with pytest.raises(ConfigError, match=r"REGROW_FRACTION=0\.2: depends on REGROWS"):
+        specs(REGROW_FRACTION="0.2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"MASK_STORAGE": "implied"}, "nothing but a stored mask tells it from a pruned one"),
+        ({"PRUNING_SCOPE": "2-4"}, "break the pattern of two in four"),
+        ({"PRUNING_SCHEDULE": "one-shot"}, "in the last update nothing is grown"),
+    ],
+    ids=["implied", "2-4", "one-shot"],
+)
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_what_regrowth_does_not_go_with_is_dropped_with_its_reason(method, settings, why):
+    with pytest.raises(ConfigError, match=why):
+        specs(PRUNING_METHOD=method, **settings)
+    (spec,) = specs(PRUNING_METHOD=f"magnitude {method}", **settings)
+    assert spec["PRUNING_METHOD"] == "magnitude", "the others stay"
+
+
+@pytest.mark.parametrize("method", ["magnitude", "random", "set", "rigl"])
+def test_a_constant_sparsity_has_no_warm_up(method):
+    (spec,) = specs(
+        PRUNING_METHOD=method, PRUNING_SCHEDULE="constant", PRUNING_RAMP_END="0.75",
+        PRUNING_INTERVAL="100",
+    )  # fmt: skip
+    assert "PRUNING_WARMUP" not in spec.values
+    pruner = build(spec)
+    assert pruner.k == pruner.zeros() == 55_323, "before the first step"
+    due = [t for t in range(1, spec.total_steps) if pruner.schedule.is_due(t)]
+    assert due == [100, 200, 300, 400, 500, 600, 700, 800, 885]
+    with pytest.raises(ConfigError, match="PRUNING_WARMUP=3: depends on !PRUNING_SCHEDULE_CONS"):
+        specs(PRUNING_SCHEDULE="constant", PRUNING_WARMUP="3")
+
+
+@pytest.mark.parametrize("method", ["movement", "movement-seed", "state"])
+def test_what_scores_training_is_not_for_a_constant_sparsity(method):
+    with pytest.raises(ConfigError, match="before the first step, where this method has nothing"):
+        specs(PRUNING_METHOD=method, PRUNING_SCHEDULE="constant")

@@ -35,6 +35,8 @@ def specs(**settings: str) -> list[RunSpec]:
         }
     if words.get("PRUNING_SCHEDULE") == "one-shot":
         del words["PRUNING_INTERVAL"]
+    if words.get("PRUNING_SCHEDULE") == "constant":
+        del words["PRUNING_WARMUP"]
     strict.apply(tree, strict.command_line(tree, words, "test"))
     return expand(tree).specs
 

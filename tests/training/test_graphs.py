@@ -38,6 +38,14 @@ VARIANTS = [
     *specs(OPTIMIZER="adamw", PRUNING_METHOD="movement", MASK_STORAGE="bits"),
     *specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude", MASK_STORAGE="implied"),
     *specs(OPTIMIZER="adamw", PRUNING_METHOD="state", PRUNING_SCHEDULE="one-shot"),
+    *specs(OPTIMIZER="sgd adamwprune", PRUNING_METHOD="set rigl"),
+    *specs(
+        OPTIMIZER="adamwadv",
+        PRUNING_METHOD="random rigl",
+        PRUNING_SCHEDULE="constant",
+        PRUNING_SCOPE="erk",
+        MASK_STORAGE="bits",
+    ),
     *specs(OPTIMIZER="sgd", SGD_MOMENTUM="0", MAX_GRAD_NORM="0.5"),
 ]
 READ_BACK = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero")

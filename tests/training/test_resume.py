@@ -29,6 +29,14 @@ VARIANTS = [
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="layer", LR_SCHEDULE="cosine"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="erk", MASK_STORAGE="bits"),
     *specs(OPTIMIZER="sgd adamw", PRUNING_METHOD="movement-seed random", PRUNING_FLOOR="60"),
+    *specs(OPTIMIZER="sgd", PRUNING_METHOD="set rigl", PRUNING_SCOPE="layer"),
+    *specs(
+        OPTIMIZER="adamwprune",
+        PRUNING_METHOD="magnitude set rigl",
+        PRUNING_SCHEDULE="constant",
+        PRUNING_SCOPE="erk",
+        MASK_STORAGE="bits",
+    ),
     *specs(
         OPTIMIZER="adamwprune",
         PRUNING_METHOD="movement-seed",

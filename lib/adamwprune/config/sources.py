@@ -33,7 +33,7 @@ RESERVED = {
     "KCONFIG_CONFIG": "another file in place of .config",
     "KCONFIG_SEED": "seed of randconfig",
     "YES": "1 lets distclean remove without asking",
-    "FORMAT": "format of a table: text, markdown or csv",
+    "FORMAT": "of a table: text, markdown or csv; of export-model: safetensors or onnx",
     "RUN": "a run, by its id or the start of it",
     "BENCH_ARGS": "more words for the benchmark",
     "A": "a session of the benchmark, a JSON file",

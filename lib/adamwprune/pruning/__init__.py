@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from adamwprune import registry
-from adamwprune.pruning._pruner import ContractViolation, Pruner, prunable
+from adamwprune.pruning._contract import ContractViolation
+from adamwprune.pruning._pruner import Pruner, prunable
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._score import Score
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from adamwprune.pruning.movement_seed import MovementSeed
     from adamwprune.pruning.none import Dense
     from adamwprune.pruning.random import Random
+    from adamwprune.pruning.rigl import RigL
+    from adamwprune.pruning.set import Set
     from adamwprune.pruning.state import State
 
 _PUBLIC = {
@@ -30,6 +33,8 @@ _PUBLIC = {
     "Movement": "movement",
     "MovementSeed": "movement_seed",
     "Random": "random",
+    "RigL": "rigl",
+    "Set": "set",
     "State": "state",
 }
 __getattr__ = registry.lazily(__name__, _PUBLIC)
@@ -41,8 +46,10 @@ __all__ = [
     "MovementSeed",
     "Pruner",
     "Random",
+    "RigL",
     "Schedule",
     "Score",
+    "Set",
     "State",
     "build",
     "prunable",
@@ -68,8 +75,9 @@ def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
 
 
 def _schedule(values: Mapping[str, Any], ramp_end: int) -> Schedule:
-    target, warmup = values["TARGET_SPARSITY"], values["PRUNING_WARMUP"]
-    if values["PRUNING_SCHEDULE"] == "one-shot":
-        return Schedule.one_shot(target, warmup)
-    interval, shape = values["PRUNING_INTERVAL"], values["PRUNING_SCHEDULE"]
-    return Schedule(target, warmup, interval, ramp_end, shape)
+    target, shape = values["TARGET_SPARSITY"], values["PRUNING_SCHEDULE"]
+    if shape == "one-shot":
+        return Schedule.one_shot(target, values["PRUNING_WARMUP"])
+    if shape == "constant":
+        return Schedule.constant(target, values["PRUNING_INTERVAL"], ramp_end)
+    return Schedule(target, values["PRUNING_WARMUP"], values["PRUNING_INTERVAL"], ramp_end, shape)

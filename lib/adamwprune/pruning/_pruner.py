@@ -7,50 +7,41 @@ Returning methods (movement): outside the step the parameter holds W ⊙ M; the 
 beside it, put back for the optimizer's step, and masked again after it. The gradient is masked for
 the step as well, ∂L/∂W = ∂L/∂W′ ⊙ M: a pruned weight learns nothing until it returns.
 
+Regrowing methods (SET, RigL): as monotone ones between updates; an update may take a weight into
+use again, and it goes on from zero.
+
 Gradients are masked where the weight is zero, which needs no mask: an update has just made sure
 that these are the pruned ones. A weight that training happens to set to exactly zero misses that
-step's gradient, and moves on with its momentum.
+step's gradient, and moves on with its momentum. Only where weights regrow the mask itself is
+applied, since a grown weight is zero until it has had a gradient.
 
 The contract, counted in the tensors before and after every mask update and at the end, never in
 between, so that no other step waits for the device: exactly k weights are zero, those that were
-pruned among them, and their moments are zero where the method is monotone. Nothing but an update
-sets a weight to zero: what was revived in between has not become zero again by itself.
+pruned among them, and their moments are zero unless the method is a returning one. Nothing but an
+update sets a weight to zero: what was revived in between has not become zero again by itself. Where
+weights regrow, exactly k are masked, and all of these are zero; zero beside them can only be
+weights that were grown and have not moved, at most as many as were grown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
+from adamwprune.pruning._contract import MOMENTS, ContractViolation, Counts, Sums
 from adamwprune.pruning._histogram import LIMIT, histogram
-from adamwprune.pruning._parts import Part, keep_pages, parts
+from adamwprune.pruning._parts import Part, keep_pages, parts, whole
+from adamwprune.pruning._regrowth import Regrowth, exchange
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._scope import SCOPES
 from adamwprune.pruning._score import Score
 from adamwprune.pruning._selection import Chooser, Cut, Scores
 from adamwprune.pruning._storage import STORAGES, Implied
-
-# Optimizer states that stay zero while the weight and its gradient are.
-MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
-SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # of them, those that are never negative
-
-
-class ContractViolation(RuntimeError):
-    """The zeros in the weights are not the ones that were pruned."""
-
-
-class _Counts(NamedTuple):
-    """Of one layer, counted in its tensors."""
-
-    zeros: int
-    pruned: int  # in the mask
-    regrown: int  # of these, those that are not zero
-    stale: int  # moments of these that are not zero
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
@@ -108,8 +99,7 @@ class _Candidates(Scores):
         return self.pruner.weights[name]
 
     def raw(self, name: str, part: Part) -> Tensor:
-        weight = self.layer(name)
-        return self.pruner.score.score(weight, self.pruner._states(weight), part)
+        return self.pruner._raw_scores(name, part)
 
     def unmarked(self) -> Scores | None:
         if not self.pruner.score.least_at_zero or not any(self.pruned.values()):
@@ -123,53 +113,6 @@ class _Candidates(Scores):
         return scores.mul_(kept.div_(kept))  # 1/1 or 0/0
 
 
-class _Sums:
-    """Whether all is as it must be, found without comparisons, which take several times as long
-    on a CPU: with z the zeros among the weights and b the mask, both 0 or 1, Σz = Σb = Σz·b = k
-    means z = b, and Σz·|m| = 0 that of no moment m anything is left there.
-    """
-
-    def __init__(self, pruner: Pruner) -> None:
-        self.pruner = pruner
-        self._layers: list[str] = []  # of each part that was added
-        self._zeros: list[Tensor] = []
-        self._masked: list[Tensor] = []
-        self._stale: list[Tensor] = []
-
-    def add(self, name: str, part: Part) -> None:
-        """Look at a part of a layer; nothing is read back from the device."""
-        pruner = self.pruner
-        weight = pruner.weights[name]
-        values = part.of(weight)
-        zero = torch.eq(values, 0, out=torch.empty_like(values, dtype=torch.float32))
-        self._layers.append(name)
-        self._zeros.append(zero.sum())
-        if not isinstance(pruner.masks, Implied):
-            mask = pruner.masks.part(name, part, {}).float()
-            self._masked += [mask.sum(), zero.dot(mask)]
-        for state, moment in pruner._moments(weight).items():
-            left = part.of(moment)
-            left = left if state in SQUARES else left.abs()
-            self._stale.append(zero.to(left.dtype).dot(left))
-
-    def zeros(self, k: int) -> dict[str, int] | None:
-        """How many weights of each layer are zero, if all is as it must be; None if it may not be.
-
-        The device is asked once.
-        """
-        kinds = [len(self._zeros), len(self._masked), len(self._stale)]
-        flat = torch.stack([*self._zeros, *self._masked, *self._stale]).split(kinds)
-        zeros, masked, stale = (numbers.tolist() for numbers in flat)
-        if sum(zeros) != k or any(stale):
-            return None
-        if masked and not sum(masked[::2]) == sum(masked[1::2]) == k:
-            return None
-        found = dict.fromkeys(self.pruner.weights, 0)
-        for name, number in zip(self._layers, zeros, strict=True):
-            found[name] += int(number)
-        return found
-
-
 class Pruner:
     """Prunes the convolutions and linear layers of ``model`` along ``schedule``.
 
@@ -178,11 +121,13 @@ class Pruner:
     ``floor``: how many weights of each layer are kept at least. ``storage``: ``bool`` (a mask of
     one byte a weight), ``bits`` (of one bit a weight) or ``implied`` (a weight is pruned where it
     and its Adam states are zero: no bytes; monotone methods under an optimizer of the Adam family
-    only; a weight that starts at exactly zero and has no gradient counts as pruned).
+    only; a weight that starts at exactly zero and has no gradient counts as pruned). A schedule of
+    constant sparsity prunes in :meth:`attach`, before the first step.
 
-    Raises ``ValueError`` for an unknown scope or storage and for a target that the scope cannot
-    reach, :class:`ContractViolation` in a step whose update finds or leaves other zeros than it
-    must (:meth:`verify`).
+    Raises ``ValueError`` for an unknown scope or storage, for a target that the scope cannot reach
+    and for a method that the schedule, scope or storage does not go with,
+    :class:`ContractViolation` in a step whose update finds or leaves other zeros than it must
+    (:meth:`verify`).
     """
 
     def __init__(
@@ -198,8 +143,12 @@ class Pruner:
             raise ValueError(f"Invalid scope: {scope} (there are {', '.join(SCOPES)})")
         if storage not in STORAGES:
             raise ValueError(f"Invalid storage: {storage} (there are {', '.join(STORAGES)})")
-        if storage == "implied" and score.returns:
+        if storage == "implied" and (score.returns or isinstance(score, Regrowth)):
             raise ValueError("an implied mask needs a method whose pruned weights stay pruned")
+        if scope == "2-4" and isinstance(score, Regrowth):
+            raise ValueError("2:4 needs a method that does not grow weights: they break the fours")
+        if schedule.starts_sparse and score.prunes and not score.scores_untrained:
+            raise ValueError("a constant sparsity needs a method that scores untrained weights")
         self.weights = prunable(model)
         if score.prunes and not self.weights:
             raise ValueError("the model has no convolution and no linear layer to prune")
@@ -216,6 +165,8 @@ class Pruner:
         self._due = False
         self._returned = dict.fromkeys(self.weights, 0)  # pruned weights that came back
         self._kept: dict[str, Tensor] = {}  # full weights of a returning method
+        self._regrowth = score if isinstance(score, Regrowth) else None
+        self._dense: dict[str, Tensor] = {}  # gradients of all weights, in the step of an update
         self._optimizer: Optimizer | None = None
 
     # -- in the loop ---------------------------------------------------------
@@ -240,7 +191,18 @@ class Pruner:
             optimizer.register_step_pre_hook(self._before_step)
             optimizer.register_step_post_hook(self._after_step)
         self._optimizer = optimizer
+        if self.score.prunes and self.schedule.starts_sparse:
+            self._start_sparse()
         return self
+
+    @torch.no_grad()
+    def _start_sparse(self) -> None:
+        """The mask before the first step. A weight that starts at exactly zero, about one of 16
+        million, becomes the smallest number that is not: zero is what is pruned.
+        """
+        for weight in self.weights.values():
+            weight.masked_fill_(weight == 0, torch.finfo(weight.dtype).tiny)
+        self._update()
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -248,13 +210,18 @@ class Pruner:
             # It would run the model, and make gradients, after this masked them.
             raise RuntimeError("a pruned optimizer's step() takes no closure")
         rates = _step_sizes(optimizer) if self.score.observes else []
+        keeps = self._regrowth and self._regrowth.reads_gradients and self._may_update()
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
             full = self._kept.get(name, weight)
             if rates:  # the gradient is unmasked: pruned weights keep scoring
                 self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
-            if self.k:
+            if keeps:
+                self._dense[name] = weight.grad.detach().clone()
+            if self.k and self._regrowth:
+                weight.grad.masked_fill_(self.masks.mask(name, {}), 0)
+            elif self.k:
                 mask_gradient(weight)
             if full is not weight:
                 weight.copy_(full)
@@ -271,6 +238,11 @@ class Pruner:
             self._update()
         elif self.score.returns:
             self._apply_masks()
+        self._dense.clear()
+
+    def _may_update(self) -> bool:
+        """Whether a mask update may come in the next step."""
+        return self._due or self.schedule.is_due(self.steps + 1)
 
     def step_kind(self) -> Hashable:
         """What the next step does beside arithmetic on tensors; None where a mask update may come.
@@ -280,7 +252,7 @@ class Pruner:
         """
         if not self.score.prunes:
             return ()
-        if self._due or self.schedule.is_due(self.steps + 1):
+        if self._may_update():
             return None
         return self.k > 0
 
@@ -306,17 +278,44 @@ class Pruner:
             self._unpruned = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
         k = self.scope.k(sparsity)
-        scores = self.scope.among(_Candidates(self, pruned))
-        cuts = self.scope.choose(scores, k, pruned)
-        sums = _Sums(self)
-        counts = [self._apply(each, sums) for each in cuts]
+        sums = None
+        if self._regrowth:
+            counts = [self._regrow(self._regrowth, k, pruned)]
+        else:
+            scores = self.scope.among(_Candidates(self, pruned))
+            cuts = self.scope.choose(scores, k, pruned)
+            sums = Sums(self)
+            counts = [self._apply(each, sums) for each in cuts]
         self.k = k
         returned = self._count_returned(counts)
         update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
         self.updates.append(update)
         self._verify_masks(sums)
 
-    def _apply(self, cut: Cut, sums: _Sums) -> dict[str, Tensor]:
+    def _regrow(self, score: Regrowth, k: int, pruned: Mapping[str, int]) -> dict[str, Tensor]:
+        """Choose all masks, then apply them; how many pruned weights of each layer returned."""
+        step = self.steps
+
+        def grow(name: str, part: Part) -> Tensor:
+            return score.growth(self.weights[name], self._dense.get(name), step, part)
+
+        before = {name: self.masks.mask(name, {}) for name in self.weights}
+        fraction = score.exchanged(step, self.schedule.ramp_end) if step else 0.0
+        after = exchange(self.scope, before, pruned, k, fraction, drop=self._raw_scores, grow=grow)
+        returned = {name: (before[name] & ~mask).sum() for name, mask in after.items()}
+        for name, mask in after.items():
+            self.masks.put(name, whole(mask), mask.view(-1))
+            for tensor in self._zeroed(self.weights[name]):
+                tensor.masked_fill_(mask, 0)
+        return returned
+
+    def _raw_scores(self, name: str, part: Part) -> Tensor:
+        """A fresh tensor [n]: of all weights of a part, pruned or not."""
+        weight = self.weights[name]
+        score = self.score.score if self.steps else self.score.initial
+        return score(weight, self._states(weight), part)
+
+    def _apply(self, cut: Cut, sums: Sums) -> dict[str, Tensor]:
         """Prune what is chosen, and look at what is there then; how many pruned weights of each
         layer returned by that.
         """
@@ -388,7 +387,8 @@ class Pruner:
 
         Exactly k weights are zero, k being the number that the last update had to reach and, from
         the ramp's end on, the one of the target; each pruned weight is zero; and under a monotone
-        method the moments of each pruned weight are.
+        or a regrowing method the moments of each pruned weight are. Under a regrowing one exactly
+        k are masked, and at most as many more are zero as were grown.
         """
         if not self.score.prunes:
             return
@@ -403,23 +403,19 @@ class Pruner:
         return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
 
     @torch.no_grad()
-    def _verify_masks(self, sums: _Sums | None = None) -> dict[str, int]:
+    def _verify_masks(self, sums: Sums | None = None) -> dict[str, int]:
         """Raise :class:`ContractViolation` unless k weights are zero, those that are masked, and
-        so are their moments; how many these are in each layer.
+        so are their moments, but for grown weights; how many are masked in each layer.
 
         ``sums``: of all parts as they are now, where these have been looked at.
         """
-        if sums is None:
-            sums = _Sums(self)
-            for name, weight in self.weights.items():
-                for part in parts(weight):
-                    sums.add(name, part)
-        zeros = sums.zeros(self.k)
-        if zeros is not None:
-            return zeros
+        if self._regrowth is None:
+            zeros = self._sums(sums).zeros(self.k)
+            if zeros is not None:
+                return zeros
         counts = self._counts()
         number = sum(each.zeros for each in counts.values())
-        if number != self.k:
+        if number != self.k and self._regrowth is None:
             raise self._violation(
                 f"{number} of {self.numel} weights are zero, {self.k} were pruned"
             )
@@ -427,11 +423,27 @@ class Pruner:
         if pruned != self.k:
             raise self._violation(f"{pruned} weights are masked, {self.k} were pruned")
         for name, each in counts.items():
-            if each.regrown:
-                raise self._violation(f"{each.regrown} pruned weights of {name} are not zero")
-            if each.stale:
-                raise self._violation(f"{each.stale} moments of pruned weights of {name} are not 0")
-        return {name: each.zeros for name, each in counts.items()}
+            self._verify_layer(name, each)
+        return {name: each.pruned for name, each in counts.items()}
+
+    def _sums(self, sums: Sums | None) -> Sums:
+        if sums is None:
+            sums = Sums(self)
+            for name, weight in self.weights.items():
+                for part in parts(weight):
+                    sums.add(name, part)
+        return sums
+
+    def _verify_layer(self, name: str, each: Counts) -> None:
+        if each.regrown:
+            raise self._violation(f"{each.regrown} pruned weights of {name} are not zero")
+        if each.stale:
+            raise self._violation(f"{each.stale} moments of pruned weights of {name} are not 0")
+        if each.zeros - each.pruned > self._returned[name]:
+            raise self._violation(
+                f"{each.zeros} weights of {name} are zero, {each.pruned} were pruned and "
+                f"{self._returned[name]} grown"
+            )
 
     def _violation(self, text: str) -> ContractViolation:
         return ContractViolation(f"after step {self.steps}: {text}")
@@ -441,16 +453,16 @@ class Pruner:
         states = {} if self.score.returns else self._states(weight)
         return {name: states[name] for name in MOMENTS if states.get(name) is not None}
 
-    def _counts(self) -> dict[str, _Counts]:
+    def _counts(self) -> dict[str, Counts]:
         """Of each layer; the device is asked once."""
         rows = torch.stack([self._layer_counts(name) for name in self.weights]).tolist()
-        return {name: _Counts(*row) for name, row in zip(self.weights, rows, strict=True)}
+        return {name: Counts(*row) for name, row in zip(self.weights, rows, strict=True)}
 
     def _layer_counts(self, name: str) -> Tensor:
-        """As in :class:`_Counts`, int64 [4]."""
+        """As in :class:`Counts`, int64 [4]."""
         weight = self.weights[name]
         moments = self._moments(weight).values()
-        counts = torch.zeros(len(_Counts._fields), dtype=torch.int64, device=weight.device)
+        counts = torch.zeros(len(Counts._fields), dtype=torch.int64, device=weight.device)
         for part in parts(weight):
             zero, mask = part.of(weight) == 0, self._pruned_part(name, part)
             stale = [(mask & (part.of(moment) != 0)).sum() for moment in moments]
@@ -499,10 +511,10 @@ class Pruner:
         """What a run's record says of its pruning, as plain data.
 
         ``requested``: the target sparsity; ``k``: how many zeros that means in this scope and is
-        now; ``zeros``: counted; ``prunable``: of so many weights; ``layers``; ``updates``: step,
-        target, k and number of weights that returned of each; ``returned``; ``histogram``: the
-        weights that are not zero in bins of equal width from ``low`` to ``high``, ``before`` the
-        first update (None without one) and ``after`` training.
+        now; ``zeros``: counted, with grown weights that have not moved; ``prunable``: of so many
+        weights; ``layers``; ``updates``: step, target, k and number of weights that returned of
+        each; ``returned``; ``histogram``: the weights that are not zero in bins of equal width from
+        ``low`` to ``high``, ``before`` the first update (None without one) and ``after`` training.
         """
         layers = self.layers()
         return {

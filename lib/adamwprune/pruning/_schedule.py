@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-SHAPES = ("cubic", "linear", "one-shot")
+SHAPES = ("cubic", "linear", "one-shot", "constant")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Schedule:
     Nothing is pruned up to step ``warmup``; then the mask is updated every ``interval`` steps,
     and at step ``ramp_end`` in any case, from where on the ``target`` holds. Raises ``ValueError``
     for values that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without
-    a ramp is made by :meth:`one_shot`.
+    a ramp is made by :meth:`one_shot` or :meth:`constant`.
     """
 
     target: float
@@ -50,14 +50,27 @@ class Schedule:
         """
         return cls(target, warmup=step - 1, interval=1, ramp_end=step, shape="one-shot")
 
+    @classmethod
+    def constant(cls, target: float, interval: int, end: int) -> Schedule:
+        """The target from before the first step on; the mask is updated up to step ``end``.
+
+        Sparse from initialisation: Mocanu et al., arXiv 1707.04780; Evci et al., arXiv 1911.11134.
+        """
+        return cls(target, warmup=0, interval=interval, ramp_end=end, shape="constant")
+
+    @property
+    def starts_sparse(self) -> bool:
+        """Whether the mask is made before the first step."""
+        return self.shape == "constant"
+
     def sparsity(self, step: int) -> float:
         """Fraction of zeros after ``step``.
 
         cubic: s = s_f·(1 − (1 − p)³) (Zhu & Gupta, arXiv 1710.01878, eq. 1 with s_i = 0),
         linear: s = s_f·p, over the progress p from the warm-up's end to the ramp's; one-shot: s_f
-        from its one step on.
+        from its one step on; constant: s_f.
         """
-        if step >= self.ramp_end:
+        if step >= self.ramp_end or self.starts_sparse:
             return self.target
         progress = max(0.0, (step - self.warmup) / (self.ramp_end - self.warmup))
         if self.shape == "one-shot":
@@ -87,3 +100,8 @@ def count(sparsity: float, numel: int) -> int:
     In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
     """
     return math.floor(Fraction(repr(sparsity)) * numel + Fraction(1, 2))
+
+
+def part_of(numel: int, fraction: float) -> int:
+    """⌊f·n⌋, f read as the decimal number it was written as, as in :func:`count`."""
+    return math.floor(Fraction(repr(fraction)) * numel)

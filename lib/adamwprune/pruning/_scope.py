@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adamwprune.pruning._parts import Part
-from adamwprune.pruning._schedule import count
+from adamwprune.pruning._schedule import count, part_of
 from adamwprune.pruning._selection import Cut, Scores, apportion, counts, cut, shares
 
 Shape = tuple[int, ...]
@@ -53,11 +53,22 @@ class Scope:
         """The scores of those weights that this scope may choose; of the others NaN."""
         return scores
 
-    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
         """Cuts of low scores (:meth:`among`) so that ``k`` weights are zero with the ``pruned``.
 
         These are so many of each layer already, and no candidates; a method whose weights can
-        return has none. Every layer is in one of the cuts.
+        return has none. Every layer is in one of the cuts. Beyond that this ``fraction`` of what
+        is left is chosen, as far as the floor allows: :meth:`leave` lets as many grow again.
+        """
+        raise NotImplementedError
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        """Cuts of low scores so that ``k`` weights are zero; of each layer as many as
+        :meth:`choose` would have chosen without a fraction, with the same ``pruned``.
+
+        Candidates are all that are zero after it.
         """
         raise NotImplementedError
 
@@ -65,12 +76,15 @@ class Scope:
 class Global(Scope):
     """One threshold over all prunable weights together."""
 
-    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
         """The k lowest; with a floor, the k lowest that leave each layer its floor.
 
         A layer that would lose too much loses what it can, and the rest is looked for in the
         others. They lose more by that: a layer that was at its limit stays there.
         """
+        k += min(part_of(sum(self.numels.values()) - k, fraction), sum(self.room.values()) - k)
         room = {name: self.room[name] - pruned[name] for name in scores.sizes}
         full: dict[str, Cut] = {}
         while True:
@@ -81,6 +95,9 @@ class Global(Scope):
             if not over:
                 return [found, *full.values()]
             full.update({name: cut(scores, [name], room[name]) for name in over})
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        return [cut(scores, scores.sizes, k)]
 
     def _over(self, found: Cut, room: Mapping[str, int]) -> list[str]:
         return [name for name, count in counts(found).items() if count > room[name]]
@@ -108,13 +125,21 @@ class Layer(Scope):
         """What the number of kept weights in a layer is proportional to."""
         return math.prod(shape)
 
-    def choose(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
         wanted = self.parts(k, {name: pruned[name] for name in self.shapes})
+        for name, zeros in wanted.items():
+            left, room = self.numels[name] - zeros, self.room[name] - zeros
+            wanted[name] += min(part_of(left, fraction), room)
         # A layer of no part in it is in a cut of nothing.
         return [
             cut(scores, [name], wanted[name] - pruned[name] if name in wanted else 0)
             for name in scores.sizes
         ]
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        return [cut(scores, [name], zeros) for name, zeros in self.parts(k, pruned).items()]
 
     def parts(self, k: int, pruned: Mapping[str, int]) -> dict[str, int]:
         """How many of the ``k`` zeros are in each layer; never fewer than are ``pruned``."""

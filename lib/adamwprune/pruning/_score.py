@@ -16,7 +16,8 @@ class Score:
     prunes = True
     reads_states = False  # whether the score needs exp_avg and exp_avg_sq
     least_at_zero = False  # whether a weight that is zero scores 0, and none scores lower
-    returns = False  # whether pruned weights can return; otherwise they stay zero for good
+    returns = False  # whether pruned weights keep their values and can return
+    scores_untrained = False  # whether it can say what to prune before the first step
 
     @property
     def observes(self) -> bool:
@@ -38,6 +39,10 @@ class Score:
         A fresh tensor. Each weight's score must not depend on which part it is computed in.
         """
         raise NotImplementedError
+
+    def initial(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        """:meth:`score` before the first step, where a constant sparsity begins."""
+        return self.score(weight, state, part)
 
     def buffers(self) -> dict[str, list[Tensor]]:
         """Tensors the method keeps from step to step, by name."""

@@ -94,6 +94,8 @@ class Implied(Masks):
 
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
         zeros = part.of(self.weights[name]) == 0
+        if "exp_avg_sq" not in states:  # before the first step
+            return zeros
         return zeros.logical_and_(part.of(states["exp_avg_sq"]) == 0)
 
 

@@ -15,6 +15,7 @@ class Magnitude(Score):
     """|w|."""
 
     least_at_zero = True
+    scores_untrained = True
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         return part.of(weight).abs()

@@ -65,7 +65,10 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "movement-seed": ("v", (0, (3, 1.2))),
     "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
     "random": ("P", (0, (1, 3))),
+    "set": ("X", (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2))),
+    "rigl": ("p", (0, (8, 1.5))),
 }
+TITLES = {"set": "SET", "rigl": "RigL"}  # of methods that write their names otherwise
 _CRITERIA = {"fisher": "p", "taylor": "h", "movement": "<", "hybrid": "*"}  # precond: state's own
 # Paul Tol's muted palette and greys: no colour of an optimizer's.
 OWNERS = {  # owners of bytes, in the order in which they are stacked

@@ -106,7 +106,7 @@ def _accuracy_row(setting: Setting, group: Group, leading: bool) -> AccuracyRow:
         accuracy=group.accuracy if first else None,
         interval=Estimate.of([run.accuracy for run in group.done]).interval if first else None,
         leading=leading,
-        zeros=first.pruning["zeros"] if first else None,  # exactly k, whatever the seed
+        zeros=first.pruning["k"] if first else None,  # exactly k, whatever the seed
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
         measured_on=group.spec.held_out,

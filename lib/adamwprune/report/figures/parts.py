@@ -155,10 +155,11 @@ def _named(groups: Sequence[Group]) -> str:
 
 def panel_title(tag: str, groups: Sequence[Group]) -> str:
     """The method, and which optimizer does something else under its name."""
+    title = style.TITLES.get(tag, tag.capitalize())
     others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
     if tag == "dense" or tag.startswith("state-") or not others:
-        return tag.capitalize()
-    return f"{tag.capitalize()} ({', '.join(dict.fromkeys(others))})"
+        return title
+    return f"{title} ({', '.join(dict.fromkeys(others))})"
 
 
 # -- around the panels -------------------------------------------------------
