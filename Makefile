@@ -91,6 +91,10 @@ html-report: $(installed) ## Write results/report.html: runs, verdicts and curve
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
 
+.PHONY: track
+track: $(installed) ## Write the runs that are there to TensorBoard, W&B or Trackio: TRACKER_NAME=y
+	$(run)/track.py
+
 .PHONY: export-model
 export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; sizes and latency
 	$(run)/export_model.py

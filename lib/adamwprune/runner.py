@@ -198,7 +198,7 @@ class _Run:
         self.attempts.append(start)
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
-        files.write_text(self.job.folder / "metrics.jsonl", metrics, folder=False)
+        files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
         at = f", from step {training.step} of {self.job.spec.total_steps}" if found else ""
         words = (self.job.spec.run_id, self.job.device, self.threads, at)
         log.info("%s on %s, %d threads%s", *words)
@@ -226,7 +226,7 @@ class _Run:
 
     def epoch_ended(self, training: Training, entry: dict[str, float]) -> None:
         """Note the epoch, and checkpoint."""
-        files.append_line(self.job.folder / "metrics.jsonl", entry)
+        files.append_line(self.job.folder / store.METRICS, entry)
         log.info(
             "epoch %d/%d  loss %.4f  test loss %.4f  accuracy %.2f%%  sparsity %.2f%%  %.2f s",
             entry["epoch"],
