@@ -61,9 +61,9 @@ def _follow(follower: Follower, waiting: queue.SimpleQueue[str | None], told: Te
     return status
 
 
-def _take_streams() -> tuple[TextIO, TextIO]:
+def _take_streams() -> tuple[int, TextIO]:
     """Standard input and output, which no tracker, and nothing that it starts, shall have."""
-    hints = os.fdopen(os.dup(0), encoding="utf-8")
+    hints = os.dup(0)
     told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     with open(os.devnull, "r+b", buffering=0) as null:  # noqa: PTH123
         for stream in (0, 1, 2):
@@ -79,13 +79,17 @@ def _log_to(path: Path) -> None:
     faulthandler.enable()  # a segmentation fault leaves its traceback there
 
 
-def _read(hints: TextIO, patience: float) -> queue.SimpleQueue[str | None]:
+def _read(hints: int, patience: float) -> queue.SimpleQueue[str | None]:
     """The run ids, as they come, and None at their end: then time is limited."""
     waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in hints:
-            waiting.put(line.rstrip("\n"))
+        half = b""
+        # Without a buffer: Python aborts if it ends while a thread is within one.
+        while text := os.read(hints, 1 << 16):
+            *lines, half = (half + text).split(b"\n")
+            for line in lines:
+                waiting.put(line.decode())
         waiting.put(None)
         if patience:
             limit = threading.Timer(patience, os._exit, [1])
