@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adamwprune import registry, tracking
+from adamwprune import registry, runner, tracking
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
@@ -32,7 +32,7 @@ from adamwprune.tracking import Tracked, Tracking
 from tests.scheduler.test_local import CPU, Recorder, alive, tasks
 from tests.test_docs import copied
 from tests.test_end_to_end import ROOT, environment, make, refused, train_py
-from tests.training.conftest import specs
+from tests.training.conftest import SOURCES, job_of, specs
 
 MEMBERS = registry.members("adamwprune.trackers")
 TINY = ("CONFIG=quickstart", "DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512", "OPTIMIZER=adamw",
@@ -200,6 +200,19 @@ def test_an_older_record_does_not_stand_for_the_training_under_way(diary, follow
     assert diary.logs[0]["steps"] == [8]
     assert diary.logs[0]["run"].code == "new"
     assert diary.logs[0]["end"] is None
+
+
+def test_who_hears_of_progress_finds_it_in_the_file(tmp_path):
+    """A record beside it is an older one's: without the file it would count."""
+    (spec,), found = specs(), []
+
+    def look(event):
+        if event["event"] == "progress":
+            found.append(json.loads((tmp_path / "run/progress.json").read_text()) == event)
+
+    runner.run(job_of(spec, tmp_path / "run"), SOURCES.of(spec), look)
+    assert len(found) >= 2
+    assert all(found)
 
 
 def test_a_failed_run_ends_with_its_error(diary, follower, folder):
@@ -376,7 +389,9 @@ def test_nothing_is_sent(name, recorded, tmp_path, monkeypatch):
     """Not even by one who is logged in everywhere; Unix sockets are no network."""
     (tmp_path / "spy").mkdir()
     (tmp_path / "spy/sitecustomize.py").write_text(SPY)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "spy"))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path / "spy"), os.environ["PYTHONPATH"]])
+    )
     monkeypatch.setenv("SPY", str(tmp_path / "sent"))
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for token in ("WANDB_API_KEY", "HF_TOKEN", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
@@ -468,7 +483,7 @@ def library(tmp_path, monkeypatch) -> Path:
 def trained(root: Path, trackers: list[str]):
     """The records of two short runs, with these trackers, and what was told."""
     recorder, todo = Recorder(), tasks(SEED="0 1", PRUNING_METHOD="magnitude")
-    with Tracking(trackers, root, "", recorder.told, None) as tracked:
+    with Tracking(trackers, root, "", recorder.told, 60.0) as tracked:
         pool = Pool(Store(root), [CPU], Path("/nowhere"), Tracked(recorder, tracked))
         outcome = pool.run(todo)
     assert len(outcome.done) == 2
@@ -534,13 +549,10 @@ def test_who_tells_a_stopped_tracker_never_waits(tmp_path, library):
     assert all("neither a record nor a run under way" in text for text in told)
 
 
-def test_a_tracker_without_a_place_to_write_says_so(tmp_path, library):
-    root = tmp_path / "results"
-    root.mkdir()
-    (root / "tracking").write_text("a file")
-    _, texts = trained(root, ["diary"])
-    assert len(texts) == 1
-    assert texts[0].startswith("tracker diary: ")
+def test_a_tracker_without_a_place_to_write_says_so(library, recorded):
+    (recorded.parent / "tracking").write_text("a file")
+    (told,) = written("diary", recorded.parent, recorded.name)
+    assert "tracking/diary" in told
 
 
 def test_a_record_that_is_damaged_does_not_leave_others_out(tmp_path, library, recorded):

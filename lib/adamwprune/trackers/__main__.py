@@ -40,12 +40,12 @@ def main() -> int:
         tracker = registry.member("adamwprune.trackers", name).Tracker(folder)
         return _follow(Follower(tracker, root, group), waiting, told)
     except ImportError as error:
-        traceback.print_exc()
         remedy = f"{sys.executable} -m pip install -e '{SOURCE_TREE}[{name}]'"
         print(f"{error}; to install it: {remedy}", file=told)
     except Exception as error:  # noqa: BLE001  whatever a tracker raises, it must be said
-        traceback.print_exc()
         print(f"{type(error).__name__}: {_one_line(error)}", file=told)
+        with contextlib.suppress(OSError):  # the disk may be full
+            traceback.print_exc()
     return 1
 
 
@@ -86,10 +86,11 @@ def _read(hints: int, patience: float) -> queue.SimpleQueue[str | None]:
     def read() -> None:
         half = b""
         # Without a buffer: Python aborts if it ends while a thread is within one.
-        while text := os.read(hints, 1 << 16):
-            *lines, half = (half + text).split(b"\n")
-            for line in lines:
-                waiting.put(line.decode())
+        with contextlib.suppress(OSError):  # somebody closed it
+            while text := os.read(hints, 1 << 16):
+                *lines, half = (half + text).split(b"\n")
+                for line in lines:
+                    waiting.put(line.decode())
         waiting.put(None)
         if patience:
             limit = threading.Timer(patience, os._exit, [1])
