@@ -96,6 +96,10 @@ watch: $(installed) ## Serve that page while runs train elsewhere: it fills as t
 export: $(installed) ## Write all records as one table, results/export.csv
 	$(run)/export.py
 
+.PHONY: track
+track: $(installed) ## Write the runs that are there to TensorBoard, W&B or Trackio: TRACKER_NAME=y
+	$(run)/track.py
+
 .PHONY: export-model
 export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros, or FORMAT=onnx; sizes, latency
 	$(run)/export_model.py

@@ -67,6 +67,8 @@ def _train(experiment: Experiment, choose: Callable[[Experiment], Sequence[Cell]
         print(f"dropped: {dropped.label}: {dropped.reason}")
     if not choose(experiment):
         print("nothing to train")
+        if experiment.trackers:
+            print("make track writes what there is to the trackers")
         return
     if measure:
         print(f"{len(choose(experiment))} to measure, one at a time")

@@ -19,6 +19,7 @@ PAGES = [
     "adding-an-optimizer.md",
     "adding-a-pruning-method.md",
     "adding-a-model-or-dataset.md",
+    "trackers.md",
 ]
 INTERACTIVE = {"make menuconfig"}  # tested in tests/config/test_menuconfig.py
 # What the first hour's commands do not set themselves, so that they take seconds.
@@ -115,6 +116,17 @@ def test_the_first_hour(tmp_path):
             assert "2 done" in output
     assert (tree / "results" / "report.html").is_file()
     assert (tree / "results" / "export.csv").is_file()
+
+
+def test_trackers(tmp_path):
+    pytest.importorskip("tensorboard")
+    tree = copied(tmp_path)
+    for command in commands("trackers.md"):
+        more = [f"{k}={v}" for k, v in TINY.items()] if command.startswith("make") else []
+        output = run(command, tree, *more)
+        assert "note" not in output, output
+    events = tree.glob("results/tracking/tensorboard/*/events.out.tfevents.*")
+    assert len({path.parent for path in events}) == 3, "two of make, one of train.py"
 
 
 def test_the_targets_of_the_readme_exist():

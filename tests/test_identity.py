@@ -51,6 +51,9 @@ OPERATIONAL = {
     "FAIL_FAST": "y",
     "RESULTS_DIR": "x",
     "DEVICE": "cpu",
+    "TRACKER_TENSORBOARD": "y",
+    "TRACKER_WANDB": "y",
+    "TRACKER_TRACKIO": "y",
 }
 
 

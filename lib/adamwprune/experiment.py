@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from adamwprune import index, provenance, staleness
+from adamwprune import index, provenance, registry, staleness
 from adamwprune.code import Sources
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
@@ -33,6 +33,7 @@ from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, MISSING, State
 from adamwprune.store import Store, read_published
+from adamwprune.tracking import PATIENCE, Tracked, Tracking
 
 
 @dataclass(frozen=True)
@@ -251,18 +252,57 @@ class Experiment:
         )
         history = past.records(self.store.root)
         specs = [cell.spec for cell in cells]
-        with Display(specs, slots, history, self.store.root) as display:
+        with (
+            Display(specs, slots, history, self.store.root) as display,
+            self.tracking(display.observer.told) as tracking,
+        ):
             pool = Pool(
                 self.store,
                 slots,
                 self.data_dir,
-                display.observer,
+                Tracked(display.observer, tracking),
                 policy,
                 source=self.provenance,
                 packer=Packer(slots, here.cores, here.gpus),
                 history=History(history),
             )
             return pool.run([self.task(cell) for cell in cells])
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers that are on."""
+        known = registry.members("adamwprune.trackers")
+        return [name for name in known if self.tree.is_on(f"TRACKER_{name.upper()}")]
+
+    def tracking(self, told: Callable[[str], None], patience: float | None = PATIENCE) -> Tracking:
+        """The trackers that are on, to be entered while there is something to track."""
+        group = self.workspace.variables.get("CONFIG") or self.defconfig
+        return Tracking(self.trackers, self.store.root, group, told, patience)
+
+    def track(self, prefix: str = "") -> int:
+        """Have the trackers that are on write the runs that are there, whatever they have of them:
+        those of this matrix whose record counts or that are under way, or the one run, of whatever
+        configuration, whose identity starts with ``prefix``. Returns the exit status.
+        """
+        if not self.trackers:
+            known = registry.members("adamwprune.trackers")
+            symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
+            raise UserError(f"no tracker is on: set one of {symbols}")
+        runs = [self.store.find(prefix).run_id] if prefix else self._trackable()
+        if not runs:
+            raise UserError(f"{self.source}: no run has a record to track; make trains them")
+        with self.tracking(lambda text: print(text, flush=True), None) as tracking:
+            for run_id in runs:
+                tracking.news(run_id)
+        for folder in tracking.complete:
+            print(f"{folder}: {len(runs)} run{'s' if len(runs) > 1 else ''}")
+        return 1 if tracking.failed else 0
+
+    def _trackable(self) -> list[str]:
+        counted = {record.run_id for record in self._records_here()}
+        under_way = {spec.run_id for spec in self.matrix.specs if self.store.is_running(spec)}
+        known = counted | under_way
+        return [spec.run_id for spec in self.matrix.specs if spec.run_id in known]
 
     def machine(self) -> Machine:
         """What there is to train on, as DEVICE sees it."""
@@ -314,9 +354,25 @@ class Experiment:
         operational = self.tree.operational()
         here = devices.machine(str(operational["DEVICE"]))
         slot = devices.slots(here, 1, int(operational["THREADS"]), 1)[0]
-        return self.train_here(task.spec, folder, task.command, slot)
+        run_id = task.spec.run_id
+        with self.tracking(lambda text: print(f"note: {text}", flush=True)) as tracking:
 
-    def train_here(self, spec: RunSpec, folder: Path, command: str, slot: Slot) -> RunResult:
+            def watch(event: dict[str, Any]) -> None:
+                _tell(event)
+                tracking.progress(run_id, event)
+
+            result = self.train_here(task.spec, folder, task.command, slot, watch)
+            tracking.news(run_id)
+        return result
+
+    def train_here(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        command: str,
+        slot: Slot,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> RunResult:
         """Train a run in this process and in ``folder``; Ctrl-C stops it at a checkpoint."""
         print(f"{folder}: {slot.device}, {slot.threads} threads", flush=True)
         os.environ.update(devices.environment(slot.threads))
@@ -335,7 +391,7 @@ class Experiment:
         code = self.code.of(spec)
         with _stoppable() as should_stop:
             try:
-                return runner.run(job, code, _tell, should_stop)
+                return runner.run(job, code, progress or _tell, should_stop)
             except runner.Stopped:
                 print(f"stopped; the same command goes on from {folder}/checkpoint.pt")
                 raise KeyboardInterrupt from None

@@ -291,14 +291,14 @@ class _Run:
         self.progress({"event": "note", "text": text})
 
     def _tell(self, training: Training) -> None:
-        """Send a progress event, and leave it in the run's directory."""
+        """Leave a progress event in the run's directory, and send it."""
         self._check_directory()
         self.told = time.monotonic()
         self.rate.add(training.step)
         event = {"event": "progress", **self._state(training)}
-        self.progress(event)
         path = self.job.folder / store.PROGRESS
         files.write_text(path, json.dumps(event), durable=False, folder=False)
+        self.progress(event)  # who hears it finds the file
 
     def _check_directory(self) -> None:
         """Nobody else may write where this run does, and it nowhere else."""

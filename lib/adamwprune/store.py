@@ -28,6 +28,7 @@ from adamwprune.spec import RunSpec
 RESULT = "result.json"
 PROGRESS = "progress.json"
 METRICS = "metrics.jsonl"
+SPEC = "spec.yaml"
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
@@ -99,7 +100,7 @@ class Store:
                 (folder / RESULT).unlink()
             write_text(folder / "defconfig", minimal)
             write_text(folder / "config", full)
-            write_text(folder / "spec.yaml", yaml.safe_dump(dict(spec.values), sort_keys=True))
+            write_text(folder / SPEC, yaml.safe_dump(dict(spec.values), sort_keys=True))
         return folder
 
     def progress(self, spec: RunSpec) -> dict[str, Any] | None:

@@ -53,7 +53,8 @@ def test_families(tree: Tree) -> None:
 def test_only_running_is_operational(tree: Tree) -> None:
     options = [name for name, option in tree.options.items() if option.operational]
     running = ["JOBS", "SHARE_GPUS", "THREADS", "CHECKPOINT_SECONDS", "RETRIES", "FAIL_FAST"]
-    assert options == ["DATA_DIR", *running, "RESULTS_DIR"]
+    trackers = ["TRACKER_TENSORBOARD", "TRACKER_WANDB", "TRACKER_TRACKIO"]
+    assert options == ["DATA_DIR", *running, "RESULTS_DIR", *trackers]
     families = [name for name, family in tree.families.items() if family.operational]
     assert families == ["DEVICE"]
 

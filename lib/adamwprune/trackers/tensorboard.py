@@ -1,0 +1,69 @@
+"""TensorBoard: a directory of event files a run, written without torch and without TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adamwprune.config.options import Value
+from adamwprune.trackers import Run
+
+
+class Tracker:
+    """``tensorboard --logdir FOLDER`` shows what it writes."""
+
+    def __init__(self, folder: Path) -> None:
+        # What torch.utils.tensorboard is made of, too; that would import torch, for seconds.
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.plugins.hparams import summary_v2
+        from tensorboard.summary.writer import event_file_writer
+
+        self.folder, self.events, self.summaries = folder, event_pb2, summary_pb2
+        self.hparams, self.open = summary_v2.hparams_pb, event_file_writer.EventFileWriter
+
+    def begin(self, run: Run) -> _Log:
+        """The run's directory, without older event files."""
+        folder = self.folder / run.run_id
+        if folder.exists():
+            shutil.rmtree(folder)
+        return _Log(self, run, folder)
+
+
+class _Log:
+    """A scalar a metric; what the whole run gave is in the section ``summary``."""
+
+    def __init__(self, tracker: Tracker, run: Run, folder: Path) -> None:
+        self.tracker, self.time, self.step = tracker, run.begun, 0
+        self.writer = tracker.open(str(folder))
+        # A TensorBoard that is open forgets what it had read of an older log.
+        start = tracker.events.SessionLog(status=tracker.events.SessionLog.START)
+        self._add(session_log=start)
+        self._add(summary=tracker.hparams(run.config, run.run_id, run.begun))
+        self.writer.flush()
+
+    def epoch(self, entry: Mapping[str, float]) -> None:
+        """At the entry's step, and at the time at which it would have been without pauses."""
+        self.step = int(entry["step"])
+        self.time += entry["seconds"]
+        self._scalars("", {name: value for name, value in entry.items() if name != "step"})
+
+    def end(self, status: str, summary: Mapping[str, Value]) -> None:
+        """The numbers of the summary; there is no place for words."""
+        self._scalars("summary/", summary)
+        self.writer.close()
+
+    def _scalars(self, section: str, values: Mapping[str, Value]) -> None:
+        scalar = self.tracker.summaries.Summary.Value
+        found = [
+            scalar(tag=f"{section}{name}", simple_value=value)
+            for name, value in values.items()
+            if isinstance(value, (int, float))
+        ]
+        self._add(summary=self.tracker.summaries.Summary(value=found))
+        self.writer.flush()
+
+    def _add(self, **what: Any) -> None:
+        event = self.tracker.events.Event(wall_time=self.time, step=self.step, **what)
+        self.writer.add_event(event)

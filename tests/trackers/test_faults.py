@@ -1,0 +1,125 @@
+"""Nothing that a tracker does touches a run: planted ones raise, hang, crash, fill the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adamwprune.record import RunResult
+from adamwprune.scheduler.local import Pool
+from adamwprune.store import Store
+from adamwprune.tracking import Tracked, Tracking
+from tests.scheduler.test_local import CPU, Recorder, alive, tasks
+from tests.trackers.conftest import ends_within, written
+
+
+def trained(root: Path, trackers: list[str]):
+    """The records of two short runs, with these trackers, and what was told."""
+    recorder, todo = Recorder(), tasks(SEED="0 1", PRUNING_METHOD="magnitude")
+    with Tracking(trackers, root, "", recorder.told, 60.0) as tracked:
+        pool = Pool(Store(root), [CPU], Path("/nowhere"), Tracked(recorder, tracked))
+        outcome = pool.run(todo)
+    assert len(outcome.done) == 2
+    assert not any(alive(each._process.pid) for each in tracked.processes)
+    return [Store(root).result(task.spec) for task in todo], recorder.texts
+
+
+def bits(result: RunResult) -> dict:
+    """What of a record is not about its time and place."""
+    plain = result.to_json()
+    for epoch in plain["history"]:
+        del epoch["seconds"]
+    return {k: v for k, v in plain.items() if k not in ("seconds", "environment")}
+
+
+def test_no_fault_of_a_tracker_touches_a_run(tmp_path, library):
+    plain, _ = trained(tmp_path / "plain", [])
+    faults = ["absent_init", "killed_init", "raising_begin", "leaving_begin", "crashing_begin"]
+    faults += ["noisy_begin", "full_epoch", "raising_end"]
+    root = tmp_path / "tracked"
+    tracked, texts = trained(root, ["diary", *faults])
+    assert [bits(result) for result in tracked] == [bits(result) for result in plain]
+    for result in tracked:
+        diary = (root / "tracking/diary" / result.run_id).read_text().splitlines()
+        steps = [json.dumps(each["step"]) for each in result.history]
+        assert diary == [*steps, json.dumps(["done", result.pruning["zeros"]])]
+    texts = [text for text in texts if not text.startswith("waiting for trackers: ")]
+    told = {text.split()[1].rstrip(":"): text.partition(": ")[2] for text in texts}
+    assert len(texts) == len(told), f"one line each: {texts}"
+    assert set(faults) - {"noisy_begin"} <= set(told) <= set(faults)
+    assert told["raising_begin"] == told["raising_end"] == "RuntimeError: planted fault"
+    assert "No space left on device" in told["full_epoch"]
+    assert told["killed_init"] == f"was ended by SIGKILL; {root}/tracking/killed_init.log"
+    assert "SIGSEGV" in told["crashing_begin"]
+    assert "Segmentation fault" in (root / "tracking/crashing_begin.log").read_text()
+    assert "exit status 0" in told["leaving_begin"]
+    assert "pip install -e" in told["absent_init"]
+    assert "[absent_init]" in told["absent_init"]
+
+
+@pytest.mark.parametrize("place", ["init", "epoch", "end"])
+def test_a_tracker_that_hangs_is_ended(place, library, recorded):
+    told: list[str] = []
+    with Tracking([f"hanging_{place}", "diary"], recorded.parent, "", told.append, 1.0) as tracked:
+        tracked.news(recorded.name)
+    rest = "has not ended in 1 s; make track writes what it lacks"
+    assert f"tracker hanging_{place}: {rest}" in told
+    assert not any(alive(each._process.pid) for each in tracked.processes)
+
+
+def test_who_tells_a_stopped_tracker_never_waits(tmp_path, library):
+    """Two hundred thousand words, where a pipe takes sixty-four thousand bytes."""
+    (tmp_path / "results").mkdir()
+    told: list[str] = []
+    with Tracking(["diary"], tmp_path / "results", "", told.append, None) as tracked:
+        (process,) = tracked.processes
+        os.kill(process._process.pid, signal.SIGSTOP)
+        for number in range(20_000):
+            tracked.news(f"run-{number % 10_000}")
+        assert process.is_behind
+        os.kill(process._process.pid, signal.SIGCONT)
+    assert len(set(told)) == 10_000, "and nothing is lost"
+    assert all("neither a record nor a run under way" in text for text in told)
+
+
+def test_a_tracker_without_a_place_to_write_says_so(library, recorded):
+    (recorded.parent / "tracking").write_text("a file")
+    (told,) = written("diary", recorded.parent, recorded.name)
+    assert "tracking/diary" in told
+
+
+def test_a_record_that_is_damaged_does_not_leave_others_out(tmp_path, library, recorded):
+    broken = recorded.with_name("broken")
+    broken.mkdir()
+    (broken / "result.json").write_text("{")
+    (told,) = written("diary", recorded.parent, "broken", recorded.name)
+    assert "broken/result.json" in told
+    assert (
+        (recorded.parent / "tracking/diary" / recorded.name).read_text().endswith('["done", 12]\n')
+    )
+
+
+def test_a_tracker_does_not_outlive_the_one_who_started_it(tmp_path, library):
+    """kill -9 of make: who hangs ends itself."""
+    script = f"""
+import sys, time
+from pathlib import Path
+from adamwprune import tracking
+tracking.LIBRARY, tracking.ALONE = Path({str(library)!r}), 0.5
+with tracking.Tracking(["hanging_init"], Path({str(tmp_path)!r}), "", print, 0.5) as tracked:
+    print(tracked.processes[0]._process.pid, flush=True)
+    time.sleep(100)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as started:
+        pid = int(started.stdout.readline())
+        assert alive(pid)
+        started.kill()
+        ends_within(60, lambda: not alive(pid))

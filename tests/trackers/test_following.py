@@ -1,0 +1,178 @@
+"""A run's files, followed: live, resumed, stale, damaged."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adamwprune import runner
+from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.errors import UserError
+from adamwprune.record import RunResult
+from adamwprune.store import publish
+from adamwprune.trackers._follower import Follower
+from tests.trackers.conftest import MEMBERS, entry, record
+from tests.training.conftest import SOURCES, job_of, specs
+
+
+def test_a_member_is_a_module_a_symbol_and_an_extra():
+    tree, folder = Tree(), SOURCE_TREE / "lib/adamwprune/trackers"
+    symbols = {name: option for name, option in tree.options.items() if name.startswith("TRACKER_")}
+    assert sorted(symbols) == [f"TRACKER_{name.upper()}" for name in MEMBERS]
+    assert all(option.operational and option.type.kind == "bool" for option in symbols.values())
+    assert not any(tree.is_on(name) for name in symbols), "off by default"
+    assert sorted(path.suffix[1:] for path in folder.glob("Kconfig.*")) == MEMBERS
+    project = tomllib.loads((SOURCE_TREE / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    every = [line for name in MEMBERS for line in extras[name]]
+    assert sorted(extras["trackers"]) == sorted(every)
+    assert not set(every) & set(project["dependencies"]), "the base installation stays small"
+
+
+def write_live(folder: Path, entries: list[dict[str, float]], code: str = "c0de", more: str = ""):
+    """The files of a run that is being trained."""
+    (spec,) = specs()
+    folder.mkdir(exist_ok=True)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(dict(spec.values)))
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in entries) + more)
+    (folder / "progress.json").write_text(
+        json.dumps({"code": code, "updated": 1000.0, "seconds": 10.0, "epoch": len(entries) + 1})
+    )
+
+
+class Diary:
+    """A tracker that keeps what it is told, log after log."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict] = []
+
+    def begin(self, run):
+        self.logs.append({"run": run, "steps": [], "end": None, "summary": {}})
+        return Page(self.logs[-1])
+
+
+class Page:
+    def __init__(self, log):
+        self.log = log
+
+    def epoch(self, entry):
+        assert self.log["end"] is None
+        self.log["steps"].append(entry["step"])
+
+    def end(self, status, summary):
+        self.log.update(end=status, summary=summary)
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / specs()[0].run_id
+
+
+@pytest.fixture
+def follower(diary, tmp_path) -> Follower:
+    return Follower(diary, tmp_path, "study")
+
+
+def test_a_run_is_followed_from_its_first_epoch_to_its_record(diary, follower, folder):
+    done = record()
+    write_live(folder, [], code=done.code["digest"])
+    follower.look(folder.name)
+    write_live(folder, done.history[:2], done.code["digest"], more='{"epoch": 3, "st')
+    follower.look(folder.name)
+    follower.look(folder.name)
+    assert [log["steps"] for log in diary.logs] == [[8, 16]], "half a line is not one"
+    (folder / "progress.json").unlink()
+    publish(folder, done)
+    follower.look(folder.name)
+    (log,) = diary.logs
+    assert log["steps"] == [8, 16, 24]
+    assert log["end"] == log["summary"]["status"] == "done"
+    run = log["run"]
+    assert (run.run_id, run.group, run.begun) == (folder.name, "study", 990.0)
+    assert run.config == {**done.spec.values, "run_id": folder.name, "code": "0123456789abcdef"}
+    assert log["summary"] == {
+        "status": "done",
+        "final_test_accuracy": 0.8,
+        "pruning_method": "none",
+        "pruning_requested": 0.0,
+        "pruning_k": 0,
+        "pruning_zeros": 12,
+        "pruning_prunable": 61_470,
+        "memory_total_bytes": 1000,
+        "memory_weights_bytes": 600,
+        "memory_optimizer_exp_avg_bytes": 400,
+        "seconds_total": 6.0,
+    }
+
+
+def test_a_resumed_run_whose_epoch_was_written_already_is_begun_anew(diary, follower, folder):
+    write_live(folder, [entry(1), entry(2)])
+    follower.look(folder.name)
+    write_live(folder, [entry(1)])  # killed before the checkpoint of epoch 2
+    follower.look(folder.name)
+    assert [log["steps"] for log in diary.logs] == [[8, 16]], "it may come to agree"
+    write_live(folder, [entry(1), entry(2, seconds=3.0)])
+    follower.look(folder.name)
+    assert [(log["steps"], log["end"]) for log in diary.logs] == [
+        ([8, 16], "unfinished"),
+        ([8, 16], None),
+    ]
+
+
+def test_a_resumed_run_that_agrees_goes_on(diary, follower, folder):
+    for epochs in ([1, 2], [1], [1, 2, 3]):
+        write_live(folder, [entry(epoch) for epoch in epochs])
+        follower.look(folder.name)
+    follower.close()
+    assert [(log["steps"], log["end"]) for log in diary.logs] == [([8, 16, 24], "unfinished")]
+
+
+def test_an_older_record_does_not_stand_for_the_training_under_way(diary, follower, folder):
+    write_live(folder, [entry(1, seconds=9.0)], code="new")
+    publish(folder, record())
+    follower.look(folder.name)
+    assert diary.logs[0]["steps"] == [8]
+    assert diary.logs[0]["run"].code == "new"
+    assert diary.logs[0]["end"] is None
+
+
+def test_who_hears_of_progress_finds_it_in_the_file(tmp_path):
+    """A record beside it is an older one's: without the file it would count."""
+    (spec,), found = specs(), []
+
+    def look(event):
+        if event["event"] == "progress":
+            found.append(json.loads((tmp_path / "run/progress.json").read_text()) == event)
+
+    runner.run(job_of(spec, tmp_path / "run"), SOURCES.of(spec), look)
+    assert len(found) >= 2
+    assert all(found)
+
+
+def test_a_failed_run_ends_with_its_error(diary, follower, folder):
+    failed = RunResult(folder.name, "failed", specs()[0], error="Traceback\nDiverged: loss is nan")
+    folder.mkdir()
+    publish(folder, failed)
+    follower.look(folder.name)
+    assert diary.logs[0]["summary"] == {"status": "failed", "error": "Diverged: loss is nan"}
+    assert diary.logs[0]["end"] == "failed"
+
+
+@pytest.mark.parametrize("what", ["nothing", "record", "progress"])
+def test_damaged_files_are_named(what, follower, folder):
+    folder.mkdir()
+    if what != "nothing":
+        name = {"record": "result.json", "progress": "progress.json"}[what]
+        (folder / name).write_text("{}")
+        (folder / "spec.yaml").write_text("{}")
+    with pytest.raises(UserError, match=folder.name):
+        follower.look(folder.name)
