@@ -236,6 +236,8 @@ def draw_history(found: Iterable[Session], path: Path) -> Path | None:
             _draw_metric(axes, key, drawn, style.OKABE_ITO)
         for axes in grid[len(names) :]:
             axes.set_visible(False)
+        lines = {line.get_label(): line for axes in grid for line in axes.containers}
+        figure.legend(lines.values(), lines, loc="outside upper right", fontsize=7)
         style.save(figure, path.with_suffix(""), (path.suffix.removeprefix("."),), [])
     return path
 
@@ -266,5 +268,5 @@ def _draw_metric(
         axes.axhline(goal.limit, color="#777777", linestyle="--", linewidth=1)
     axes.set_title(textwrap.fill(f"{key[0]}: {key[1]}", 50), fontsize=7.5)
     axes.set_ylabel(f"{unit}, goal {limit(goal, str(unit))}", fontsize=7)
-    axes.set_xticks(range(len(drawn)), [each.date[:10] for each in drawn], fontsize=6.5)
-    axes.legend(fontsize=6)
+    when = [f"{each.date[:10]}\n{each.date[11:16]}" for each in drawn]
+    axes.set_xticks(range(len(drawn)), when, fontsize=5.5)
