@@ -37,7 +37,7 @@ def record(experiment: Experiment, spec: RunSpec, **changes) -> RunResult:
         spec,
         history=[{"epoch": 1}],
         final={"test_accuracy": 0.99},
-        pruning={"zeros": 0, "prunable": 61_470},
+        pruning={"zeros": 0, "k": 0, "prunable": 61_470},
         seconds={"total": 1.0},
         code=experiment.code.of(spec).to_json(),
     )
