@@ -296,7 +296,7 @@ def test_an_accuracy_that_is_another_one_is_said_so(here, monkeypatch):
 
 def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
     experiment, _, result = here
-    monkeypatch.setattr(model_export, "_is_here", lambda *_: False)
+    monkeypatch.setattr(model_export, "is_here", lambda *_: False)
     found = export(experiment, result.run_id)
     assert found.accuracy is None
     assert found.agrees
@@ -304,11 +304,11 @@ def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
 
 
 def test_which_data_are_here(tmp_path):
-    assert model_export._is_here("mnist5k", tmp_path)
-    assert not model_export._is_here("mnist", tmp_path)
+    assert model_export.is_here("mnist5k", tmp_path)
+    assert not model_export.is_here("mnist", tmp_path)
     (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
-    assert model_export._is_here("fashion-mnist", tmp_path)
-    assert not model_export._is_here("mnist", tmp_path)
+    assert model_export.is_here("fashion-mnist", tmp_path)
+    assert not model_export.is_here("mnist", tmp_path)
 
 
 def test_a_dense_run_has_nothing_to_leave_out(tmp_path):

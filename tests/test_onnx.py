@@ -138,7 +138,7 @@ def test_what_is_not_as_the_record_says_is_said_so(found, change):
 
 @needs_onnx
 def test_data_that_are_not_here_are_not_downloaded(place, monkeypatch):
-    monkeypatch.setattr(model_export, "_is_here", lambda *_: False)
+    monkeypatch.setattr(model_export, "is_here", lambda *_: False)
     monkeypatch.setattr(onnx_export, "_latency", lambda *_: (1.0, 1.0))
     other = export(place.experiment, place.result.run_id)
     assert (other.accuracy, other.examples) == (None, 1)

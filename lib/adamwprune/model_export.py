@@ -106,11 +106,11 @@ def export(experiment: Experiment, prefix: str) -> Export:
 
     Raises :class:`UserError` where there is no one finished run of that name with its weights.
     """
-    result = _finished(experiment, prefix)
+    result = finished(experiment, prefix)
     folder = experiment.store.folder(result.spec)
-    weights = _read_weights(folder / WEIGHTS, result)
+    weights = read_weights(folder / WEIGHTS, result)
     pruned = [layer["name"] for layer in result.pruning["layers"] if layer["zeros"]]
-    content = compact.encode(weights, pruned, _metadata(result))
+    content = compact.encode(weights, pruned, metadata(result))
     path = folder / NAME
     with refusing(f"cannot write {path}"):
         write_bytes(path, content)
@@ -118,7 +118,7 @@ def export(experiment: Experiment, prefix: str) -> Export:
     if compact.digest(reloaded) != compact.digest(weights):
         raise UserError(f"{path}: does not hold the weights that were written")
     sizes = _sizes(weights, (folder / WEIGHTS).stat().st_size, content)
-    with _threads(result.environment.get("threads")):  # the run's: last bits depend on it
+    with threads(result.environment.get("threads")):  # the run's: last bits depend on it
         accuracy = _accuracy(experiment.data_dir, result, reloaded)
     return Export(result, path, sizes, accuracy, _latency(result, weights, reloaded))
 
@@ -133,7 +133,10 @@ def read(path: Path) -> compact.Compact:
         raise UserError(f"{path}: {error}") from None
 
 
-def _finished(experiment: Experiment, prefix: str) -> RunResult:
+def finished(experiment: Experiment, prefix: str) -> RunResult:
+    """The record of the one run whose identity starts with ``prefix``; :class:`UserError` where
+    there is no such run, or it has not ended well.
+    """
     if not prefix:
         raise UserError("make export-model needs RUN=, a run's id or the start of it")
     try:
@@ -149,7 +152,7 @@ def _finished(experiment: Experiment, prefix: str) -> RunResult:
     return result
 
 
-def _read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
+def read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
     """The run's final weights, checked against its record; no code in the file is executed."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -168,7 +171,7 @@ def _read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def _metadata(result: RunResult) -> dict[str, str]:
+def metadata(result: RunResult) -> dict[str, str]:
     """What the file says of its run; all texts."""
     place, pruning = result.environment, result.pruning
     return {
@@ -194,7 +197,7 @@ def _sizes(weights: Mapping[str, Tensor], on_disk: int, content: bytes) -> dict[
 
 def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) -> float | None:
     """Of a network with these weights, as the run measured its own; None without the data."""
-    if not _is_here(str(result.spec["DATASET"]), data_dir):
+    if not is_here(str(result.spec["DATASET"]), data_dir):
         return None
     network = models.build(result.spec["MODEL"])
     network.module.load_state_dict(weights)
@@ -202,7 +205,7 @@ def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) 
     return training.evaluate(network.module, data)["accuracy"]
 
 
-def _is_here(dataset: str, data_dir: Path) -> bool:
+def is_here(dataset: str, data_dir: Path) -> bool:
     """Whether a data set need not be downloaded: it is embedded, or its folder is there."""
     if not hasattr(registry.member("adamwprune.datasets", dataset), "SHA256"):
         return True
@@ -211,7 +214,7 @@ def _is_here(dataset: str, data_dir: Path) -> bool:
 
 
 @contextmanager
-def _threads(number: object = 1) -> Iterator[None]:
+def threads(number: object = 1) -> Iterator[None]:
     """So many threads of one operation, or one where a record holds no number."""
     before = torch.get_num_threads()
     torch.set_num_threads(number if isinstance(number, int) and number > 0 else 1)
@@ -232,9 +235,9 @@ def _latency(
     again.load_state_dict(reloaded)
     sparse = copy.deepcopy(again)
     layers = compact.make_sparse(sparse)
-    example = _example(dense, network.image_size)
+    example = one_example(dense, network.image_size)
     networks = {DENSE: dense, RELOADED: again, **({SPARSE: sparse} if layers else {})}
-    with torch.inference_mode(), _threads():
+    with torch.inference_mode(), threads():
         difference = float((sparse(example) - dense(example)).abs().max())
         times = interleaved({name: _call(module, example) for name, module in networks.items()})
     ratios = {
@@ -249,7 +252,7 @@ def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
     return lambda: module(example)
 
 
-def _example(module: nn.Module, size: int) -> Tensor:
+def one_example(module: nn.Module, size: int) -> Tensor:
     """A batch of one image, of as many channels as the first convolution takes."""
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     channels = next((m.in_channels for m in convolutions), 1)

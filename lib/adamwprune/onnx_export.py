@@ -106,24 +106,24 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     name with its weights.
     """
     _require()
-    result = model_export._finished(experiment, prefix)
+    result = model_export.finished(experiment, prefix)
     folder = experiment.store.folder(result.spec)
-    weights = model_export._read_weights(folder / model_export.WEIGHTS, result)
+    weights = model_export.read_weights(folder / model_export.WEIGHTS, result)
     network = models.build(result.spec["MODEL"])
     network.module.load_state_dict(weights)
     module = network.module.eval()
-    example = model_export._example(module, network.image_size)
+    example = model_export.one_example(module, network.image_size)
     data = None
-    if model_export._is_here(str(result.spec["DATASET"]), experiment.data_dir):
+    if model_export.is_here(str(result.spec["DATASET"]), experiment.data_dir):
         data = training._dataset(result.spec, experiment.data_dir, network.image_size, "cpu")
     proto = _translate(module, example)
-    _describe(proto, {**model_export._metadata(result), **_of_pixels(data)})
+    _describe(proto, {**model_export.metadata(result), **_of_pixels(data)})
     path = folder / NAME
     content: bytes = proto.SerializeToString()
     with refusing(f"cannot write {path}"):
         write_bytes(path, content)
     session = _session(path)
-    with torch.inference_mode(), model_export._threads(result.environment.get("threads")):
+    with torch.inference_mode(), model_export.threads(result.environment.get("threads")):
         accuracy, examples, difference, largest = _compare(session, module, example, data)
     seconds, ratio = _latency(session, module, example)
     sizes = {
@@ -253,7 +253,7 @@ def _latency(session: Any, module: nn.Module, example: Tensor) -> tuple[float, f
         TORCH: lambda: module(example),
         RUNTIME: lambda: session.run([OUTPUT], images),
     }
-    with torch.inference_mode(), model_export._threads():
+    with torch.inference_mode(), model_export.threads():
         times = model_export.interleaved(calls)
     pairs = zip(times[RUNTIME], times[TORCH], strict=True)
     return statistics.median(times[TORCH]), statistics.median(one / other for one, other in pairs)

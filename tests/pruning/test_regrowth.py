@@ -25,8 +25,6 @@ from adamwprune.pruning import (
     Set,
     State,
 )
-from adamwprune.pruning import _parts as parts
-from adamwprune.pruning import _selection as selection
 from adamwprune.pruning._parts import whole
 from adamwprune.pruning._schedule import count, part_of
 from adamwprune.pruning._scope import SCOPES
@@ -158,17 +156,6 @@ def test_the_fraction_of_each_method():
 
 
 # -- against a reference -------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["sort", "sample", "histograms"])
-def way(request, monkeypatch):
-    """The ways to a threshold; without the sort in parts of 16, so that layers are in several."""
-    if request.param != "sort":
-        monkeypatch.setattr(selection, "SMALL", -1)
-        monkeypatch.setattr(selection, "_SAMPLED", 5)
-        monkeypatch.setattr(parts, "SIZE", {"cpu": 16})
-    if request.param == "histograms":
-        monkeypatch.setattr(selection, "_around", lambda *arguments, **named: None)
 
 
 def reference(groups, fraction):

@@ -29,17 +29,6 @@ from tests.pruning.test_pruning import METHODS, REGROWING, SCHEDULE
 from tests.pruning.test_selection import brute_force
 
 
-@pytest.fixture(params=["sort", "sample", "histograms"])
-def way(request, monkeypatch):
-    """The ways to a threshold; without the sort in parts of 16, so that layers are in several."""
-    if request.param != "sort":
-        monkeypatch.setattr(selection, "SMALL", -1)
-        monkeypatch.setattr(selection, "_SAMPLED", 5)
-        monkeypatch.setattr(parts, "SIZE", {"cpu": 16})
-    if request.param == "histograms":
-        monkeypatch.setattr(selection, "_around", lambda *arguments, **named: None)
-
-
 def whole_scores(pruner, name):
     """As the methods define them, of a whole layer."""
     w, score = pruner.weights[name].detach(), pruner.score
