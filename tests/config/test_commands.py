@@ -211,7 +211,7 @@ def test_oldconfig_asks_and_checks_each_answer(shortened: Path, tmp_path: Path) 
     oldconfig.answer("adam: adaptive moment estimation (OPTIMIZER_ADAM: y or n) [n]", "maybe")
     oldconfig.answer("neither y nor n", "y")
     # Adam brings options that were not visible before.
-    oldconfig.answer("(ADAM_LR: number in (0, 100]) [0.001]", "1000")
+    oldconfig.answer("(ADAM_LR: number in (0, 100]) [0.008]", "1000")
     oldconfig.answer("1000 is outside (0, 100]", "0.002")
     oldconfig.answer("(AMSGRAD: one of preset, on, off) [preset]", "maybe")
     oldconfig.answer("AMSGRAD=maybe: is none of preset, on, off", "off")

@@ -134,10 +134,10 @@ def test_expansion_leaves_the_configuration_as_it_was(tree: Tree) -> None:
 @pytest.mark.parametrize(
     ("name", "presets"),
     [
-        ("LR", [0.01, 0.001, 0.001, 0.001, 0.001, 0.001]),
+        ("LR", [0.01, 0.008, 0.008, 0.008, 0.008, 0.008]),
         ("WEIGHT_DECAY", [0.0, 0.0, 0.0001, 0.01, 0.01, 0.01]),
         ("MAX_GRAD_NORM", [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]),
-        ("LR_SCHEDULE", ["none", "none", "none", "cosine", "cosine", "cosine"]),
+        ("LR_SCHEDULE", ["none", "cosine", "cosine", "cosine", "cosine", "cosine"]),
         ("AMSGRAD", [None, "off", "off", "on", "on", "on"]),
         ("SPAM_MODE", [None, "none", "none", "none", "zscore", "zscore"]),
         ("BETA1", [None, 0.9, 0.9, 0.9, 0.9, 0.9]),
@@ -196,7 +196,7 @@ def test_what_presets_resolved_to_is_told_once_a_member() -> None:
         "LR_SCHEDULE": ["none"],
     }
     assert found["adamwspam"] == {
-        "LR": [0.001],
+        "LR": [0.008],
         "WEIGHT_DECAY": [0.01],
         "MAX_GRAD_NORM": [1.0],
         "LR_SCHEDULE": ["cosine"],
@@ -219,7 +219,7 @@ def test_what_was_set_is_no_preset() -> None:
         "adamw": {
             "WEIGHT_DECAY": [0.0001],
             "MAX_GRAD_NORM": [0.0],
-            "LR_SCHEDULE": ["none"],
+            "LR_SCHEDULE": ["cosine"],
             "SPAM_INTERVAL": [1000],
         }
     }
@@ -227,7 +227,7 @@ def test_what_was_set_is_no_preset() -> None:
 
 def test_half_a_preset_is_told_as_such() -> None:
     """A list may have the word beside numbers, which were set."""
-    assert expand(OPTIMIZER="adamw", LR="preset 0.5").presets["adamw"]["LR"] == [0.001]
+    assert expand(OPTIMIZER="adamw", LR="preset 0.5").presets["adamw"]["LR"] == [0.008]
 
 
 def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[str]]) -> None:
@@ -238,7 +238,7 @@ def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[s
         *("mnist", "magnitude", "movement", "state"),
     ]
     assert (
-        "preset   adamwadv: LR 0.001, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "
+        "preset   adamwadv: LR 0.008, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "
         "AMSGRAD on, SPAM_MODE none"
     ) in lines
 

@@ -18,6 +18,7 @@ SHORT = {
     "DATASET": "mnist5k",
     "EPOCHS": "2",
     "BATCH_SIZE": "256",
+    "LR": "0.001",  # steps so small that rounding grows slowly: devices and graphs are compared
     "PRUNING_WARMUP": "4",
     "PRUNING_INTERVAL": "5",
 }

@@ -92,7 +92,8 @@ def test_steps_are_drawn_together_and_the_last_stretch_may_be_shorter():
 
 
 def test_resets_and_the_warm_up_after_them_are_those_of_the_optimizer():
-    (spec,) = specs(OPTIMIZER="adam", SPAM_MODE="paper", SPAM_INTERVAL="10", SPAM_WARMUP_STEPS="4")
+    settings = {"SPAM_MODE": "paper", "SPAM_INTERVAL": "10", "SPAM_WARMUP_STEPS": "4"}
+    (spec,) = specs(OPTIMIZER="adam", LR_SCHEDULE="none", **settings)
     training, watch = trained(spec)
     found = training.outcome()["trace"]
     spam = Spam(theta=5000, interval=10, warmup_steps=4)
