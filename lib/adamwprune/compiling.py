@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,7 @@ def compiled(module: nn.Module, batches: Iterable[Tensor]) -> Callable[[Tensor],
     try:
         fast = torch.compile(module, backend=BACKEND, dynamic=False)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for batch in batches:
-                _one_step(fast, batch)
+            _compile(fast, list(batches))
     except Exception as error:  # what it raises is the affair of whichever compiler it calls
         cause = getattr(error, "inner_exception", error)  # torch's name for it
         if isinstance(cause, (MemoryError, torch.OutOfMemoryError)):
@@ -39,6 +38,23 @@ def compiled(module: nn.Module, batches: Iterable[Tensor]) -> Callable[[Tensor],
         module.load_state_dict(before)
         module.zero_grad()
     return fast
+
+
+def _compile(fast: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> None:
+    """A step with each of ``batches``, all of them by compiled code."""
+    from torch._dynamo import config  # the compiler takes as long to import as torch
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    # In a process all networks of a class share what was compiled of it. After some variants torch
+    # would compute every further one as it is, without a word.
+    with config.patch(fail_on_recompile_limit_hit=True):
+        try:
+            for batch in batches:
+                _one_step(fast, batch)
+        except FailOnRecompileLimitHit:  # by the variants of earlier runs, which nobody uses now
+            torch.compiler.reset()
+            for batch in batches:
+                _one_step(fast, batch)
 
 
 def _one_step(fast: Callable[[Tensor], Tensor], batch: Tensor) -> None:

@@ -50,6 +50,28 @@ def test_a_compiled_network_is_the_network(backend):
     assert len(backend) == count, "compiled in a step"
 
 
+def test_one_network_after_the_other_is_compiled_in_one_process(monkeypatch):
+    """torch's own limit is eight variants of a function, and past it nothing is told."""
+    torch.compiler.reset()
+    calls = []
+
+    def counted(graph, inputs):
+        def call(*values):
+            calls.append(1)
+            return graph(*values)
+
+        return call
+
+    monkeypatch.setattr(compiling, "BACKEND", counted)
+    for size in range(10, 22):
+        images = torch.randn(size, 1, 32, 32)
+        fast = compiled(models.build("lenet5").module, [images, images[:3]])
+        calls.clear()
+        fast(images)
+        fast(images[:3])
+        assert len(calls) >= 2, size
+
+
 def test_a_compiled_run_trains_as_any_other(backend, train):
     eager = train(specs(**PRUNED)[0], name="eager")
     result = train(specs(**PRUNED, TORCH_COMPILE="y")[0], name="compiled")
