@@ -192,6 +192,7 @@ def test_planning_and_a_no_op_import_no_torch(trained):
         (["TARGET_SPARSITY=1.5", "CONFIG=adamw-magnitude-70", "plan"], "1.5 is outside [0, 1]"),
         (["CONFIG=sgd", "PRUNING_METHOD=state", "plan"], "depends on HAS_ADAM_STATES"),
         (["CONFIG=sgd-movement-90", "PRUNING_WARMUP=5000", "plan"], "nothing would ever be pruned"),
+        (["CONFIG=study-regrowth", "EPOCHS=1", "plan"], "would never grow a weight"),
         (["CONFIG=adamwprun", "plan"], "did you mean adamwprune"),
         (["defconfig-adamwprun"], "did you mean adamwprune"),
         (["CONFIG=quickstart", "train"], "expands to 10 runs"),

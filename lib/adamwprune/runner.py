@@ -34,7 +34,7 @@ import torch
 from adamwprune import checkpoint, environment, files, process, store
 from adamwprune.code import Code
 from adamwprune.errors import UserError
-from adamwprune.pruning import ContractViolation
+from adamwprune.pruning import ContractViolation, NotANumber
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 from adamwprune.training import Diverged, Training
@@ -42,7 +42,7 @@ from adamwprune.training import Diverged, Training
 HEARTBEAT = 0.5  # seconds between progress events
 FIRST_STEPS = 3  # after which a run's peak memory is known
 MOVED = "was moved, removed or replaced while its run trained"
-VERDICTS = (Diverged, ContractViolation)  # the same run would end so again
+VERDICTS = (Diverged, NotANumber, ContractViolation)  # the same run would end so again
 
 log = logging.getLogger(__name__)
 Progress = Callable[[dict[str, Any]], None]

@@ -141,14 +141,23 @@ class RunSpec:
         return bool(self["PRUNING_SCHEDULE"] == "one-shot")
 
     def _ramp_problems(self) -> list[str]:
-        # A constant sparsity has no warm-up.
-        if "PRUNING_WARMUP" not in self or self["PRUNING_WARMUP"] < self.ramp_end_step:
-            return []
-        return [
-            f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before the end of the ramp, "
-            f"step {self.ramp_end_step} (PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of "
-            f"{self.total_steps} steps): nothing would ever be pruned; lower it or train on"
-        ]
+        warmup = int(self.values.get("PRUNING_WARMUP", 0))  # a constant sparsity has none
+        end = (
+            f"the end of the ramp, step {self.ramp_end_step} "
+            f"(PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of {self.total_steps} steps)"
+        )
+        if warmup and warmup >= self.ramp_end_step:
+            return [
+                f"PRUNING_WARMUP={warmup} does not lie before {end}: "
+                "nothing would ever be pruned; lower it or train on"
+            ]
+        first = warmup + int(self["PRUNING_INTERVAL"])  # in the last update nothing is exchanged
+        if self.values.get("REGROW_FRACTION") and first >= self.ramp_end_step:
+            return [
+                f"PRUNING_INTERVAL={self['PRUNING_INTERVAL']} has no update before {end}: "
+                f"{self['PRUNING_METHOD']} would never grow a weight; lower it or train on"
+            ]
+        return []
 
     def _one_shot_problems(self) -> list[str]:
         waits = SETTLING if self.values.get("SPAM_INTERVAL") else 0  # after a reset

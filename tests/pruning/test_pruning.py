@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,7 +96,7 @@ def test_contradictory_schedules_are_refused(bad):
     ],
 )
 def test_k_is_rounded_half_up(sparsity, numel, k):
-    assert count(sparsity, numel) == k
+    assert count(sparsity, numel) == count(np.float64(sparsity), numel) == k
 
 
 # -- scores ------------------------------------------------------------------------------------

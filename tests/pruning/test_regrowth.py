@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -148,6 +149,7 @@ def test_the_fraction_of_each_method():
     assert found == pytest.approx([0.3, 0.2560660172, 0.15, 0.0439339828, 0, 0])
     assert [Set(0.3).exchanged(t, 100) for t in (0, 99, 100, 130)] == [0.3, 0.3, 0, 0]
     assert [part_of(n, 0.29) for n in (99, 100, 101)] == [28, 29, 29], "in binary 0.29 is less"
+    assert part_of(100, np.float64(0.29)) == 29
     for wrong in (-0.1, 1.5, math.nan):
         with pytest.raises(ValueError, match="Invalid fraction"):
             Set(wrong)

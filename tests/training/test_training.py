@@ -181,6 +181,13 @@ def test_a_run_that_diverges_is_recorded_as_failed(train, tmp_path):
     assert "failed" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_a_run_that_diverges_between_mask_updates_is_recorded_as_failed(train):
+    """The scores are the first to be looked at; as NaNs they have no order."""
+    result = train(specs(LR="100", WEIGHT_DECAY="1", PRUNING_METHOD="magnitude")[0])
+    assert result.status == "failed"
+    assert "scores are NaN" in result.error
+
+
 def test_a_violated_contract_fails_the_run(train, monkeypatch):
     from adamwprune.pruning import Pruner
 

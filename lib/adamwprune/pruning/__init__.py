@@ -16,6 +16,7 @@ from adamwprune.pruning._contract import ContractViolation
 from adamwprune.pruning._pruner import Pruner, prunable
 from adamwprune.pruning._schedule import Schedule
 from adamwprune.pruning._score import Score
+from adamwprune.pruning._selection import NotANumber
 
 if TYPE_CHECKING:
     from adamwprune.pruning.magnitude import Magnitude
@@ -44,6 +45,7 @@ __all__ = [
     "Magnitude",
     "Movement",
     "MovementSeed",
+    "NotANumber",
     "Pruner",
     "Random",
     "RigL",

@@ -99,9 +99,9 @@ def count(sparsity: float, numel: int) -> int:
 
     In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
     """
-    return math.floor(Fraction(repr(sparsity)) * numel + Fraction(1, 2))
+    return math.floor(Fraction(repr(float(sparsity))) * numel + Fraction(1, 2))
 
 
 def part_of(numel: int, fraction: float) -> int:
     """⌊f·n⌋, f read as the decimal number it was written as, as in :func:`count`."""
-    return math.floor(Fraction(repr(fraction)) * numel)
+    return math.floor(Fraction(repr(float(fraction))) * numel)

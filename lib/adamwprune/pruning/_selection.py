@@ -32,6 +32,10 @@ _SPREAD = 5  # deviations of the sample's rank to both sides of which the thresh
 _HELD = 1 << 21  # so many scores around it are held at most, 8 MB
 
 
+class NotANumber(ValueError):
+    """A score is NaN: the training has diverged, or the score's arithmetic is wrong."""
+
+
 class Scores:
     """Scores of layers by name, computed when they are asked for; NaN marks no candidate.
 
@@ -78,7 +82,7 @@ class Scores:
         return self.of(name, Part(0, self.layer(name).numel(), every))
 
     def refuse_nan(self) -> None:
-        """Raise ``ValueError`` if a score that was computed is NaN, naming its layer.
+        """Raise :class:`NotANumber` if a score that was computed is NaN, naming its layer.
 
         One flag a part is read back.
         """
@@ -89,7 +93,7 @@ class Scores:
             if is_nan:
                 layer = self.layer(name)
                 count = sum(int(self.raw(name, part).isnan().sum()) for part in parts(layer))
-                raise ValueError(f"{name}: {count} of {layer.numel()} scores are NaN")
+                raise NotANumber(f"{name}: {count} of {layer.numel()} scores are NaN")
 
 
 class Held(Scores):
