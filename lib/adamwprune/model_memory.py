@@ -144,21 +144,20 @@ def measure(build: Callable[[], nn.Module], spec: RunSpec) -> Row:
 
 
 class Update:
-    """Stands for a pruner's one mask update, and measures it in two ways at once."""
+    """Measures a pruner's one mask update in two ways at once."""
 
     def __init__(self, pruner: Pruner) -> None:
         self.tensors: Transient | None = None
         self.allocator: int | None = None
-        self._update = pruner._update
-        pruner._update = self  # type: ignore[method-assign]
+        pruner.around_update = self
 
-    def __call__(self) -> None:
-        found = allocated_by(self._counted)
+    def __call__(self, update: Work) -> None:
+        def counted() -> None:
+            self.tensors = transient_of(update)
+
+        found = allocated_by(counted)
         assert self.tensors is not None
         self.allocator = found.peak - max(self.tensors.kept, 0)
-
-    def _counted(self) -> None:
-        self.tensors = transient_of(self._update)
 
 
 @torch.no_grad()

@@ -147,7 +147,7 @@ class _Profiled(Training):
         self.data = cast(Dataset, _Data(self.data))
         self.model.forward = _ranged("forward", self.model.forward)
         self.optimizer.step = _ranged("optimizer", self.optimizer.step)  # type: ignore[method-assign]
-        self.pruner._update = _ranged("mask update", self.pruner._update)  # type: ignore[method-assign]
+        self.pruner.around_update = _ranged("mask update", self.meter)
         for hooks in (
             self.optimizer._optimizer_step_pre_hooks,
             self.optimizer._optimizer_step_post_hooks,

@@ -119,9 +119,7 @@ class UpdateMeter:
 
     def attach(self, pruner: Pruner) -> UpdateMeter:
         """Measure ``pruner``'s updates from now on; returns the meter itself."""
-        # An attribute of this one pruner: hooks around the step would have to know which steps
-        # update, and a hook that raises (a violated contract) would leave the count switched on.
-        pruner._update = partial(self, pruner._update)  # type: ignore[method-assign]
+        pruner.around_update = self
         return self
 
     def __call__(self, update: Work) -> None:

@@ -25,6 +25,7 @@ from adamwprune.pruning import (
     Schedule,
     Set,
     State,
+    _contract,
 )
 from adamwprune.pruning._parts import whole
 from adamwprune.pruning._schedule import count, part_of
@@ -194,9 +195,9 @@ def test_every_update_is_the_one_of_sorted_lists(way, method, schedule, scope, s
             weight.copy_(weight.sign() * (1 + (weight * 20).round().abs()) / 16)
     optimizer = AdamWPrune(model.parameters(), 1e-2)
     pruner = Pruner(model, METHODS[method](0.3, 5), schedule, scope, storage)
-    update, returned = pruner._update, []
+    returned = []
 
-    def compared():
+    def compared(update):
         step = pruner.steps
         fraction = 0.3 if step < 50 else 0.0
         if method == "rigl":
@@ -232,7 +233,7 @@ def test_every_update_is_the_one_of_sorted_lists(way, method, schedule, scope, s
         now = [mask for layer in found for mask in layer]
         returned.append(sum(a and not b for a, b in zip(was, now, strict=True)))
 
-    pruner._update = compared
+    pruner.around_update = compared
     pruner.attach(optimizer)
     train(model, optimizer, 51)
     pruner.verify()
@@ -356,7 +357,7 @@ def test_what_stays_pruned_is_static_at_a_constant_sparsity(score, storage):
     optimizer = AdamW(model.parameters(), 1e-2)
     pruner = Pruner(model, score(), CONSTANT, storage=storage).attach(optimizer)
     start = model[4].weight == 0
-    train(model, optimizer, 60, lambda step: pruner._verify_masks())
+    train(model, optimizer, 60, lambda step: _contract.verify(pruner))
     pruner.verify()
     assert torch.equal(model[4].weight == 0, start)
     assert [u["step"] for u in pruner.updates] == [0, *range(4, 50, 4), 50]
@@ -492,7 +493,7 @@ def trained(steps=30, storage="bool", schedule=CONSTANT, optimizer=AdamW):
     built = optimizer(model.parameters(), 1e-2)
     pruner = Pruner(model, RigL(), schedule, storage=storage).attach(built)
     train(model, built, steps)
-    pruner._verify_masks()
+    _contract.verify(pruner)
     return model, built, pruner
 
 

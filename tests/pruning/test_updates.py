@@ -86,9 +86,9 @@ def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
     optimizer = AdamWPrune(model.parameters(), 1e-2)
     schedule = replace(SCHEDULE, target=0.5 if scope == "2-4" else 0.9)
     pruner = Pruner(model, METHODS[method](), schedule, scope).attach(optimizer)
-    update, updates = pruner._update, []
+    updates = []
 
-    def compared():
+    def compared(update):
         wanted = expected(pruner, pruner.scope.k(schedule.sparsity(pruner.steps)))
         update()
         masks = [pruner.masks.mask(name, {}) for name in pruner.weights]
@@ -97,7 +97,7 @@ def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
         assert [bool(x) for zero in zeros for x in zero.flatten()] == wanted
         updates.append(pruner.steps)
 
-    pruner._update = compared
+    pruner.around_update = compared
     # Of few values, so that very many scores are equal.
     with torch.no_grad():
         for weight in pruner.weights.values():
@@ -135,8 +135,8 @@ def test_an_update_takes_little_beside_what_is_kept(storage):
     optimizer = AdamWPrune(model.parameters())
     schedule = Schedule(target=0.9, warmup=0, interval=1, ramp_end=3)
     pruner = Pruner(model, State(), schedule, storage=storage).attach(optimizer)
-    update, taken = pruner._update, []
-    pruner._update = lambda: taken.append(transient_of(update))
+    taken = []
+    pruner.around_update = lambda update: taken.append(transient_of(update))
     for _ in range(3):
         for weight in model.parameters():
             weight.grad = torch.randn_like(weight)

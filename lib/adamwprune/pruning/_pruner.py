@@ -25,7 +25,7 @@ weights that were grown and have not moved, at most as many as were grown.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import SETTLING, Base, KeepsMoments
-from adamwprune.pruning._contract import MOMENTS, ContractViolation, Counts, Sums
+from adamwprune.pruning import _contract
+from adamwprune.pruning._contract import Sums
 from adamwprune.pruning._histogram import LIMIT, histogram
 from adamwprune.pruning._parts import Part, keep_pages, parts, whole
 from adamwprune.pruning._regrowth import Regrowth, exchange
@@ -130,6 +131,9 @@ class Pruner:
     (:meth:`verify`).
     """
 
+    # Makes the mask updates that it is called with: for whoever measures them.
+    around_update: Callable[[Callable[[], None]], None] | None = None
+
     def __init__(
         self,
         model: nn.Module,
@@ -202,7 +206,7 @@ class Pruner:
         """
         for weight in self.weights.values():
             weight.masked_fill_(weight == 0, torch.finfo(weight.dtype).tiny)
-        self._update()
+        self._call_update()
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -235,7 +239,7 @@ class Pruner:
         forced = self.schedule.is_forced(self.steps)
         if self._due and (forced or not self._settling(optimizer)):
             self._due = False
-            self._update()
+            self._call_update()
         elif self.score.returns:
             self._apply_masks()
         self._dense.clear()
@@ -265,6 +269,12 @@ class Pruner:
 
     # -- one mask update -----------------------------------------------------
 
+    def _call_update(self) -> None:
+        if self.around_update:
+            self.around_update(self._update)
+        else:
+            self._update()
+
     def _update(self) -> None:
         """Choose, then apply: part by part of one layer after the other, both of them.
 
@@ -273,7 +283,7 @@ class Pruner:
         keep_pages()
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
-            pruned = self._verify_masks()  # before the choice below prunes again what came back
+            pruned = _contract.verify(self)  # before the choice below prunes again what came back
         if not self.updates:
             self._unpruned = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
@@ -290,7 +300,7 @@ class Pruner:
         returned = self._count_returned(counts)
         update = {"step": self.steps, "target": sparsity, "zeros": self.k, "returned": returned}
         self.updates.append(update)
-        self._verify_masks(sums)
+        _contract.verify(self, sums)
 
     def _regrow(self, score: Regrowth, k: int, pruned: Mapping[str, int]) -> dict[str, Tensor]:
         """Choose all masks, then apply them; how many pruned weights of each layer returned."""
@@ -392,83 +402,16 @@ class Pruner:
         """
         if not self.score.prunes:
             return
-        self._verify_masks()
+        _contract.verify(self)
         wanted = self._wanted_k()
         if self.k != wanted:
-            raise self._violation(f"{self.k} of {self.numel} weights were pruned, not {wanted}")
+            text = f"{self.k} of {self.numel} weights were pruned, not {wanted}"
+            raise _contract.violation(self, text)
 
     def _wanted_k(self) -> int:
         if self.steps >= self.schedule.ramp_end:
             return self.scope.target_k
         return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
-
-    @torch.no_grad()
-    def _verify_masks(self, sums: Sums | None = None) -> dict[str, int]:
-        """Raise :class:`ContractViolation` unless k weights are zero, those that are masked, and
-        so are their moments, but for grown weights; how many are masked in each layer.
-
-        ``sums``: of all parts as they are now, where these have been looked at.
-        """
-        if self._regrowth is None:
-            zeros = self._sums(sums).zeros(self.k)
-            if zeros is not None:
-                return zeros
-        counts = self._counts()
-        number = sum(each.zeros for each in counts.values())
-        if number != self.k and self._regrowth is None:
-            raise self._violation(
-                f"{number} of {self.numel} weights are zero, {self.k} were pruned"
-            )
-        pruned = sum(each.pruned for each in counts.values())
-        if pruned != self.k:
-            raise self._violation(f"{pruned} weights are masked, {self.k} were pruned")
-        for name, each in counts.items():
-            self._verify_layer(name, each)
-        return {name: each.pruned for name, each in counts.items()}
-
-    def _sums(self, sums: Sums | None) -> Sums:
-        if sums is None:
-            sums = Sums(self)
-            for name, weight in self.weights.items():
-                for part in parts(weight):
-                    sums.add(name, part)
-        return sums
-
-    def _verify_layer(self, name: str, each: Counts) -> None:
-        if each.regrown:
-            raise self._violation(f"{each.regrown} pruned weights of {name} are not zero")
-        if each.stale:
-            raise self._violation(f"{each.stale} moments of pruned weights of {name} are not 0")
-        if each.zeros - each.pruned > self._returned[name]:
-            raise self._violation(
-                f"{each.zeros} weights of {name} are zero, {each.pruned} were pruned and "
-                f"{self._returned[name]} grown"
-            )
-
-    def _violation(self, text: str) -> ContractViolation:
-        return ContractViolation(f"after step {self.steps}: {text}")
-
-    def _moments(self, weight: Tensor) -> dict[str, Tensor]:
-        """What must be zero where a weight is pruned, by name."""
-        states = {} if self.score.returns else self._states(weight)
-        return {name: states[name] for name in MOMENTS if states.get(name) is not None}
-
-    def _counts(self) -> dict[str, Counts]:
-        """Of each layer; the device is asked once."""
-        rows = torch.stack([self._layer_counts(name) for name in self.weights]).tolist()
-        return {name: Counts(*row) for name, row in zip(self.weights, rows, strict=True)}
-
-    def _layer_counts(self, name: str) -> Tensor:
-        """As in :class:`Counts`, int64 [4]."""
-        weight = self.weights[name]
-        moments = self._moments(weight).values()
-        counts = torch.zeros(len(Counts._fields), dtype=torch.int64, device=weight.device)
-        for part in parts(weight):
-            zero, mask = part.of(weight) == 0, self._pruned_part(name, part)
-            stale = [(mask & (part.of(moment) != 0)).sum() for moment in moments]
-            left = torch.stack(stale).sum() if stale else counts.new_zeros(())
-            counts += torch.stack([zero.sum(), mask.sum(), (mask & ~zero).sum(), left])
-        return counts
 
     # -- what is there -------------------------------------------------------
 
