@@ -328,21 +328,14 @@ def test_a_run_that_cannot_be_reproduced_says_from_which_epoch(output):
     assert "differing from epoch 2 on: test_accuracy by" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [
-        ("python train.py --optimizer adamw", "the command in its record means lenet5-mnist-adamw"),
-        ("rm -rf results", "its record holds no command of train.py"),
-        ("", "its record holds no command of train.py"),
-    ],
-)
-def test_a_command_that_is_not_the_run_s_is_refused(command, told, output):
+def test_a_run_is_repeated_by_its_values_whatever_its_command_means(output):
     run_id = sorted(records(output))[0]
     path = output / "results" / run_id / "result.json"
     record = json.loads(path.read_text())
-    record["environment"]["command"] = command
+    record["environment"]["command"] = "rm -rf results"
     path.write_text(json.dumps(record))
-    assert told in refused(make(output, *TWO, f"RUN={run_id}", "reproduce"))
+    result = make(output, *TWO, f"RUN={run_id}", "reproduce")
+    assert result.returncode == 0, result.stdout + result.stderr
     assert path.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
 from adamwprune.reproduce import compare
+from adamwprune.reproduction import spec_of
 from adamwprune.spec import RunSpec
+from adamwprune.store import read_published
+from tests.test_end_to_end import ROOT
 
 SPEC = RunSpec(
     {
@@ -157,6 +161,32 @@ def test_the_first_other_epoch_is_named_and_by_how_much() -> None:
 def test_an_epoch_that_one_run_lacks_is_the_first_other_one() -> None:
     found = compare(record([0.9, 0.98]), record([0.9, 0.98, 0.98]))
     assert (found.epoch, found.by) == (3, {})
+
+
+def test_what_was_published_is_understood_here_whatever_the_defaults_are_now() -> None:
+    kinds = {}
+    for found in read_published(ROOT / "results" / "published"):
+        values = {
+            k: v for k, v in found.spec.values.items() if k not in ("SEED", "TARGET_SPARSITY")
+        }
+        kinds[tuple(values.items())] = found
+    assert len({found.spec["LR"] for found in kinds.values()}) > 1
+    for found in kinds.values():
+        assert spec_of(found) == found.spec
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, "the values in its record mean lenet5-mnist-adamw-magnitude-90-s0-"),
+        ({"LR": 1000.0}, "LR=1000.0: 1000.0 is outside"),
+        ({"OPTIMIZER": "nothing"}, "no such member"),
+    ],
+)
+def test_a_record_that_is_not_understood_here_is_refused(change: Any, told: str) -> None:
+    """``SPEC`` lacks values, which the defaults of this tree fill."""
+    with pytest.raises(UserError, match=re.escape(told)):
+        spec_of(record([0.9], RunSpec({**SPEC.values, **change})))
 
 
 def test_a_run_that_failed_repeats_nothing() -> None:

@@ -1,11 +1,11 @@
-"""``make reproduce RUN=…``: a recorded run, repeated by its own command, and compared."""
+"""``make reproduce RUN=…``: a recorded run, repeated by its values, and compared."""
 
 from __future__ import annotations
 
 import contextlib
-import shlex
 
-from adamwprune.config import flags, strict
+from adamwprune.config import strict
+from adamwprune.config.options import Value
 from adamwprune.config.tree import Tree
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
@@ -25,7 +25,7 @@ def reproduce(experiment: Experiment, prefix: str) -> Comparison:
     number of threads where they are here, and compare the two records.
 
     The repetition has a directory of its own; one that was interrupted goes on. Raises
-    :class:`UserError` where no record or several are found, or its command is not that run's.
+    :class:`UserError` where no record or several are found, or its values mean another run.
     """
     if not prefix:
         raise UserError("make reproduce needs RUN=, a run's id or the start of it")
@@ -40,21 +40,28 @@ def reproduce(experiment: Experiment, prefix: str) -> Comparison:
 
 
 def spec_of(original: RunResult) -> RunSpec:
-    """What the record's command would train; :class:`UserError` unless it is the record's run.
+    """The record's run, as the tree that is here understands its values; :class:`UserError` where
+    it has another meaning for them.
 
-    Nothing is executed: the words are parsed as ``train.py`` would.
+    All of them are set, so that no default counts: that may have changed since.
     """
-    words = shlex.split(str(original.environment.get("command", "")))
-    if words[:2] != ["python", "train.py"]:
-        raise UserError(f"{original.run_id}: its record holds no command of train.py")
     tree = Tree()
-    given = flags.parse(tree, words[2:], "")
-    strict.apply(tree, strict.command_line(tree, given.settings, "command of the record"))
+    settings = {
+        name: _text(value)
+        for name, value in original.spec.values.items()
+        if name in tree.families or name in tree.options
+    }
+    place = f"record of {original.run_id}"
+    strict.apply(tree, strict.command_line(tree, settings, place))
     specs = expand(tree).specs
     if specs != [original.spec]:
         found = ", ".join(spec.run_id for spec in specs)
-        raise UserError(f"{original.run_id}: the command in its record means {found}")
+        raise UserError(f"{original.run_id}: the values in its record mean {found} here")
     return specs[0]
+
+
+def _text(value: Value) -> str:
+    return "ny"[value] if isinstance(value, bool) else str(value)
 
 
 def _slot(original: RunResult) -> Slot:
