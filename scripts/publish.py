@@ -8,7 +8,6 @@ import _packages  # noqa: F401
 from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
-from adamwprune.report import present
 
 require("scipy")
 
@@ -25,10 +24,10 @@ def main() -> int:
     records = [r for r in experiment.records_or_published() if r.status == "done"]
     if not records:
         raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
-    specs = experiment.matrix.specs
-    presets = experiment.matrix.deciders
-    present.publish(experiment.published, name, specs, records, memory=False, presets=presets)
-    print(f"{len(records)} of {len(specs)} runs in {experiment.published / name}.jsonl and .md")
+    experiment.publish(name, records, memory=False)
+    print(
+        f"{len(records)} of {len(experiment.matrix.specs)} runs in {experiment.published / name}.jsonl and .md"
+    )
     return 0
 
 

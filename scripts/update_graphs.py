@@ -15,7 +15,7 @@ from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.record import FROZEN, RunResult
-from adamwprune.report import figures, present
+from adamwprune.report import figures
 from adamwprune.report.figures import check
 
 require("scipy")
@@ -57,8 +57,7 @@ def main() -> int:
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()
-    presets = experiment.matrix.deciders
-    present.publish(experiment.published, NAME, expected, records, memory=True, presets=presets)
+    experiment.publish(NAME, records, memory=True)
     count = len(list(images.glob("*.png")))
     print(f"{count} figures of {len(records)} of {len(expected)} runs in {images}")
     print(f"records and tables in {experiment.published}")

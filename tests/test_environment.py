@@ -20,7 +20,7 @@ import torch
 
 from adamwprune import environment, provenance
 from adamwprune.errors import UserError
-from adamwprune.provenance import Source, keep_diff, source
+from adamwprune.provenance import Source, keep_diff, publish_diffs, source
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 # What published records and the reports drawn from them read.
@@ -169,6 +169,24 @@ def test_clean_code_leaves_no_file(tree: Path, tmp_path: Path) -> None:
     assert keep_diff(source(tree), tmp_path / "results") is None
     assert keep_diff(Source(None, None, None), tmp_path / "results") is None
     assert not (tmp_path / "results").exists()
+
+
+def test_diffs_are_published_with_the_records_and_lost_ones_are_named(
+    tree: Path, tmp_path: Path
+) -> None:
+    change_everything(tree)
+    found = source(tree)
+    here, tracked = tmp_path / "results", tmp_path / "published"
+    keep_diff(found, here)
+    (tmp_path / "secret.diff").write_text("somebody's")
+    lost = "0" * 16
+    strange = "../../secret"
+    digests = [found.diff, lost, strange, found.diff]
+    assert publish_diffs(digests, here, tracked) == [strange, lost]
+    (path,) = (tracked / ".provenance").iterdir()
+    assert path.read_bytes() == found.patch
+    (here / ".provenance" / path.name).unlink()
+    assert publish_diffs([found.diff], here, tracked) == [], "it is published already"
 
 
 def test_a_diff_that_cannot_be_kept_is_one_message(tmp_path: Path) -> None:

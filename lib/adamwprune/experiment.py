@@ -23,6 +23,7 @@ from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import ConfigError, UserError
 from adamwprune.matrix import Cell, Matrix, configs_of, expand
 from adamwprune.record import STALE, Brief, RunResult
+from adamwprune.report import present
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.present import Request
 from adamwprune.scheduler import devices, past
@@ -216,6 +217,17 @@ class Experiment:
         specs = set(self.matrix.specs)
         found = (result for result in read_published(self.published) if result.spec in specs)
         return [staleness.frozen(result, self.code.of(result.spec)) for result in found]
+
+    def publish(self, name: str, records: Sequence[RunResult], *, memory: bool) -> None:
+        """Write these records of the matrix, their table, and the uncommitted changes that they
+        were made with, to the tracked folder; tells of changes that are lost.
+        """
+        presets = self.matrix.deciders
+        present.publish(self.published, name, self.matrix.specs, records, memory, presets)
+        made_with = [str(found) for r in records if (found := r.environment.get("diff"))]
+        for diff in provenance.publish_diffs(made_with, self.store.root, self.published):
+            count = made_with.count(diff)
+            print(f"note: {count} of these runs had uncommitted changes that are lost ({diff})")
 
     # -- training ------------------------------------------------------------------
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from adamwprune.files import refusing, write_bytes
 
 CODE = ("Kconfig", "Makefile", "defconfigs", "lib", "scripts", "train.py")
+_DIGEST = re.compile("[0-9a-f]{16}")
 FOLDER = ".provenance"  # of the diffs, below the directory of results
 
 # The user's settings may colour, abbreviate or convert a diff so that it cannot be applied.
@@ -64,6 +66,27 @@ def keep_diff(source: Source, root: Path) -> Path | None:
         if not path.exists():
             write_bytes(path, source.patch)
     return path
+
+
+def publish_diffs(digests: Iterable[str], results: Path, published: Path) -> list[str]:
+    """Copy these patches from below the directory of results to below that of published records.
+
+    Returns those that are in neither: the code of their runs cannot be had any more. A digest
+    comes from a record, which may be anybody's: what is none is in neither. Raises
+    :class:`~adamwprune.errors.UserError` where nothing can be written.
+    """
+    lost = []
+    for digest in sorted(set(digests)):
+        if not _DIGEST.fullmatch(digest):
+            lost.append(digest)
+            continue
+        found, path = (root / FOLDER / f"{digest}.diff" for root in (results, published))
+        with refusing(f"cannot write {path}"):
+            if found.is_file() and not path.exists():
+                write_bytes(path, found.read_bytes())
+            if not path.exists():
+                lost.append(digest)
+    return lost
 
 
 def _patch(tree: Path) -> bytes:
