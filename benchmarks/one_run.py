@@ -60,6 +60,7 @@ def plain(options: Options) -> Run:
 def ours(options: Options, folder: Path, *flags: str) -> Run:
     """``train.py`` with further ``flags``, and its record in ``folder``."""
     words = ["--optimizer", "adamw", "--dataset", options.dataset, "--batch-size", str(BATCH)]
+    words += ["--lr", "0.001", "--lr-schedule", "none", "--weight-decay", "0.01"]  # as in plain
     words += ["--epochs", str(options.epochs), "--data-dir", str(options.data_dir.absolute())]
     words += ["--results-dir", str(folder), "--device", options.device]
     done = processes.run([sys.executable, "train.py", *words, *flags])

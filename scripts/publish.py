@@ -25,9 +25,8 @@ def main() -> int:
     if not records:
         raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
     experiment.publish(name, records, memory=False)
-    print(
-        f"{len(records)} of {len(experiment.matrix.specs)} runs in {experiment.published / name}.jsonl and .md"
-    )
+    path, expected = experiment.published / name, len(experiment.matrix.specs)
+    print(f"{len(records)} of {expected} runs in {path}.jsonl and .md")
     return 0
 
 
