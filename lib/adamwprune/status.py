@@ -18,7 +18,7 @@ from adamwprune.scheduler.progress import summary
 from adamwprune.scheduler.reading import FILE, Reading
 from adamwprune.scheduler.view import Row
 from adamwprune.spec import RunSpec
-from adamwprune.store import LOCK, RESULT, has_checkpoint
+from adamwprune.store import LOCK, goes_on
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
 TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
@@ -74,7 +74,7 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
     reading = Reading.read(spec, folder) if running or FILE in files else None
     if running:
         return Standing(spec, "running", reading)
-    if reading is not None and has_checkpoint(folder) and not _is_left_over(folder):
+    if reading is not None and goes_on(folder):
         return Standing(spec, "interrupted", reading)
     try:
         result = runs.result(spec)
@@ -89,14 +89,6 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
 def _failure(result: Brief | RunResult) -> str:
     """Why it failed, on one line."""
     return summary(result.spec, RunResult("", "failed", result.spec, error=result.error))
-
-
-def _is_left_over(folder: Path) -> bool:
-    """Whether the run ended after its last reading: killed before that was removed."""
-    try:
-        return (folder / RESULT).stat().st_mtime_ns >= (folder / FILE).stat().st_mtime_ns
-    except FileNotFoundError:
-        return False
 
 
 def report(

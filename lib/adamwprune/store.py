@@ -150,6 +150,21 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in CHECKPOINTS)
 
 
+def goes_on(folder: Path) -> bool:
+    """Whether a run that nobody trains goes on from its checkpoint: that counts before a record.
+
+    Not where the record is the newer one: then the run had ended, and was killed before it removed
+    its checkpoint and its last ``progress.json``.
+    """
+    if not has_checkpoint(folder):
+        return False
+    try:
+        told = (folder / PROGRESS).stat().st_mtime_ns
+        return (folder / RESULT).stat().st_mtime_ns < told
+    except FileNotFoundError:
+        return True
+
+
 def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
     """The one whose name is ``prefix`` or starts with it; :class:`UserError` for several."""
     names = [prefix] if prefix in named else [name for name in named if name.startswith(prefix)]

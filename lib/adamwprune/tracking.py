@@ -13,19 +13,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from adamwprune import children
+from adamwprune.code import LIBRARY
 from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.local import Observer
 from adamwprune.spec import RunSpec
-from adamwprune.trackers import FOLDER
+from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 
-LIBRARY = Path(__file__).resolve().parents[1]
 PATIENCE = 30.0  # seconds that trackers have when all runs have ended
 HASTE = 5.0  # when the user has stopped them
 ALONE = 5.0  # more, for one whose parent is gone
@@ -90,7 +91,7 @@ class Tracking(AbstractContextManager["Tracking"]):
     @property
     def complete(self) -> list[Path]:
         """The folders of the trackers that have ended and lack nothing."""
-        return [self.root / FOLDER / each.name for each in self.processes if each.status == 0]
+        return [self.root / FOLDER / each.name for each in self.processes if each.is_complete]
 
     @property
     def failed(self) -> bool:
@@ -131,14 +132,14 @@ class _Process:
         self._waiting: dict[str, None] = {}  # run ids that the pipe had no room for, in their order
         self._half = b""  # of a line that is on its way
         self.is_mute = False  # it will not say anything any more
-        self._said = False
+        self.is_complete = False  # it has ended and lacks nothing
         self._process = subprocess.Popen(
             [sys.executable, "-m", "adamwprune.trackers", name, str(root), group, str(alone)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=_environment(),
+            env=children.environment(LIBRARY),  # a wandb directory here is not the package wandb
             start_new_session=True,  # Ctrl-C reaches the one who started it, who ends it
         )
         assert self._process.stdin is not None
@@ -170,30 +171,30 @@ class _Process:
         """Whether something waits for room in the pipe."""
         return bool(self._waiting)
 
-    def heard(self) -> Iterable[str]:
+    def heard(self) -> Iterator[str]:
         """The lines that it has said since, and how it ended if it has."""
         if self.status is not None:
             return
-        while True:
+        yield from self._lines()
+        if self.is_mute:
+            self.status = self._process.poll()  # it may have closed its output and go on
+        if self.status is not None:
+            was_asked = self.hints.closed
+            self.is_complete = was_asked and self.status == WRITTEN
+            how = _ending(self.status, was_asked)
+            if how:
+                yield f"{how}; {self.log}"
+
+    def _lines(self) -> Iterator[str]:
+        """The lines that it has said since."""
+        while not self.is_mute:
             try:
                 said = os.read(self.words.fileno(), 1 << 16)
             except BlockingIOError:
                 return
-            if not said:
-                break
+            self.is_mute = not said
             *lines, self._half = (self._half + said).split(b"\n")
-            for line in lines:
-                self._said = True
-                yield line.decode("utf-8", "replace")
-        self.is_mute = True
-        self.status = self._process.poll()  # it may have closed its output and go on
-        if self.status is None:
-            return
-        if self.status < 0:
-            yield f"was ended by {_name(-self.status)}; {self.log}"
-        elif not self._said and (self.status or not self.hints.closed):  # not asked to, yet
-            yield f"ended itself with exit status {self.status}; {self.log}"
-            self.status = self.status or 1
+            yield from (line.decode("utf-8", "replace") for line in lines)
 
     def kill(self) -> None:
         """End it and what it has started, unless it has ended."""
@@ -212,18 +213,15 @@ def _wait(processes: Sequence[_Process]) -> None:
     select.select(words, behind, [], POLL)
 
 
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
-
-
-def _environment() -> dict[str, str]:
-    """As a worker's: a wandb directory where make was started is not the package wandb."""
-    inherited = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(LIBRARY), *([inherited] if inherited else [])])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+def _ending(status: int, was_asked: bool) -> str:
+    """How a tracker ended, for the user; empty where there is nothing to say."""
+    if status < 0:
+        return f"was ended by {children.signal_name(-status)}"
+    if status == LACKING:
+        return ""  # it has said it
+    if status == WRITTEN and was_asked:
+        return ""
+    return f"ended itself with exit status {status}"
 
 
 class Tracked:

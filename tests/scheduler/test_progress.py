@@ -228,6 +228,17 @@ def test_the_estimate_is_scored(capsys, tmp_path):
     assert past.scores(tmp_path) == (1, 1)
 
 
+def test_what_comes_after_the_last_run_is_not_part_of_what_it_took(capsys, tmp_path):
+    """Trackers that have not written everything, for half a minute."""
+    clock = Clock()
+    with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
+        finish(display, clock)
+        clock.now += 30
+        assert display.matrix.elapsed == 140.0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", took 2:20")
+    assert json.loads((tmp_path / past.FILE).read_text())["seconds"] == 140.0
+
+
 def test_what_failed_or_was_stopped_is_not_scored(capsys, tmp_path):
     with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
         finish(display, Clock(), failed=1)

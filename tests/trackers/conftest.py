@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from adamwprune import registry, tracking
 from adamwprune.config.tree import SOURCE_TREE
@@ -50,6 +52,17 @@ def record(epochs: int = 3) -> RunResult:
         seconds={"total": 6.0},
         environment={"started": "2026-01-02T03:04:05+00:00"},
         code={"digest": "0123456789abcdef"},
+    )
+
+
+def write_live(folder: Path, entries: list[dict[str, float]], code: str = "c0de", more: str = ""):
+    """The files of a run that is being trained."""
+    (spec,) = specs()
+    folder.mkdir(exist_ok=True)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(dict(spec.values)))
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in entries) + more)
+    (folder / "progress.json").write_text(
+        json.dumps({"code": code, "updated": 1000.0, "seconds": 10.0, "epoch": len(entries) + 1})
     )
 
 

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adamwprune.record import RunResult
 from adamwprune.scheduler.local import Pool
-from adamwprune.store import Store
+from adamwprune.store import Store, publish
 from adamwprune.tracking import Tracked, Tracking
 from tests.scheduler.test_local import CPU, Recorder, alive, tasks
-from tests.trackers.conftest import ends_within, written
+from tests.trackers.conftest import ends_within, entry, record, write_live, written
+from tests.training.conftest import specs
 
 
 def trained(root: Path, trackers: list[str]):
@@ -98,11 +101,55 @@ def test_a_record_that_is_damaged_does_not_leave_others_out(tmp_path, library, r
     broken = recorded.with_name("broken")
     broken.mkdir()
     (broken / "result.json").write_text("{")
-    (told,) = written("diary", recorded.parent, "broken", recorded.name)
-    assert "broken/result.json" in told
+    (spec,) = specs(SEED="1")
+    stepless = replace(record(), run_id=spec.run_id, spec=spec, history=[{"epoch": 1}])
+    recorded.with_name(spec.run_id).mkdir()
+    publish(recorded.with_name(spec.run_id), stepless)
+    told = written("diary", recorded.parent, "broken", spec.run_id, recorded.name)
+    assert len(told) == 2
+    assert "broken/result.json" in told[0]
+    assert f"{spec.run_id}: cannot be read: KeyError: 'step'" in told[1]
     assert (
         (recorded.parent / "tracking/diary" / recorded.name).read_text().endswith('["done", 12]\n')
     )
+
+
+def test_a_tracker_that_leaves_is_not_complete_whatever_it_has_said(library, recorded):
+    told = written("leaving_end", recorded.parent, "missing", recorded.name)
+    assert len(told) == 2
+    assert "missing: there is neither a record nor a run under way" in told[0]
+    log = recorded.parent / "tracking/leaving_end.log"
+    assert told[1] == f"tracker leaving_end: ended itself with exit status 0; {log}"
+
+
+def test_one_process_at_a_time_writes_to_a_tracker(library, tmp_path):
+    """make track beside make: what make's tracker writes stays, then all of it is written anew."""
+    (spec,) = specs()
+    run, page = tmp_path / spec.run_id, tmp_path / "tracking/diary" / spec.run_id
+    told: list[str] = []
+    second = Tracking(["diary"], tmp_path, "", told.append, None)
+
+    def track() -> None:
+        with second:
+            second.news(spec.run_id)
+
+    with Tracking(["diary"], tmp_path, "", told.append, None) as first:
+        write_live(run, [entry(1)])
+        first.news(spec.run_id)
+        ends_within(60, lambda: page.exists() and page.read_text() == "8\n")
+        beside = threading.Thread(target=track)
+        beside.start()
+        ends_within(60, lambda: told)
+        write_live(run, [entry(1), entry(2)])
+        first.news(spec.run_id)
+        ends_within(60, lambda: page.read_text() == "8\n16\n")
+        (process,) = first.processes
+        by = f"another process ({process._process.pid}) writes to {page.parent}"
+        assert told == [f"tracker diary: {by}: waiting for it"]
+        assert beside.is_alive()
+    beside.join(60)
+    assert (len(told), second.failed) == (1, False)
+    assert page.read_text() == '8\n16\n["unfinished", null]\n'
 
 
 def test_a_tracker_does_not_outlive_the_one_who_started_it(tmp_path, library):

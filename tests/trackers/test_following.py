@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from adamwprune import runner
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
-from adamwprune.store import publish
+from adamwprune.store import LOCK, lock, publish
 from adamwprune.trackers._follower import Follower
-from tests.trackers.conftest import MEMBERS, entry, record
+from tests.trackers.conftest import MEMBERS, entry, record, write_live
 from tests.training.conftest import SOURCES, job_of, specs
 
 
@@ -31,17 +32,6 @@ def test_a_member_is_a_module_a_symbol_and_an_extra():
     every = [line for name in MEMBERS for line in extras[name]]
     assert sorted(extras["trackers"]) == sorted(every)
     assert not set(every) & set(project["dependencies"]), "the base installation stays small"
-
-
-def write_live(folder: Path, entries: list[dict[str, float]], code: str = "c0de", more: str = ""):
-    """The files of a run that is being trained."""
-    (spec,) = specs()
-    folder.mkdir(exist_ok=True)
-    (folder / "spec.yaml").write_text(yaml.safe_dump(dict(spec.values)))
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in entries) + more)
-    (folder / "progress.json").write_text(
-        json.dumps({"code": code, "updated": 1000.0, "seconds": 10.0, "epoch": len(entries) + 1})
-    )
 
 
 class Diary:
@@ -139,10 +129,50 @@ def test_a_resumed_run_that_agrees_goes_on(diary, follower, folder):
 def test_an_older_record_does_not_stand_for_the_training_under_way(diary, follower, folder):
     write_live(folder, [entry(1, seconds=9.0)], code="new")
     publish(folder, record())
-    follower.look(folder.name)
+    with lock(folder / LOCK, print):
+        follower.look(folder.name)
     assert diary.logs[0]["steps"] == [8]
     assert diary.logs[0]["run"].code == "new"
     assert diary.logs[0]["end"] is None
+
+
+@pytest.mark.parametrize("killed", ["checkpointed", "before it had a checkpoint", "at its end"])
+def test_of_a_killed_training_and_a_record_the_one_that_stands_is_written(
+    killed, diary, follower, folder
+):
+    """As ``make status`` counts: what goes on from a checkpoint that is newer than the record."""
+    write_live(folder, [entry(1, seconds=9.0)], code="new")
+    if killed != "before it had a checkpoint":
+        (folder / "checkpoint.pt").touch()
+    publish(folder, record())
+    told = (folder / "progress.json").stat().st_mtime_ns
+    ended = told + 10**9 if killed == "at its end" else told - 10**9
+    os.utime(folder / "result.json", ns=(ended, ended))
+    follower.look(folder.name)
+    (log,) = diary.logs
+    goes_on = killed == "checkpointed"
+    assert (log["steps"], log["end"]) == (([8], None) if goes_on else ([8, 16, 24], "done"))
+
+
+def test_what_has_ended_is_written_once_and_again_when_it_was_trained_again(
+    diary, follower, folder
+):
+    """A slow tracker has a hint for each epoch in its queue when the run has ended long since."""
+    folder.mkdir()
+    publish(folder, record())
+    for _ in range(12):
+        follower.look(folder.name)
+    assert [log["steps"] for log in diary.logs] == [[8, 16, 24]]
+    publish(folder, replace(record(), seconds={"total": 7.0}))
+    for _ in range(12):
+        follower.look(folder.name)
+    assert [log["summary"]["seconds_total"] for log in diary.logs] == [6.0, 7.0]
+    write_live(folder, [entry(1)])
+    with lock(folder / LOCK, print):
+        follower.look(folder.name)
+    (folder / "progress.json").unlink()
+    follower.look(folder.name)
+    assert [log["end"] for log in diary.logs] == ["done", "done", "unfinished", "done"]
 
 
 def test_who_hears_of_progress_finds_it_in_the_file(tmp_path):
@@ -167,12 +197,56 @@ def test_a_failed_run_ends_with_its_error(diary, follower, folder):
     assert diary.logs[0]["end"] == "failed"
 
 
-@pytest.mark.parametrize("what", ["nothing", "record", "progress"])
-def test_damaged_files_are_named(what, follower, folder):
-    folder.mkdir()
-    if what != "nothing":
-        name = {"record": "result.json", "progress": "progress.json"}[what]
-        (folder / name).write_text("{}")
-        (folder / "spec.yaml").write_text("{}")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("progress.json", "{}"),
+        ("progress.json", "[" * 100_000),
+        ("progress.json", '{"code": "c", "updated": "now", "seconds": 1}'),
+        ("spec.yaml", ""),
+        ("spec.yaml", "- 1"),
+        ("spec.yaml", "a: [\n"),
+        ("spec.yaml", "MODEL: lenet5"),
+        ("metrics.jsonl", "1\n"),
+        ("metrics.jsonl", '{"epoch": 1\n'),
+        ("metrics.jsonl", '{"epoch": 1, "seconds": 1}\n'),
+        ("metrics.jsonl", '{"step": 8, "seconds": null}\n'),
+        ("metrics.jsonl", '{"step": NaN, "seconds": 1}\n'),
+    ],
+)
+def test_a_damaged_run_under_way_is_named(name, text, diary, follower, folder):
+    write_live(folder, [])
+    (folder / name).write_text(text)
     with pytest.raises(UserError, match=folder.name):
         follower.look(folder.name)
+    assert not diary.logs
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"schema": 0},
+        {"environment": {"started": "yesterday"}},
+        {"environment": []},
+        {"code": None},
+        {"history": [{"epoch": 1, "seconds": 2.0}]},
+        {"history": [{"step": "8", "seconds": 2.0}]},
+        {"history": [8]},
+        {"error": 3},
+    ],
+)
+def test_a_damaged_record_is_named(what, diary, follower, folder):
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({**record().to_json(), **what}))
+    with pytest.raises(UserError, match=folder.name):
+        follower.look(folder.name)
+    assert not diary.logs
+
+
+def test_files_that_are_not_there_or_another_run_s_are_named(follower, folder, tmp_path):
+    with pytest.raises(UserError, match=f"{folder.name}: there is neither"):
+        follower.look(folder.name)
+    (tmp_path / "copied").mkdir()
+    publish(tmp_path / "copied", record())
+    with pytest.raises(UserError, match=f"copied: .* another run, {folder.name}"):
+        follower.look("copied")

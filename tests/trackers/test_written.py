@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socketserver
 import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adamwprune.store import publish
-from tests.trackers.conftest import MEMBERS, needs, record, written
+from adamwprune.tracking import Tracking
+from tests.trackers.conftest import MEMBERS, ends_within, needs, record, written
 
 
 def written_twice(name: str, run: Path) -> Path:
@@ -144,20 +147,61 @@ sys.addaudithook(note)
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=needs(n)) for n in MEMBERS])
-def test_nothing_is_sent(name, recorded, tmp_path, monkeypatch):
-    """Not even by one who is logged in everywhere; Unix sockets are no network."""
+@pytest.fixture
+def spied(tmp_path, monkeypatch) -> Path:
+    """A file with what Python does with the network from now on; Unix sockets are no network."""
     (tmp_path / "spy").mkdir()
     (tmp_path / "spy/sitecustomize.py").write_text(SPY)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(tmp_path / "spy"), os.environ["PYTHONPATH"]])
     )
     monkeypatch.setenv("SPY", str(tmp_path / "sent"))
+    return tmp_path / "sent"
+
+
+@pytest.fixture
+def received(monkeypatch) -> Iterator[list[bytes]]:
+    """What reaches the network's place, by whatever program: every server, and every proxy.
+
+    W&B sends from wandb-core, a program in Go: no hook of Python's sees it.
+    """
+    found: list[bytes] = []
+
+    class Receiver(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            found.append(self.request.recv(1 << 16))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_address[1]}"
+        for name in ("WANDB_BASE_URL", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, place)
+            monkeypatch.setenv(name.lower(), place)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        # One who is logged in everywhere.
+        for token in ("WANDB_API_KEY", "HF_TOKEN", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
+            monkeypatch.setenv(token, "x" * 40)
+        yield found
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=needs(n)) for n in MEMBERS])
+def test_nothing_is_sent(name, recorded, spied, received, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    for token in ("WANDB_API_KEY", "HF_TOKEN", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
-        monkeypatch.setenv(token, "x" * 40)
     assert written(name, recorded.parent, recorded.name) == []
-    assert not (tmp_path / "sent").exists(), (tmp_path / "sent").read_text()
+    assert received == []
+    assert not spied.exists(), spied.read_text()
     probe = "import socket; socket.getaddrinfo('localhost', 1)"
     subprocess.run([sys.executable, "-c", probe], check=True)
-    assert (tmp_path / "sent").exists(), "the spy does its work"
+    assert spied.exists(), "the spy does its work"
+
+
+@needs("wandb")
+def test_what_wandb_sends_where_it_may_would_be_seen(recorded, received, monkeypatch):
+    """Otherwise the test above proves nothing."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with Tracking(["wandb"], recorded.parent, "", print, 0.0) as tracked:
+        tracked.news(recorded.name)
+        ends_within(60, lambda: received)
+    assert b"User-Agent: wandb-core" in received[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import queue
 import signal
 import subprocess
@@ -24,7 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from adamwprune.code import Sources
+from adamwprune import children
+from adamwprune.code import LIBRARY, Sources
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
 from adamwprune.scheduler import devices
@@ -34,7 +34,6 @@ from adamwprune.scheduler.sharing import sharing
 from adamwprune.spec import RunSpec
 from adamwprune.store import RESULT, Store, publish_failure
 
-LIBRARY = Path(__file__).resolve().parents[2]
 GRACE = 5.0  # seconds a worker has to reach a checkpoint and end
 LOG_TAIL = 30  # lines of a dead worker's output that its record keeps
 SILENCE = 60.0  # seconds without a word of a worker after which it is told
@@ -431,7 +430,7 @@ class Worker:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            env={**_environment(self.slot.threads), **self.environment},
+            env=self._environment(),
             start_new_session=True,  # Ctrl-C reaches the scheduler, which ends its workers
         )
         self._readers = [
@@ -440,6 +439,11 @@ class Worker:
         ]
         for reader in self._readers:
             reader.start()
+
+    def _environment(self) -> dict[str, str]:
+        """With its share of the cores, which is fixed before torch is imported."""
+        threads = devices.environment(self.slot.threads)
+        return {**children.environment(LIBRARY), **threads, **self.environment}
 
     def _read_events(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -459,7 +463,7 @@ class Worker:
         """What a dead process wrote to standard error at last, and how it ended."""
         status = self.wait()
         self._readers[1].join(GRACE)
-        how = f"signal {_name(-status)}" if status < 0 else f"exit status {status}"
+        how = f"signal {children.signal_name(-status)}" if status < 0 else f"exit status {status}"
         words = "".join(self._errors).rstrip()
         last = f" ({words.splitlines()[-1].strip()})" if words and status > 0 else ""
         return f"{words}\nthe worker ended in the middle of the run: {how}{last}".lstrip()
@@ -500,13 +504,6 @@ class Worker:
                     self.process.stdin.close()
 
 
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
-
-
 def _parsed(line: str) -> dict[str, Any] | None:
     """The event that a line holds, or None."""
     try:
@@ -523,17 +520,6 @@ class Message:
     worker: Worker
     process: subprocess.Popen[str]
     event: dict[str, Any] | None
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: its share of the cores, fixed before torch is imported."""
-    inherited = os.environ.get("PYTHONPATH")
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(LIBRARY), *([inherited] if inherited else [])]),
-        "PYTHONSAFEPATH": "1",  # a json.py where make was started is not Python's
-        **devices.environment(threads),
-    }
 
 
 @contextlib.contextmanager

@@ -63,6 +63,7 @@ class Matrix:
     ) -> None:
         self.slots, self.past, self.now = slots, Paces(history), now
         self.runs, self.began = len(specs), now()
+        self._ended: float | None = None  # when the last run did
         # In their order, and how far they are: one that was interrupted goes on where it was.
         folders = {spec: root / spec.run_id for spec in specs}
         self.waiting = {
@@ -102,6 +103,8 @@ class Matrix:
         self.waiting.pop(spec, None)
         self.done += result.status == "done"
         self.failed += result.status != "done"
+        if self.done + self.failed == self.runs:
+            self._ended = self.now()
         self.past.add(result)
         self.estimate()
 
@@ -115,8 +118,9 @@ class Matrix:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the matrix began."""
-        return self.now() - self.began
+        """Seconds since the matrix began, until its last run ended."""
+        until = self.now() if self._ended is None else self._ended
+        return until - self.began
 
     def estimate(self) -> None:
         """Work out anew when the matrix will be done."""

@@ -3,7 +3,8 @@
 A run knows nothing of them. A tracker is a process of its own (``__main__``) that is told the ids
 of runs with news, reads their ``metrics.jsonl`` and ``result.json`` (``_follower``) and writes what
 it does not have yet: while they train, or with ``make track`` after it, by the same code. So a
-tracker can fail, hang or die, and no run is another for it.
+tracker can fail, hang or die, and no run is another for it. While it lives it holds
+``tracking/NAME.lock``: no other process writes where it does.
 
 A member's module has a class ``Tracker(folder)`` with ``begin(run) -> Log``. It imports its package
 when it is made, and writes below ``folder`` only. Whatever it raises ends the tracker, with a note.
@@ -22,6 +23,9 @@ FOLDER = "tracking"  # of all trackers, below the directory of results
 PROJECT = "adamwprune"  # what trackers that have projects call this one
 
 DONE, FAILED, UNFINISHED = "done", "failed", "unfinished"  # how a run's log may end
+# Exit statuses of a tracker's process: everything is written, or it has said what is not. With any
+# other one it was its package that ended it.
+WRITTEN, LACKING = 64, 65
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Run ids come on standard input, one a line: that run below ROOT has news. When it ends, the logs are
 completed. What a user should know goes to standard output, one line each; everything that a tracker
 prints to ``tracking/NAME.log``. PATIENCE seconds after the end of standard input the process ends,
-whatever it is doing; 0: it takes its time.
+whatever it is doing; 0: it takes its time. While another process is the same tracker, it waits.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
-from adamwprune import registry
+from adamwprune import registry, store
 from adamwprune.config.tree import SOURCE_TREE
 from adamwprune.errors import UserError
-from adamwprune.trackers import FOLDER
+from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 from adamwprune.trackers._follower import Follower
 
 NICE = 10  # training goes first
 
 
 def main() -> int:
-    """Follow runs until standard input ends; 1 where something could not be tracked."""
+    """Follow runs until standard input ends; the exit status, WRITTEN or LACKING."""
     name, root, group, patience = sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
     os.nice(NICE)
     hints, told = _take_streams()
     try:
         folder = root / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
-        _log_to(folder.with_suffix(".log"))
         waiting = _read(hints, patience)
-        tracker = registry.member("adamwprune.trackers", name).Tracker(folder)
-        return _follow(Follower(tracker, root, group), waiting, told)
+        with store.lock(folder.with_suffix(".lock"), lambda pid: _tell_waiting(pid, folder, told)):
+            _log_to(folder.with_suffix(".log"))
+            tracker = registry.member("adamwprune.trackers", name).Tracker(folder)
+            return _follow(Follower(tracker, root, group), waiting, told)
+    except UserError as error:
+        print(_one_line(error), file=told)
     except ImportError as error:
         remedy = f"{sys.executable} -m pip install -e '{SOURCE_TREE}[{name}]'"
         print(f"{error}; to install it: {remedy}", file=told)
@@ -46,17 +49,21 @@ def main() -> int:
         print(f"{type(error).__name__}: {_one_line(error)}", file=told)
         with contextlib.suppress(OSError):  # the disk may be full
             traceback.print_exc()
-    return 1
+    return LACKING
+
+
+def _tell_waiting(pid: str, folder: Path, told: TextIO) -> None:
+    print(f"another process ({pid}) writes to {folder}: waiting for it", file=told)
 
 
 def _follow(follower: Follower, waiting: queue.SimpleQueue[str | None], told: TextIO) -> int:
-    status = 0
+    status = WRITTEN
     while (run_id := waiting.get()) is not None:
         try:
             follower.look(run_id)
         except UserError as error:  # its files are damaged: no reason to leave others out
             print(_one_line(error), file=told)
-            status = 1
+            status = LACKING
     follower.close()
     return status
 

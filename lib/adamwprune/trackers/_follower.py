@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +18,7 @@ from adamwprune.errors import UserError
 from adamwprune.record import RunResult
 from adamwprune.report import export
 from adamwprune.spec import RunSpec
-from adamwprune.store import METRICS, PROGRESS, RESULT, SPEC, read_result
+from adamwprune.store import LOCK, METRICS, PROGRESS, RESULT, SPEC, goes_on, is_locked, read_result
 from adamwprune.trackers import UNFINISHED, Log, Run, Tracker
 
 Entry = dict[str, Any]
@@ -29,7 +31,8 @@ class _State:
 
     run: Run
     entries: list[Entry]
-    record: RunResult | None = None  # None while it trains
+    status: str = ""  # of its record; empty while it trains
+    summary: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,25 +59,32 @@ class Follower:
     def __init__(self, tracker: Tracker, root: Path, group: str) -> None:
         self.tracker, self.root, self.group = tracker, root, group
         self._open: dict[str, _Open] = {}
+        self._ended: dict[str, _State] = {}  # what is in the logs that are complete
 
     def look(self, run_id: str) -> None:
         """Write what is new of a run.
 
         Where the files contradict what was written (the run was resumed, or trained again) its log
-        is begun anew: no point is ever there twice. :class:`UserError` for files that are damaged.
+        is begun anew: no point is ever there twice. What is complete is written once, however often
+        it is looked at. :class:`UserError` for files that are damaged; what the tracker raises is
+        no such error.
         """
         state = _state(self.root / run_id, self.group)
+        if self._ended.get(run_id) == state:
+            return
         opened = self._open.get(run_id)
         if opened is not None and not opened.continues(state):
             self._end(run_id, UNFINISHED, {})
             opened = None
         if opened is None:
+            self._ended.pop(run_id, None)
             opened = self._open[run_id] = _Open(self.tracker.begin(state.run), state.run)
         for entry in state.entries[len(opened.entries) :]:
             opened.log.epoch(entry)
             opened.entries.append(entry)
-        if state.record is not None:
-            self._end(run_id, state.record.status, summary(state.record))
+        if state.status:
+            self._end(run_id, state.status, state.summary)
+            self._ended[run_id] = state
 
     def close(self) -> None:
         """Complete the logs of runs that have not ended."""
@@ -94,35 +104,52 @@ def summary(record: RunResult) -> dict[str, Value]:
 
 
 def _state(folder: Path, group: str) -> _State:
-    """What a run's directory says: of a training under way, or else of its record.
-
-    While a run trains its ``progress.json`` is there, and a record beside it is an older one's.
-    """
+    """What a run's directory says: of a training that is under way or goes on, or of its record."""
     try:
-        progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-        return _live(folder, progress, group)
-    except FileNotFoundError:
-        if not (folder / RESULT).is_file():
-            raise UserError(f"{folder}: there is neither a record nor a run under way") from None
-        return _recorded(read_result(folder / RESULT), group)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: is not the directory of a run under way: {error}") from None
+        trains = is_locked(folder / LOCK) or goes_on(folder)
+        for read in (_live, _recorded) if trains else (_recorded, _live):
+            with contextlib.suppress(FileNotFoundError):
+                return read(folder, group)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever is in its files, other runs' are sound
+        raise UserError(f"{folder}: cannot be read: {type(error).__name__}: {error}") from None
+    raise UserError(f"{folder}: there is neither a record nor a run under way")
 
 
-def _live(folder: Path, progress: Mapping[str, Any], group: str) -> _State:
-    spec = RunSpec(yaml.safe_load((folder / SPEC).read_text(encoding="utf-8")))
-    if spec.run_id != folder.name:
-        raise ValueError(f"{SPEC} is that of another run, {spec.run_id}")
+def _live(folder: Path, group: str) -> _State:
+    """By its ``progress.json``, its configuration and the epochs that it has finished."""
+    progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    spec = _own(folder, RunSpec(yaml.safe_load((folder / SPEC).read_text(encoding="utf-8"))))
     begun = progress["updated"] - progress["seconds"]
     text = (folder / METRICS).read_text(encoding="utf-8")
-    return _State(Run(spec, progress["code"], begun, group), list(_whole_lines(text)))
+    return _State(Run(spec, str(progress["code"]), begun, group), _checked(_whole_lines(text)))
 
 
-def _recorded(record: RunResult, group: str) -> _State:
-    code = str(record.code.get("digest", ""))
+def _recorded(folder: Path, group: str) -> _State:
+    if not (folder / RESULT).is_file():
+        raise FileNotFoundError
+    record = read_result(folder / RESULT)
+    spec, code = _own(folder, record.spec), str(record.code.get("digest", ""))
     started = record.environment.get("started") or record.environment.get("ended")
     begun = datetime.fromisoformat(started).timestamp() if started else 0.0
-    return _State(Run(record.spec, code, begun, group), record.history, record)
+    run = Run(spec, code, begun, group)
+    return _State(run, _checked(record.history), record.status, summary(record))
+
+
+def _own(folder: Path, spec: RunSpec) -> RunSpec:
+    if spec.run_id != folder.name:
+        raise ValueError(f"its files are those of another run, {spec.run_id}")
+    return spec
+
+
+def _checked(entries: Iterable[Entry]) -> list[Entry]:
+    """Those entries, where each has what every tracker counts on."""
+    checked = list(entries)
+    for entry in checked:
+        if not all(math.isfinite(entry[name]) for name in ("step", "seconds")):
+            raise ValueError(f"an epoch ends at step {entry['step']}, {entry['seconds']} s")
+    return checked
 
 
 def _whole_lines(text: str) -> Iterator[Entry]:

@@ -1,0 +1,26 @@
+"""Python processes that this one starts: what they import, and what ended them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def environment(library: Path) -> dict[str, str]:
+    """This process's environment, in which ``adamwprune`` is that of the folder ``library``.
+
+    A file where make was started is nobody's module: neither json.py Python's json, nor a
+    directory wandb the package of this name.
+    """
+    inherited = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(library), *([inherited] if inherited else [])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
