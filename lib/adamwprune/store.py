@@ -29,6 +29,7 @@ RESULT = "result.json"
 PROGRESS = "progress.json"
 METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"
+WEIGHTS = "weights.pt"
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
