@@ -103,6 +103,7 @@ def run(
             lambda pid: progress({"event": "waiting", "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
+            files.remove_leftovers(job.folder)
             found = None if job.anew else _finished(job, code)
             return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:

@@ -21,7 +21,7 @@ from typing import Any, TextIO, TypeVar
 import yaml
 
 from adamwprune.errors import UserError
-from adamwprune.files import refusing, write_text
+from adamwprune.files import refusing, remove_leftovers, write_text
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 
@@ -126,6 +126,8 @@ class Store:
         with refusing(f"cannot write to {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
         with lock(self.root / LOCK, wait):
+            with refusing(f"cannot write to {self.root}"):
+                remove_leftovers(self.root)
             yield
 
     def check_writable(self) -> None:
@@ -253,13 +255,25 @@ def _tail(path: Path) -> str:
 def read_published(folder: Path) -> list[RunResult]:
     """The frozen records in ``folder/*.jsonl``; :class:`UserError` names a line that is none."""
     results = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                results.append(RunResult.from_json(json.loads(line)))
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: {error}") from None
+    for found in each_published(folder):
+        if isinstance(found, UserError):
+            raise found
+        results.append(found)
     return results
+
+
+def each_published(folder: Path) -> Iterator[RunResult | UserError]:
+    """Line by line the record, or what is wrong with it; :class:`UserError` is raised for a file
+    that cannot be read.
+    """
+    for path in sorted(folder.glob("*.jsonl")):
+        with refusing(f"cannot read {path}"):
+            lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                yield RunResult.from_json(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                yield UserError(f"{path}:{number}: {error}")
 
 
 def write_published(path: Path, results: list[RunResult]) -> None:
