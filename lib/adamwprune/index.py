@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adamwprune import lineage, record, spec, store
+from adamwprune import lineage, plain, record, spec, store
 from adamwprune.files import write_bytes
 from adamwprune.record import Brief, RunResult
 from adamwprune.spec import RunSpec
@@ -142,12 +142,14 @@ class Index:
         """
         if not self._learned or WORTH * self._learned < len(self._entries):
             return
+        entries = {name: each for name, each in self._entries.items() if name in self._runs}
+        used = sorted({entry.code for entry in entries.values()})
+        codes, places = [self._codes[place] for place in used], {p: n for n, p in enumerate(used)}
         rows = {
-            name: [entry.stamp, entry.identity, entry.status, entry.code, entry.error]
-            for name, entry in self._entries.items()
-            if name in self._runs
+            name: [each.stamp, each.identity, each.status, places[each.code], each.error]
+            for name, each in entries.items()
         }
-        body = json.dumps({"codes": self._codes, "runs": rows}, separators=(",", ":")).encode()
+        body = json.dumps({"codes": codes, "runs": rows}, separators=(",", ":")).encode()
         with contextlib.suppress(OSError):
             write_bytes(self._path, _head(body) + b"\n" + body, durable=False, folder=False)
 
