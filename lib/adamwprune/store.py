@@ -40,6 +40,9 @@ Named = TypeVar("Named")
 Waiting = Callable[[str], None]  # told the process id of whoever is waited for
 POLL = 0.1  # seconds between looks at a lock that another process holds
 BRIEFLY = 5  # looks before it is told: who only asks for a lock holds it for a moment
+TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
+
+Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,17 @@ class Store:
             probe = self.root / f".probe.{os.getpid()}"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
+
+
+def stamp(path: str) -> Stamp | None:
+    """What tells a file from another of its name: when it was written and when changed, in ns, its
+    size and its inode. None where there is none.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  half the time
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def names_in(folder: Path) -> frozenset[str]:
