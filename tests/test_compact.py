@@ -19,14 +19,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from adamwprune import compact, model_export, models, runner
-from adamwprune.compact import FORMAT, Damaged, decode, digest, encode, pack, unpack
+from adamwprune.compact import FORMAT, Damaged, decode, encode
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
+from adamwprune.datasets._idx import FILES
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.matrix import expand
 from adamwprune.model_export import export, interleaved
+from adamwprune.pruning._storage import pack, unpack
 from adamwprune.record import RunResult
+from adamwprune.weights import digest
 from tests.training.conftest import SOURCES, job_of, specs
 
 # -- the file ----------------------------------------------------------------------------
@@ -44,7 +47,7 @@ def test_masks_are_packed_the_first_element_lowest(bits):
     assert packed.dtype == torch.uint8
     whole = sum(bit << place for place, bit in enumerate(bits))
     assert bytes(packed.tolist()) == whole.to_bytes(-(-len(bits) // 8), "little")
-    assert unpack(packed, len(bits)).equal(mask)
+    assert unpack(packed, mask.shape).equal(mask)
 
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, -2e-45, float("inf"), float("nan")])
@@ -306,7 +309,11 @@ def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
 def test_which_data_are_here(tmp_path):
     assert model_export.is_here("mnist5k", tmp_path)
     assert not model_export.is_here("mnist", tmp_path)
-    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in FILES:
+        assert not model_export.is_here("fashion-mnist", tmp_path), "not all of them are"
+        (raw / f"{file}.gz").touch()
     assert model_export.is_here("fashion-mnist", tmp_path)
     assert not model_export.is_here("mnist", tmp_path)
 

@@ -15,9 +15,9 @@ import pytest
 from adamwprune import index, staleness
 from adamwprune.code import Code
 from adamwprune.errors import UserError
-from adamwprune.index import FILE, TICK, Index, opened
+from adamwprune.index import FILE, Index, opened
 from adamwprune.record import Brief
-from adamwprune.store import RESULT, Store, publish
+from adamwprune.store import RESULT, TICK, Store, publish
 from tests.report.conftest import expand, synthetic
 
 SPECS = expand("memory-comparison")[:4]
@@ -199,6 +199,20 @@ def test_runs_that_are_gone_are_forgotten(store, monkeypatch):
     assert [name for name, _ in verdicts(store)] == ["missing", "stale", "failed", "done"]
     body = (store.root / FILE).read_bytes().split(b"\n", 1)[1]
     assert set(json.loads(body)["runs"]) == {spec.run_id for spec in SPECS[1:]}
+
+
+def test_code_that_made_no_record_any_more_is_forgotten(store, monkeypatch):
+    later(monkeypatch)
+    verdicts(store)
+    size = (store.root / FILE).stat().st_size
+    for number in range(20):
+        ended(store, SPECS[1], code=Code({"adamwprune.training": f"{number:03}"}).to_json())
+        assert verdicts(store) == EXPECTED
+    body = (store.root / FILE).read_bytes().split(b"\n", 1)[1]
+    assert len(json.loads(body)["codes"]) == 2
+    assert (store.root / FILE).stat().st_size == size
+    assert [Index(store).result(spec).code["digest"] for spec in SPECS[:3]] == [
+        HERE.digest, Code({"adamwprune.training": "019"}).digest, HERE.digest]  # fmt: skip
 
 
 def test_a_directory_that_refuses_is_left_alone(store, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from adamwprune.errors import UserError
 from adamwprune.files import write_text
 from adamwprune.matrix import expand
 from adamwprune.record import RunResult
+from adamwprune.report import export
 from adamwprune.spec import RunSpec
 from adamwprune.store import LOCK, Store, lock, publish, read_published, write_published
 
@@ -187,6 +189,31 @@ def test_a_damaged_published_record_is_named_by_its_line(tmp_path, spec):
     path.write_text(path.read_text() + '{"schema": 1')
     with pytest.raises(UserError, match=r"x\.jsonl:2: "):
         read_published(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{\xe9}", b"[" * 100_000])
+def test_bytes_that_are_no_text_are_a_damaged_line_too(tmp_path, spec, damage):
+    path = tmp_path / "x.jsonl"
+    write_published(path, [record(spec)])
+    path.write_bytes(path.read_bytes() + damage)
+    with pytest.raises(UserError, match=r"x\.jsonl:2: "):
+        read_published(tmp_path)
+    problems: list[str] = []
+    assert list(export._read_published(tmp_path, problems)) == [record(spec)]
+    assert [each.startswith(f"{path}:2: ") for each in problems] == [True]
+
+
+def test_what_a_killed_write_left_goes_when_the_directory_is_held(tmp_path):
+    """Not what another process is writing, and nothing that has another name."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old = [tmp_path / f".index.json.{number}.tmp" for number in (gone.pid, os.getpid())]
+    kept = [tmp_path / name for name in (f".index.json.{os.getppid()}.tmp", ".mine.tmp", "a.1.tmp")]
+    for path in (*old, *kept):
+        path.write_text("half")
+    with Store(tmp_path).locked(print):
+        assert [path for path in old if path.exists()] == []
+        assert all(path.exists() for path in kept)
 
 
 def test_identity_is_of_parsed_values_and_not_of_their_order(spec):

@@ -14,7 +14,6 @@ in the order of the model's state), and hold the SHA-256 that the run's record h
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Collection, Mapping
@@ -28,6 +27,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from adamwprune.errors import UserError
+from adamwprune.pruning._storage import pack, unpack
+from adamwprune.weights import digest
 
 FORMAT = "adamwprune-compact 1"
 MASK, VALUES = ".mask", ".values"
@@ -118,7 +119,7 @@ def _dense(stored: dict[str, Tensor], name: str, kind: str, shape: list[int]) ->
         mask, values = stored.pop(name + MASK), stored.pop(name + VALUES)
         if mask.dtype != torch.uint8 or list(mask.shape) != [-(-numel // 8)]:
             raise Damaged(f"is damaged: the mask of {name} is not one of {numel} elements")
-        kept = unpack(mask, numel)
+        kept = unpack(mask, torch.Size([numel]))
         if int(kept.sum()) != values.numel() or not torch.equal(pack(kept), mask):
             raise Damaged(f"is damaged: the mask of {name} does not fit its values")
         tensor = torch.zeros(numel, dtype=values.dtype).masked_scatter_(kept, values).view(shape)
@@ -134,31 +135,6 @@ def _name(dtype: torch.dtype) -> str:
 def _has_bits(tensor: Tensor) -> Tensor:
     """Bool [n]: where an element is anything but all bits 0."""
     return tensor.flatten().view(torch.uint8).view(-1, tensor.element_size()).ne(0).any(1)
-
-
-def pack(mask: Tensor) -> Tensor:
-    """A bool tensor of n elements as uint8 [⌈n/8⌉], the first element in the lowest bit."""
-    padded = torch.zeros(-(-mask.numel() // 8) * 8, dtype=torch.uint8)
-    padded[: mask.numel()] = mask.flatten()
-    return (padded.view(-1, 8) * _PLACES).sum(1, dtype=torch.uint8)
-
-
-def unpack(packed: Tensor, numel: int) -> Tensor:
-    """The bool [numel] that :func:`pack` made the bytes of."""
-    return (packed.unsqueeze(1) & _PLACES).ne(0).flatten()[:numel]
-
-
-_PLACES = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-
-
-def digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names and bytes of all tensors in their order, as records hold it."""
-    found = hashlib.sha256()
-    for name, tensor in weights.items():
-        found.update(name.encode())
-        plain = tensor.detach().cpu().contiguous()
-        found.update(plain.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 class SparseLinear(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool =
     """Write a file so that a reader finds the old content or the new one.
 
     The content is on disk before it has its name, unless it need not be ``durable``. Its ``folder``
-    is made where there is none, if that is wanted. Nothing is left behind where it fails.
+    is made where there is none, if that is wanted. Nothing is left behind where it fails; where
+    the process is killed, :func:`remove_leftovers` removes what is.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if folder:
@@ -35,6 +37,31 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool =
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed left in a directory; to be called by who writes nothing.
+
+    A temporary file is left alone while there is another process of the number in its name.
+    """
+    for path in folder.glob(".*.tmp"):
+        named = _TEMPORARY.fullmatch(path.name)
+        if named and not _is_another(int(named[1])):
+            path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.tmp")
+
+
+def _is_another(process: int) -> bool:
+    """Whether there is a process of this number that is not this one."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def append_line(path: Path, plain: dict[str, Any]) -> None:

@@ -14,24 +14,20 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adamwprune import lineage, record, spec, store
+from adamwprune import lineage, plain, record, spec, store
 from adamwprune.files import write_bytes
 from adamwprune.record import Brief, RunResult
 from adamwprune.spec import RunSpec
-from adamwprune.store import RESULT, Store
+from adamwprune.store import RESULT, TICK, Stamp, Store, stamp
 
 FILE = ".index.json"
-TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
 WORTH = 50  # the index is written anew once one of so many entries would be new
-
-Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,18 +87,14 @@ class Index:
         if name not in self._runs:
             return None
         now = time.time_ns()
-        try:
-            found = os.stat(f"{self._root}/{name}/{RESULT}")  # noqa: PTH116  half the time
-        except OSError:
-            return self._brief(self.store.result(spec))
         # Before it is read: what replaces it meanwhile has another stamp.
-        stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        found = stamp(f"{self._root}/{name}/{RESULT}")
         entry = self._entries.get(name)
-        if entry is not None and (entry.stamp, entry.identity) == (stamp, _identity(spec)):
+        if entry is not None and (entry.stamp, entry.identity) == (found, _identity(spec)):
             return Brief(spec, entry.status, self._codes[entry.code], entry.error)
         brief = self._brief(self.store.result(spec))
-        if brief is not None and now - found.st_ctime_ns > TICK:
-            self._learn(name, stamp, brief)
+        if brief is not None and found is not None and now - found[1] > TICK:
+            self._learn(name, found, brief)
         return brief
 
     @staticmethod
@@ -111,13 +103,13 @@ class Index:
             return None
         return Brief(result.spec, result.status, result.code, _last_line(result.error))
 
-    def _learn(self, name: str, stamp: Stamp, brief: Brief) -> None:
+    def _learn(self, name: str, found: Stamp, brief: Brief) -> None:
         digest = str(brief.code.get("digest"))
         place = self._places.get(digest)
         if place is None or self._codes[place] != brief.code:
             place = self._places[digest] = len(self._codes)
             self._codes.append(dict(brief.code))
-        self._entries[name] = _Entry(stamp, _identity(brief.spec), brief.status, place, brief.error)
+        self._entries[name] = _Entry(found, _identity(brief.spec), brief.status, place, brief.error)
         self._learned += 1
 
     # -- the file ----------------------------------------------------------------
@@ -127,9 +119,9 @@ class Index:
             head, body = self._path.read_bytes().split(b"\n", 1)
             if head != _head(body):
                 return
-            plain = json.loads(body)
-            entries = {name: _Entry(tuple(s), *rest) for name, (s, *rest) in plain["runs"].items()}
-            codes = list(plain["codes"])
+            known = json.loads(body)
+            entries = {name: _Entry(tuple(s), *rest) for name, (s, *rest) in known["runs"].items()}
+            codes = list(known["codes"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return
         self._entries, self._codes = entries, codes
@@ -142,12 +134,14 @@ class Index:
         """
         if not self._learned or WORTH * self._learned < len(self._entries):
             return
+        entries = {name: each for name, each in self._entries.items() if name in self._runs}
+        used = sorted({entry.code for entry in entries.values()})
+        codes, places = [self._codes[place] for place in used], {p: n for n, p in enumerate(used)}
         rows = {
-            name: [entry.stamp, entry.identity, entry.status, entry.code, entry.error]
-            for name, entry in self._entries.items()
-            if name in self._runs
+            name: [each.stamp, each.identity, each.status, places[each.code], each.error]
+            for name, each in entries.items()
         }
-        body = json.dumps({"codes": self._codes, "runs": rows}, separators=(",", ":")).encode()
+        body = json.dumps({"codes": codes, "runs": rows}, separators=(",", ":")).encode()
         with contextlib.suppress(OSError):
             write_bytes(self._path, _head(body) + b"\n" + body, durable=False, folder=False)
 
@@ -173,7 +167,7 @@ def _head(body: bytes) -> bytes:
 @functools.cache
 def _version() -> str:
     """Of all that reads a record and this index: other code may judge a record otherwise."""
-    modules = (lineage, record, spec, store)
+    modules = (lineage, plain, record, spec, store)
     paths = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 

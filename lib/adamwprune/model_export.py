@@ -18,14 +18,16 @@ from torch import Tensor, nn
 
 from adamwprune import compact, models, registry, training
 from adamwprune.compact import Damaged
+from adamwprune.datasets import _idx
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.files import refusing, write_bytes
 from adamwprune.record import RunResult
 from adamwprune.staleness import DONE
-from adamwprune.store import RESULT
+from adamwprune.store import RESULT, WEIGHTS
+from adamwprune.weights import digest
 
-NAME, WEIGHTS = "model.safetensors", "weights.pt"  # in the run's directory
+NAME = "model.safetensors"  # in the run's directory
 ROUNDS, CALLS = 60, 20  # rounds of calls that are timed together, one after the other
 DENSE, RELOADED, SPARSE = "dense", "exported and reloaded", "with sparse linear layers"
 
@@ -115,7 +117,7 @@ def export(experiment: Experiment, prefix: str) -> Export:
     with refusing(f"cannot write {path}"):
         write_bytes(path, content)
     reloaded = read(path).weights
-    if compact.digest(reloaded) != compact.digest(weights):
+    if digest(reloaded) != digest(weights):
         raise UserError(f"{path}: does not hold the weights that were written")
     sizes = _sizes(weights, (folder / WEIGHTS).stat().st_size, content)
     with threads(result.environment.get("threads")):  # the run's: last bits depend on it
@@ -166,7 +168,7 @@ def read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
         raise UserError(f"{path}: cannot be read: {reason}") from None
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise UserError(f"{path}: holds no model's weights")
-    if result.weights and compact.digest(weights) != result.weights:
+    if result.weights and digest(weights) != result.weights:
         raise UserError(f"{path}: these are not the weights of its record: the digests differ")
     return dict(weights)
 
@@ -206,11 +208,12 @@ def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) 
 
 
 def is_here(dataset: str, data_dir: Path) -> bool:
-    """Whether a data set need not be downloaded: it is embedded, or its folder is there."""
+    """Whether a data set need not be downloaded: it is embedded, or all its files are there."""
     if not hasattr(registry.member("adamwprune.datasets", dataset), "SHA256"):
         return True
-    folders = [path.parent.name.lower() for path in data_dir.glob("*/raw")]
-    return dataset.replace("-", "") in folders
+    name = dataset.replace("-", "")
+    folders = (path for path in data_dir.glob("*/raw") if path.parent.name.lower() == name)
+    return any(map(_idx._complete, folders))
 
 
 @contextmanager

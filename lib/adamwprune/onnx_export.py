@@ -30,6 +30,7 @@ from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
 from adamwprune.files import refusing, write_bytes
 from adamwprune.record import RunResult
+from adamwprune.store import WEIGHTS
 
 NAME = "model.onnx"  # in the run's directory
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra named onnx
@@ -108,7 +109,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     _require()
     result = model_export.finished(experiment, prefix)
     folder = experiment.store.folder(result.spec)
-    weights = model_export.read_weights(folder / model_export.WEIGHTS, result)
+    weights = model_export.read_weights(folder / WEIGHTS, result)
     network = models.build(result.spec["MODEL"])
     network.module.load_state_dict(weights)
     module = network.module.eval()
@@ -127,7 +128,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
         accuracy, examples, difference, largest = _compare(session, module, example, data)
     seconds, ratio = _latency(session, module, example)
     sizes = {
-        "weights.pt, dense": (folder / model_export.WEIGHTS).stat().st_size,
+        "weights.pt, dense": (folder / WEIGHTS).stat().st_size,
         NAME: len(content),
         f"{NAME}, gzip": len(gzip.compress(content, 9)),
     }

@@ -6,11 +6,68 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adamwprune.plain import ANY, Form, misfit
 from adamwprune.spec import SCHEMA, RunSpec
 
 # Marks of a record, given by whoever reads it.
 STALE = "stale"  # other code produced it than is here now, and it was accepted all the same
 FROZEN = "frozen"  # it was published
+
+# Of what readers rely on, as far as it is there; whatever else a record has may be anything.
+_FORM: dict[str, Form] = {
+    "spec": {ANY: (str, float, bool)},
+    "history": [{ANY: float}],
+    "final": {ANY: float},
+    "pruning": {
+        "requested": float,
+        "k": int,
+        "zeros": int,
+        "prunable": int,
+        "returned": int,
+        "layers": [{"name": str, "numel": int, "zeros": int}],
+        "updates": [{"step": int, "target": float, "zeros": int, "returned": int}],
+        "histogram": {"low": float, "high": float, "before": ([int], None), "after": [int]},
+        "mask_storage": (str, None),
+    },
+    "trace": {
+        "interval": int,
+        "step": [int],
+        "lr": [float],
+        "norm": [float],
+        "norm_max": [float],
+        "spikes": ([int], None),
+        "resets": [int],
+    },
+    "param_groups": [dict],
+    "memory": {
+        "total": int,
+        "weights": int,
+        "gradients": int,
+        "buffers": int,
+        "optimizer": {ANY: int},
+        "pruner": {ANY: int},
+        "mask_update": ({ANY: int}, None),
+        "device": (
+            {"peak": int, "reserved": int, "phases": {ANY: int}, "timeline": [[float]]},
+            None,
+        ),
+    },
+    "seconds": {ANY: float},
+    "environment": {
+        "commit": (str, None),
+        "diff": (str, None),
+        "device": str,
+        "device_name": str,
+        "threads": int,
+        "packages": (dict, None),
+        "cpu": (dict, None),
+        "determinism": (dict, None),
+        "attempts": [{"from_step": int}],
+    },
+    "weights": str,
+    "code": {"digest": str, "modules": {ANY: str}},
+    "error": str,
+}
 
 
 @dataclass(frozen=True)
@@ -55,21 +112,24 @@ class RunResult:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
-        """The inverse of :meth:`to_json`; ``ValueError`` for another schema or a missing field."""
+        """The inverse of :meth:`to_json`; ``ValueError`` for another schema, a missing field
+        or one of another form.
+        """
         try:
             if plain["schema"] != SCHEMA:
                 raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
-            if not all(
-                isinstance(value, (bool, int, float, str)) for value in plain["spec"].values()
-            ):
-                raise ValueError("a value of its spec is no number and no text")
+            wrong = misfit(dict(plain), _FORM)
+            if wrong is not None:
+                raise ValueError(f"not a record: {wrong.removeprefix('.')} has another form")
             result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
             if result.run_id != result.spec.run_id:
                 raise ValueError(f"its id is {result.run_id!r}, its spec's {result.spec.run_id!r}")
             if result.status not in ("done", "failed"):
                 raise ValueError(f"unknown status {result.status!r}")
             if result.status == "done":
-                _ = result.accuracy, result.pruning["zeros"], result.history[-1]
+                _ = result.pruning["zeros"], result.history[-1]
+                if not 0 <= result.final["test_accuracy"] <= 1:
+                    raise ValueError(f"{result.final['test_accuracy']} is no test accuracy")
             return result
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a record: {error}") from None

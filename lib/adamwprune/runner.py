@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import datetime
 import gc
-import hashlib
-import io
 import json
 import logging
 import math
@@ -31,7 +29,7 @@ from typing import Any
 
 import torch
 
-from adamwprune import checkpoint, environment, files, process, store
+from adamwprune import checkpoint, environment, files, process, store, weights
 from adamwprune.code import Code
 from adamwprune.errors import UserError
 from adamwprune.pruning import ContractViolation, NotANumber
@@ -105,6 +103,7 @@ def run(
             lambda pid: progress({"event": "waiting", "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
+            files.remove_leftovers(job.folder)
             found = None if job.anew else _finished(job, code)
             return found or _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
@@ -340,7 +339,7 @@ class _Run:
 
     def _result(self, training: Training) -> RunResult:
         outcome = training.outcome()
-        weights = _save_weights(training, self.job.folder)
+        digest = weights.write(self.job.folder, training.model.state_dict())
         place = environment.describe(torch.device(self.job.device), self.threads)
         result = RunResult(
             run_id=self.job.spec.run_id,
@@ -350,7 +349,7 @@ class _Run:
             code=self.code.to_json(),
             **outcome,
         )
-        result = replace(result, weights=weights)
+        result = replace(result, weights=digest)
         store.publish(self.job.folder, result)
         return result
 
@@ -389,18 +388,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         "DefaultCPUAllocator: can't allocate memory" in str(error)
     )
-
-
-def _save_weights(training: Training, folder: Path) -> str:
-    """Write ``weights.pt``; the SHA-256 over the bytes of all tensors, in their order."""
-    weights, digest = training.model.state_dict(), hashlib.sha256()
-    for name, tensor in weights.items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    files.write_bytes(folder / "weights.pt", buffer.getvalue(), folder=False)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from adamwprune.scheduler import estimate, past, view
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.estimate import Paces, Work
 from adamwprune.scheduler.progress import summary
-from adamwprune.scheduler.reading import FILE, Reading
+from adamwprune.scheduler.reading import Reading
 from adamwprune.scheduler.view import Row
 from adamwprune.spec import RunSpec
-from adamwprune.store import LOCK, goes_on
+from adamwprune.store import LOCK, PROGRESS, goes_on
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
 TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
@@ -71,7 +71,7 @@ def standing(runs: Runs, spec: RunSpec, verdict: Verdict) -> Standing:
         return Standing(spec, "missing")
     folder = runs.folder(spec)
     running = LOCK in files and runs.is_running(spec)
-    reading = Reading.read(spec, folder) if running or FILE in files else None
+    reading = Reading.read(spec, folder) if running or PROGRESS in files else None
     if running:
         return Standing(spec, "running", reading)
     if reading is not None and goes_on(folder):

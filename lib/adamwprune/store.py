@@ -21,7 +21,7 @@ from typing import Any, TextIO, TypeVar
 import yaml
 
 from adamwprune.errors import UserError
-from adamwprune.files import refusing, write_text
+from adamwprune.files import refusing, remove_leftovers, write_text
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 
@@ -29,6 +29,7 @@ RESULT = "result.json"
 PROGRESS = "progress.json"
 METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"
+WEIGHTS = "weights.pt"
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
@@ -39,6 +40,9 @@ Named = TypeVar("Named")
 Waiting = Callable[[str], None]  # told the process id of whoever is waited for
 POLL = 0.1  # seconds between looks at a lock that another process holds
 BRIEFLY = 5  # looks before it is told: who only asks for a lock holds it for a moment
+TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
+
+Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class Store:
         with refusing(f"cannot write to {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
         with lock(self.root / LOCK, wait):
+            with refusing(f"cannot write to {self.root}"):
+                remove_leftovers(self.root)
             yield
 
     def check_writable(self) -> None:
@@ -136,6 +142,17 @@ class Store:
             probe = self.root / f".probe.{os.getpid()}"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
+
+
+def stamp(path: str) -> Stamp | None:
+    """What tells a file from another of its name: when it was written and when changed, in ns, its
+    size and its inode. None where there is none.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  half the time
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def names_in(folder: Path) -> frozenset[str]:
@@ -267,13 +284,25 @@ def _tail(path: Path) -> str:
 def read_published(folder: Path) -> list[RunResult]:
     """The frozen records in ``folder/*.jsonl``; :class:`UserError` names a line that is none."""
     results = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                results.append(RunResult.from_json(json.loads(line)))
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: {error}") from None
+    for found in each_published(folder):
+        if isinstance(found, UserError):
+            raise found
+        results.append(found)
     return results
+
+
+def each_published(folder: Path) -> Iterator[RunResult | UserError]:
+    """Line by line the record, or what is wrong with it; :class:`UserError` is raised for a file
+    that cannot be read.
+    """
+    for path in sorted(folder.glob("*.jsonl")):
+        with refusing(f"cannot read {path}"):
+            lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                yield RunResult.from_json(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                yield UserError(f"{path}:{number}: {error}")
 
 
 def write_published(path: Path, results: list[RunResult]) -> None:

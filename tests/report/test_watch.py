@@ -289,6 +289,65 @@ def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix: Matrix):
     assert (told(watched, matrix, spec) or {})["curves"]["test_accuracy"] == [50, None, 100]
 
 
+@pytest.mark.parametrize("name", data.CURVES)
+@pytest.mark.parametrize("value", ["1" + 400 * "0", "1e307", "1.797e308", "-1e999"])
+def test_a_number_too_large_to_show_is_a_gap_too(matrix: Matrix, name: str, value: str):
+    spec = matrix.specs[0]
+    watched = Watched(matrix.experiment)
+    matrix.begin(spec)
+    (matrix.folder(spec) / store.METRICS).write_text(f'{{"{name}": {value}}}\n{{"{name}": 1}}\n')
+    shown = (told(watched, matrix, spec) or {})["curves"][name]
+    fits = data.CURVES[name] == 1 and value in ("1e307", "1.797e308")
+    assert shown == [float(value) if fits else None, data.CURVES[name]]
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e-300])
+def test_a_rate_that_says_nothing_gives_no_time(matrix: Matrix, rate: float):
+    spec = matrix.specs[0]
+    watched = Watched(matrix.experiment)
+    matrix.begin(spec)
+    matrix.go_on(spec, 2, rate=rate)
+    now = told(watched, matrix, spec) or {}
+    assert (now["rate"], now["left"]) == (None, None)
+
+
+def test_what_cannot_be_looked_at_is_told_on_the_page(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+):
+    watched = Watched(matrix.experiment)
+
+    def refuse() -> dict[str, tuple[int, int]]:
+        raise PermissionError(13, "Permission denied", "/the/source.py")
+
+    monkeypatch.setattr(seen.code, "stamps", refuse)
+    assert json.loads(watched.live().body)["note"] == "/the/source.py: Permission denied"
+
+
+def failing(error: Exception) -> Any:
+    """What a server asks, where every answer fails."""
+
+    def fail() -> Answer:
+        raise error
+
+    return SimpleNamespace(document=fail, report=fail, live=fail)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "not yours"), ValueError("no number")])
+def test_an_answer_that_fails_is_told_here_and_there(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+):
+    with served(failing(error)) as made:
+        status, _, body = ask(made, "/live.json")
+    assert (status, b"terminal" in body) == (500, True)
+    assert str(error) in capsys.readouterr().err
+
+
+def test_a_page_that_went_away_is_nothing_to_tell(capsys: pytest.CaptureFixture[str]):
+    with served(failing(BrokenPipeError(32, "gone"))) as made:
+        assert ask(made, "/live.json")[0] == 500
+    assert capsys.readouterr().err == ""
+
+
 def test_what_was_interrupted_keeps_its_curve(matrix: Matrix):
     spec = matrix.specs[0]
     matrix.go_on(spec, 4)

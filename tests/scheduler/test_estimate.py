@@ -50,6 +50,21 @@ def waiting(count: int) -> list[Work]:
     return [Work(run(seed), STEPS) for seed in range(1, count + 1)]
 
 
+@pytest.mark.parametrize("total", [0, -1.0, 5e-324, 1e308, math.inf, math.nan, 10**400, None, "1"])
+def test_a_time_that_no_run_takes_says_nothing(total):
+    assert remaining([], waiting(1), [CPU], Paces([record(run(), total)])) is None
+
+
+@pytest.mark.parametrize("train", [5e-324, 1e-9, -1.0, math.nan, 61.0])
+def test_a_share_of_training_that_no_run_has_is_none(train):
+    sound = record(run(), 60.0)
+    odd = replace(sound, seconds={"total": 60.0, "train": train})
+    in_hand = [Work(run(1), STEPS, STEPS / 60)]
+    assert remaining(in_hand, [], [CPU], Paces([odd])) == remaining(
+        in_hand, [], [CPU], Paces([sound])
+    )
+
+
 @pytest.mark.parametrize(
     ("runs", "slots", "expected"),
     [(1, 1, 60), (7, 2, 240), (8, 2, 240), (9, 2, 300), (3, 5, 60), (42, 4, 660)],

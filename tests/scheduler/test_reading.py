@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from adamwprune.config.tree import Tree
 from adamwprune.matrix import expand
 from adamwprune.scheduler import view
-from adamwprune.scheduler.reading import FILE, Reading
+from adamwprune.scheduler.reading import Reading
 from adamwprune.scheduler.view import Row
+from adamwprune.store import PROGRESS
 
 SPEC = expand(Tree()).specs[0]
 STEPS, EPOCHS = SPEC.total_steps, SPEC["EPOCHS"]
@@ -63,9 +64,14 @@ def test_any_numbers_can_be_shown(plain):
         assert all(len(line) <= width for line in lines)
 
 
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1e-7])
+def test_a_rate_by_which_a_run_would_never_end_is_none(rate):
+    assert Reading.of(SPEC, {**EVENT, "rate": rate}).rate is None
+
+
 def test_a_file_is_read(tmp_path):
     assert Reading.read(SPEC, tmp_path) is None
-    (tmp_path / FILE).write_text(json.dumps(EVENT))
+    (tmp_path / PROGRESS).write_text(json.dumps(EVENT))
     assert Reading.read(SPEC, tmp_path) == Reading.of(SPEC, EVENT)
 
 
@@ -73,5 +79,5 @@ def test_a_file_is_read(tmp_path):
     "content", [b"", b'{"step": 3', b"[1]", b"3", b"null", b"\xff\xfe", b"[" * 100_000]
 )
 def test_a_damaged_file_says_nothing(tmp_path, content):
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / PROGRESS).write_bytes(content)
     assert Reading.read(SPEC, tmp_path) is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -241,3 +243,14 @@ def test_a_checkpoint_of_every_step_can_be_read(train, trainings, tmp_path):
         steps.append(checkpoint.read(tmp_path / str(step) / checkpoint.NAME)["training"]["step"])
         assert train(spec, name=str(step)).status == "done"
     assert steps == [16, 17, STEPS - 1]
+
+
+def test_what_a_killed_write_left_is_gone_once_the_run_is_in_hand(train, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "run").mkdir()
+    left = tmp_path / "run" / f".checkpoint.pt.{gone.pid}.tmp"
+    left.write_bytes(b"half")
+    (spec,) = specs(EPOCHS="1")
+    train(spec)
+    assert not left.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from adamwprune.errors import UserError
 from adamwprune.files import refusing, write_bytes
 from adamwprune.record import FROZEN, STALE, RunResult
-from adamwprune.store import RESULT, read_result
+from adamwprune.store import RESULT, each_published, read_result
 
 RUN, PUBLISHED = "run", "published"
 Row = dict[str, Any]
@@ -76,15 +75,12 @@ def _read_runs(root: Path, problems: list[str]) -> Iterator[RunResult]:
 
 
 def _read_published(folder: Path, problems: list[str]) -> Iterator[RunResult]:
-    """Line by line: one that is damaged does not take the others with it."""
-    for path in sorted(folder.glob("*.jsonl")):
-        with refusing(f"cannot read {path}"):
-            lines = path.read_bytes().splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                yield RunResult.from_json(json.loads(line))
-            except ValueError as error:
-                problems.append(f"{path}:{number}: {error}")
+    """A line that is damaged does not take the others with it."""
+    for found in each_published(folder):
+        if isinstance(found, UserError):
+            problems.append(str(found))
+        else:
+            yield found
 
 
 # -- records → table ---------------------------------------------------------

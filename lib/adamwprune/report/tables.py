@@ -187,7 +187,7 @@ _CELL = (
 )
 _ZEROS = Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else "")
 _SPARSITY = Column(
-    "sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.n else ""
+    "sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.prunable else ""
 )
 _SECONDS = Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
 

@@ -25,14 +25,16 @@ import zlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from adamwprune.plain import number
 from adamwprune.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.reading import Reading, number
+from adamwprune.scheduler.reading import SLOWEST, Reading
 from adamwprune.spec import RunSpec
 
 DRAWS = 200
 ORDERS = 256  # of draws, over which runs are spread
 MANY = 100  # waiting runs a slot, from which on their order hardly matters
+LONGEST = 1000  # times the seconds of its training that a run is believed to have taken
 PRIOR = 3.0  # how many past runs the assumed spread counts for, against the measured one
 
 
@@ -118,19 +120,19 @@ class Paces:
         """Learn from a record; one without believable times says nothing."""
         environment, seconds = record.environment, record.seconds
         total, train = number(seconds.get("total")), number(seconds.get("train"))
-        threads, steps = environment.get("threads"), _steps(record.spec)
+        threads, steps = environment.get("threads"), number(_steps(record.spec))
         if record.status != "done" or total is None or not steps:
             return
         # Only a worker's first run loads the data: that is part of Noise.start.
         total -= max(0.0, number(seconds.get("setup")) or 0.0)
-        if total <= 0:
-            return
-        if not isinstance(threads, int):
+        pace = total / steps
+        if not 0 < pace <= 1 / SLOWEST or not isinstance(threads, int):
             return
         kind = str(environment.get("device")).partition(":")[0]
         place = Place(str(environment.get("host")), kind, threads)
-        evaluation = math.log(total / train) if train and 0 < train <= total else 0.0
-        self.observe(record.spec, place, total / steps, evaluation)
+        is_known = train is not None and total / LONGEST < train <= total
+        evaluation = math.log(total / train) if train and is_known else 0.0
+        self.observe(record.spec, place, pace, evaluation)
 
     def observe(self, spec: RunSpec, place: Place, seconds: float, evaluation: float = 0.0) -> None:
         """Note the seconds a step that a run took."""
@@ -163,7 +165,7 @@ def _steps(spec: RunSpec) -> int:
     """Steps of a past run; 0 for a spec of another form than today's."""
     try:
         return spec.total_steps
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return 0
 
 

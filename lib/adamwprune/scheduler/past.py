@@ -13,9 +13,9 @@ from pathlib import Path
 
 from adamwprune.errors import UserError
 from adamwprune.files import append_line
+from adamwprune.plain import number
 from adamwprune.record import RunResult
 from adamwprune.scheduler.estimate import Estimate
-from adamwprune.scheduler.reading import number
 from adamwprune.store import RESULT, read_result
 
 FILE = ".eta.jsonl"

@@ -7,15 +7,16 @@ is unknown (None).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adamwprune.plain import number
 from adamwprune.spec import RunSpec
+from adamwprune.store import PROGRESS
 
-FILE = "progress.json"
+SLOWEST = 1e-6  # steps a second that are believed: one in twelve days
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Reading:
             loss=number(plain.get("loss")),
             accuracy=_fraction(plain.get("test_accuracy")),
             sparsity=_fraction(plain.get("sparsity")),
-            rate=_positive(plain.get("rate")),
+            rate=_rate(plain.get("rate")),
             device=device if isinstance(device, str) else "cpu",
             threads=_count(plain.get("threads")) or 1,
             updated=number(plain.get("updated")),
@@ -64,20 +65,10 @@ class Reading:
     def read(cls, spec: RunSpec, folder: Path) -> Reading | None:
         """What is in the run's directory; None where there is no file or it is damaged."""
         try:
-            plain = json.loads((folder / FILE).read_bytes())
+            plain = json.loads((folder / PROGRESS).read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         return cls.of(spec, plain) if isinstance(plain, dict) else None
-
-
-def number(value: object) -> float | None:
-    """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer too large for a float
-        return None
 
 
 def _count(value: object) -> int | None:
@@ -90,6 +81,6 @@ def _fraction(value: object) -> float | None:
     return found if found is not None and 0 <= found <= 1 else None
 
 
-def _positive(value: object) -> float | None:
+def _rate(value: object) -> float | None:
     found = number(value)
-    return found if found is not None and found > 0 else None
+    return found if found is not None and found >= SLOWEST else None

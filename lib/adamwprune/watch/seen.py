@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -22,20 +21,18 @@ from typing import Any
 from adamwprune import code, staleness, status
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
+from adamwprune.plain import number
 from adamwprune.record import RunResult
 from adamwprune.report.groups import group_runs
 from adamwprune.report.html import data, page
 from adamwprune.report.html.data import Plain, Uncounted
 from adamwprune.spec import RunSpec
 from adamwprune.status import Standing
-from adamwprune.store import METRICS, RESULT, Store
+from adamwprune.store import METRICS, RESULT, TICK, Stamp, Store, stamp
 
 EVERY = 1.0  # seconds between looks, however many pages ask
 SHARE = 10  # the report's values are worked out in one of so many parts of the time
-TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
 IN_HAND = ("running", "interrupted")
-
-Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,20 @@ class Remembering(Store):
 
     def result(self, spec: RunSpec) -> RunResult | None:
         """The record of a run, done or failed, or None where there is none."""
-        stamp = self.stamp(spec)
-        if stamp is None:
+        now = self.stamp(spec)
+        if now is None:
             return None
         known = self.known.get(spec.run_id)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == now:
             return known[1]
         found = super().result(spec)
         if found is not None:
-            self.known[spec.run_id] = stamp, found
+            self.known[spec.run_id] = now, found
         return found
 
     def stamp(self, spec: RunSpec) -> Stamp | None:
         """What tells the file of a record from another of its name; None where there is none."""
-        return _stamp(f"{self.root}/{spec.run_id}/{RESULT}")
+        return stamp(f"{self.root}/{spec.run_id}/{RESULT}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Seen:
         Whatever is renamed into a directory or removed from it changes the directory's time.
         """
         now = time.time_ns()
-        folder = _stamp(f"{records.root}/{spec.run_id}")
+        folder = stamp(f"{records.root}/{spec.run_id}")
         if before is not None and before.settled and before.folder == folder:
             return before
         if folder is None:
@@ -177,6 +174,8 @@ class Watched:
                 self._document, self._outdated = None, False
         except UserError as error:
             return str(error)
+        except OSError as error:
+            return f"{error.filename or self._store.root}: {error.strerror or error}"
         return ""
 
     def _look(self) -> None:
@@ -233,7 +232,8 @@ class Watched:
         """How far a run is; None for what it has not said yet."""
         told: Plain = {}
         if now := standing.reading:
-            told = {**vars(now), "left": now.left / now.rate if now.rate else None}
+            left = number(now.left / now.rate) if now.rate else None
+            told = {**vars(now), "left": left}
         epochs = history(self._store.folder(standing.spec))
         return {"status": standing.name, **told, "curves": data.curves(epochs)}
 
@@ -259,12 +259,3 @@ def history(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, RecursionError):  # the last line may be half-written
         pass
     return found
-
-
-def _stamp(path: str) -> Stamp | None:
-    """When a file was written and changed, its size and inode."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  half the time
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

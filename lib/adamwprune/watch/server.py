@@ -70,8 +70,8 @@ class Server(ThreadingHTTPServer):
         self.serve_forever()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A page that was closed meanwhile is nothing to tell."""
-        if not isinstance(sys.exception(), OSError):
+        """A page that was closed meanwhile is nothing to tell; all else is, on the terminal."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
@@ -90,7 +90,12 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.answers.get(self.path.partition("?")[0])
         if answer is None:
             return self._send(HTTPStatus.NOT_FOUND, b"there is no such address\n")
-        found = answer()
+        try:
+            found = answer()
+        except Exception:
+            told = "there is no answer: the terminal of make watch says why\n"
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, told.encode())
+            raise
         tag = f'"{found.digest}"'
         if tag in self.headers.get("If-None-Match", ""):
             return self._send(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
+from adamwprune.plain import number
 from adamwprune.record import RunResult
 from adamwprune.report import comparisons, ledger, origins, tables
 from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, percent, settings
@@ -67,7 +67,7 @@ def of(
     all_rows = tables.accuracy_rows(expected, records, verdicts.leading)
     rows = _distinct(found, all_rows)
     specs = [spec for row in rows for spec in row.group.specs]
-    by_id = {spec.run_id: number for number, spec in enumerate(specs)}
+    by_id = {spec.run_id: at for at, spec in enumerate(specs)}
     counted = {run.run_id: run for row in rows for run in (*row.group.done, *row.group.failed)}
     others = {name: each.record for name, each in uncounted.items() if each.record}
     known = {**others, **counted}
@@ -103,15 +103,15 @@ def of(
 
 def _distinct(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[_Row]:
     """Each group once: a dense one may stand in several settings."""
-    places = [(number, group) for number, each in enumerate(found) for group in each.groups]
+    places = [(place, group) for place, each in enumerate(found) for group in each.groups]
     seen: dict[str, _Row] = {}
     told = [Origins.of(run for row in own for run in row.runs) for own in _by_setting(found, rows)]
-    for (number, group), row in zip(places, rows, strict=True):
+    for (place, group), row in zip(places, rows, strict=True):
         known = seen.get(group.spec.run_id)
         if known is not None:
-            known.settings.append(number)
+            known.settings.append(place)
             continue
-        seen[group.spec.run_id] = _Row(group, [number], row, told[number].sign(row.runs))
+        seen[group.spec.run_id] = _Row(group, [place], row, told[place].sign(row.runs))
     return list(seen.values())
 
 
@@ -173,7 +173,7 @@ def _group(row: _Row, label: str, runs: list[int]) -> Plain:
         "zeros": told.zeros,
         "prunable": told.prunable,
         **_bytes(first),
-        "seconds": told.seconds,
+        "seconds": number(told.seconds),
     }
 
 
@@ -244,15 +244,11 @@ def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[float | None]
     if not history:
         return None
     values = [number(entry.get(name)) for entry in history]
-    return [
-        None if each is None else float(f"{CURVES[name] * each:.{_DIGITS}g}") for each in values
-    ]
+    return [None if each is None else _shown(CURVES[name] * each) for each in values]
 
 
-def number(value: object) -> float | None:
-    """A finite number as it is; None for all else."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None  # type: ignore[arg-type, return-value]
+def _shown(value: float) -> float | None:
+    return number(float(f"{value:.{_DIGITS}g}"))
 
 
 def column(values: Sequence[object]) -> Plain:
@@ -261,7 +257,7 @@ def column(values: Sequence[object]) -> Plain:
     A value that is not there has the place -1.
     """
     texts = [None if value is None else text(value) for value in values]
-    places = {each: number for number, each in enumerate(dict.fromkeys(filter(_is_there, texts)))}
+    places = {each: at for at, each in enumerate(dict.fromkeys(filter(_is_there, texts)))}
     return {"texts": list(places), "runs": [places.get(each, -1) for each in texts]}
 
 
