@@ -32,7 +32,7 @@ from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, MISSING, State
-from adamwprune.store import Store, read_published
+from adamwprune.store import RESULT, SPEC, Store, only, read_published, read_result
 from adamwprune.tracking import PATIENCE, Tracked, Tracking
 
 
@@ -172,13 +172,40 @@ class Experiment:
             or ((result := self.store.result(cell.spec)) and not result.environment.get("alone"))
         ]
 
-    def find(self, prefix: str) -> RunResult:
-        """The one record, of whatever configuration, whose identity starts with ``prefix``.
+    def named(self, prefix: str) -> str:
+        """The id of the one run that ``prefix`` is the id of, or the start of its id.
 
-        Published ones count where no run was done here. Raises :class:`UserError` otherwise.
+        It is looked for in the matrix, in the directory of runs, begun ones among them, and in
+        the published records. Raises :class:`UserError` where there is none or are several.
         """
+        known = {spec.run_id for spec in self.matrix.specs}
+        known |= {path.parent.name for path in self.store.root.glob(f"*/{SPEC}")}
+        known |= {path.parent.name for path in self.store.root.glob(f"*/{RESULT}")}
+        if prefix not in known:  # which is read in no time
+            known |= {result.run_id for result in read_published(self.published)}
+        found = only(prefix, {name: name for name in sorted(known)})
+        if found is None:
+            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
+        return found
+
+    def find(self, prefix: str) -> RunResult:
+        """The record of the run that is :meth:`named` so: here, or else a published one.
+
+        Raises :class:`UserError` where that run has none.
+        """
+        name = self.named(prefix)
+        path = self.store.root / name / RESULT
+        if path.is_file():
+            return read_result(path)
         published = {result.run_id: result for result in read_published(self.published)}
-        return self.store.find(prefix, published)
+        if name not in published:
+            begun = path.with_name(SPEC).is_file()
+            raise UserError(
+                f"{name}: has not finished; make trains it on"
+                if begun
+                else f"{name}: has no record; make trains it"
+            )
+        return published[name]
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
@@ -288,7 +315,7 @@ class Experiment:
             known = registry.members("adamwprune.trackers")
             symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
             raise UserError(f"no tracker is on: set one of {symbols}")
-        runs = [self.store.find(prefix).run_id] if prefix else self._trackable()
+        runs = [self.store.find(self.named(prefix)).run_id] if prefix else self._trackable()
         if not runs:
             raise UserError(f"{self.source}: no run has a record to track; make trains them")
         with self.tracking(lambda text: print(text, flush=True), None) as tracking:
