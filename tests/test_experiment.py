@@ -175,3 +175,13 @@ def test_a_whole_id_is_that_run_whatever_else_starts_so(load):
     assert here.named(spec.run_id) == spec.run_id
     with pytest.raises(UserError, match="is the start of 2 runs"):
         here.named(spec.run_id[:-1])
+
+
+def test_one_run_is_asked_for_in_what_can_be_set(load):
+    """Not in what follows: LR_SCHEDULE and MASK_STORAGE differ here, too."""
+    several = load("SEED=0", r"OPTIMIZER=sgd\ adamw", r"PRUNING_METHOD=none\ state\ magnitude")
+    told = "expands to 5 runs, .* or one value for OPTIMIZER, PRUNING_METHOD$"
+    with pytest.raises(UserError, match=told):
+        several.train_single()
+    both = load(r"TARGET_SPARSITY=0.5\ 0.9", "PRUNING_METHOD=magnitude").matrix
+    assert both.varying() == ["TARGET_SPARSITY", "SEED"]

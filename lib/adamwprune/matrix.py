@@ -60,13 +60,9 @@ class Matrix:
         return [cell.spec for cell in self.cells]
 
     def varying(self) -> list[str]:
-        """Names of the values in which the runs differ."""
-        names = sorted({name for spec in self.specs for name in spec.values})
-        return [
-            name
-            for name in names
-            if len({spec.values.get(name) for spec in self.specs if name in spec}) > 1
-        ]
+        """Families and lists in which the runs differ: what a user can set to fewer."""
+        axes = self.cells[0].point
+        return [name for name in axes if len({cell.point[name] for cell in self.cells}) > 1]
 
     @property
     def notes(self) -> list[str]:
