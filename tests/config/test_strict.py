@@ -115,7 +115,7 @@ def test_edited_config(
 
 
 @each_row
-@pytest.mark.parametrize("joined", ["bad", "sgd+bad"], ids=["defconfig", "fragment"])
+@pytest.mark.parametrize("joined", ["bad", "sgd-magnitude-50+bad"], ids=["defconfig", "fragment"])
 def test_defconfig_and_fragment(row: Row, joined: str, copied_root: Path) -> None:
     path = copied_root / "defconfigs" / "bad"
     path.write_text("\n".join(row.lines) + "\n")
