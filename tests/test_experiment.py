@@ -11,6 +11,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.explanation import explain, spec_of
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import present
+from adamwprune.scheduler.local import Outcome
 from adamwprune.spec import RunSpec
 from adamwprune.store import publish, read_published, write_published
 
@@ -185,3 +186,20 @@ def test_one_run_is_asked_for_in_what_can_be_set(load):
         several.train_single()
     both = load(r"TARGET_SPARSITY=0.5\ 0.9", "PRUNING_METHOD=magnitude").matrix
     assert both.varying() == ["TARGET_SPARSITY", "SEED"]
+
+
+def test_what_another_make_has_done_meanwhile_is_said(load, capsys):
+    assert load().train(lambda _: []) == Outcome()
+    assert capsys.readouterr().out == "nothing is left to train: another make has done it\n"
+
+
+def test_a_value_that_is_repeated_counts_once_and_that_is_said(load):
+    told = "{}: a value that is repeated counts once"
+    here = load(r"SEED=0\ 1\ 0")
+    assert [cell.spec["SEED"] for cell in here.matrix.cells] == [0, 1]
+    assert here.notes() == [told.format("SEED=0 1 0")]
+    both = load("PRUNING_METHOD=magnitude", r"TARGET_SPARSITY=0.5\ 0.50", r"OPTIMIZER=adam\ adam")
+    assert [told.format("TARGET_SPARSITY=0.5 0.50"), told.format("OPTIMIZER=adam adam")] == [
+        note for note in both.notes() if "repeated" in note
+    ]
+    assert load(r"SEED=0\ 1").notes() == []

@@ -63,7 +63,20 @@ class Experiment:
         """What a user should know: what resolved to something else, and what changes nothing."""
         idle = [name for name in self.workspace.settings if self._is_idle(name)]
         settings = self.workspace.settings
-        return [*self.matrix.notes, *(f"{name}={settings[name]} changes no run" for name in idle)]
+        return [
+            *self.matrix.notes,
+            *(f"{name}={settings[name]} changes no run" for name in idle),
+            *self._repeated(),
+        ]
+
+    def _repeated(self) -> Iterator[str]:
+        """Values of a list, or members that the command line names, that are there twice."""
+        for name, option in self.tree.options.items():
+            if option.type.is_list and self.tree.is_visible(name):
+                yield from _twice(name, self.tree.text(name), self.tree.value(name))
+        for name, text in self.workspace.settings.items():
+            if name in self.tree.families:
+                yield from _twice(name, text, text.split())
 
     @property
     def request(self) -> Request:
@@ -258,7 +271,10 @@ class Experiment:
         with self.store.locked(self._tell_waiting):
             now = replace(self)  # the code may have been changed while this one waited
             cells = choose(now)
-            return now._train(cells, alone) if cells else Outcome()
+            if cells:
+                return now._train(cells, alone)
+        print("nothing is left to train: another make has done it", flush=True)
+        return Outcome()
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
@@ -430,6 +446,12 @@ def _tell(event: dict[str, Any]) -> None:
     """What of a run in the foreground its log does not say."""
     if event["event"] == "waiting":
         print(f"another process ({event['pid']}) is training this run: waiting for it", flush=True)
+
+
+def _twice(name: str, text: str, values: Sequence[object]) -> Iterator[str]:
+    """A note where a value is repeated."""
+    if len(set(values)) < len(values):
+        yield f"{name}={text}: a value that is repeated counts once"
 
 
 @contextlib.contextmanager
