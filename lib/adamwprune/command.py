@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ def run_command(main: Callable[[], int]) -> None:
     shell expects; a reader that went away (``make plan | head``) is no error. What the file
     system refuses (a name that is too long, no permission) is the user's to mend, too.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot say is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()
