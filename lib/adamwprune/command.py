@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import io
 import sys
 from collections.abc import Callable
 
 from adamwprune.errors import UserError
+
+_PLAIN = "adamwprune.plain"  # the error handler below
+_ASCII = {"─": "-", "━": "-", "–": "-", "−": "-", "→": "->", "±": "+-", "…": "...", "×": "x"}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a terminal's encoding does not have: ASCII, or an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(each, ascii(each)[1:-1]) for each in text), error.end
+
+
+codecs.register_error(_PLAIN, _plainly)
 
 
 def run_command(main: Callable[[], int]) -> None:
@@ -19,7 +34,7 @@ def run_command(main: Callable[[], int]) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot say is no error
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_PLAIN)
     try:
         status = main()
         sys.stdout.flush()
