@@ -131,8 +131,8 @@ guiconfig: $(installed) ## Configure in a window
 ##> alldefconfig     Every symbol at its default
 ##> allyesconfig     Every member of every family
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
-.PHONY: $(configurators) $(defconfigs)
-$(configurators) $(defconfigs): $(installed)
+.PHONY: $(configurators) $(defconfigs) defconfig-
+$(configurators) $(defconfigs) defconfig-: $(installed)
 	$(run)/kconfig.py '$(subst ','\'',$@)'
 
 # Names that are not there, and merges; the targets above are listed for tab completion.

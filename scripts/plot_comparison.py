@@ -19,10 +19,8 @@ def record_of(name: str, results: Path) -> RunResult:
     path = Path(name) / RESULT if Path(name).is_dir() else Path(name)
     if path.is_file():
         return read_result(path)
-    published = [r for r in read_published(results / "published") if r.run_id.startswith(name)]
-    if len(published) == 1 and not any(results.glob(f"{name}*/{RESULT}")):
-        return published[0]
-    return Store(results).find(name)
+    published = {result.run_id: result for result in read_published(results / "published")}
+    return Store(results).find(name, published)
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """Profile some steps of a run, RUN=: a trace for Perfetto, and where the time goes.
 
-The run is looked for in the matrix, then among the records, as make why does. Nothing of the run's
-own is written; the trace is results/profile/<run id>.json.
+The run is one of the matrix, or one that has a record. Nothing of the run's own is written; the
+trace is results/profile/<run id>.json.
 """
 
 import os

@@ -128,7 +128,7 @@ def test_why_explains_every_state(output):
     told = why(second, "SEED=7")
     assert f"{second}: done, but no run of defconfig sgd" in told
     assert "from the record to it:\n    SEED" in told
-    assert "is the start of 2 runs" in refused(make(output, *TWO, "RUN=lenet5", "why"))
+    assert "is the start of 2 runs" in refused(make(output, *TWO, "RUN=lenet5-mnist5k", "why"))
     assert "no run starts with 'nosuch'" in refused(make(output, *TWO, "RUN=nosuch", "why"))
     assert "needs RUN=" in refused(make(output, *TWO, "why"))
 
@@ -295,7 +295,7 @@ def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
     os.kill(worker, signal.SIGKILL)
     assert process.wait(timeout=60) != 0
     assert "1 failed" in make(tmp_path, *settings, "plan").stdout
-    assert "it was interrupted" not in make(tmp_path, *settings, "RUN=lenet5", "why").stdout
+    assert "it was interrupted" not in make(tmp_path, *settings, "RUN=lenet5-mnist5k", "why").stdout
     retry = background(tmp_path, *settings, "retry")
     wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
     os.killpg(retry.pid, signal.SIGINT)

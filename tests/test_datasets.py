@@ -124,8 +124,44 @@ def test_without_data_and_network_the_offline_choice_is_named(tmp_path, monkeypa
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
     with pytest.raises(UserError, match="DATASET=mnist5k") as refusal:
-        mnist.load(tmp_path)
+        mnist.load(tmp_path / "data")
     assert len(str(refusal.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["", "a", "a/b", "a/b/MNIST"])
+def test_a_download_that_fails_leaves_no_directory_behind(tmp_path, monkeypatch, there):
+    import torchvision
+
+    def offline(root, download):
+        (Path(root) / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
+        raise RuntimeError("no network")
+
+    def found() -> list[Path]:
+        return sorted(path for path in tmp_path.rglob("*") if path.name != ".lock")
+
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = found()
+    monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        mnist.load(tmp_path / "a" / "b")
+    assert found() == before
+    assert there.startswith("a/b") or not list(tmp_path.rglob(".lock"))
+
+
+def test_what_was_downloaded_stays_where_the_rest_failed(tmp_path, monkeypatch):
+    import torchvision
+
+    def partly(root, download):
+        raw = Path(root) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        (raw / _idx.FILES[0]).write_text("")
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", partly)
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        mnist.load(tmp_path / "data")
+    assert (tmp_path / "data" / "MNIST" / "raw" / _idx.FILES[0]).is_file()
 
 
 def test_what_is_absent_is_downloaded_once(tmp_path, monkeypatch):

@@ -310,7 +310,7 @@ def test_train_py_trains_real_mnist(tmp_path):
 
 def test_train_py_refuses(tmp_path):
     assert "make matrix" in refused(train_py(tmp_path, "--seed", "0 1"))
-    assert "unrecognized arguments: --optimiser" in refused(
+    assert "no such flag --optimiser; did you mean --optimizer?" in refused(
         train_py(tmp_path, "--optimiser", "adam")
     )
     both = ("--optimizer", "adamwspam", "--spam-enable-clip", "--no-spam-enable-clip")

@@ -8,10 +8,12 @@ import pytest
 
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
+from adamwprune.explanation import explain, spec_of
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import present
+from adamwprune.scheduler.local import Outcome
 from adamwprune.spec import RunSpec
-from adamwprune.store import publish, read_published
+from adamwprune.store import publish, read_published, write_published
 
 OTHER = {"digest": "0" * 16, "modules": {"adamwprune.training": "0" * 10}}
 
@@ -130,3 +132,74 @@ def test_a_report_knows_how_its_runs_were_asked_for(load, tmp_path):
     )
     assert {presets["LR"] for presets in request.presets.values()} == {"OPTIMIZER"}
     assert all("LR" not in presets for presets in load("LR=0.05").request.presets.values())
+
+
+def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
+    """One of the matrix, one begun, one with a record and one published are all in question."""
+    here = load("SEED=0")
+    (trained,) = load("SEED=1").matrix.specs
+    (begun,) = load("SEED=2").matrix.specs
+    (frozen,) = load("SEED=3").matrix.specs
+    keep(here, record(here, trained))
+    here.store.prepare(begun, "", "")
+    here.published.mkdir()
+    write_published(here.published / "some.jsonl", [record(here, frozen)])
+    (missing,) = here.matrix.specs
+    four = [missing, trained, begun, frozen]
+    for command in (
+        lambda prefix: list(explain(here, prefix)),
+        lambda prefix: spec_of(here, prefix, "make profile"),
+        here.find,
+        load("SEED=0", "TRACKER_TENSORBOARD=y").track,
+    ):
+        with pytest.raises(UserError, match="'lenet5-mnist-sgd' is the start of 4 runs: ") as told:
+            command("lenet5-mnist-sgd")
+        assert all(spec.run_id in str(told.value) for spec in four)
+        with pytest.raises(UserError, match="no run starts with 'sgd'"):
+            command("sgd")
+    for spec in four:
+        assert here.named(spec.slug) == here.named(spec.run_id) == spec.run_id
+    assert spec_of(here, missing.slug, "make profile") == missing
+    assert spec_of(here, trained.slug, "make profile") == trained
+    assert here.find(frozen.slug).spec == frozen
+    with pytest.raises(UserError, match=f"{missing.run_id}: has no record; make trains it"):
+        here.find(missing.slug)
+    with pytest.raises(UserError, match=f"{begun.run_id}: has not finished; make trains it on"):
+        here.find(begun.slug)
+
+
+def test_a_whole_id_is_that_run_whatever_else_starts_so(load):
+    here = load("SEED=0")
+    (spec,) = here.matrix.specs
+    (here.store.root / f"{spec.run_id}-copy").mkdir(parents=True)
+    (here.store.root / f"{spec.run_id}-copy" / "spec.yaml").write_text("")
+    assert here.named(spec.run_id) == spec.run_id
+    with pytest.raises(UserError, match="is the start of 2 runs"):
+        here.named(spec.run_id[:-1])
+
+
+def test_one_run_is_asked_for_in_what_can_be_set(load):
+    """Not in what follows: LR_SCHEDULE and MASK_STORAGE differ here, too."""
+    several = load("SEED=0", r"OPTIMIZER=sgd\ adamw", r"PRUNING_METHOD=none\ state\ magnitude")
+    told = "expands to 5 runs, .* or one value for OPTIMIZER, PRUNING_METHOD$"
+    with pytest.raises(UserError, match=told):
+        several.train_single()
+    both = load(r"TARGET_SPARSITY=0.5\ 0.9", "PRUNING_METHOD=magnitude").matrix
+    assert both.varying() == ["TARGET_SPARSITY", "SEED"]
+
+
+def test_what_another_make_has_done_meanwhile_is_said(load, capsys):
+    assert load().train(lambda _: []) == Outcome()
+    assert capsys.readouterr().out == "nothing is left to train: another make has done it\n"
+
+
+def test_a_value_that_is_repeated_counts_once_and_that_is_said(load):
+    told = "{}: a value that is repeated counts once"
+    here = load(r"SEED=0\ 1\ 0")
+    assert [cell.spec["SEED"] for cell in here.matrix.cells] == [0, 1]
+    assert here.notes() == [told.format("SEED=0 1 0")]
+    both = load("PRUNING_METHOD=magnitude", r"TARGET_SPARSITY=0.5\ 0.50", r"OPTIMIZER=adam\ adam")
+    assert [told.format("TARGET_SPARSITY=0.5 0.50"), told.format("OPTIMIZER=adam adam")] == [
+        note for note in both.notes() if "repeated" in note
+    ]
+    assert load(r"SEED=0\ 1").notes() == []

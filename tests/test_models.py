@@ -7,9 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adamwprune import models, registry
+from adamwprune import models, reach, registry
+from adamwprune.config import strict
+from adamwprune.config.tree import Tree
+from adamwprune.matrix import expand
 from adamwprune.models import _phases, _windows
 from adamwprune.models._phases import conv_norm_pool, phases_of
+from adamwprune.pruning import prunable
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -131,6 +135,15 @@ def test_phases_are_rows_and_columns_taken_in_turn():
         [[4, 6], [12, 14]],
         [[5, 7], [13, 15]],
     ]
+
+
+@pytest.mark.parametrize("name", registry.members("adamwprune.models"))
+def test_kconfig_declares_what_of_a_model_can_be_pruned(name):
+    tree = Tree()
+    strict.apply(tree, strict.command_line(tree, {"MODEL": name}, "test"))
+    weights = prunable(models.build(name).module).values()
+    assert reach.shapes(tree.text("PRUNABLE_SHAPES")) == [tuple(w.shape) for w in weights]
+    assert not any("PRUNABLE_SHAPES" in spec for spec in expand(tree).specs)
 
 
 @pytest.mark.parametrize("name", registry.members("adamwprune.models"))

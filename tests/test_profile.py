@@ -123,7 +123,7 @@ def test_make_profile_names_its_run(tmp_path: Path) -> None:
     words = ("CONFIG=adamw", "DATASET=mnist5k", "DEVICE=cpu", "THREADS=1", "profile")
     assert "make profile needs RUN=" in make(tmp_path, *words).stderr
     assert "no run starts with 'x'" in make(tmp_path, "RUN=x", *words).stderr
-    done = make(tmp_path, "RUN=lenet5", *words)
+    done = make(tmp_path, "RUN=lenet5-mnist5k", *words)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (path,) = (tmp_path / "results" / "profile").iterdir()

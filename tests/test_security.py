@@ -240,7 +240,7 @@ def test_a_defconfig_is_read_and_not_run(here: Path, copied: Path) -> None:
     evil = copied / "defconfigs" / "evil"
     evil.write_text("# $(shell touch marker) `touch marker`\n" + "\n".join(LINES) + "\n")
     try:
-        for words in (["CONFIG=evil", "plan"], ["CONFIG=sgd+evil", "plan"], ["defconfig-evil"]):
+        for words in (["CONFIG=evil", "plan"], ["CONFIG=adam+evil", "plan"], ["defconfig-evil"]):
             command = ("make", "-f", str(copied / "Makefile"), "VENV=", f"PYTHON={sys.executable}")
             refused(run(*command, *words), "defconfigs/evil:2: malformed line")
     finally:

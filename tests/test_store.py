@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "gone")
+    told = f"cannot write to {tmp_path}/results: {tmp_path}/results is a link to {tmp_path}/gone, "
+    with pytest.raises(UserError, match=re.escape(told) + "which is not there"):
+        Store(tmp_path / "results").check_writable()
 
 
 def test_runs_are_found_by_the_start_of_their_name(tmp_path, spec):

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
+import io
 import sys
 from collections.abc import Callable
 
 from adamwprune.errors import UserError
+
+_PLAIN = "adamwprune.plain"  # the error handler below
+_ASCII = {"─": "-", "━": "-", "–": "-", "−": "-", "→": "->", "±": "+-", "…": "...", "×": "x"}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a terminal's encoding does not have: ASCII, or an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(each, ascii(each)[1:-1]) for each in text), error.end
+
+
+codecs.register_error(_PLAIN, _plainly)
 
 
 def run_command(main: Callable[[], int]) -> None:
@@ -16,6 +32,9 @@ def run_command(main: Callable[[], int]) -> None:
     shell expects; a reader that went away (``make plan | head``) is no error. What the file
     system refuses (a name that is too long, no permission) is the user's to mend, too.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot say is no error
+            stream.reconfigure(errors=_PLAIN)
     try:
         status = main()
         sys.stdout.flush()

@@ -33,7 +33,7 @@ from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.progress import Display, summary
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, MISSING, State
-from adamwprune.store import Store, read_published
+from adamwprune.store import RESULT, SPEC, Store, only, read_published, read_result
 from adamwprune.tracking import PATIENCE, Tracked, Tracking
 
 
@@ -64,7 +64,20 @@ class Experiment:
         """What a user should know: what resolved to something else, and what changes nothing."""
         idle = [name for name in self.workspace.settings if self._is_idle(name)]
         settings = self.workspace.settings
-        return [*self.matrix.notes, *(f"{name}={settings[name]} changes no run" for name in idle)]
+        return [
+            *self.matrix.notes,
+            *(f"{name}={settings[name]} changes no run" for name in idle),
+            *self._repeated(),
+        ]
+
+    def _repeated(self) -> Iterator[str]:
+        """Values of a list, or members that the command line names, that are there twice."""
+        for name, option in self.tree.options.items():
+            if option.type.is_list and self.tree.is_visible(name):
+                yield from _twice(name, self.tree.text(name), self.tree.value(name))
+        for name, text in self.workspace.settings.items():
+            if name in self.tree.families:
+                yield from _twice(name, text, text.split())
 
     @property
     def request(self) -> Request:
@@ -173,13 +186,40 @@ class Experiment:
             or ((result := self.store.result(cell.spec)) and not result.environment.get("alone"))
         ]
 
-    def find(self, prefix: str) -> RunResult:
-        """The one record, of whatever configuration, whose identity starts with ``prefix``.
+    def named(self, prefix: str) -> str:
+        """The id of the one run that ``prefix`` is the id of, or the start of its id.
 
-        Published ones count where no run was done here. Raises :class:`UserError` otherwise.
+        It is looked for in the matrix, in the directory of runs, begun ones among them, and in
+        the published records. Raises :class:`UserError` where there is none or are several.
         """
+        known = {spec.run_id for spec in self.matrix.specs}
+        known |= {path.parent.name for path in self.store.root.glob(f"*/{SPEC}")}
+        known |= {path.parent.name for path in self.store.root.glob(f"*/{RESULT}")}
+        if prefix not in known:  # which is read in no time
+            known |= {result.run_id for result in read_published(self.published)}
+        found = only(prefix, {name: name for name in sorted(known)})
+        if found is None:
+            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
+        return found
+
+    def find(self, prefix: str) -> RunResult:
+        """The record of the run that is :meth:`named` so: here, or else a published one.
+
+        Raises :class:`UserError` where that run has none.
+        """
+        name = self.named(prefix)
+        path = self.store.root / name / RESULT
+        if path.is_file():
+            return read_result(path)
         published = {result.run_id: result for result in read_published(self.published)}
-        return self.store.find(prefix, published)
+        if name not in published:
+            begun = path.with_name(SPEC).is_file()
+            raise UserError(
+                f"{name}: has not finished; make trains it on"
+                if begun
+                else f"{name}: has no record; make trains it"
+            )
+        return published[name]
 
     def failed(self) -> list[Cell]:
         """Cells whose run failed, and that will not be trained again for another reason."""
@@ -243,7 +283,10 @@ class Experiment:
         with self.store.locked(self._tell_waiting):
             now = replace(self)  # the code may have been changed while this one waited
             cells = choose(now)
-            return now._train(cells, alone) if cells else Outcome()
+            if cells:
+                return now._train(cells, alone)
+        print("nothing is left to train: another make has done it", flush=True)
+        return Outcome()
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
@@ -300,7 +343,7 @@ class Experiment:
             known = registry.members("adamwprune.trackers")
             symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
             raise UserError(f"no tracker is on: set one of {symbols}")
-        runs = [self.store.find(prefix).run_id] if prefix else self._trackable()
+        runs = [self.store.find(self.named(prefix)).run_id] if prefix else self._trackable()
         if not runs:
             raise UserError(f"{self.source}: no run has a record to track; make trains them")
         with self.tracking(lambda text: print(text, flush=True), None) as tracking:
@@ -415,6 +458,12 @@ def _tell(event: dict[str, Any]) -> None:
     """What of a run in the foreground its log does not say."""
     if event["event"] == "waiting":
         print(f"another process ({event['pid']}) is training this run: waiting for it", flush=True)
+
+
+def _twice(name: str, text: str, values: Sequence[object]) -> Iterator[str]:
+    """A note where a value is repeated."""
+    if len(set(values)) < len(values):
+        yield f"{name}={text}: a value that is repeated counts once"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from adamwprune.experiment import Experiment
 from adamwprune.record import RunResult
 from adamwprune.spec import RunSpec
 from adamwprune.staleness import DONE, FAILED, MISSING, State
-from adamwprune.store import only
 
 VERDICTS = {
     DONE: "done: make has nothing to do",
@@ -22,8 +21,7 @@ VERDICTS = {
 def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
     """Lines on the one run whose identity starts with ``prefix``.
 
-    It is looked for in the matrix, then among the records, then among the published ones.
-    :class:`UserError` where none or several are found.
+    :class:`UserError` where none or several are found (:meth:`Experiment.named`).
     """
     spec = _in_matrix(experiment, prefix, "make why")
     if spec is not None:
@@ -42,7 +40,7 @@ def _in_matrix(experiment: Experiment, prefix: str, command: str) -> RunSpec | N
         raise UserError(
             f"{command} needs RUN=, a run's id or the start of it (make plan lists them)"
         )
-    return only(prefix, {spec.run_id: spec for spec in experiment.matrix.specs})
+    return {spec.run_id: spec for spec in experiment.matrix.specs}.get(experiment.named(prefix))
 
 
 def _of_cell(experiment: Experiment, spec: RunSpec) -> Iterator[str]:

@@ -76,4 +76,11 @@ def refusing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what}: {error.strerror or error}") from None
+        raise UserError(f"{what}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if isinstance(error, FileExistsError) and path and path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which is not there"
+    return error.strerror or str(error)

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from adamwprune import reach
 from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.errors import ConfigError
+from adamwprune.reach import Shape
 from adamwprune.spec import COMPONENTS, RunSpec
 
+SHAPES = "PRUNABLE_SHAPES"  # the symbol that says what of a cell's model can be pruned
 Point = Mapping[str, str]  # axis -> the member or value chosen there
 
 
@@ -57,13 +60,9 @@ class Matrix:
         return [cell.spec for cell in self.cells]
 
     def varying(self) -> list[str]:
-        """Names of the values in which the runs differ."""
-        names = sorted({name for spec in self.specs for name in spec.values})
-        return [
-            name
-            for name in names
-            if len({spec.values.get(name) for spec in self.specs if name in spec}) > 1
-        ]
+        """Families and lists in which the runs differ: what a user can set to fewer."""
+        axes = self.cells[0].point
+        return [name for name in axes if len({cell.point[name] for cell in self.cells}) > 1]
 
     @property
     def notes(self) -> list[str]:
@@ -102,6 +101,7 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     if outline:
         axes = {name: values[:1] if name in plain else values for name, values in axes.items()}
     cells: dict[RunSpec, Cell] = {}
+    layers: dict[str, list[Shape]] = {}  # of each model, what of it can be pruned
     dropped: list[Dropped] = []
     with _restored(tree, axes):
         places: dict[tuple[str, ...], _Place] = {}
@@ -119,7 +119,8 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             spec = RunSpec({**place.values, **_values(tree, point, plain, place)})
             if spec not in cells:
                 cells[spec] = Cell(spec, point, place.notes, place.presets)
-    problems = _problems(list(cells))
+                layers[spec["MODEL"]] = place.layers
+    problems = _problems(list(cells), layers)
     if not cells:
         problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
     if problems:
@@ -135,6 +136,7 @@ class _Place:
     values: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
+    layers: list[Shape] = field(default_factory=list)
 
     @classmethod
     def of(cls, tree: Tree, point: Point) -> _Place:
@@ -142,7 +144,8 @@ class _Place:
         reason = _illegal(tree, point)
         if reason:
             return cls(reason)
-        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets())
+        layers = reach.shapes(tree.text(SHAPES))
+        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets(), layers)
 
 
 def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:
@@ -154,11 +157,11 @@ def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[s
     }
 
 
-def _problems(specs: list[RunSpec]) -> list[str]:
+def _problems(specs: list[RunSpec], layers: Mapping[str, list[Shape]]) -> list[str]:
     """What is wrong with the specs, each problem once, with the first run that has it."""
     runs: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        for problem in spec.problems():
+        for problem in spec.problems() or reach.problems(spec, layers[spec["MODEL"]]):
             runs.setdefault(problem, []).append(spec)
     return [
         f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"

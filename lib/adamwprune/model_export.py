@@ -24,7 +24,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.files import refusing, write_bytes
 from adamwprune.record import RunResult
 from adamwprune.staleness import DONE
-from adamwprune.store import RESULT, WEIGHTS
+from adamwprune.store import WEIGHTS
 from adamwprune.weights import digest
 
 NAME = "model.safetensors"  # in the run's directory
@@ -141,14 +141,7 @@ def finished(experiment: Experiment, prefix: str) -> RunResult:
     """
     if not prefix:
         raise UserError("make export-model needs RUN=, a run's id or the start of it")
-    try:
-        result = experiment.find(prefix)
-    except UserError:
-        for path in sorted(experiment.store.root.glob("*/spec.yaml")):
-            name = path.parent.name
-            if name.startswith(prefix) and not path.with_name(RESULT).exists():
-                raise UserError(f"{name}: has not finished; make trains it on") from None
-        raise
+    result = experiment.find(prefix)
     if result.status != DONE:
         raise UserError(f"{result.run_id}: failed, and has no final weights (make why RUN=…)")
     return result

@@ -376,6 +376,31 @@ def test_help_and_clean_need_only_an_old_python(path: str) -> None:
         assert modules <= {*sys.stdlib_module_names, "adamwprune", "_library"}
 
 
+def test_a_name_that_is_missing_is_said(make: Make) -> None:
+    assert make("defconfig-").stderr.startswith("error: no defconfig '': a name is missing")
+
+
+def test_what_an_encoding_cannot_say_is_said_in_ascii() -> None:
+    """A note of ours and the text of an error, in a terminal that knows ASCII only."""
+    script = (
+        "from adamwprune.command import run_command\n"
+        "from adamwprune.errors import UserError\n"
+        "def main():\n"
+        "    print('0 → 1')\n"
+        "    raise UserError('größe')\n"
+        "run_command(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "0 -> 1\n")
+    assert done.stderr == "error: gr\\xf6\\xdfe\n"
+
+
 def test_help_lists_every_target_in_groups() -> None:
     done = subprocess.run(
         [sys.executable, "-S", str(SCRIPTS / "help.py"), str(SOURCE_TREE / "Makefile")],

@@ -284,6 +284,20 @@ def test_the_dialog_says_what_is_expected(start: Menu) -> None:
     screen.see("Expected: number in (0, 1]")
 
 
+def test_a_search_finds_what_can_be_set(start: Menu) -> None:
+    """And no CELL_ symbol, to jump to which everything hidden would have to be shown."""
+    screen = start()
+    screen.see("Optimizers")
+    screen.jump_to("TARGET_SP")
+    screen.press("\r")
+    screen.see("Expected: one or several: number in [0, 1]")
+    screen.press(CTRL_C)
+    screen.press("/")
+    screen.see("Jump to symbol")
+    screen.press("CELL_")
+    screen.see("No matches")
+
+
 def test_ctrl_c_asks_before_it_loses_anything(start: Menu) -> None:
     screen = start()
     screen.see("Optimizers")

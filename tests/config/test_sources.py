@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -199,12 +200,15 @@ def test_members_that_an_override_switches_off_are_named(
         ("OPTIMISER", "OPTIMIZER"),
         ("KCONFIG_SED", "KCONFIG_SEED"),
         ("TARGET_SPARSITIES", "TARGET_SPARSITY"),
+        ("CONFIG_EPOCHS", "EPOCHS"),
+        ("CONFIG_EPOCH", "EPOCHS"),
+        ("CONFIG_OPTIMIZER_ADAM", "OPTIMIZER_ADAM"),
     ],
 )
 def test_unknown_variables_are_refused_with_the_nearest_name(
     name: str, suggested: str, tree: Tree, workspace: Callable[..., Workspace]
 ) -> None:
-    with pytest.raises(ConfigError, match=f"no such variable; did you mean {suggested}"):
+    with pytest.raises(ConfigError, match=f"no such variable; did you mean {suggested}[?]"):
         sources.load(workspace(**{name: "1"}), tree)
 
 
@@ -218,7 +222,7 @@ def test_fragments_merge_and_the_later_one_wins(
     (folder / "first").write_text("CONFIG_EPOCHS=3\nCONFIG_JOBS=4\nCONFIG_DEVICE_CPU=y\n")
     (folder / "second").write_text("CONFIG_EPOCHS=5\nCONFIG_DEVICE_CUDA=y\n")
     tree = Tree(copied_root)
-    sources.load(workspace(CONFIG="first+second+sgd"), tree)
+    sources.load(workspace(CONFIG="first+second"), tree)
     assert (tree.text("EPOCHS"), tree.text("JOBS")) == ("5", "4")
     assert tree.selected("DEVICE") == ["cuda"]
     sources.load(workspace(CONFIG="second+first"), tree)
@@ -233,7 +237,17 @@ def test_a_fragment_that_another_one_undoes_is_an_error(
     sources.load(workspace(CONFIG="beta+adam"), tree)
     assert tree.text("BETA1") == "0.8"
     with pytest.raises(ConfigError, match=r"beta:1: BETA1=0\.8: depends on HAS_ADAM_STATES"):
-        sources.load(workspace(CONFIG="beta+sgd"), tree)
+        sources.load(workspace(CONFIG="beta+sgd-magnitude-50"), tree)
+
+
+@pytest.mark.parametrize("name", ["adam+sgd", "sgd+adam"])
+def test_a_defconfig_that_adds_nothing_to_a_merge_is_an_error(
+    name: str, tree: Tree, workspace: Callable[..., Workspace]
+) -> None:
+    told = rf"defconfig sgd says .* adds nothing to {re.escape(name)}"
+    with pytest.raises(ConfigError, match=told):
+        sources.load(workspace(CONFIG=name), tree)
+    sources.load(workspace(CONFIG="sgd"), tree)
 
 
 def test_unknown_defconfigs_are_refused(tree: Tree, workspace: Callable[..., Workspace]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import models, optimizers, pruning, reach
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.errors import ConfigError
@@ -94,9 +94,30 @@ def test_a_floor_that_leaves_no_room_is_refused():
     with pytest.raises(ConfigError, match="PRUNING_FLOOR=1: TARGET_SPARSITY=1 keeps no weight"):
         specs(PRUNING_FLOOR="1", TARGET_SPARSITY="0.5 1")
     # Three layers have fewer weights than 3,000: 150 + 840 + 2,400 + 2·3,000 are kept of 61,470.
-    (spec,) = specs(PRUNING_FLOOR="3000")
-    with pytest.raises(ValueError, match=r"at most 52080 of 61470 can be pruned, .* needs 55323"):
-        build(spec)
+    with pytest.raises(ConfigError, match=r"at most 52080 of 61470 can be pruned, .* needs 55323"):
+        specs(PRUNING_FLOOR="3000")
+    with pytest.raises(ConfigError, match=r"PRUNING_FLOOR=421: 2:4 keeps 420 weights of a layer"):
+        specs(PRUNING_FLOOR="421", PRUNING_SCOPE="2-4")
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "erk", "2-4"])
+def test_planning_refuses_just_what_pruning_would(scope):
+    """At the last floor that can be reached, at the first that cannot, and far from both."""
+    (spec,) = specs(PRUNING_SCOPE=scope)
+    shapes = reach.shapes(Tree().text("PRUNABLE_SHAPES"))
+    verdicts = set()
+    for target in [0.5] if scope == "2-4" else [0.0, 0.15, 0.5, 0.9, 0.999, 1.0]:
+        for floor in [0, 1, 10, 420, 421, 1866, 1867, 12000, 24157, 48000, 48001, 10**6]:
+            values = {"TARGET_SPARSITY": target, "PRUNING_FLOOR": floor}
+            cell = RunSpec({**spec.values, **values})
+            try:
+                build(cell)
+                refused = False
+            except ValueError:
+                refused = True
+            assert bool(reach.problems(cell, shapes)) == refused, values
+            verdicts.add(refused)
+    assert verdicts == {True, False}
 
 
 @pytest.mark.parametrize("method", ["set", "rigl"])

@@ -50,7 +50,7 @@ def test_plot_training(source_tree: Path, results: Path, tmp_path: Path, quick: 
 def test_what_cannot_be_found_is_said(source_tree: Path, results: Path):
     for name, message in (
         ("nothing", "no run starts with 'nothing'"),
-        ("lenet5", "start of 2 runs"),
+        ("lenet5", "start of 3 runs"),
     ):
         done = call(source_tree, "plot_training.py", name, "--results", results)
         assert done.returncode == 2

@@ -6,10 +6,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from adamwprune.config import strict
 from adamwprune.config.options import Type
 from adamwprune.config.sources import flag
 from adamwprune.config.tree import Tree
+from adamwprune.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,39 @@ class Flags:
 
 
 def parse(tree: Tree, arguments: Sequence[str], description: str) -> Flags:
-    """Parse ``arguments``; exits with a usage message as argparse does."""
+    """Parse ``arguments``; :class:`ConfigError` names what cannot be, and the nearest flag."""
     parser = _parser(tree, description)
-    parsed = vars(parser.parse_args(arguments))
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise ConfigError(_unknown(parser, unknown))
+    parsed = vars(known)
     config = parsed.pop("config")
     return Flags({name: text for name, text in parsed.items() if text is not None}, config)
 
 
-def _parser(tree: Tree, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _unknown(parser: _Parser, words: Sequence[str]) -> list[str]:
+    """A line for each word that is no flag; what follows an unknown flag is its value."""
+    names = [word.partition("=")[0] for word in words if word.startswith("-")]
+    if not names:
+        return [f"{word!r} is no flag (train.py --help lists them)" for word in words]
+    rest = " (train.py --help lists them)"
+    return [f"no such flag {name}{strict.nearest(name, parser.flags) or rest}" for name in names]
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are one line, as those of every other command."""
+
+    @property
+    def flags(self) -> list[str]:
+        """All flags there are."""
+        return list(self._option_string_actions)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (train.py --help lists the flags)")
+
+
+def _parser(tree: Tree, description: str) -> _Parser:
+    parser = _Parser(
         prog="train.py",
         description=description,
         allow_abbrev=False,  # an abbreviation that becomes ambiguous later breaks scripts

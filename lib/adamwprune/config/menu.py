@@ -75,6 +75,18 @@ class Session:
         """What may be entered for a symbol."""
         return f"Expected: {self.tree.options[symbol.name].type.expects}"
 
+    def searched(self) -> list[Any]:
+        """What a search goes through: symbols with a prompt by name, then choices.
+
+        What is derived (CELL_, EXCLUDE_) cannot be set; a jump to it would show all that is hidden.
+        """
+        nodes = [
+            node for name in sorted(self.tree.symbols) for node in self.tree.symbols[name].nodes
+        ]
+        choices = [node for choice in self.tree.kconf.unique_choices for node in choice.nodes]
+        shown = [node for node in nodes if node.prompt]
+        return shown + sorted((node for node in choices if node.prompt), key=lambda n: n.prompt[0])
+
     def complaint(self, symbol: Any, text: str) -> str:
         """What is wrong with a text entered for a symbol, or an empty text."""
         try:
@@ -168,6 +180,7 @@ class _InTerminal:
                 "_check_valid": self.check_valid,
                 "_range_info": self.session.expects,
                 "_getch_compat": self.getch,
+                "_sorted_sc_nodes": self.session.searched,
             },
         )
 
@@ -304,6 +317,7 @@ class _InWindow:
                 "_save_minimal": self.save_minimal,
                 "_check_valid": self.check_valid,
                 "_range_info": self.session.expects,
+                "_sorted_sc_nodes": self.session.searched,
             },
         )
 

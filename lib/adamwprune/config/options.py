@@ -94,7 +94,7 @@ class Type:
             return (self.parse_item(text),)
         words = text.split() if self.is_list else [text.strip()]
         if not words or words == [""]:
-            raise ValueError(f"is empty, expected {self.expects}")
+            raise ValueError("is empty")
         return tuple(
             "preset" if self.preset and word == "preset" else self.parse_item(word)
             for word in words
@@ -195,7 +195,7 @@ def _parse_float(word: str) -> float:
 
 def _parse_string(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty, expected text")
+        raise ValueError("is empty")
     if not text.isprintable():
         # A line break would end the assignment in a .config, a stray byte of
         # a command line could not be written to one at all.

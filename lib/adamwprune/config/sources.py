@@ -165,16 +165,24 @@ def read_into(tree: Tree, path: Path) -> None:
 
 
 def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
-    """The assignments of a defconfig, or of several joined by ``+``; later ones win."""
+    """The assignments of a defconfig, or of several joined by ``+``; later ones win.
+
+    In a merge a defconfig holds for the lines that it has; one that has none is refused.
+    """
     merged: dict[str, Assignment] = {}
     known = defconfigs(tree.root)
-    for part in name.split("+"):
+    parts = name.split("+")
+    for part in parts:
         if part not in known:
-            raise ConfigError(
-                f"no defconfig {part!r}{strict.nearest(part, known)} "
-                "(make list-defconfigs lists them)"
-            )
+            reason = strict.nearest(part, known) if part else ": a name is missing"
+            raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
+    for part in parts:
         assignments = strict.read_config(tree.root / "defconfigs" / part)
+        if not assignments and len(parts) > 1:
+            raise ConfigError(
+                f"defconfig {part} says what the tree's defaults say, and so adds nothing to "
+                f'{name}; set what is meant, as in OPTIMIZER="sgd adam"'
+            )
         duplicates = strict.set_twice(tree, assignments)
         if duplicates:
             raise ConfigError(duplicates)
@@ -208,7 +216,7 @@ def check_names(tree: Tree, settings: Mapping[str, str]) -> None:
     """Refuse names that are neither options nor families nor reserved."""
     known = [*tree.setting_names, *RESERVED]
     problems = [
-        f"make {name}={settings[name]}: no such variable{strict.nearest(name, known)}"
+        f"make {name}={settings[name]}: no such variable{_meant(tree, name, known)}"
         for name in settings
         if name not in known
         # A symbol of its own (OPTIMIZER_SGD=y, CELL_LR=1) is judged where it is applied.
@@ -216,6 +224,12 @@ def check_names(tree: Tree, settings: Mapping[str, str]) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _meant(tree: Tree, name: str, known: list[str]) -> str:
+    """What was meant by an unknown name, which may be written as in a ``.config``."""
+    plain = name.removeprefix("CONFIG_")
+    return strict.nearest(plain, [plain] if plain in tree.symbols else known)
 
 
 def write(tree: Tree, path: Path) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> Dataset:
     """
     folder = data_dir / name / "raw"
     if not _complete(folder):
-        with refusing(f"cannot write to {data_dir}"), _locked(data_dir):
+        with refusing(f"cannot write to {data_dir}"), _locked(data_dir, folder):
             if not _complete(folder):  # another worker may have been faster
                 _download(name, data_dir)
     whole = hashlib.sha256()
@@ -62,12 +63,35 @@ def _complete(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process that holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def _locked(data_dir: Path, folder: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process that holds it.
+
+    Where that fails, the directories that were not there down to ``folder`` go again, unless
+    something is in them: a ``data_dir`` may be mistyped.
+    """
+    lock = data_dir / ".lock"
+    while True:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if not (lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())):
+                continue  # who held it failed, and removed it
+            try:
+                yield
+            except BaseException:
+                _remove(made, lock)
+                raise
+            return
+
+
+def _remove(folders: list[Path], lock: Path) -> None:
+    """Remove directories, innermost first, up to the first that holds more than the lock."""
+    with contextlib.suppress(OSError):
+        for folder in filter(Path.exists, folders):
+            if list(folder.iterdir()) == [lock]:
+                lock.unlink()
+            folder.rmdir()
 
 
 def _path(folder: Path, file: str) -> Path | None:
