@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,14 @@ def test_published_records_are_verbatim(tmp_path, spec):
     write_published(tmp_path / "published" / "x.jsonl", results)
     again = read_published(tmp_path / "published")
     assert sorted(again, key=lambda r: r.run_id) == sorted(results, key=lambda r: r.run_id)
+
+
+def test_of_a_run_that_was_published_twice_a_study_takes_its_own(tmp_path, spec):
+    there, here = (replace(record(spec), final={"test_accuracy": a}) for a in (0.5, 0.25))
+    write_published(tmp_path / "a.jsonl", [there])
+    write_published(tmp_path / "b.jsonl", [here])
+    assert read_published(tmp_path) == read_published(tmp_path, "a") == [there]
+    assert read_published(tmp_path, "b") == [here]
 
 
 def test_a_damaged_published_record_is_named_by_its_line(tmp_path, spec):

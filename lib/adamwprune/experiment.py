@@ -196,7 +196,7 @@ class Experiment:
         known |= {path.parent.name for path in self.store.root.glob(f"*/{SPEC}")}
         known |= {path.parent.name for path in self.store.root.glob(f"*/{RESULT}")}
         if prefix not in known:  # which is read in no time
-            known |= {result.run_id for result in read_published(self.published)}
+            known |= {result.run_id for result in self._published()}
         found = only(prefix, {name: name for name in sorted(known)})
         if found is None:
             raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
@@ -211,7 +211,7 @@ class Experiment:
         path = self.store.root / name / RESULT
         if path.is_file():
             return read_result(path)
-        published = {result.run_id: result for result in read_published(self.published)}
+        published = {result.run_id: result for result in self._published()}
         if name not in published:
             begun = path.with_name(SPEC).is_file()
             raise UserError(
@@ -252,10 +252,14 @@ class Experiment:
         pool = {**here, **frozen, **fresh}
         return [pool[cell.spec] for cell in self.matrix.cells if cell.spec in pool]
 
+    def _published(self) -> list[RunResult]:
+        own = self.defconfig or self.workspace.variables.get("CONFIG", "")
+        return read_published(self.published, own)
+
     def frozen(self) -> list[RunResult]:
         """The published records of this matrix, verbatim, marked unless the code here made them."""
         specs = set(self.matrix.specs)
-        found = (result for result in read_published(self.published) if result.spec in specs)
+        found = (result for result in self._published() if result.spec in specs)
         return [staleness.frozen(result, self.code.of(result.spec)) for result in found]
 
     def publish(self, name: str, records: Sequence[RunResult], *, memory: bool) -> None:

@@ -281,21 +281,27 @@ def _tail(path: Path) -> str:
     return "\n".join(lines[-LOG_TAIL:])
 
 
-def read_published(folder: Path) -> list[RunResult]:
-    """The frozen records in ``folder/*.jsonl``; :class:`UserError` names a line that is none."""
-    results = []
-    for found in each_published(folder):
+def read_published(folder: Path, own: str = "") -> list[RunResult]:
+    """The frozen records in ``folder/*.jsonl``, one a run; :class:`UserError` names a line that is
+    none.
+
+    A run may have been published by several names, from different machines. Of these records the
+    one under the name ``own`` counts, so that a table is a function of its own file, and otherwise
+    the first by name.
+    """
+    results: dict[RunSpec, RunResult] = {}
+    for found in each_published(folder, own):
         if isinstance(found, UserError):
             raise found
-        results.append(found)
-    return results
+        results.setdefault(found.spec, found)
+    return list(results.values())
 
 
-def each_published(folder: Path) -> Iterator[RunResult | UserError]:
-    """Line by line the record, or what is wrong with it; :class:`UserError` is raised for a file
-    that cannot be read.
+def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserError]:
+    """Line by line the record, or what is wrong with it, those under the name ``own`` first;
+    :class:`UserError` is raised for a file that cannot be read.
     """
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (path.stem != own, path)):
         with refusing(f"cannot read {path}"):
             lines = path.read_bytes().splitlines()
         for number, line in enumerate(lines, 1):
