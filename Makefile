@@ -76,11 +76,11 @@ memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 
 	$(run)/run_matrix.py --defconfig memory-comparison --report --memory
 
 .PHONY: update-graphs
-update-graphs: $(installed) ## Publish memory-comparison's figures in images/, its records in results/published/
+update-graphs: $(installed) ## Publish memory-comparison: figures in images/, records in results/published/
 	$(run)/update_graphs.py
 
 .PHONY: graph-check
-graph-check: $(installed) ## Redraw the published figures from their records; fail where they show other data
+graph-check: $(installed) ## Redraw the published figures from their records; fail where data differ
 	$(run)/graph_check.py
 
 .PHONY: html-report
@@ -101,7 +101,7 @@ track: $(installed) ## Write the runs that are there to TensorBoard, W&B or Trac
 	$(run)/track.py
 
 .PHONY: export-model
-export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros, or FORMAT=onnx; sizes, latency
+export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
 	$(run)/export_model.py
 
 .PHONY: memory-models

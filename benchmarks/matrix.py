@@ -9,6 +9,7 @@ from pathlib import Path
 from adamwprune.record import RunResult
 from adamwprune.scheduler import devices
 from adamwprune.store import LOCK, RESULT, read_result
+from adamwprune.wording import counted
 from benchmarks import metrics, one_run, processes
 from benchmarks.metrics import Metric, Options, at_least, at_most
 
@@ -37,8 +38,8 @@ class Matrix:
     def places(self, epochs: int) -> str:
         """What was run, for a note."""
         threads = self.records[0].environment["threads"]
-        runs = f"{len(self.records)} runs of {epochs} epochs"
-        return f"{runs}, {self.jobs} at a time x {threads} threads"
+        runs = f"{counted(len(self.records), 'run')} of {counted(epochs, 'epoch')}"
+        return f"{runs}, {self.jobs} at a time x {counted(threads, 'thread')}"
 
     @property
     def training(self) -> float:

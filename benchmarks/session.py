@@ -58,16 +58,20 @@ class Session:
                 raise ValueError(f"has schema {plain['schema']}, expected {SCHEMA}")
             found = tuple(Metric.from_json(each) for each in plain["metrics"])
             return cls(plain["date"], plain["place"], plain["settings"], found)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a session of the benchmark: {error}") from None
+        except KeyError as error:
+            raise ValueError(f"has no {error}") from None
+        except TypeError:
+            raise ValueError("has other fields") from None
 
 
 def read(path: Path) -> Session:
     """The session in ``path``; :class:`UserError` if it is not one."""
+    with refusing(f"cannot read {path}"):
+        text = path.read_bytes()
     try:
-        return Session.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
+        return Session.from_json(json.loads(text))
+    except ValueError as error:
+        raise UserError(f"{path}: no session of make bench: {error}") from None
 
 
 def write(session: Session, folder: Path) -> Path:

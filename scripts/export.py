@@ -16,6 +16,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
 from adamwprune.staleness import changes
+from adamwprune.wording import counted
 
 
 def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[RunResult]:
@@ -35,7 +36,8 @@ def main() -> int:
     code = experiment.code
     table = export.table(marked(found.runs, STALE, code), marked(found.published, FROZEN, code))
     for path in export.write(table, root / "export"):
-        print(f"{path}: {len(table.rows)} runs, {len(table.columns)} columns")
+        runs = counted(len(table.rows), "run")
+        print(f"{path}: {runs}, {counted(len(table.columns), 'column')}")
     for problem in found.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if found.problems else 0

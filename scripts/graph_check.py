@@ -13,6 +13,7 @@ from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.report import figures
 from adamwprune.report.figures import check
+from adamwprune.wording import counted
 from update_graphs import NAME, load, unmarked
 
 require("scipy")
@@ -34,8 +35,15 @@ def main() -> int:
     for problem in found:
         print(f"{images.name}/{problem}")
     files = len({problem.split(":")[0] for problem in found})
-    print(f"{files} files drifted" if found else f"{count} figures show what their records say")
-    return 1 if found else 0
+    if found:
+        print(f"{counted(files, 'file')} drifted")
+        return 1
+    print(
+        "1 figure shows what its records say"
+        if count == 1
+        else f"{count} figures show what their records say"
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ import re
 import sys
 from pathlib import Path
 
+import _library  # noqa: F401
+from adamwprune.command import run_command
+
 ENTRY = re.compile(r"(?P<target>[\w-]+):[^#=]*## (?P<text>.+)|##> (?P<name>\S+)\s+(?P<about>.+)")
 FIRST = """\
 First: make             trains the quickstart configuration and prints its table
@@ -18,9 +21,18 @@ First: make             trains the quickstart configuration and prints its table
 A symbol or a family set on the command line replaces its value for that command:
   make EPOCHS=3 OPTIMIZER=adamw
   make OPTIMIZER="sgd adamw" TARGET_SPARSITY="0.5 0.9" plan
-  make O=/tmp/try          keeps .config and results elsewhere
-  make CONFIG=adamw plan   uses defconfigs/adamw in place of .config
-  make V=1                 shows the commands"""
+  make DATA_DIR=/data/sets RESULTS_DIR=/data/runs
+
+Variables that are in no configuration:
+  CONFIG=adamw             defconfigs/adamw in place of .config; CONFIG=A+B merges two
+  KCONFIG_CONFIG=FILE      this file in place of .config
+  O=/tmp/try               .config and results are there
+  PUBLISHED=1              a record of results/published/ stands for a run that was not done here
+  KEEP_STALE=1             records that other code produced are accepted, and marked
+  FORMAT=markdown          tables as text, markdown or csv; of export-model: safetensors or onnx
+  PYTHON=python3 VENV=     this interpreter as it is, without a virtual environment
+  YES=1                    distclean does not ask
+  V=1                      the commands are shown"""
 
 
 def groups(makefile: str) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -51,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

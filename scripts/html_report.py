@@ -9,20 +9,21 @@ from adamwprune.experiment import Experiment
 from adamwprune.report import html
 from adamwprune.report.html import vendor
 from adamwprune.report.html.data import Uncounted
+from adamwprune.wording import counted
 
 
 def write(experiment: Experiment) -> str:
     """Write it, unless what is there says the same; a line on where it is."""
     records = experiment.records()
-    counted = {record.run_id for record in records}
+    shown = {record.run_id for record in records}
     uncounted = {}
     for spec in experiment.matrix.specs:
-        if spec.run_id not in counted:
+        if spec.run_id not in shown:
             state = experiment.state(spec)
             uncounted[spec.run_id] = Uncounted(state.name, state.why, state.result)
     specs, folder = experiment.matrix.specs, experiment.store.root
     path = html.write(folder, specs, records, uncounted, experiment.request)
-    return f"{path}: {len(specs)} runs, for a browser"
+    return f"{path}: {counted(len(specs), 'run')}, for a browser"
 
 
 def main() -> int:

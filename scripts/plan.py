@@ -6,6 +6,7 @@ import _packages  # noqa: F401
 from adamwprune.command import run_command
 from adamwprune.config.options import Value
 from adamwprune.experiment import Experiment
+from adamwprune.wording import counted
 
 STATES = ("done", "frozen", "stale", "missing", "failed")
 
@@ -26,8 +27,9 @@ def main() -> int:
         print(f"preset   {member}: {', '.join(map(told, options, options.values()))}")
     for note in experiment.notes():
         print(f"note: {note}")
+    runs = counted(len(names), "run")
     counts = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
-    print(f"{experiment.source}: {len(names)} runs: {counts}; {len(matrix.dropped)} dropped")
+    print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
     return 0
 
 

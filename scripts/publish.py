@@ -8,6 +8,7 @@ import _packages  # noqa: F401
 from adamwprune.command import require, run_command
 from adamwprune.errors import UserError
 from adamwprune.experiment import Experiment
+from adamwprune.wording import counted
 
 require("scipy")
 
@@ -25,8 +26,8 @@ def main() -> int:
     if not records:
         raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
     experiment.publish(name, records, memory=False)
-    path, expected = experiment.published / name, len(experiment.matrix.specs)
-    print(f"{len(records)} of {expected} runs in {path}.jsonl and .md")
+    path, expected = experiment.published / name, counted(len(experiment.matrix.specs), "run")
+    print(f"{len(records)} of {expected} in {path}.jsonl and .md")
     return 0
 
 

@@ -11,6 +11,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.matrix import Cell
 from adamwprune.report import present
 from adamwprune.report.html import vendor
+from adamwprune.wording import counted
 
 require("scipy")  # before hours of training, not after them
 
@@ -46,7 +47,8 @@ def _present(experiment: Experiment, memory: bool) -> None:
     print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
     folder = experiment.store.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder, print)
-    print(f"{len(drawn)} figures in {folder}" if drawn else f"figures in {folder} are up to date")
+    count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
+    print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
     if vendor.is_installed():
         print(html_report.write(experiment))
     else:
@@ -84,7 +86,7 @@ def _counts(experiment: Experiment) -> str:
     runs, missing = len(experiment.matrix.cells), len(experiment.missing())
     failed = len(experiment.failed())
     told = f", {failed} failed" if failed else ""
-    return f"{runs} runs, {runs - missing - failed} done{told}, {missing} to train"
+    return f"{counted(runs, 'run')}, {runs - missing - failed} done{told}, {missing} to train"
 
 
 def _tell_failures(experiment: Experiment) -> int:

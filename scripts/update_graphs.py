@@ -17,6 +17,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.record import FROZEN, RunResult
 from adamwprune.report import figures
 from adamwprune.report.figures import check
+from adamwprune.wording import counted
 
 require("scipy")
 
@@ -59,7 +60,8 @@ def main() -> int:
             (images / name).unlink()
     experiment.publish(NAME, records, memory=True)
     count = len(list(images.glob("*.png")))
-    print(f"{count} figures of {len(records)} of {len(expected)} runs in {images}")
+    runs = counted(len(expected), "run")
+    print(f"{counted(count, 'figure')} of {len(records)} of {runs} in {images}")
     print(f"records and tables in {experiment.published}")
     return 0
 

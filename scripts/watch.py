@@ -12,6 +12,7 @@ from adamwprune.experiment import Experiment
 from adamwprune.report.html import vendor
 from adamwprune.watch import server
 from adamwprune.watch.seen import Watched
+from adamwprune.wording import counted
 
 
 def main() -> int:
@@ -23,8 +24,8 @@ def main() -> int:
         port = server.port_of(experiment.workspace.variables.get(server.VARIABLE, ""))
         with server.Server(port) as serving:
             watched = Watched(experiment)
-            runs = len(experiment.matrix.specs)
-            print(f"{experiment.source}: {runs} runs at {serving.url} until Ctrl-C", flush=True)
+            runs = counted(len(experiment.matrix.specs), "run")
+            print(f"{experiment.source}: {runs} at {serving.url} until Ctrl-C", flush=True)
             serving.show(watched)
     return 0
 

@@ -114,6 +114,13 @@ def test_what_is_no_session_is_refused_with_its_path(tmp_path: Path, text: str) 
         session.read(path)
 
 
+def test_a_file_that_cannot_be_read_is_named_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "gone.json"
+    with pytest.raises(UserError) as refused:
+        session.read(path)
+    assert str(refused.value) == f"cannot read {path}: No such file or directory"
+
+
 def test_the_table_says_which_goals_are_met(tmp_path: Path) -> None:
     found = some(
         one("fast", [0.1, 0.2, 0.3], at_most(0.3)), one("slow", [5.0], at_most(2.0)), one("z", [1])
@@ -287,7 +294,7 @@ def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch
     found = {each.name: each for each in matrix.measure(options)}
     assert found["plain loop, one process at a time"].value == 1
     assert found["make / plain"].value == found["make"].value > 0
-    assert "2 runs of 1 epochs" in found["make"].note
+    assert "2 runs of 1 epoch" in found["make"].note
     assert "threads" in found["make"].note
     warm = found["overhead a run, from a worker's first to its last"].value
     assert 0 < warm < found["overhead a run, all of make"].value

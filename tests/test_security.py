@@ -178,7 +178,7 @@ def test_the_environment_is_not_expanded_either(here: Path) -> None:
     evil = dict.fromkeys(("EPOCHS", "DATA_DIR", "RESULTS_DIR", "CONFIG", "O", "X"), ALL)
     done = make("CONFIG=sgd", "plan", PYTHONPATH="/nowhere:$(shell touch marker)", **evil)
     assert done.returncode == 0, done.stderr
-    assert "1 runs: 1 missing" in done.stdout
+    assert "1 run: 1 missing" in done.stdout
 
 
 def test_results_go_where_a_hostile_name_says_and_nowhere_else(here: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_tag_in_spec_yaml_is_not_followed(here: Path) -> None:
     (folder / "spec.yaml").write_text(YAML)
     (folder / "config").write_text("$(shell touch marker)\n")
     done = make("CONFIG=sgd", "plan")
-    assert "1 runs: 1 done" in done.stdout, done.stderr
+    assert "1 run: 1 done" in done.stdout, done.stderr
 
 
 def test_texts_of_a_record_are_shown_and_not_run(here: Path) -> None:

@@ -26,6 +26,7 @@ from adamwprune.files import refusing
 from adamwprune.scheduler.devices import Slot
 from adamwprune.spec import RunSpec
 from adamwprune.training import Training
+from adamwprune.wording import counted
 
 WARM_UP = 3  # steps
 PRUNING = (2, 3)  # of these prune to the target: a run counts the bytes of its first two updates
@@ -57,7 +58,8 @@ class Profile:
 
     def text(self) -> str:
         """A summary for a terminal."""
-        where = f"{self.device}, {self.threads} threads, {self.steps} steps under the profiler"
+        size = f"{counted(self.threads, 'thread')}, {counted(self.steps, 'step')}"
+        where = f"{self.device}, {size} under the profiler"
         lines = [f"{self.run_id}: {where}", f"{self.milliseconds:.2f} ms a step"]
         if self.updates:
             lines.append(self.updates)

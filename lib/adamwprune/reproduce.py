@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adamwprune.errors import UserError
 from adamwprune.record import RunResult
-from adamwprune.report.groups import images_of
+from adamwprune.report.groups import difference_error, images_of
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 ERRORS = 3  # standard errors within which two accuracies may differ by chance
@@ -111,9 +110,7 @@ def compare(original: RunResult, repeated: RunResult) -> Comparison:
 
 def _tolerance(p: float, q: float, images: int | None) -> float | None:
     """The largest difference of two accuracies that chance explains; see :func:`compare`."""
-    if images is None:
-        return None
-    return ERRORS * math.sqrt((p * (1 - p) + q * (1 - q)) / images)
+    return None if images is None else ERRORS * difference_error(p, q, images)
 
 
 def _epochs(record: RunResult) -> _History:

@@ -19,6 +19,7 @@ from adamwprune.scheduler.reading import Reading
 from adamwprune.scheduler.view import Row
 from adamwprune.spec import RunSpec
 from adamwprune.store import LOCK, PROGRESS, goes_on
+from adamwprune.wording import counted
 
 NAMES = ("done", "stale", "failed", "running", "interrupted", "missing")
 TO_TRAIN = ("stale", "interrupted", "missing")  # by the next make, or the one that goes on
@@ -103,7 +104,7 @@ def report(
     standings = [standing(runs, spec, verdict) for spec in specs]
     counts = {name: sum(each.name == name for each in standings) for name in NAMES}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    lines = [f"{source}: {len(specs)} runs: {told}"]
+    lines = [f"{source}: {counted(len(specs), 'run')}: {told}"]
     lines += [each.reason for each in standings if each.reason]
     lines += [_interrupted(each) for each in standings if each.name == "interrupted"]
     rows = [_row(each) for each in standings if each.name == "running"]

@@ -420,6 +420,23 @@ def test_help_lists_every_target_in_groups() -> None:
     assert {"menuconfig", "defconfig-NAME", *commands.COMMANDS, "randconfig", "help"} <= set(found)
     assert len(set(found.values())) == 1
     assert "make EPOCHS=3 OPTIMIZER=adamw" in done.stdout
+    for name in (*sources.RESERVED, "DATA_DIR", "RESULTS_DIR"):
+        assert re.search(rf"\b{name}=", done.stdout), f"{name} is not named"
+    assert max(map(len, lines)) <= 100
+
+
+def test_help_ends_quietly_where_nobody_reads_on() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-S", str(SCRIPTS / "help.py"), str(SOURCE_TREE / "Makefile")],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 # -- clean -----------------------------------------------------------------------

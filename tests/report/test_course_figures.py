@@ -12,10 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.text import Text
 
-from adamwprune.record import STALE, RunResult
+from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import draw_all, masks, panels, sparsity, steps, times
+from adamwprune.report.figures import (
+    FIGURES,
+    draw_all,
+    masks,
+    memory,
+    panels,
+    sparsity,
+    steps,
+    times,
+)
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
@@ -111,7 +121,7 @@ def test_accuracy_at_each_sparsity_with_its_interval(seeds: list[RunSpec], make:
     low, high = bands(axes)[0][:, 1].min(), bands(axes)[0][:, 1].max()
     assert (low, high) == (pytest.approx(94 - half), pytest.approx(99 + half))
     assert [float(tick) for tick in axes.get_xticks()] == [0, 50, 90]
-    assert "n = 3 runs, mean ± standard deviation; bands and whiskers: 95%" in small_print(figure)
+    assert "n = 3 runs, means; bands and whiskers: 95%" in small_print(figure)
 
 
 def test_one_seed_has_no_interval(seeds: list[RunSpec], make: Make):
@@ -285,7 +295,7 @@ def test_norms_spikes_and_rates(make: Make):
     assert [point[0] for point in lines(spam, "spikes")[0]] == [590, 1180]
     assert [text.get_text() for text in spam.texts] == ["4 spikes in 1,180 steps"]
     assert lines(rates, "learning rate") == [
-        [[x, pytest.approx(0.001 / n)] for x, n in zip(at, (1, 2, 3, 4), strict=True)]
+        [[x, pytest.approx(0.008 / n)] for x, n in zip(at, (1, 2, 3, 4), strict=True)]
     ]
     first = [y for x, y in bands(plain)[0].tolist() if x == 295]
     half = HALF[2] / math.sqrt(2) * np.std([math.log(4), math.log(8)], ddof=1)
@@ -340,6 +350,30 @@ def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds: list[Run
     assert "may have shared" not in small_print(found.figure)
 
 
+def test_where_all_runs_shared_the_machine_those_elsewhere_are_absent(
+    seeds: list[RunSpec], make: Make
+):
+    records = [make(s) for s in seeds]
+    records = [elsewhere(r, threads=1) if r.spec.sparsity == 0.9 else r for r in records]
+    figure = figure_of(times.time_per_run, records)
+    assert figure.get_suptitle().endswith("(timings from runs that shared the machine)")
+    (axes,) = figure.axes
+    assert [each.get_text() for each in axes.texts][2:] == ["only runs elsewhere"]
+    shown = [p for c in axes.containers for p in c if isinstance(p, Rectangle)]
+    assert len(shown) == 2 * 3
+    assert all(p.get_hatch() for p in shown)
+
+
+def test_a_row_says_which_runs_lack_a_time(seeds: list[RunSpec], make: Make):
+    where = {0.0: {"alone": True}, 0.5: {"alone": True, "threads": 1}, 0.9: {"alone": False}}
+    records = [elsewhere(make(s), **where[s.sparsity]) for s in seeds]
+    (axes,) = figure_of(times.time_per_run, records).axes
+    assert [each.get_text() for each in axes.texts][1:] == [
+        "only runs elsewhere",
+        "only runs that shared the machine",
+    ]
+
+
 def test_missing_and_failed_runs_have_no_time(seeds: list[RunSpec], make: Make):
     chosen = [s for s in seeds if s["SEED"] == 0]
     records = [make(chosen[0]), make(chosen[1], status="failed")]
@@ -348,6 +382,85 @@ def test_missing_and_failed_runs_have_no_time(seeds: list[RunSpec], make: Make):
         "absent-failed",
         "absent-missing",
     ]
+
+
+# -- the small print ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draw", "shown"),
+    [
+        (sparsity.accuracy_against_sparsity, ", means; bands and whiskers: "),
+        (sparsity.pareto, ", means; whiskers: "),
+        (masks.layer_density, ", means; bands: "),
+        (masks.weight_histogram, ", means; bands: "),
+        (steps.gradient_norms, ", means; bands: "),
+        (times.time_per_run, ", mean ± standard deviation; whiskers: "),
+        (memory.summary, " cpu"),
+    ],
+)
+def test_only_what_is_drawn_of_spread_is_explained(
+    draw, shown: str, seeds: list[RunSpec], make: Make
+):
+    told = small_print(figure_of(draw, [make(s) for s in seeds])).replace("device: ", "")
+    interval = "95% interval of the mean (Student's t)" if ":" in shown else ""
+    _, _, spread = told.partition(" · n = 3 runs")
+    assert spread.startswith(shown + interval)
+    single = small_print(figure_of(draw, [make(s) for s in seeds if s["SEED"] == 0]))
+    assert not any(word in single for word in ("bands", "whiskers", "± standard", "means;"))
+
+
+@pytest.fixture
+def here_and_there(make: Make) -> list[RunResult]:
+    """adamw and adamwprune; adamwprune's by state elsewhere, half of the dense ones frozen."""
+    specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] in ("adamw", "adamwprune")]
+    found = [
+        elsewhere(make(s, gpu=True), **({"threads": 1} if s["PRUNING_METHOD"] == "state" else {}))
+        for s in specs
+    ]
+    return [marked(r, FROZEN) if r.run_id.startswith("lenet5-mnist-adamw-n") else r for r in found]
+
+
+def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there: list[RunResult]):
+    explained = {"†": [], "frozen": []}
+    with style.sheet():
+        (setting,) = settings([r.spec for r in here_and_there], here_and_there)
+        for each in (drawing for draw in FIGURES for drawing in draw(setting)):
+            figure = each.figure
+            printed = figure.get_supxlabel().splitlines()
+            texts = {text.get_text() for text in figure.findobj(Text)} - {figure.get_supxlabel()}
+            for sign, start in (("†", "† "), ("frozen", "Frozen (")):
+                if not any(line.startswith(start) for line in printed):
+                    continue
+                explained[sign].append(each.name)
+                named = any(line.lower().startswith(f"{sign}: ") for line in printed)
+                assert named or any(sign in text for text in texts), (each.name, sign)
+    assert {"accuracy_against_sparsity", "mask_change", "layer_density"} <= set(explained["†"])
+    assert {"pareto_accuracy_bytes", "gradient_norms"} <= set(explained["frozen"])
+
+
+def test_lines_of_other_places_are_named_below_and_panels_in_their_titles(
+    here_and_there: list[RunResult],
+):
+    for draw in (sparsity.accuracy_against_sparsity, masks.layer_density, masks.mask_change):
+        text = " †: adamwprune state (precond) 50%, 70%, 90%. "
+        assert text in small_print(figure_of(draw, here_and_there))
+    told = small_print(figure_of(sparsity.pareto, here_and_there))
+    assert "Frozen: adamw dense. †: adamwprune state (precond) 50%, 70%, 90%. " in told
+    for draw in (masks.weight_histogram, steps.gradient_norms):
+        figure = figure_of(draw, here_and_there)
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert [t for t in titles if "†" in t] == ["adamwprune  state (precond) †"]
+        assert "†: " not in small_print(figure)
+    everywhere = [
+        elsewhere(r, threads=1 + (r.spec["SEED"] > 0)) for r in here_and_there if r.spec.sparsity
+    ]
+    assert "†" not in small_print(figure_of(masks.layer_density, everywhere))
+
+
+def test_a_place_of_some_runs_of_each_group_is_told(seeds: list[RunSpec], make: Make):
+    records = [elsewhere(make(s), threads=1 + min(s["SEED"], 1)) for s in seeds]
+    assert "†: some runs of each. " in small_print(figure_of(sparsity.pareto, records))
 
 
 # -- records from before ------------------------------------------------------------

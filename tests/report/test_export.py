@@ -85,6 +85,13 @@ def test_nested_values_are_named_by_their_path(published: list[RunSpec], make: M
     assert not {"environment_packages_mkl", "environment_gpu", "environment_packages"} & set(row)
 
 
+def test_a_row_says_what_its_accuracy_is_measured_on(published: list[RunSpec], make: Make):
+    held = RunSpec({**published[0].values, "VALIDATION_EXAMPLES": 5_000})
+    rows = export.table([make(published[0]), make(held)], []).rows
+    found = {row["run_id"]: row["measured_on"] for row in rows}
+    assert found == {published[0].run_id: "test", held.run_id: "validation"}
+
+
 def test_a_failed_run_has_the_last_line_of_its_error(published: list[RunSpec], make: Make):
     failed = replace(make(published[0], status="failed"), error=TRACEBACK)
     row = only(export.table([failed], []))
@@ -307,8 +314,11 @@ def test_every_column_is_documented(
 ):
     names = documented(source_tree, "The export")
     assert len(names) == len(set(names))
-    fixed = export.table([], []).columns
-    assert [name for name in names if name in fixed] == list(fixed)
+    plain = [name for name in names if name.islower()]
+    assert plain == list(export.table([], []).columns), "always there, in this order"
+    for part in COLUMNS:
+        own = [name for name in names if name.startswith(f"{part}_")]
+        assert own == sorted(own, key=lambda name: not name.islower()), "others after these"
     patterns = [re.sub("SYMBOL|NAME", r"\\w+", name) for name in names]
     found = export.find(tmp_path, source_tree / "results" / "published")
     records = [make(spec, gpu=True) for spec in published]

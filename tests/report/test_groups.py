@@ -10,6 +10,7 @@ import pytest
 from adamwprune.report.groups import (
     Statistic,
     compression,
+    difference_error,
     distinct_labels,
     group_runs,
     noise_note,
@@ -123,11 +124,18 @@ def test_compression_counts_what_is_left(published: list[RunSpec], make: Make):
     assert compression(empty) == math.inf
 
 
-def test_noise_is_the_binomial_standard_error():
+def test_the_error_of_a_difference_is_that_of_two_binomial_proportions():
+    assert difference_error(0.5, 0.5, 200) == pytest.approx(math.sqrt(2) * 0.5 / math.sqrt(200))
+    assert difference_error(0.9, 0.8, 100) == pytest.approx(math.sqrt(0.09 + 0.16) / 10)
+
+
+def test_noise_is_two_standard_errors_of_a_difference():
+    """At 99% on 10,000 images: 0.0995 points of one accuracy, √2 times that of a difference."""
     assert noise_note([99.0], 10_000) == (
-        "differences under 0.2 points on 10,000 test images are noise (standard error 0.1)"
+        "differences under 0.3 points on 10,000 test images are noise "
+        "(standard error of a difference 0.14)"
     )
-    assert "0.4)" in noise_note([98.0], 1_000)
+    assert "under 1.3 points on 1,000 validation" in noise_note([98.0], 1_000, "validation")
     assert noise_note([98.0], None) == ""
 
 
@@ -135,8 +143,16 @@ def test_the_spread_note_names_n(published: list[RunSpec], make: Make):
     one, three = seeds(published[0], 1), seeds(published[7], 3)
     single = group_runs(one, [make(spec) for spec in one])
     several = group_runs(three, [make(spec) for spec in three])
-    assert spread_note(single).startswith("n = 1, no spread: differences under")
-    assert spread_note(single, noise=False) == "n = 1, no spread"
-    assert spread_note(several) == "n = 3 runs, mean ± standard deviation"
-    assert spread_note([*single, *several]).startswith("n = 1 to 3 runs, mean")
-    assert spread_note(group_runs(one, [])) == "no completed runs"
+    assert spread_note(single, "").startswith("n = 1, no spread: differences under")
+    assert spread_note(single, "", noise=False) == "n = 1, no spread"
+    assert spread_note(several, "means; bands: 95%") == "n = 3 runs, means; bands: 95%"
+    assert spread_note(several, "") == "n = 3 runs"
+    assert spread_note([*single, *several], "means", noise=False) == (
+        "n = 1 to 3 runs, means; where n = 1 there is no spread"
+    )
+    assert spread_note(group_runs(one, []), "means") == "no completed runs"
+
+
+def test_a_setting_of_one_epoch_is_named_so(quick: list[RunSpec]):
+    (setting,) = settings([RunSpec({**quick[0].values, "EPOCHS": 1})], [])
+    assert setting.title == "lenet5 on mnist5k, 1 epoch"

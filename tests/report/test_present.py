@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adamwprune.record import STALE
 from adamwprune.report import style
+from adamwprune.report.html import vendor
 from adamwprune.report.present import draw_if_changed
 from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, marked
@@ -26,6 +29,29 @@ def test_a_mark_that_comes_or_goes_is_drawn(tmp_path: Path, quick: list[RunSpec]
     assert draw_if_changed(specs, [record], tmp_path) == []
     stale = marked(record, STALE)
     assert draw_if_changed(specs, [stale], tmp_path) == drawn
-    assert "Stale (1 of 1 runs)" in (tmp_path / "training_plot.svg").read_text()
+    assert "Stale (1 of 1 run)" in (tmp_path / "training_plot.svg").read_text()
     assert draw_if_changed(specs, [stale], tmp_path) == []
     assert draw_if_changed(specs, [record], tmp_path) == drawn
+
+
+def test_make_counts_figures_and_not_their_files(
+    source_tree: Path,
+    tmp_path: Path,
+    quick: list[RunSpec],
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.syspath_prepend(str(source_tree / "scripts"))
+    monkeypatch.setattr(vendor, "is_installed", lambda: False)
+    experiment = SimpleNamespace(
+        matrix=SimpleNamespace(specs=quick[:1]),
+        records=lambda: [make(quick[0])],
+        workspace=SimpleNamespace(variables={}),
+        request=None,
+        store=SimpleNamespace(root=tmp_path),
+    )
+    importlib.import_module("run_matrix")._present(experiment, memory=False)
+    folder = tmp_path / "figures"
+    assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 6
+    assert f"\n6 figures in {folder}\n" in capsys.readouterr().out

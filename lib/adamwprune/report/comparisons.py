@@ -27,6 +27,7 @@ from adamwprune.report.statistics import (
     Interval,
     Verdicts,
 )
+from adamwprune.wording import counted
 
 _TITLE = "Comparisons"
 COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
@@ -238,16 +239,13 @@ def caption(verdicts: Verdicts) -> str:
         "Intervals: each for itself."
     ]
     if verdicts.tests:
+        tests = counted(verdicts.tests, "test")
         lines.append(
-            f"p: paired t-test, Holm over {_tests(verdicts.tests)}, of every two that the table "
+            f"p: paired t-test, Holm over {tests}, of every two that the table "
             f"holds side by side; a winner needs p < {ALPHA:g}. d_z: mean over standard deviation "
             "of the differences."
         )
     return " ".join([*lines, "See docs/statistics.md."])
-
-
-def _tests(count: int) -> str:
-    return f"{count} test{'' if count == 1 else 's'}"
 
 
 # -- rendering ---------------------------------------------------------------

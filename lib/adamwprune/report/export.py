@@ -20,15 +20,18 @@ Row = dict[str, Any]
 
 # There in every table, in this order; what else records hold stands at the end of its part.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "run": ("run_id", "status", "source", "stale", "frozen"),
+    "run": ("run_id", "status", "source", "stale", "frozen", "measured_on"),
     "spec": (),  # whatever symbols the records have
     "final": tuple(f"{part}_{what}" for part in ("train", "test") for what in ("loss", "accuracy")),
     "pruning": ("method", "requested", "k", "zeros", "prunable", "returned", "mask_storage"),
-    "memory": ("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
+    "memory": (
+        *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
+        *("mask_update_transient", "mask_update_peak"),
+    ),
     "seconds": ("total", "setup", "train", "evaluate"),
     "environment": (
         *("commit", "dirty", "diff", "torch", "python", "device", "device_name", "threads"),
-        *("host", "os", "driver", "started", "ended", "command"),
+        *("alone", "host", "os", "driver", "started", "ended", "command"),
     ),
     "code": ("digest",),
     "end": ("weights", "error"),
@@ -115,6 +118,7 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
         "source": source,
         "stale": STALE in record.marks,
         "frozen": FROZEN in record.marks,
+        "measured_on": record.spec.held_out,
     }
     parts["spec"] = dict(record.spec.values)
     for part, value in plain.items():

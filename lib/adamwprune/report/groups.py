@@ -260,7 +260,7 @@ def _setting(place: dict[str, object], own: dict[str, object], groups: list[Grou
         if name not in ("MODEL", "DATASET")
     ]
     epochs = sorted({int(group.spec["EPOCHS"]) for group in groups})
-    length = f"{'/'.join(map(str, epochs))} epochs"
+    length = f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"
     title = ", ".join([f"{place['MODEL']} on {place['DATASET']}", length, *extra])
@@ -314,8 +314,10 @@ def _difference(group: Group, others: Sequence[Group]) -> str:
     return group.spec.digest
 
 
-def spread_note(groups: Sequence[Group], *, noise: bool = True) -> str:
-    """``n = 3`` and what it allows to be said; with the noise of a single run's accuracy."""
+def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> str:
+    """``n = 3 runs``, what is ``shown`` of their spread, and where there is none for a single run;
+    there with the ``noise`` of its accuracy.
+    """
     counts = sorted({group.n for group in groups if group.n})
     if not counts:
         return "no completed runs"
@@ -324,7 +326,7 @@ def spread_note(groups: Sequence[Group], *, noise: bool = True) -> str:
         return f"n = 1, no spread{clause}"
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     single = f"; where n = 1 there is no spread{clause}" if counts[0] == 1 else ""
-    return f"n = {span} runs, mean ± standard deviation{single}"
+    return f"n = {span} runs{f', {shown}' if shown else ''}{single}"
 
 
 def _noise_clause(groups: Sequence[Group]) -> str:
@@ -347,14 +349,23 @@ def images_of(spec: RunSpec) -> int | None:
 def noise_note(accuracies: Sequence[float], images: int | None, kind: str = "test") -> str:
     """How large a difference single accuracies (percent) must have to mean anything.
 
-    The binomial standard error of their median on ``images`` of the ``kind`` set, and twice that.
-    Empty where the number of images is not known.
+    Twice the standard error of the difference of two such accuracies, both at their median, on
+    ``images`` of the ``kind`` set. Empty where the number of images is not known.
     """
     if images is None or not accuracies:
         return ""
     p = statistics.median(accuracies) / 100
-    error = 100 * math.sqrt(p * (1 - p) / images)
+    error = 100 * difference_error(p, p, images)
     return (
         f"differences under {2 * error:.1f} points on {images:,} {kind} images are noise "
-        f"(standard error {error:.1f})"
+        f"(standard error of a difference {error:.2f})"
     )
+
+
+def difference_error(p: float, q: float, images: int) -> float:
+    """The standard error of p - q, two accuracies (fractions) on ``images`` images each.
+
+    That of two independent binomial proportions, √((p (1 - p) + q (1 - q)) / images). On the same
+    images the luck of their choice is common to both, and the true error smaller.
+    """
+    return math.sqrt((p * (1 - p) + q * (1 - q)) / images)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.wording import counted
 
 MEANS = {
     STALE: "other code produced the run than is here now, and it was accepted all the same",
@@ -73,7 +74,11 @@ class Origins:
         marks = count_marks(runs)
         uncommon = [name for name in marks if self.marks[name] < self.n]
         told = [_share(name, marks[name], len(runs)) for name in uncommon]
-        return " ".join([", ".join([label, *told]), self.sign(runs)]).rstrip()
+        return self.signed(", ".join([label, *told]), runs)
+
+    def signed(self, label: str, runs: Iterable[RunResult]) -> str:
+        """``movement †``: a label with the signs of its completed runs' places."""
+        return f"{label} {self.sign(runs)}".rstrip()
 
     def elsewhere(self, runs: Iterable[RunResult]) -> int:
         """How many of a row's completed runs were not at the common place."""
@@ -85,7 +90,7 @@ class Origins:
         ``seconds``: whether times are shown, which cannot be compared between places.
         """
         lines = [
-            f"{name.capitalize()} ({count} of {self.n} runs): {MEANS[name]}."
+            f"{name.capitalize()} ({count} of {counted(self.n, 'run')}): {MEANS[name]}."
             for name, count in self.marks.items()
         ]
         if self.signs:

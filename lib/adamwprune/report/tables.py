@@ -288,7 +288,7 @@ def _origins(rows: Iterable[Row]) -> Origins:
 
 
 def _signed(found: Origins, row: Row) -> str:
-    return f"{row.method} {found.sign(row.runs)}".rstrip()
+    return found.signed(row.method, row.runs)
 
 
 def _labelled(found: Origins, row: Row) -> str:

@@ -46,9 +46,8 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     parts.colour_legend(figure, setting.optimizers, line)
     sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
     note = f"Weights of the layers, from left to right: {', '.join(sizes)}."
-    parts.footer(
-        figure, setting.title, groups, note, *parts.absent_note(setting.pruned()), accuracy=False
-    )
+    notes = [note, *parts.places_note(groups), *_notes(setting.pruned(), groups)]
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
     yield parts.drawing("layer_density", figure, groups)
 
 
@@ -78,7 +77,8 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
         "the schedule alone decides: the lines of all optimizers lie on each other."
     )
-    notes = [note, *_notes(setting.pruned(), groups, lacking, "returns of each update")]
+    told = _notes(setting.pruned(), groups, lacking, "returns of each update")
+    notes = [note, *parts.places_note(groups), *told]
     parts.footer(figure, setting.title, groups, *notes, accuracy=False)
     yield parts.drawing("mask_change", figure, groups)
 
@@ -103,7 +103,7 @@ def changes(record: RunResult) -> list[float] | None:
 def _notes(
     wanted: list[Group], drawn: list[Group], lacking: list[Group] | None = None, what: str = ""
 ) -> list[str]:
-    return [*parts.stale_note(drawn), *parts.absent_note(wanted, lacking or [], what)]
+    return [*parts.marks_note(drawn), *parts.absent_note(wanted, lacking or [], what)]
 
 
 def _sparsities(setting: Setting) -> list[float]:
@@ -182,13 +182,15 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     size = 2.2 + 2.6 * max(3, len(optimizers)), 1.5 + 2.2 * len(tags)
     figure = style.new_figure(*size, title)
     axes = figure.subplots(len(tags), len(optimizers), sharex=True, sharey=True, squeeze=False)
+    origins = parts.origins_of(groups)
     for row, tag in enumerate(tags):
         for column, optimizer in enumerate(optimizers):
             wanted = [g for g in setting.pruned(done[-1], optimizer) if setting.tag(g) == tag]
             own = [g for g in wanted if g in groups]
             for group in own:
                 _bins(axes[row, column], group)
-                axes[row, column].set_title(f"{optimizer}  {group.method}")
+                name = f"{optimizer}  {group.method}"
+                axes[row, column].set_title(origins.signed(name, group.done))
             if not own:
                 panels.no_panel(axes[row, column], wanted)
     panels.name_lowest(axes, "weight")

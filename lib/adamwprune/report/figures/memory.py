@@ -149,7 +149,8 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     parts.legend(figure, series)
     note = "All tensors of the process: activations and the data set on the device included."
     groups += dense
-    parts.footer(figure, setting.title, groups, note, accuracy=False, seconds=True)
+    notes = [note, *parts.marks_note(groups), *parts.places_note(groups)]  # dense runs have no row
+    parts.footer(figure, setting.title, groups, *notes, accuracy=False, seconds=True)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
     yield parts.drawing(name, figure, groups)
 

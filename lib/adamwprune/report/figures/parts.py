@@ -9,19 +9,22 @@ from functools import cached_property
 from typing import Any
 
 from matplotlib.artist import Artist
+from matplotlib.collections import PolyCollection
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from adamwprune.record import STALE, RunResult
 from adamwprune.report import style
-from adamwprune.report.groups import Group, spread_note
-from adamwprune.report.origins import Origins
+from adamwprune.report.groups import Group, percent, spread_note
+from adamwprune.report.origins import Origins, Place
+from adamwprune.wording import counted
 
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it
 NAMED = 6  # groups in a sentence
-INTERVALS = "bands and whiskers: 95% interval of the mean (Student's t)"
+INTERVAL = "95% interval of the mean (Student's t)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +111,42 @@ def absent_note(
     return [f"Not drawn: {'; '.join(found)}."] if found else []
 
 
-def stale_note(groups: Iterable[Group], *, hollow: bool = False) -> list[str]:
-    """A sentence that names the groups with a run that other code made, where some are not."""
+def marks_note(groups: Iterable[Group], *, hollow: bool = False) -> list[str]:
+    """A sentence for each mark that some of the groups have and others have not: it names them.
+
+    ``hollow``: whether those that other code made are drawn so.
+    """
     groups = [group for group in groups if group.done]
-    stale = [group for group in groups if is_stale(group)]
-    if not stale or len(stale) == len(groups):
-        return []
-    return [f"Stale{' (hollow)' if hollow else ''}: {_named(stale)}."]
+    lines = []
+    for mark in origins_of(groups).marks:
+        own = [group for group in groups if any(mark in run.marks for run in group.done)]
+        if len(own) < len(groups):
+            how = " (hollow)" if hollow and mark == STALE else ""
+            lines.append(f"{mark.capitalize()}{how}: {_by_method(own)}.")
+    return lines
+
+
+def places_note(groups: Iterable[Group]) -> list[str]:
+    """A sentence for each sign of another place that names the groups with runs there.
+
+    For figures in which no label of a series or of a panel could carry the sign.
+    """
+    groups = [group for group in groups if group.done]
+    lines = []
+    for place, sign in origins_of(groups).signs.items():
+        own = [group for group in groups if any(Place.of(run) == place for run in group.done)]
+        everywhere = "some runs of each" if len(own) == len(groups) else _by_method(own)
+        lines.append(f"{sign}: {everywhere}.")
+    return lines
+
+
+def _by_method(groups: Iterable[Group]) -> str:
+    """All of them, short: ``adam dense; adam movement 50%, 70%``."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        name = f"{group.optimizer} {group.method}"
+        found.setdefault(name, []).extend([] if group.is_dense else [percent(group.sparsity)])
+    return "; ".join(f"{name} {', '.join(each)}".rstrip() for name, each in found.items())
 
 
 def is_stale(group: Group) -> bool:
@@ -212,6 +244,7 @@ def footer(
 ) -> None:
     """Small print: what was run, how often, by which code, on what, from which commit.
 
+    Of spread it explains what is drawn, so that it comes after all that.
     ``accuracy``: whether the figure shows accuracies, so that their noise must be named.
     ``seconds``: whether it shows times.
     """
@@ -219,9 +252,7 @@ def footer(
     sentences = origins_of(groups).captions(seconds=seconds)
     if seconds:
         sentences += shared_note(records)
-    spread = spread_note(groups, noise=accuracy)
-    if any(group.n > 1 for group in groups):
-        spread += f"; {INTERVALS}"
+    spread = spread_note(groups, _spread(figure), noise=accuracy)
     told = [*notes, f"{title} · {spread}"]
     lines = [*_captions(figure, told), *_captions(figure, sentences)]
     figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * (len(lines) - len(told)))
@@ -230,6 +261,23 @@ def footer(
         f"device: {devices(records)} · commit: {style.commits(records, digits=10)}",
     ]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)
+
+
+def _spread(figure: Figure) -> str:
+    """What the panels show of several runs: ``mean ± standard deviation; whiskers: 95% …``."""
+    panels = figure.axes
+    numbers = any("±" in text.get_text() for axes in panels for text in axes.texts)
+    drawn = {
+        "bands": any(isinstance(each, PolyCollection) for a in panels for each in a.collections),
+        "whiskers": any(
+            isinstance(each, ErrorbarContainer) and (each.has_xerr or each.has_yerr)
+            for axes in panels
+            for each in axes.containers
+        ),
+    }
+    intervals = " and ".join(name for name, there in drawn.items() if there)
+    told = ["mean ± standard deviation"] if numbers else ["means"] if intervals else []
+    return "; ".join([*told, *([f"{intervals}: {INTERVAL}"] if intervals else [])])
 
 
 def _captions(figure: Figure, sentences: Iterable[str]) -> list[str]:
@@ -248,7 +296,8 @@ def shared_note(records: Sequence[RunResult]) -> list[str]:
     shared = sum(not is_alone(record) for record in records)
     if not shared:
         return []
-    return [f"Times of {shared} of {len(records)} runs: other work may have shared the machine."]
+    runs = counted(len(records), "run")
+    return [f"Times of {shared} of {runs}: other work may have shared the machine."]
 
 
 def devices(records: Iterable[RunResult]) -> str:

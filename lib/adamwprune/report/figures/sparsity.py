@@ -119,7 +119,8 @@ def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str)
 def _notes(groups: Sequence[Group], wanted: Sequence[Group]) -> list[str]:
     return [
         *parts.twins_note(groups),
-        *parts.stale_note(groups, hollow=True),
+        *parts.marks_note(groups, hollow=True),
+        *parts.places_note(groups),
         *parts.absent_note(wanted),
     ]
 

@@ -16,6 +16,7 @@ from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
+from adamwprune.wording import counted
 
 RESET = (0, (4, 2))
 TINY = 1e-12  # a norm of zero has no logarithm
@@ -39,6 +40,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         title += f", dense and pruned to {percent(_highest(setting))}"
     figure = style.new_figure(2.4 + 2.9 * max(3, len(optimizers)), 2.9 + 1.9 * len(tags), title)
     axes = _axes(figure, len(tags), len(optimizers))
+    origins = parts.origins_of(groups)
     for column, optimizer in enumerate(optimizers):
         own = [g for g in chosen if g.optimizer == optimizer]
         for panel, tag in zip(axes[:, column], tags, strict=False):
@@ -46,7 +48,8 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             found = [g for g in wanted if g in groups]
             for group in found:
                 _norms(panel, group)
-                panel.set_title(f"{optimizer}  {group.method}")
+                name = f"{optimizer}  {group.method}"
+                panel.set_title(origins.signed(name, group.done))
             if not found:
                 panels.no_panel(panel, wanted)
         _rates(axes[-1, column], [g for g in own if g in groups])
@@ -56,7 +59,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     _name_rates(axes[-1])
     _legend(figure)
     lacking = [g for g in chosen if g.done and g not in groups]
-    notes = [_note(groups), *parts.stale_note(groups), *parts.absent_note(chosen, lacking, "trace")]
+    notes = [_note(groups), *parts.marks_note(groups), *parts.absent_note(chosen, lacking, "trace")]
     parts.footer(figure, setting.title, groups, *notes, accuracy=False)
     yield parts.drawing("gradient_norms", figure, groups)
 
@@ -87,8 +90,9 @@ def _legend(figure: Figure) -> None:
 
 def _note(groups: Sequence[Group]) -> str:
     lengths = sorted({record.trace["interval"] for group in groups for record in group.done})
+    unit = "step" if lengths == [1] else "steps"
     return (
-        f"Stretches of {' or '.join(map(str, lengths))} steps. The norm of the gradient that the "
+        f"Stretches of {' or '.join(map(str, lengths))} {unit}. The norm of the gradient that the "
         "optimizer is given: pruned weights have none, nothing is clipped yet; over seeds the mean "
         "and interval of its logarithm. The learning rate is that of a stretch's last step, with "
         "SPAM's warm-up."
@@ -149,7 +153,7 @@ def _norms(axes: Axes, group: Group) -> None:
     axes.text(
         0.98,
         0.95,
-        f"{sum(first['spikes']):,} spikes in {steps[-1]:,} steps",
+        f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}",
         transform=axes.transAxes,
         ha="right",
         va="top",

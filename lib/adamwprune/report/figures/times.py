@@ -23,9 +23,10 @@ PARTS = {"training": ("train",), "evaluation": ("evaluate",), "all else": ()}  #
 def time_per_run(setting: Setting) -> Iterator[Drawing]:
     """Seconds of every group of runs, by what they were spent on.
 
-    Of a run that had its device and cores to itself (``environment["alone"]``). Where there is
-    such a run, all others are drawn as absent; where there is none, all are drawn, and the title
-    and hatched bars say that their times are not comparable. Runs elsewhere than most are absent.
+    Of runs that had their device and cores to themselves (``environment["alone"]``); where there
+    is none, of those that shared them, and the title and hatched bars say that their times are not
+    comparable. Of either only those at the place where most of them were: a row without one says
+    why it is absent.
     """
     groups = setting.groups
     if not parts.any_done(groups):
@@ -46,7 +47,7 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
         if group.done:
             longest = max(longest, _bar(axes, row, group, shared))
         else:
-            why = _why_absent(known) if known.done else group.absence
+            why = _why_absent(known, shared) if known.done else group.absence
             panels.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
@@ -55,8 +56,10 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
     yield parts.drawing("time_per_run", figure, shown)
 
 
-def _why_absent(group: Group) -> str:
-    return "only runs elsewhere" if _alone(group).done else "only runs that shared the machine"
+def _why_absent(group: Group, shared: bool) -> str:
+    """Of a group with runs of which none is shown; ``shared``: where such runs are."""
+    here = shared or _alone(group).done
+    return "only runs elsewhere" if here else "only runs that shared the machine"
 
 
 def _at_one_place(groups: Sequence[Group]) -> list[Group]:
