@@ -14,6 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from adamwprune import experiment
 from adamwprune.errors import UserError
 from adamwprune.record import FROZEN, STALE, RunResult
 from adamwprune.report import figures, style
@@ -242,6 +243,8 @@ class Experiment:
 
     def records_or_published(self) -> list[RunResult]:
         return self.here or self.frozen()
+
+    publish = experiment.Experiment.publish
 
     def frozen(self) -> list[RunResult]:
         return [marked(record, FROZEN) for record in read_published(self.published)]
