@@ -81,7 +81,8 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
         for owner in sorted(sizes, key=_order):
             size = sizes[owner] / 1024
             colour = style.owner_colour(owner)
-            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner)
+            # Not snapped to pixels: what is a thousandth of one would be one on some bars.
+            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner, snap=False)
             end += size
             drawn[owner] = None
         longest = max(longest, end)
