@@ -295,7 +295,7 @@ def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch
     assert found["plain loop, one process at a time"].value == 1
     assert found["make / plain"].value == found["make"].value > 0
     assert "2 runs of 1 epoch" in found["make"].note
-    assert "threads" in found["make"].note
+    assert " thread" in found["make"].note
     warm = found["overhead a run, from a worker's first to its last"].value
     assert 0 < warm < found["overhead a run, all of make"].value
 

@@ -177,7 +177,7 @@ def test_two_makes_at_once_train_every_run_once(tmp_path):
 
 
 def test_train_py_waits_for_the_process_that_trains_its_run(tmp_path):
-    words = ["--dataset", "mnist5k", "--epochs", "6"]
+    words = ["--dataset", "mnist5k", "--epochs", "20"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
     first = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
     wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
@@ -185,7 +185,7 @@ def test_train_py_waits_for_the_process_that_trains_its_run(tmp_path):
     assert first.wait(timeout=60) == 0
     assert second.returncode == 0, second.stderr
     assert f"another process ({first.pid}) is training this run: waiting for it" in second.stdout
-    assert "epoch 1/6" not in second.stdout
+    assert "epoch 1/" not in second.stdout
     (record,) = records(tmp_path).values()
     assert len(record["environment"]["attempts"]) == 1
 

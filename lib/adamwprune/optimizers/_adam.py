@@ -41,6 +41,7 @@ class AdamFamily(_base.KeepsMoments):
     ``weight_decay``: decoupled (arXiv 1711.05101) but in :class:`Adam`. ``amsgrad``: arXiv
     1904.09237. ``max_grad_norm``: clip the gradient's norm over all parameters (0: never).
     ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`. None is what the class presets.
+    ``lr`` is torch's; that of a run is Kconfig's, which goes with a schedule.
 
     Order within a step: momentum reset, z-score damping, element-wise clipping or Stable-SPAM's
     AdaClip and AdaGN, norm clipping, Adam. What changes a gradient changes ``param.grad``, as
