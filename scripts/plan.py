@@ -8,23 +8,24 @@ from adamwprune.config.options import Value
 from adamwprune.experiment import Experiment
 from adamwprune.wording import counted
 
-STATES = ("done", "frozen", "stale", "missing", "failed")
+STATES = ("done", "published", "stale", "missing", "failed")
 
 
 def main() -> int:
     experiment = Experiment.load()
     matrix = experiment.matrix
-    frozen = {result.spec for result in experiment.frozen()}
+    there = {result.spec for result in experiment.frozen()}
     names: list[str] = []
     for cell, name, why in experiment.outlook():
-        published = name == "missing" and cell.spec in frozen
-        names.append("frozen" if published and experiment.takes_published else name)
-        told_why = "its published record is frozen" if published else why
-        print(f"{names[-1]:8} {cell.spec.run_id}{f': {told_why}' if told_why else ''}")
+        is_there = name == "missing" and cell.spec in there
+        takes = is_there and experiment.takes_published
+        names.append("published" if takes else name)
+        reason = "" if takes else "PUBLISHED=1 takes its record" if is_there else why
+        print(f"{names[-1]:9} {cell.spec.run_id}{f': {reason}' if reason else ''}")
     for dropped in matrix.dropped:
-        print(f"dropped  {dropped.label}: {dropped.reason}")
+        print(f"dropped   {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
-        print(f"preset   {member}: {', '.join(map(told, options, options.values()))}")
+        print(f"preset    {member}: {', '.join(map(told, options, options.values()))}")
     for note in experiment.notes():
         print(f"note: {note}")
     runs = counted(len(names), "run")

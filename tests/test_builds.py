@@ -86,8 +86,8 @@ def test_only_what_other_code_made_is_trained_again(output):
     make_stale(output, stale)
     before = records(output)
     plan = make(output, *TWO, "plan").stdout
-    assert f"stale    {stale}: changed since: optimizers.sgd\n" in plan
-    assert f"done     {fresh}\n" in plan
+    assert f"stale     {stale}: changed since: optimizers.sgd\n" in plan
+    assert f"done      {fresh}\n" in plan
     assert "2 runs: 1 done, 1 stale; 0 dropped" in plan
     result = make(output, *TWO, "matrix")
     assert "2 runs, 1 done, 1 to train" in result.stdout
@@ -154,7 +154,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     assert "failed: make leaves it, make retry trains it again" in told
     assert told.count("Traceback") == 1
     assert "Traceback" in told
-    assert f"failed   {failed}: " in make(tmp_path, *settings, "plan").stdout
+    assert f"failed    {failed}: " in make(tmp_path, *settings, "plan").stdout
 
     before = records(tmp_path)
     retried = make(tmp_path, *settings, "retry")

@@ -232,13 +232,13 @@ def test_half_a_preset_is_told_as_such() -> None:
 
 def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[str]]) -> None:
     shown = make("CONFIG=memory-comparison", "plan").stdout.splitlines()
-    lines = [line for line in shown if line.startswith("preset   ")]
+    lines = [line for line in shown if line.startswith("preset    ")]
     assert [line.split()[1].rstrip(":") for line in lines] == [
         *ALL.split(),
         *("mnist", "magnitude", "movement", "state"),
     ]
     assert (
-        "preset   adamwadv: LR 0.008, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "
+        "preset    adamwadv: LR 0.008, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "
         "AMSGRAD on, SPAM_MODE none"
     ) in lines
 
