@@ -3,7 +3,7 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-$(foreach name,srctree Q python installed checkable run defconfigs configurators SHELL .SHELLFLAGS \
+$(foreach name,srctree Q python installed checkable run script benchmarks defconfigs configurators SHELL .SHELLFLAGS \
 	.RECIPEPREFIX .VARIABLES MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 MAKEFLAGS += --no-print-directory
@@ -25,7 +25,10 @@ export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH)
 # make itself runs before it reads this file (NAME:=, NAME!=, --eval), are their user's own program.
 unexport $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 
-run = $(Q)"$(python)" "$(srctree)/scripts"
+# -P: never import from the current directory.
+run = $(Q)"$(python)" -P -m adamwprune
+script = $(Q)"$(python)" "$(srctree)/scripts"
+benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
 configurators := oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs \
 	alldefconfig allyesconfig randconfig defconfig
@@ -33,93 +36,89 @@ configurators := oldconfig olddefconfig savedefconfig listnewconfig list-defconf
 ##@ Experiments
 .PHONY: all
 all: $(installed) ## Train the runs that are missing, print the table, draw the figures (default)
-	$(run)/run_matrix.py --report
+	$(run) matrix --report
 
 .PHONY: matrix
 matrix: $(installed) ## Train the runs that are missing
-	$(run)/run_matrix.py
+	$(run) matrix
 
 .PHONY: plan
 plan: $(installed) ## Show the expanded matrix, what is done and what was dropped, without running it
-	$(run)/plan.py
+	$(run) plan
 
 .PHONY: retry
 retry: $(installed) ## Train the runs that failed again, and no others
-	$(run)/run_matrix.py --failed
+	$(run) matrix --failed
 
 .PHONY: measure
 measure: $(installed) ## Train again, one at a time, the runs that shared their device: for their times
-	$(run)/run_matrix.py --measure
+	$(run) matrix --measure
 
 .PHONY: status
 status: $(installed) ## Show what runs now, how far it is and when the matrix will be done
-	$(run)/status.py
+	$(run) status
 
 .PHONY: why
 why: $(installed) ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
-	$(run)/why.py
+	$(run) why
 
 .PHONY: reproduce
 reproduce: $(installed) ## Repeat a recorded run, RUN=ID, and compare it with its record
-	$(run)/reproduce.py
+	$(run) reproduce
 
 .PHONY: profile
 profile: $(installed) ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
-	$(run)/profile_run.py
+	$(run) profile
 
 .PHONY: train
 train: $(installed) ## Train a configuration that is one run, in the foreground
-	$(run)/train_config.py
+	$(run) train
 
 .PHONY: memory-comparison
 memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
-	$(run)/run_matrix.py --defconfig memory-comparison --report --memory
+	$(run) matrix --defconfig memory-comparison --report --memory
 
 .PHONY: update-graphs
 update-graphs: $(installed) ## Publish memory-comparison: figures in images/, records in results/published/
-	$(run)/update_graphs.py
+	$(run) update-graphs
 
 .PHONY: graph-check
 graph-check: $(installed) ## Redraw the published figures from their records; fail where data differ
-	$(run)/graph_check.py
+	$(run) graph-check
 
 .PHONY: html-report
 html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
-	$(run)/html_report.py
+	$(run) html-report
 
 # Without a shell of its own, which Ctrl-C would end, and make would tell.
 .PHONY: watch
 watch: $(installed) ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
-	$(Q)exec "$(python)" "$(srctree)/scripts/watch.py"
+	$(Q)exec "$(python)" "$(srctree)/lib/adamwprune/commands/watch.py"
 
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv
-	$(run)/export.py
+	$(run) export
 
 .PHONY: track
 track: $(installed) ## Write the runs that are there to TensorBoard, W&B or Trackio: TRACKER_NAME=y
-	$(run)/track.py
+	$(run) track
 
 .PHONY: export-model
 export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
-	$(run)/export_model.py
+	$(run) export-model
 
 .PHONY: memory-models
 memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 small; 6 GB, 10 minutes
-	$(run)/memory_table.py
+	$(benchmarks) memory
 
 .PHONY: publish
 publish: $(installed) ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
-	$(run)/publish.py
+	$(run) publish
 
 ##@ Configuration
 .PHONY: menuconfig
 menuconfig: $(installed) ## Configure in a terminal
-	$(run)/menuconfig.py
-
-.PHONY: guiconfig
-guiconfig: $(installed) ## Configure in a window
-	$(run)/guiconfig.py
+	$(run) menuconfig
 
 ##> oldconfig        Bring .config up to date, asking about new symbols
 ##> olddefconfig     Bring .config up to date with defaults, listing what was dropped
@@ -133,20 +132,20 @@ guiconfig: $(installed) ## Configure in a window
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 .PHONY: $(configurators) $(defconfigs) defconfig-
 $(configurators) $(defconfigs) defconfig-: $(installed)
-	$(run)/kconfig.py '$(subst ','\'',$@)'
+	$(run) kconfig '$(subst ','\'',$@)'
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
 defconfig-%: $(installed)
-	$(run)/kconfig.py '$(subst ','\'',$@)'
+	$(run) kconfig '$(subst ','\'',$@)'
 
 ##@ Checking and cleaning
 .PHONY: check
 check: $(checkable) ## ruff, mypy, import contracts and all tests
-	$(run)/check.py
+	$(script)/check.py
 
 .PHONY: check-long
 check-long: $(checkable) ## check, and the tests that take minutes: 900 more random configurations
-	$(run)/check.py --long
+	$(script)/check.py --long
 
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches, figures, report.html
@@ -167,11 +166,11 @@ help: ## Show this
 ##@ Measuring
 .PHONY: bench
 bench: $(installed) ## Speed and memory against a plain loop and torch, in results/bench/; BENCH_ARGS=
-	$(run)/bench.py
+	$(benchmarks)
 
 .PHONY: bench-compare
 bench-compare: $(installed) ## Two sessions of make bench side by side, A=FILE B=FILE
-	$(run)/bench_compare.py
+	$(benchmarks) compare
 
 # The environment, made anew when the list of dependencies changes.
 $(VENV)/.installed: $(srctree)/pyproject.toml

@@ -11,15 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
-from adamwprune.command import require, run_command
+from adamwprune.base.console import require, run_command
 
 require("kconfiglib", "yaml", "rich", "torch")
 
 from adamwprune.config import flags, sources, strict
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.experiment import Experiment, train_in_foreground
-from adamwprune.matrix import expand
+from adamwprune.experiment.experiment import Experiment, train_in_foreground
+from adamwprune.plan.matrix import expand
 
 
 def main() -> int:

@@ -1,25 +1,37 @@
-"""Run sections of the benchmark and write what they found; docs/benchmarks.md explains them."""
+"""Run sections of the benchmark and write what they found; docs/benchmarks.md explains them.
+
+``benchmarks compare A=FILE B=FILE`` compares two sessions, ``benchmarks memory`` counts the bytes
+of larger networks. make's DEVICE=, DATA_DIR= and the words of BENCH_ARGS= are taken.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import os
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+# As a directory that is run (make bench) or by its name; never from the current directory.
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from benchmarks import processes  # noqa: F401  notes the environment that its children get
 
 # Before torch is imported: the profiler's library writes what no one asked for.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-from adamwprune import provenance
-from adamwprune.command import run_command
+from adamwprune.base.console import run_command
+from adamwprune.base.errors import UserError
+from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE
-from adamwprune.errors import UserError
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.records import provenance
 from adamwprune.scheduler import devices
 from benchmarks import session
 from benchmarks.metrics import Metric, Options
@@ -65,7 +77,7 @@ def place(device: str) -> dict[str, object]:
     """Hardware, software and code."""
     import torch
 
-    from adamwprune import environment
+    from adamwprune.run import environment
 
     described = environment.describe(torch.device(device), torch.get_num_threads())
     return {**described, **provenance.source(SOURCE_TREE).record()}
@@ -86,6 +98,41 @@ def measure(
         found += import_module(SECTIONS["mask-update"]).share(found, options)
         tell(found)
     return found
+
+
+def from_make(workspace: Workspace) -> list[str]:
+    """The words that make's variables stand for."""
+    experiment = Experiment.load(workspace)
+    try:
+        words = shlex.split(workspace.variables.get("BENCH_ARGS", ""))
+    except ValueError as error:
+        raise UserError(f"BENCH_ARGS=: {error}") from None
+    own = ["--device", str(experiment.tree.operational()["DEVICE"])]
+    own += ["--data-dir", str(experiment.data_dir)]
+    return [*own, "--output", str(experiment.store.root / "bench"), *words]
+
+
+def compare(workspace: Workspace) -> int:
+    """Print two sessions side by side, A= and B=: the JSON files that make bench wrote."""
+    paths = [workspace.variables.get(name, "") for name in ("A", "B")]
+    if not all(paths):
+        raise UserError("make bench-compare needs A= and B=, two files of results/bench/")
+    one, other = (session.read(Path(path)) for path in paths)
+    print(session.compare(one, other))
+    return 0
+
+
+def command() -> int:
+    """What make calls: ``compare``, ``memory``, or the sections."""
+    words = sys.argv[1:]
+    workspace = Workspace.from_environment()
+    if words[:1] == ["compare"]:
+        return compare(workspace)
+    if words[:1] == ["memory"]:
+        from benchmarks.memory.table import main as memory
+
+        return memory(words[1:])
+    return main(words or from_make(workspace))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -116,4 +163,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(command)

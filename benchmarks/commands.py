@@ -10,10 +10,10 @@ from pathlib import Path
 
 from adamwprune.config import sources
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
-from adamwprune.store import RESULT, Store, read_result
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import RESULT, Store, read_result
 from benchmarks import metrics, processes
 from benchmarks.matrix import make
 from benchmarks.metrics import Goal, Metric, Options, at_most

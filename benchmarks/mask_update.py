@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from adamwprune.optimizers import AdamWPrune
-from adamwprune.pruning import Pruner, Schedule, State, _radix, _selection
-from adamwprune.transient import transient_of
+from adamwprune.pruning import Pruner, Schedule, State
+from adamwprune.pruning.select import radix, selection
+from adamwprune.train.measure.update_peak import transient_of
 from benchmarks import metrics, networks, optimizer_step
 from benchmarks.metrics import Goal, Metric, Options, at_most
 
@@ -102,9 +103,9 @@ class Way:
     is_slow: bool = False
 
 
-def radix(scores: Sequence[Tensor], k: int) -> float:
+def radix_threshold(scores: Sequence[Tensor], k: int) -> float:
     """Two histograms of the bits."""
-    return _radix.threshold(lambda: iter([score.flatten() for score in scores]), k).score
+    return radix.threshold(lambda: iter([score.flatten() for score in scores]), k).score
 
 
 def kthvalue(scores: Sequence[Tensor], k: int) -> float:
@@ -132,7 +133,7 @@ def sampling(scores: Sequence[Tensor], k: int) -> float:
 
 
 WAYS = (
-    Way("radix histograms (ours)", radix),
+    Way("radix histograms (ours)", radix_threshold),
     Way("torch.kthvalue", kthvalue),
     Way("stable sort", stable_sort, is_slow=True),
     Way(f"sample of {SAMPLE:,}", sampling),
@@ -150,7 +151,7 @@ def _thresholds(title: str, weights: Sequence[Tensor], options: Options) -> list
     numel = sum(score.numel() for score in scores)
     k = round(networks.SPARSITY * numel)
     named = {str(number): score for number, score in enumerate(scores)}
-    choose = partial(_selection.lowest, named, k)
+    choose = partial(selection.lowest, named, k)
     choices: list[float] = []
     times: dict[str, list[float]] = {way.name: [] for way in WAYS}
     for number in range(options.repetitions):

@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from adamwprune.record import RunResult
+from adamwprune.base.wording import counted
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import LOCK, RESULT, read_result
 from adamwprune.scheduler import devices
-from adamwprune.store import LOCK, RESULT, read_result
-from adamwprune.wording import counted
 from benchmarks import metrics, one_run, processes
 from benchmarks.metrics import Metric, Options, at_least, at_most
 

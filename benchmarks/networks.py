@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adamwprune.model_memory import NETWORKS, allocated_by
 from adamwprune.optimizers import AdamWPrune
 from adamwprune.pruning import Pruner, Schedule, State
+from benchmarks.memory.counted import NETWORKS, allocated_by
 
 SPARSITY = 0.9
 NEVER = 1 << 40  # steps between mask updates
@@ -40,7 +40,7 @@ class Network:
 
 @torch.no_grad()
 def build(name: str, device: str) -> Network:
-    """The network ``name`` of :data:`adamwprune.model_memory.NETWORKS`.
+    """The network ``name`` of :data:`benchmarks.memory.counted.NETWORKS`.
 
     Weights are uniform in ±[0.01, 0.1): none is zero, and a step's size does not underflow.
     """

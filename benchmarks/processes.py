@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE
-from adamwprune.errors import UserError
 
 SAMPLED = 0.1  # seconds between looks at the resident sets
 APPORTIONED = 10  # looks between those at the shared pages, which cost the kernel milliseconds

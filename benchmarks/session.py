@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adamwprune.errors import UserError
-from adamwprune.files import refusing, write_text
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_text
 from benchmarks.metrics import Goal, Metric
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import _packages  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.base.console import run_command
 from adamwprune.config.sources import Workspace
 from adamwprune.scheduler import devices
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import _library  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.base.console import run_command
+from adamwprune.base.errors import UserError
 from adamwprune.config.makeflags import make_variables
-from adamwprune.errors import UserError
 
 SOURCE_TREE = Path(__file__).resolve().parent.parent
 LEVELS = ("clean", "mrproper", "distclean")

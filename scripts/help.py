@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import _library  # noqa: F401
-from adamwprune.command import run_command
+from adamwprune.base.console import run_command
 
 ENTRY = re.compile(r"(?P<target>[\w-]+):[^#=]*## (?P<text>.+)|##> (?P<name>\S+)\s+(?P<about>.+)")
 FIRST = """\

@@ -1,23 +1,10 @@
-"""Draw one run by itself, training_plot.png: loss, accuracy, sparsity and learning rate.
+"""Draw one run by itself: ``adamwprune plot-training``, without an installation."""
 
-The run is named by its id, by the start of its id, by its directory or by its result.json.
-"""
+import sys
 
-import _packages  # noqa: F401
-from adamwprune.command import run_command
-from adamwprune.report.figures import draw_training
-from plot_comparison import parser, record_of
-
-
-def main() -> int:
-    flags = parser(__doc__)
-    flags.add_argument("record", metavar="RECORD", help="id, its start, or a path")
-    given = flags.parse_args()
-    record = record_of(given.record, given.results)
-    for path in draw_training(record, given.output or given.results / "figures"):
-        print(path)
-    return 0
-
+import _library  # noqa: F401
+from adamwprune.__main__ import main
+from adamwprune.base.console import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(["plot-training", *sys.argv[1:]]))

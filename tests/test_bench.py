@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from adamwprune.code import Sources
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.records.code import Sources
+from adamwprune.records.record import RunResult
 from benchmarks import __main__ as benchmark
 from benchmarks import (
     commands,
@@ -177,7 +177,7 @@ def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
     b = some(one("same", [1.5, 2.5]), one("slower", [2.0, 2.2]), date="2026-02-02T00:00:00+00:00")
     paths = [session.write(each, tmp_path) for each in (a, b)]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bench_compare.py")],
+        [sys.executable, str(ROOT / "benchmarks"), "compare"],
         env={"MAKEFLAGS": f" -- A={paths[0]} B={paths[1]}", "PATH": ""},
         capture_output=True,
         text=True,
@@ -194,7 +194,7 @@ def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
 def test_a_comparison_needs_two_files(tmp_path: Path) -> None:
     for flags in ("", " -- A=x", f" -- A={tmp_path}/a B={tmp_path}/b"):
         done = subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / "bench_compare.py")],
+            [sys.executable, str(ROOT / "benchmarks"), "compare"],
             env={"MAKEFLAGS": flags, "PATH": ""},
             capture_output=True,
             text=True,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import staleness
-from adamwprune.code import LIBRARY, NAMING, Code, Sources, stamps
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records import staleness
+from adamwprune.records.code import LIBRARY, NAMING, Code, Sources, stamps
+from adamwprune.records.record import RunResult
 
 RUNS = {
     f"{optimizer} {method}": RunSpec(
@@ -104,10 +104,10 @@ def test_comments_docstrings_and_layout_change_nothing(old, new, library):
 
 def test_what_is_imported_only_for_types_is_no_part(library):
     path = library / "adamwprune" / "pruning" / "__init__.py"
-    assert "if TYPE_CHECKING:\n    from adamwprune.pruning.magnitude" in path.read_text()
+    assert "if TYPE_CHECKING:\n    from adamwprune.pruning.methods.magnitude" in path.read_text()
     modules = Sources(library).of(RUNS["sgd movement"]).modules
-    assert "adamwprune.pruning.movement" in modules
-    assert "adamwprune.pruning.magnitude" not in modules
+    assert "adamwprune.pruning.methods.movement" in modules
+    assert "adamwprune.pruning.methods.magnitude" not in modules
 
 
 def test_a_module_that_a_component_imports_within_a_function_counts(library):
@@ -125,8 +125,9 @@ def test_the_closure_holds_every_module_that_a_run_really_imports(tmp_path):
     spec = RUNS["adamwprune state"]
     script = (
         "import sys\n"
-        "import adamwprune.training, adamwprune.models.lenet5, adamwprune.datasets.fashion_mnist\n"
-        "import adamwprune.optimizers.adamwprune, adamwprune.pruning.state\n"
+        "import adamwprune.train.loop, adamwprune.models.lenet5\n"
+        "import adamwprune.datasets.fashion_mnist\n"
+        "import adamwprune.optimizers.adamwprune, adamwprune.pruning.methods.state\n"
         "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'adamwprune'))\n"
     )
     loaded = subprocess.run(
@@ -189,7 +190,7 @@ def test_stamps_see_every_file_that_is_written(library):
 
 # -- what a record is worth -----------------------------------------------------------
 
-CODE = Code({"adamwprune.training": "a", "adamwprune.optimizers.sgd": "b"})
+CODE = Code({"adamwprune.train.loop": "a", "adamwprune.optimizers.sgd": "b"})
 RECORD = RunResult("x", "done", RUNS["sgd none"], code=CODE.to_json())
 
 
@@ -201,7 +202,7 @@ def test_a_record_of_the_same_code_is_fresh():
 
 
 def test_a_stale_record_says_what_changed():
-    now = Code({"adamwprune.training": "A", "adamwprune.optimizers._base": "c"})
+    now = Code({"adamwprune.train.loop": "A", "adamwprune.optimizers._base": "c"})
     state = staleness.judge(RECORD, now)
     assert state.name == "stale"
     assert state.why == "changed since: optimizers._base, optimizers.sgd, training"

@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from adamwprune import compact, model_export, models, runner
-from adamwprune.compact import FORMAT, Damaged, decode, encode
+from adamwprune import models
+from adamwprune.base.errors import UserError
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.datasets._idx import FILES
-from adamwprune.errors import UserError
-from adamwprune.experiment import Experiment
-from adamwprune.matrix import expand
-from adamwprune.model_export import export, interleaved
-from adamwprune.pruning._storage import pack, unpack
-from adamwprune.record import RunResult
-from adamwprune.weights import digest
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.export import compact, model_file
+from adamwprune.export.compact import FORMAT, Damaged, decode, encode
+from adamwprune.export.model_file import export, interleaved
+from adamwprune.plan.matrix import expand
+from adamwprune.pruning.storage import pack, unpack
+from adamwprune.records.record import RunResult
+from adamwprune.run import runner
+from adamwprune.run.weights import digest
 from tests.training.conftest import SOURCES, job_of, specs
 
 # -- the file ----------------------------------------------------------------------------
@@ -241,7 +243,7 @@ def here(trained, tmp_path) -> tuple[Experiment, Path, RunResult]:
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch):
-    monkeypatch.setattr(model_export, "ROUNDS", 3)
+    monkeypatch.setattr(model_file, "ROUNDS", 3)
     monkeypatch.setattr(interleaved, "__defaults__", (3, 1, *interleaved.__defaults__[2:]))
 
 
@@ -249,7 +251,7 @@ def test_a_run_is_exported_and_comes_back(here):
     experiment, folder, result = here
     found = export(experiment, result.run_id[:40])
     assert found.path == folder / "model.safetensors"
-    back = model_export.read(found.path)
+    back = model_file.read(found.path)
     original = torch.load(folder / "weights.pt", weights_only=True)
     assert list(back.weights) == list(original)
     assert all(same_bits(back.weights[name], original[name]) for name in original)
@@ -290,7 +292,7 @@ def test_what_is_measured_of_an_export(here):
 
 def test_an_accuracy_that_is_another_one_is_said_so(here, monkeypatch):
     experiment, _, result = here
-    monkeypatch.setattr(model_export.training, "evaluate", lambda *_: {"accuracy": 0.1})
+    monkeypatch.setattr(model_file.training, "evaluate", lambda *_: {"accuracy": 0.1})
     found = export(experiment, result.run_id)
     assert not found.agrees
     assert "10.00% after reload" in found.text()
@@ -299,7 +301,7 @@ def test_an_accuracy_that_is_another_one_is_said_so(here, monkeypatch):
 
 def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
     experiment, _, result = here
-    monkeypatch.setattr(model_export, "is_here", lambda *_: False)
+    monkeypatch.setattr(model_file, "is_here", lambda *_: False)
     found = export(experiment, result.run_id)
     assert found.accuracy is None
     assert found.agrees
@@ -307,15 +309,15 @@ def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
 
 
 def test_which_data_are_here(tmp_path):
-    assert model_export.is_here("mnist5k", tmp_path)
-    assert not model_export.is_here("mnist", tmp_path)
+    assert model_file.is_here("mnist5k", tmp_path)
+    assert not model_file.is_here("mnist", tmp_path)
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for file in FILES:
-        assert not model_export.is_here("fashion-mnist", tmp_path), "not all of them are"
+        assert not model_file.is_here("fashion-mnist", tmp_path), "not all of them are"
         (raw / f"{file}.gz").touch()
-    assert model_export.is_here("fashion-mnist", tmp_path)
-    assert not model_export.is_here("mnist", tmp_path)
+    assert model_file.is_here("fashion-mnist", tmp_path)
+    assert not model_file.is_here("mnist", tmp_path)
 
 
 def test_a_dense_run_has_nothing_to_leave_out(tmp_path):
@@ -377,7 +379,7 @@ def test_a_failed_run_and_a_wrong_one(here):
 
 def test_the_command(here, repository, tmp_path):
     _, folder, result = here
-    command = [sys.executable, str(repository / "scripts" / "export_model.py")]
+    command = [sys.executable, "-m", "adamwprune", "export-model"]
 
     def run(makeflags: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "MAKEFLAGS": makeflags}

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from adamwprune import datasets
+from adamwprune.base.errors import UserError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.datasets import _idx, fashion_mnist, mnist
-from adamwprune.errors import UserError
-from adamwprune.matrix import expand
+from adamwprune.plan.matrix import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = [Path(os.environ.get("DATA_DIR", "data")), ROOT / "data", ROOT.parent / "shared" / "data"]

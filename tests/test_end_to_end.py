@@ -168,9 +168,9 @@ def test_memory_comparison_has_42_runs_whatever_the_configuration(tmp_path):
 def test_planning_and_a_no_op_import_no_torch(trained):
     """The no-op answers at once because torch and matplotlib stay on the disk."""
     code = (
-        "import runpy, sys; sys.argv = ['run_matrix.py', '--report']\n"
-        "try: runpy.run_path('scripts/run_matrix.py', run_name='__main__')\n"
-        "except SystemExit as end: assert not end.code, end\n"
+        "import sys\n"
+        "from adamwprune.__main__ import main\n"
+        "assert main(['matrix', '--report']) == 0\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
     first = [f"PYTHON={sys.executable}", "VENV=", f"O={trained}"]
@@ -178,7 +178,7 @@ def test_planning_and_a_no_op_import_no_torch(trained):
     # As make has them, the last one first: report.html repeats them in its commands.
     flags = {
         "MAKEFLAGS": " -- " + " ".join(reversed(words)),
-        "PYTHONPATH": f"{ROOT}/lib:{ROOT}/scripts",
+        "PYTHONPATH": f"{ROOT}/lib",
     }
     subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**environment(), **flags}, check=True
@@ -286,7 +286,7 @@ def test_the_printed_lines_of_train_py(line, tmp_path):
     """Each resolves to what it says and is not refused; a short run of one follows below."""
     from adamwprune.config import flags, strict
     from adamwprune.config.tree import Tree
-    from adamwprune.matrix import expand
+    from adamwprune.plan.matrix import expand
 
     tree = Tree()
     given = flags.parse(tree, line.split(), "")

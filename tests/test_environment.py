@@ -18,9 +18,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adamwprune import environment, provenance
-from adamwprune.errors import UserError
-from adamwprune.provenance import Source, keep_diff, publish_diffs, source
+from adamwprune.base.errors import UserError
+from adamwprune.records import provenance
+from adamwprune.records.provenance import Source, keep_diff, publish_diffs, source
+from adamwprune.run import environment
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 # What published records and the reports drawn from them read.
@@ -196,7 +197,7 @@ def test_a_diff_that_cannot_be_kept_is_one_message(tmp_path: Path) -> None:
 
 
 def test_the_code_is_told_without_torch() -> None:
-    probe = "import sys, adamwprune.provenance; print([x for x in ('torch',) if x in sys.modules])"
+    probe = "import sys, adamwprune.records.provenance; print(['torch'] * ('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

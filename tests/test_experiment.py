@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from adamwprune.errors import UserError
-from adamwprune.experiment import Experiment
-from adamwprune.explanation import explain, spec_of
-from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.commands.why import explain, spec_of
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, STALE, RunResult
+from adamwprune.records.store import publish, read_published, write_published
 from adamwprune.report import present
-from adamwprune.scheduler.local import Outcome
-from adamwprune.spec import RunSpec
-from adamwprune.store import publish, read_published, write_published
+from adamwprune.scheduler.pool import Outcome
 
-OTHER = {"digest": "0" * 16, "modules": {"adamwprune.training": "0" * 10}}
+OTHER = {"digest": "0" * 16, "modules": {"adamwprune.train.loop": "0" * 10}}
 
 
 @pytest.fixture

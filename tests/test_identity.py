@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from adamwprune import spec as specs
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.lineage import NEUTRAL, RENAMED
-from adamwprune.matrix import expand
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
-from adamwprune.store import Store, publish, read_published
+from adamwprune.plan import spec as specs
+from adamwprune.plan.lineage import NEUTRAL, RENAMED
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import Store, publish, read_published
 
 
 def of(**settings: str) -> RunSpec:

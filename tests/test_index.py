@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import index, staleness
-from adamwprune.code import Code
-from adamwprune.errors import UserError
-from adamwprune.index import FILE, Index, opened
-from adamwprune.record import Brief
-from adamwprune.store import RESULT, TICK, Store, publish
+from adamwprune.base.errors import UserError
+from adamwprune.records import index, staleness
+from adamwprune.records.code import Code
+from adamwprune.records.index import FILE, Index, opened
+from adamwprune.records.record import Brief
+from adamwprune.records.store import RESULT, TICK, Store, publish
 from tests.report.conftest import expand, synthetic
 
 SPECS = expand("memory-comparison")[:4]
-HERE = Code({"adamwprune.training": "0123456789"})
+HERE = Code({"adamwprune.train.loop": "0123456789"})
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,7 +31,7 @@ def store(tmp_path) -> Store:
     store = Store(tmp_path)
     for spec in SPECS[:3]:
         ended(store, spec)
-    ended(store, SPECS[1], code=Code({"adamwprune.training": "old"}).to_json())
+    ended(store, SPECS[1], code=Code({"adamwprune.train.loop": "old"}).to_json())
     ended(store, SPECS[2], status="failed", error="Traceback\n  in here\nValueError: diverged\n")
     return store
 
@@ -184,7 +184,7 @@ def test_a_damaged_record_is_an_error_every_time(store, monkeypatch):
 def test_code_that_changes_makes_what_is_in_it_stale(store, monkeypatch):
     later(monkeypatch)
     verdicts(store)
-    changed = Code({"adamwprune.training": "new"})
+    changed = Code({"adamwprune.train.loop": "new"})
     brief = Index(store).result(SPECS[0])
     assert staleness.verdict(brief, changed) == ("stale", "changed since: training")
 
@@ -206,13 +206,13 @@ def test_code_that_made_no_record_any_more_is_forgotten(store, monkeypatch):
     verdicts(store)
     size = (store.root / FILE).stat().st_size
     for number in range(20):
-        ended(store, SPECS[1], code=Code({"adamwprune.training": f"{number:03}"}).to_json())
+        ended(store, SPECS[1], code=Code({"adamwprune.train.loop": f"{number:03}"}).to_json())
         assert verdicts(store) == EXPECTED
     body = (store.root / FILE).read_bytes().split(b"\n", 1)[1]
     assert len(json.loads(body)["codes"]) == 2
     assert (store.root / FILE).stat().st_size == size
     assert [Index(store).result(spec).code["digest"] for spec in SPECS[:3]] == [
-        HERE.digest, Code({"adamwprune.training": "019"}).digest, HERE.digest]  # fmt: skip
+        HERE.digest, Code({"adamwprune.train.loop": "019"}).digest, HERE.digest]  # fmt: skip
 
 
 def test_a_directory_that_refuses_is_left_alone(store, monkeypatch):

@@ -13,17 +13,20 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from adamwprune import footprint, memory, model_memory, models, optimizers, pruning, registry
+from adamwprune import models, optimizers, pruning
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
-from adamwprune.footprint import Size, above_dense, computed, mask_bytes
-from adamwprune.matrix import expand
-from adamwprune.model_memory import NETWORKS, allocated_by
-from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import ContractViolation, Pruner
-from adamwprune.spec import RunSpec
-from adamwprune.transient import Transient, UpdateMeter, transient_of
+from adamwprune.train.measure import ledger
+from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
+from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transient_of
+from benchmarks.memory import counted, formulas
+from benchmarks.memory.counted import NETWORKS, allocated_by
+from benchmarks.memory.formulas import Size, above_dense, computed, mask_bytes
 
 CPU = torch.device("cpu")
 LENET5 = Size(61_750, 14, (150, 2_400, 48_000, 10_080, 840), 192)
@@ -81,7 +84,7 @@ class Run:
             self.optimizer.step()
 
     def account(self) -> dict[str, Any]:
-        return memory.account(self.model, self.optimizer, self.pruner)
+        return ledger.account(self.model, self.optimizer, self.pruner)
 
 
 def run_of(optimizer: str, method: str, storage: str = "bool") -> Run:
@@ -111,7 +114,7 @@ def test_what_is_computed_is_what_is_there(spec: RunSpec) -> None:
 def test_every_member_has_a_formula() -> None:
     methods = {str(spec["PRUNING_METHOD"]) for spec in EVERY}
     assert methods == {name.replace("_", "-") for name in registry.members("adamwprune.pruning")}
-    assert methods <= footprint.METHODS.keys()
+    assert methods <= formulas.METHODS.keys()
     for spec in EVERY:
         assert computed(spec.values, LENET5)["total"] > 0
 
@@ -182,7 +185,7 @@ def test_the_size_of_a_recorded_run() -> None:
 
 
 def test_formulas_need_no_torch() -> None:
-    probe = "import sys, adamwprune.footprint; print('torch' in sys.modules)"
+    probe = "import sys, benchmarks.memory.formulas; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -318,7 +321,7 @@ def test_a_dense_run_has_no_update() -> None:
 def test_only_the_first_updates_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(
-        "adamwprune.transient.transient_of",
+        "adamwprune.train.measure.update_peak.transient_of",
         lambda work: (counted.append(work()), Transient(5, 5))[1],
     )
     run = run_of("adamw", "magnitude")
@@ -462,7 +465,7 @@ def test_the_larger_networks_have_the_published_sizes() -> None:
 
 
 def test_every_optimizer_method_and_storage_has_a_row() -> None:
-    rows = model_memory.runs()
+    rows = counted.runs()
     dense = [row["OPTIMIZER"] for row in rows if row["PRUNING_METHOD"] == "none"]
     assert dense == list(Tree().families["OPTIMIZER"].members)
     under = {s["PRUNING_METHOD"] for s in rows if s["OPTIMIZER"] == "adamw"}
@@ -474,25 +477,23 @@ def test_every_optimizer_method_and_storage_has_a_row() -> None:
 
 def test_a_row_is_measured_and_computed() -> None:
     (spec,) = (
-        spec
-        for spec in model_memory.runs()
-        if model_memory.head(spec) == ("adamwprune", "magnitude", "bool")
+        spec for spec in counted.runs() if counted.head(spec) == ("adamwprune", "magnitude", "bool")
     )
-    row = model_memory.measure(lambda: nn.Sequential(nn.Linear(100, 50), nn.ReLU()), spec)
+    row = counted.measure(lambda: nn.Sequential(nn.Linear(100, 50), nn.ReLU()), spec)
     assert row.measured == row.computed
     assert row.measured["total"] == 5 * 4 * 5_050 + 4 * 2 + 408 + 5_000
     assert row.tensors is not None
     assert row.allocator is not None
     assert row.tensors.kept == 5_000
     assert row.allocator >= row.tensors.bytes > 0
-    table = model_memory.table([row]).splitlines()
+    table = counted.table([row]).splitlines()
     assert table[0].startswith("| optimizer | method | masks as | weights | gradients | exp_avg |")
     assert table[2].startswith("| adamwprune | magnitude | bool | 20,200 | 20,200 | 20,200 |")
     assert table[2].count("|") == table[0].count("|") == table[1].count("|")
 
 
 def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(repository / "scripts" / "memory_table.py")]
+    command = [sys.executable, str(repository / "benchmarks"), "memory"]
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -505,7 +506,7 @@ def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
     assert "## lenet5: 61,750 parameters, 61,470 prunable" in text
     assert f"torch {torch.__version__}" in text
     rows = [line for line in text.splitlines() if line.startswith("| adamw")]
-    assert f"in {len(model_memory.runs())} of {len(model_memory.runs())} rows" in text
+    assert f"in {len(counted.runs())} of {len(counted.runs())} rows" in text
     (movement,) = (row for row in rows if row.startswith("| adamw | movement | bool"))
     assert "| 245,880 | 245,880 |" in movement
     assert "| 61,470 | 248 | 1,541,478 | 1,541,478 |" in movement

@@ -7,19 +7,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adamwprune import models, reach, registry
+from adamwprune import models
+from adamwprune.base import registry
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
-from adamwprune.models import _phases, _windows
-from adamwprune.models._phases import conv_norm_pool, phases_of
+from adamwprune.models import _pooled_conv, _pooled_conv_gpu
+from adamwprune.models._pooled_conv import conv_norm_pool, phases_of
+from adamwprune.plan import feasible
+from adamwprune.plan.matrix import expand
 from adamwprune.pruning import prunable
 
 
 @pytest.fixture(params=["cpu", "cuda"])
 def product(request, monkeypatch):
     """What is computed on this kind of device, on the CPU."""
-    monkeypatch.setitem(_phases.PRODUCTS, "cpu", _phases.PRODUCTS[request.param])
+    monkeypatch.setitem(_pooled_conv.PRODUCTS, "cpu", _pooled_conv.PRODUCTS[request.param])
     return request.param
 
 
@@ -80,7 +82,7 @@ def test_by_phases_it_is_the_same_function(
 
 def test_it_is_computed_by_phases_where_that_is_said(monkeypatch):
     called = []
-    monkeypatch.setattr(_phases, "phases_of", lambda x: called.append(x.shape) or phases_of(x))
+    monkeypatch.setattr(_pooled_conv, "phases_of", lambda x: called.append(x.shape) or phases_of(x))
     conv_norm_pool(torch.zeros(2, 1, 32, 32), nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6))
     assert (2, 1, 32, 32) in called
     called.clear()
@@ -107,7 +109,7 @@ def test_a_bias_that_normalisation_takes_away_gets_no_gradient(product):
 
 
 def test_evaluated_without_gradients_it_is_the_same_function():
-    _phases._spreading.cache_clear()
+    _pooled_conv._spreading.cache_clear()
     conv, norm = layers(6, 16, 5)
     images = torch.randn(5, 6, 14, 14, dtype=torch.float64)
     plain(images, conv, norm)  # moves the running mean and variance
@@ -120,11 +122,11 @@ def test_evaluated_without_gradients_it_is_the_same_function():
 
 def test_blocks_are_pixels_of_a_window_side_by_side():
     images = torch.arange(32.0).view(1, 2, 4, 4)
-    blocks = _windows.blocks_of(images)
+    blocks = _pooled_conv_gpu.blocks_of(images)
     assert blocks.shape == (1, 2, 2, 8)
     assert blocks[0, 0, 1].tolist() == [2, 3, 6, 7, 18, 19, 22, 23]
     strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert torch.equal(_windows.blocks_of(strided), blocks)
+    assert torch.equal(_pooled_conv_gpu.blocks_of(strided), blocks)
 
 
 def test_phases_are_rows_and_columns_taken_in_turn():
@@ -142,7 +144,7 @@ def test_kconfig_declares_what_of_a_model_can_be_pruned(name):
     tree = Tree()
     strict.apply(tree, strict.command_line(tree, {"MODEL": name}, "test"))
     weights = prunable(models.build(name).module).values()
-    assert reach.shapes(tree.text("PRUNABLE_SHAPES")) == [tuple(w.shape) for w in weights]
+    assert feasible.shapes(tree.text("PRUNABLE_SHAPES")) == [tuple(w.shape) for w in weights]
     assert not any("PRUNABLE_SHAPES" in spec for spec in expand(tree).specs)
 
 

@@ -16,16 +16,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adamwprune import model_export, models, onnx_export, runner, training
+from adamwprune import models
+from adamwprune.base.errors import UserError
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
-from adamwprune.experiment import Experiment
-from adamwprune.matrix import expand
-from adamwprune.onnx_export import export
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.export import model_file, onnx_file
+from adamwprune.export.onnx_file import export
+from adamwprune.plan.matrix import expand
+from adamwprune.run import runner
+from adamwprune.train import loop
 from tests.training.conftest import SOURCES, job_of, specs
 
-missing = [name for name in onnx_export.PACKAGES if not importlib.util.find_spec(name)]
+missing = [name for name in onnx_file.PACKAGES if not importlib.util.find_spec(name)]
 needs_onnx = pytest.mark.skipif(
     bool(missing), reason=f"without {', '.join(missing)} (the extra onnx) nothing is exported"
 )
@@ -36,7 +39,7 @@ def test_what_is_checked_has_the_packages(repository):
     extras = project["optional-dependencies"]
     assert set(extras["onnx"]) <= set(extras["check"])
     names = [re.split(r"[^\w]", each)[0] for each in extras["onnx"]]
-    assert names == list(onnx_export.PACKAGES)
+    assert names == list(onnx_file.PACKAGES)
     assert not set(names) & {re.split(r"[^\w]", each)[0] for each in project["dependencies"]}
 
 
@@ -60,10 +63,8 @@ def place(tmp_path_factory):
 def found(place):
     """The run's network, exported once: the exporter takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_export, "ROUNDS", 3)
-        patch.setattr(
-            model_export.interleaved, "__defaults__", (3, 1, model_export.time.perf_counter)
-        )
+        patch.setattr(model_file, "ROUNDS", 3)
+        patch.setattr(model_file.interleaved, "__defaults__", (3, 1, model_file.time.perf_counter))
         return export(place.experiment, place.result.run_id)
 
 
@@ -77,7 +78,7 @@ def test_the_file_is_sound_and_says_which_run_it_is(place, found):
     assert metadata["run_id"] == place.result.run_id
     assert float(metadata["test_accuracy"]) == place.result.final["test_accuracy"]
     assert metadata["zeros"] == "55323 of 61470"
-    data = training._dataset(place.result.spec, place.root, 32, "cpu")
+    data = loop._dataset(place.result.spec, place.root, 32, "cpu")
     assert float(metadata["pixel_mean"]) == data.mean
     (images,), (logits,) = model.graph.input, model.graph.output
     assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == [
@@ -97,7 +98,7 @@ def test_onnxruntime_computes_what_torch_does_from_the_runs_weights(place, found
     module = models.build("lenet5").module
     module.load_state_dict(torch.load(place.folder / "weights.pt", weights_only=True))
     module.eval()
-    data = training._dataset(place.result.spec, place.root, 32, "cpu")
+    data = loop._dataset(place.result.spec, place.root, 32, "cpu")
     images = data.normalise(data.test_images)
     session = onnxruntime.InferenceSession(str(found.path), providers=["CPUExecutionProvider"])
     with torch.no_grad():
@@ -138,8 +139,8 @@ def test_what_is_not_as_the_record_says_is_said_so(found, change):
 
 @needs_onnx
 def test_data_that_are_not_here_are_not_downloaded(place, monkeypatch):
-    monkeypatch.setattr(model_export, "is_here", lambda *_: False)
-    monkeypatch.setattr(onnx_export, "_latency", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr(model_file, "is_here", lambda *_: False)
+    monkeypatch.setattr(onnx_file, "_latency", lambda *_: (1.0, 1.0))
     other = export(place.experiment, place.result.run_id)
     assert (other.accuracy, other.examples) == (None, 1)
     assert other.agrees
@@ -163,7 +164,7 @@ def test_what_cannot_be_exported(place):
 
 def test_an_unknown_format_is_refused(repository, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(repository / "scripts" / "export_model.py")],
+        [sys.executable, "-m", "adamwprune", "export-model"],
         env={**os.environ, "MAKEFLAGS": " -- RUN=x FORMAT=tflite"},
         cwd=tmp_path,
         capture_output=True,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adamwprune import profiling
-from adamwprune.errors import UserError
+from adamwprune.base.errors import UserError
+from adamwprune.commands import profile
 from adamwprune.scheduler.devices import Slot
 from tests.training.conftest import specs
 
@@ -27,16 +27,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def profiled(folder: Path) -> Callable[..., profiling.Profile]:
+def profiled(folder: Path) -> Callable[..., profile.Profile]:
     """The profile of a short configuration; each is made once."""
-    made: dict[tuple[str, ...], profiling.Profile] = {}
+    made: dict[tuple[str, ...], profile.Profile] = {}
 
-    def profile(optimizer: str, method: str, **settings: str) -> profiling.Profile:
+    def profile(optimizer: str, method: str, **settings: str) -> profile.Profile:
         key = (optimizer, method, *sorted(settings.values()))
         if key not in made:
             (spec,) = specs(OPTIMIZER=optimizer, PRUNING_METHOD=method, **settings)
             path = folder / f"{spec.run_id}.json"
-            made[key] = profiling.profile(spec, Path("/nowhere"), Slot("cpu", 1), path, STEPS)
+            made[key] = profile.profile(spec, Path("/nowhere"), Slot("cpu", 1), path, STEPS)
         return made[key]
 
     return profile
@@ -47,10 +47,10 @@ RUNS = [("adamw", "none"), ("adamwprune", "state"), ("adam", "movement")]
 
 @pytest.mark.parametrize(("optimizer", "method"), RUNS)
 def test_shares_of_the_phases_add_up(
-    optimizer: str, method: str, profiled: Callable[..., profiling.Profile]
+    optimizer: str, method: str, profiled: Callable[..., profile.Profile]
 ) -> None:
     found = profiled(optimizer, method)
-    assert tuple(found.phases) == profiling.PHASES
+    assert tuple(found.phases) == profile.PHASES
     assert sum(found.shares.values()) == pytest.approx(1)
     assert sum(found.phases.values()) == pytest.approx(found.milliseconds, rel=0.01)
     for phase in ("data", "forward", "backward", "optimizer", "other"):
@@ -61,7 +61,7 @@ def test_shares_of_the_phases_add_up(
 
 
 def test_backward_holds_the_operators_of_backward(
-    profiled: Callable[..., profiling.Profile],
+    profiled: Callable[..., profile.Profile],
 ) -> None:
     found = profiled("adamw", "none")
     backward = found.operators["aten::convolution_backward"]
@@ -69,7 +69,7 @@ def test_backward_holds_the_operators_of_backward(
 
 
 def test_the_trace_is_json_with_a_range_a_step(
-    folder: Path, profiled: Callable[..., profiling.Profile]
+    folder: Path, profiled: Callable[..., profile.Profile]
 ) -> None:
     found = profiled("adamwprune", "state")
     trace = json.loads((folder / f"{found.run_id}.json").read_text())
@@ -79,7 +79,7 @@ def test_the_trace_is_json_with_a_range_a_step(
     assert names.count("adamwprune: forward") == STEPS
 
 
-def test_the_summary_fits_a_screen(profiled: Callable[..., profiling.Profile]) -> None:
+def test_the_summary_fits_a_screen(profiled: Callable[..., profile.Profile]) -> None:
     lines = profiled("adamwprune", "state").text().splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
@@ -87,7 +87,7 @@ def test_the_summary_fits_a_screen(profiled: Callable[..., profiling.Profile]) -
     assert lines[4].split() == ["phase", "ms", "share"]
 
 
-def test_nothing_stays_wrapped(profiled: Callable[..., profiling.Profile]) -> None:
+def test_nothing_stays_wrapped(profiled: Callable[..., profile.Profile]) -> None:
     profiled("adamw", "none")
     assert Tensor.backward is torch.Tensor.backward
     assert not hasattr(Tensor.backward, "__wrapped__")
@@ -96,7 +96,7 @@ def test_nothing_stays_wrapped(profiled: Callable[..., profiling.Profile]) -> No
 def test_a_range_within_another_counts_once() -> None:
     totals = {"step": 100.0, "data": 5.0, "forward": 20.0, "backward": 40.0,
               "optimizer": 30.0, "pruning": 12.0, "mask update": 8.0}  # fmt: skip
-    assert profiling._phases(totals, 1) == {
+    assert profile._phases(totals, 1) == {
         "data": 0.005,
         "forward": 0.02,
         "backward": 0.04,
@@ -111,7 +111,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (spec,) = specs(OPTIMIZER="sgd", PRUNING_METHOD="none")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        profiling.profile(spec, Path("/nowhere"), Slot("cpu", 1), tmp_path / "file" / "x.json", 1)
+        profile.profile(spec, Path("/nowhere"), Slot("cpu", 1), tmp_path / "file" / "x.json", 1)
 
 
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from adamwprune.errors import UserError
-from adamwprune.plain import ANY, misfit, number
-from adamwprune.record import RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.base.forms import ANY, misfit, number
+from adamwprune.page import data
+from adamwprune.progress import history, rows
+from adamwprune.progress.eta import Paces, Work, remaining
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import Store, read_published
 from adamwprune.report import export, present
-from adamwprune.report.html import data
 from adamwprune.report.present import Request
-from adamwprune.scheduler import past, view
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.estimate import Paces, Work, remaining
 from adamwprune.scheduler.packing import History
-from adamwprune.store import Store, read_published
 from tests.report.conftest import expand, synthetic
 
 SPEC = expand("memory-comparison", OPTIMIZER="adamwspam", TARGET_SPARSITY="0.7")[2]
@@ -62,7 +62,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("trace.norm.0", "x"),
         ("environment.attempts", [3]),
         ("environment.commit", 7),
-        ("code.modules", ["adamwprune.training"]),
+        ("code.modules", ["adamwprune.train.loop"]),
         ("spec.LR", []),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_part_that_is_something_else_is_named(tmp_path, path, value):
     (folder / "result.json").write_text(json.dumps(changed(path, value)))
     with pytest.raises(UserError, match=r"result\.json: not a record: [\w.]+ has another form; "):
         Store(tmp_path).result(SPEC)
-    assert past.records(tmp_path) == []
+    assert history.records(tmp_path) == []
     part = path.partition(".")[0]
     with pytest.raises(ValueError, match=rf"not a record: {part}\b"):
         RunResult.from_json(changed(path, value))
@@ -112,7 +112,7 @@ def used(record: RunResult) -> None:
         works = [Work(SPEC, 100, 1e-6)], [Work(SPEC, 100)]
         left = remaining(*works, [Slot(device, threads)], Paces([record]))
         assert left is not None
-        view.quantiles(left)
+        rows.quantiles(left)
     History([record]).bytes_of(SPEC)
     present.tables_of([SPEC], [record], "text", True)
     json.dumps(data.of([SPEC], [record], {}, Request()), allow_nan=False)

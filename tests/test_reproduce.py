@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
-from adamwprune.reproduce import compare
-from adamwprune.reproduction import spec_of
-from adamwprune.spec import RunSpec
-from adamwprune.store import read_published
+from adamwprune.base.errors import UserError
+from adamwprune.commands.reproduce import spec_of
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.comparison import compare
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import read_published
 from tests.test_end_to_end import ROOT
 
 SPEC = RunSpec(
@@ -299,6 +299,6 @@ def test_within_tolerance_just_by_the_formula(first: RunResult, second: RunResul
 
 
 def test_it_is_told_without_torch() -> None:
-    probe = "import sys, adamwprune.reproduce; print('torch' in sys.modules)"
+    probe = "import sys, adamwprune.records.comparison; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -22,14 +22,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import matrix
-from adamwprune.code import Sources
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError, UserError
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
-from adamwprune.store import RESULT, Store, publish, write_published
+from adamwprune.plan import matrix
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.code import Sources
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import RESULT, Store, publish, write_published
 from tests.report.conftest import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -297,7 +297,7 @@ def test_a_run_is_named_by_the_start_of_its_id_only(tmp_path: Path, prefix: str)
 
 def test_a_command_about_a_run_takes_no_program_for_one(here: Path) -> None:
     for name in ("../../x", "x; touch marker", PAYLOADS[0]):
-        refused(script("scripts/plot_training.py", name), "no run starts with")
+        refused(script("lib/adamwprune/commands/plot_training.py", name), "no run starts with")
     assert files(here) == set()
 
 
@@ -378,9 +378,9 @@ def test_a_drawing_of_evil_names_goes_where_drawings_go(here: Path) -> None:
     for each, place in ((replace(one, run_id="../../evil"), folder), (one, folder)):
         publish(place, each)
         write_published(published, [replace(two, run_id="a/../../evil")])
-        refused(script("scripts/plot_comparison.py", spec.run_id, "a/../../evil"))
+        refused(script("lib/adamwprune/commands/plot_comparison.py", spec.run_id, "a/../../evil"))
     write_published(published, [two])
-    done = script("scripts/plot_comparison.py", spec.run_id, evil.run_id)
+    done = script("lib/adamwprune/commands/plot_comparison.py", spec.run_id, evil.run_id)
     assert done.returncode == 0, done.stderr
     results_only(here)
     names = {path.name for path in (here / "results").iterdir()}
@@ -440,7 +440,7 @@ def test_the_bomb_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ids=["pickle", "saved", "inside", "truncated", "empty", "yaml"],
 )
 def test_a_file_that_is_no_checkpoint_is_damaged_and_not_run(here: Path, content: Any) -> None:
-    checkpoint = pytest.importorskip("adamwprune.checkpoint")
+    checkpoint = pytest.importorskip("adamwprune.run.checkpoint")
     path = here / "checkpoint.pt"
     path.write_bytes(content())
     with pytest.raises(checkpoint.Damaged):
@@ -450,7 +450,7 @@ def test_a_file_that_is_no_checkpoint_is_damaged_and_not_run(here: Path, content
 @pytest.mark.parametrize("value", [Bomb(), {"model": Bomb()}, [Bomb()], (1, Bomb()), "text"])
 def test_a_bomb_in_a_sound_checkpoint_is_not_run(here: Path, value: object) -> None:
     """Written by the project's own writer: only how it is read can stop it."""
-    checkpoint = pytest.importorskip("adamwprune.checkpoint")
+    checkpoint = pytest.importorskip("adamwprune.run.checkpoint")
     checkpoint.write(here, value)
     with pytest.raises(checkpoint.Damaged):
         checkpoint.read(here / checkpoint.NAME)

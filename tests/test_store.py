@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import write_text
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
-from adamwprune.files import write_text
-from adamwprune.matrix import expand
-from adamwprune.record import RunResult
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import LOCK, Store, lock, publish, read_published, write_published
 from adamwprune.report import export
-from adamwprune.spec import RunSpec
-from adamwprune.store import LOCK, Store, lock, publish, read_published, write_published
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.wording import counted
+from adamwprune.base.wording import counted
 
 
 @pytest.mark.parametrize(

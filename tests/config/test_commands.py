@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import matrix
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import commands, sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
-from adamwprune.errors import ConfigError, UserError
+from adamwprune.plan import matrix
 
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
@@ -180,7 +180,7 @@ class Questions:
     def __init__(self, output: Path, variables: str = "") -> None:
         self.child = pexpect.spawn(
             sys.executable,
-            [str(SCRIPTS / "kconfig.py"), "oldconfig"],
+            ["-m", "adamwprune", "kconfig", "oldconfig"],
             cwd=str(output),
             env={**os.environ, "MAKEFLAGS": f" -- O={output} {variables}".rstrip()},
             encoding="utf-8",
@@ -337,7 +337,7 @@ def test_make_repeats_a_random_configuration(make: Make, tmp_path: Path) -> None
 @pytest.mark.parametrize("words", [[], ["a", "b"], ["nope"]])
 def test_the_script_explains_its_use(words: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "kconfig.py"), *words],
+        [sys.executable, "-m", "adamwprune", "kconfig", *words],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -358,8 +358,8 @@ def test_the_script_explains_its_use(words: list[str], tmp_path: Path) -> None:
         "scripts/clean.py",
         "scripts/_library.py",
         "lib/adamwprune/__init__.py",
-        "lib/adamwprune/command.py",
-        "lib/adamwprune/errors.py",
+        "lib/adamwprune/base/console.py",
+        "lib/adamwprune/base/errors.py",
         "lib/adamwprune/config/__init__.py",
         "lib/adamwprune/config/makeflags.py",
     ],
@@ -383,8 +383,8 @@ def test_a_name_that_is_missing_is_said(make: Make) -> None:
 def test_what_an_encoding_cannot_say_is_said_in_ascii() -> None:
     """A note of ours and the text of an error, in a terminal that knows ASCII only."""
     script = (
-        "from adamwprune.command import run_command\n"
-        "from adamwprune.errors import UserError\n"
+        "from adamwprune.base.console import run_command\n"
+        "from adamwprune.base.errors import UserError\n"
         "def main():\n"
         "    print('0 → 1')\n"
         "    raise UserError('größe')\n"

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from adamwprune import matrix
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.plan import matrix
 
 NAMES = sorted(sources.defconfigs())
 each_defconfig = pytest.mark.parametrize("name", NAMES)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune.base.errors import ConfigError
 from adamwprune.config import flags
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError
 
 SURFACE = Path(__file__).with_name("option_surface.txt")
 

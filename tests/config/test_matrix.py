@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from adamwprune import matrix
+from adamwprune.base.errors import ConfigError
 from adamwprune.config import flags, sources, strict
 from adamwprune.config.draw import draw
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError
-from adamwprune.matrix import Matrix
-from adamwprune.spec import RunSpec
+from adamwprune.plan import matrix
+from adamwprune.plan.matrix import Matrix
+from adamwprune.plan.spec import RunSpec
 
 ALL = "sgd adam adamw adamwadv adamwspam adamwprune"
 
@@ -87,7 +87,7 @@ def test_state_pruning_under_sgd_is_dropped_with_its_reason() -> None:
     (dropped,) = expanded.dropped
     assert dropped.label == "lenet5 mnist sgd state"
     assert dropped.reason.startswith("PRUNING_METHOD_STATE depends on HAS_ADAM_STATES")
-    assert "(lib/adamwprune/pruning/Kconfig.state:" in dropped.reason
+    assert "(lib/adamwprune/pruning/methods/Kconfig.state:" in dropped.reason
 
 
 def test_exclusions_drop_cells_with_their_help_text() -> None:

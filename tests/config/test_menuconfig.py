@@ -10,20 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from adamwprune.config import menu, sources
+from adamwprune.base.errors import ConfigError
+from adamwprune.config import sources
 from adamwprune.config.menu import Session
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
-from adamwprune.errors import ConfigError
 
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
-SCRIPTS = SOURCE_TREE / "scripts"
 BACKSPACE = "\x7f"
 CTRL_C = "\x03"
 CLEAR = "\x15"  # Ctrl-U in a dialog: remove the text left of the cursor
@@ -39,7 +36,7 @@ class Screen:
         self.config = output / ".config"
         self.child = pexpect.spawn(
             sys.executable,
-            [str(SCRIPTS / "menuconfig.py")],
+            ["-m", "adamwprune", "menuconfig"],
             cwd=str(folder),
             env={
                 **os.environ,
@@ -327,7 +324,7 @@ def test_ctrl_c_leaves_a_dialog_and_not_the_menu(start: Menu) -> None:
 def test_the_menu_ends_with_its_terminal_also_under_nohup(tmp_path: Path) -> None:
     child = pexpect.spawn(
         sys.executable,
-        [str(SCRIPTS / "menuconfig.py")],
+        ["-m", "adamwprune", "menuconfig"],
         env={**os.environ, "TERM": "xterm", "MAKEFLAGS": f" -- O={tmp_path}"},
         encoding="utf-8",
         timeout=20,
@@ -340,7 +337,7 @@ def test_the_menu_ends_with_its_terminal_also_under_nohup(tmp_path: Path) -> Non
 
 def test_ctrl_c_works_as_ever_after_the_menu(start: Menu, tmp_path: Path) -> None:
     """The terminal's interrupt character, which the menu takes away, is given back."""
-    command = f"{sys.executable} {SCRIPTS / 'menuconfig.py'}; stty -a"
+    command = f"{sys.executable} -m adamwprune menuconfig; stty -a"
     child = pexpect.spawn(
         "sh",
         ["-c", command],
@@ -377,18 +374,13 @@ def test_a_terminal_that_cannot_show_a_menu_is_told(terminal: str, start: Menu) 
     assert "edit .config" in said
 
 
-@pytest.mark.parametrize("script", ["menuconfig", "guiconfig"])
-def test_without_a_terminal_or_display_one_message(script: str, tmp_path: Path) -> None:
-    if script == "guiconfig" and not sys.platform.startswith("linux"):
-        pytest.skip("only X11 and Wayland tell by their environment that there is no display")
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY")
+def test_without_a_terminal_one_message(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{script}.py")],
+        [sys.executable, "-m", "adamwprune", "menuconfig"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={name: text for name, text in os.environ.items() if name not in hidden},
         check=False,
     )
     assert done.returncode == 2
@@ -461,82 +453,3 @@ def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) ->
     assert session.needs_save()
     session.tree.set("EPOCHS", "10")
     assert not session.needs_save()
-
-
-class Window:
-    """guiconfig fitted to a session, with answers in place of its dialogs."""
-
-    def __init__(self, session: Session) -> None:
-        self.errors: list[str] = []
-        self.chosen: list[str] = []
-        self.gui: Any = menu._menu_module("guiconfig", "tkinter")
-        menu._InWindow(self.gui, session).install()
-        nothing = lambda *_, **__: None  # noqa: E731
-        self.gui._root = None
-        self.gui._tree = SimpleNamespace(focus_set=nothing)
-        self.gui._set_status = self.gui._update_tree = nothing
-        self.gui._set_conf_changed = lambda changed: setattr(self.gui, "_conf_changed", changed)
-        self.gui._conf_filename = self.gui.standard_config_filename()
-        self.gui._conf_changed = self.gui._single_menu = False
-        self.gui._kconf = session.tree.kconf
-        pick = lambda **_: self.chosen.pop(0) if self.chosen else ""  # noqa: E731
-        self.gui.filedialog = SimpleNamespace(askopenfilename=pick, asksaveasfilename=pick)
-        self.gui.messagebox = SimpleNamespace(
-            showerror=lambda _title, text, **_: self.errors.append(text)
-        )
-
-
-@pytest.fixture
-def window(workspace: Callable[..., Workspace]) -> Window:
-    """The window's functions, on a configuration of their own."""
-    pytest.importorskip("tkinter")
-    return Window(Session.start(workspace()))
-
-
-def test_the_window_saves_to_the_config_after_a_load(
-    window: Window, defconfig: Path, tmp_path: Path
-) -> None:
-    before = defconfig.read_text()
-    window.chosen = [str(defconfig)]
-    window.gui._open()
-    window.gui._save()
-    assert defconfig.read_text() == before
-    assert 'CONFIG_TARGET_SPARSITY="0.5"\n' in (tmp_path / ".config").read_text()
-    assert window.errors == []
-    assert not window.gui._conf_changed
-
-
-def test_the_window_shows_what_is_wrong_in_a_file(window: Window, tmp_path: Path) -> None:
-    path = tmp_path / "bad"
-    path.write_text("CONFIG_EPOCH=3\n")
-    window.chosen = [str(path)]
-    window.gui._open()
-    assert window.errors == [f"{path}:1: EPOCH=3: no such symbol; did you mean EPOCHS?"]
-
-
-def test_the_window_saves_copies_and_minimal_forms(window: Window, tmp_path: Path) -> None:
-    window.chosen = [str(tmp_path / "copy")]
-    window.gui._save_as()
-    assert "CONFIG_EPOCHS=10\n" in (tmp_path / "copy").read_text()
-    assert window.gui._conf_filename == str(tmp_path / ".config")
-    assert window.gui._conf_changed
-    window.chosen = [str(tmp_path / "minimal")]
-    window.gui._save_minimal()
-    assert "CONFIG_DATASET_MNIST5K=y\n" in (tmp_path / "minimal").read_text()
-    assert "EPOCHS" not in (tmp_path / "minimal").read_text()
-
-
-def test_the_window_refuses_a_value_outside_its_type(window: Window) -> None:
-    symbol = Tree().symbols["PRUNING_RAMP_END"]
-    entry = SimpleNamespace(focus_set=lambda: None)
-    assert not window.gui._check_valid(None, entry, symbol, "2")
-    assert "2 is outside (0, 1]" in window.errors[0]
-    assert window.gui._check_valid(None, entry, symbol, "0.5")
-    assert window.gui._range_info(symbol) == "Expected: number in (0, 1]"
-
-
-def test_the_menus_modules_are_kconfiglib_s_own() -> None:
-    """scripts/menuconfig.py, run as a script, is what ``import menuconfig`` would find."""
-    module = menu._menu_module("menuconfig", "curses")
-    assert Path(module.__file__).parent != SCRIPTS
-    assert callable(module._load_dialog)

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from adamwprune import matrix, models, optimizers, pruning
+from adamwprune import models, optimizers, pruning
+from adamwprune.base.errors import UserError
 from adamwprune.config import commands, flags, sources, strict
 from adamwprune.config.draw import _number, draw
 from adamwprune.config.options import Interval
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
-from adamwprune.spec import RunSpec
+from adamwprune.plan import matrix
+from adamwprune.plan.spec import RunSpec
 
 
 def written(workspace: Workspace) -> str:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import matrix
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources, strict
 from adamwprune.config.makeflags import make_variables
 from adamwprune.config.sources import RESERVED, Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError, UserError
+from adamwprune.plan import matrix
 
 MAKEFILE = """\
 MAKEFLAGS += --no-print-directory

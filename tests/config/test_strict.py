@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from adamwprune.base import wording
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources, strict
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError, UserError
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def test_a_dropped_value_does_not_come_back(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_nearest_names() -> None:
-    assert strict.nearest("EPOCH", ["EPOCHS", "JOBS"]) == "; did you mean EPOCHS?"
-    assert strict.nearest("epochs", ["EPOCHS", "JOBS"]) == "; did you mean EPOCHS?"
-    assert strict.nearest("zzz", ["EPOCHS", "JOBS"]) == " (there are: EPOCHS, JOBS)"
-    assert strict.nearest("zzz", [f"NAME{i}" for i in range(13)]) == ""
+    assert wording.nearest("EPOCH", ["EPOCHS", "JOBS"]) == "; did you mean EPOCHS?"
+    assert wording.nearest("epochs", ["EPOCHS", "JOBS"]) == "; did you mean EPOCHS?"
+    assert wording.nearest("zzz", ["EPOCHS", "JOBS"]) == " (there are: EPOCHS, JOBS)"
+    assert wording.nearest("zzz", [f"NAME{i}" for i in range(13)]) == ""

@@ -8,8 +8,8 @@ from pathlib import Path
 import kconfiglib
 import pytest
 
+from adamwprune.base.errors import ConfigError
 from adamwprune.config.tree import CELL, EXCLUDE, SOURCE_TREE, Tree, has_prompt, help_of
-from adamwprune.errors import ConfigError
 
 PACKAGES = {
     "MODEL": "models",

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from adamwprune import registry
+from adamwprune.base import registry
 from adamwprune.optimizers import AdamWSpam, Spam
 
 PACKAGE = "adamwprune.optimizers"

@@ -11,9 +11,9 @@ from torch import nn
 from adamwprune import optimizers
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
 from adamwprune.optimizers import SGD, Adam, AdamW, AdamWAdv, Spam
 from adamwprune.optimizers._base import KeepsMoments
+from adamwprune.plan.matrix import expand
 from tests.optimizers.conftest import ALL, assert_close, backward, network, same_bits, train
 
 ADAMS = [cls for cls in ALL.values() if issubclass(cls, KeepsMoments)]

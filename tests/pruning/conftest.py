@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.pruning import _parts as parts
-from adamwprune.pruning import _selection as selection
+from adamwprune.pruning.select import parts as parts
+from adamwprune.pruning.select import selection as selection
 
 
 @pytest.fixture(params=["sort", "sample", "histograms"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune import models, optimizers, pruning, reach
+from adamwprune import models, optimizers, pruning
+from adamwprune.base.errors import ConfigError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError
-from adamwprune.matrix import expand
+from adamwprune.plan import feasible
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
-from adamwprune.spec import RunSpec
 
 
 def specs(**settings: str) -> list[RunSpec]:
@@ -104,7 +105,7 @@ def test_a_floor_that_leaves_no_room_is_refused():
 def test_planning_refuses_just_what_pruning_would(scope):
     """At the last floor that can be reached, at the first that cannot, and far from both."""
     (spec,) = specs(PRUNING_SCOPE=scope)
-    shapes = reach.shapes(Tree().text("PRUNABLE_SHAPES"))
+    shapes = feasible.shapes(Tree().text("PRUNABLE_SHAPES"))
     verdicts = set()
     for target in [0.5] if scope == "2-4" else [0.0, 0.15, 0.5, 0.9, 0.999, 1.0]:
         for floor in [0, 1, 10, 420, 421, 1866, 1867, 12000, 24157, 48000, 48001, 10**6]:
@@ -115,7 +116,7 @@ def test_planning_refuses_just_what_pruning_would(scope):
                 refused = False
             except ValueError:
                 refused = True
-            assert bool(reach.problems(cell, shapes)) == refused, values
+            assert bool(feasible.problems(cell, shapes)) == refused, values
             verdicts.add(refused)
     assert verdicts == {True, False}
 

@@ -27,14 +27,14 @@ from adamwprune.pruning import (
     Set,
     State,
 )
-from adamwprune.pruning._histogram import histogram
-from adamwprune.pruning._parts import whole
-from adamwprune.pruning._pruner import mask_gradient
-from adamwprune.pruning._schedule import count
-from adamwprune.pruning._scope import SCOPES, Global
-from adamwprune.pruning._selection import cut
-from adamwprune.pruning._storage import STORAGES
-from adamwprune.pruning.state import CRITERIA
+from adamwprune.pruning.methods.state import CRITERIA
+from adamwprune.pruning.pruner import mask_gradient
+from adamwprune.pruning.schedule import count
+from adamwprune.pruning.scope import SCOPES, Global
+from adamwprune.pruning.select.parts import whole
+from adamwprune.pruning.select.selection import cut
+from adamwprune.pruning.select.weight_bins import histogram
+from adamwprune.pruning.storage import STORAGES
 from tests.pruning.networks import network, train
 
 # -- schedule --------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from adamwprune import memory
 from adamwprune.optimizers import SGD, AdamW, AdamWPrune, AdamWSpam, Spam
 from adamwprune.pruning import (
     ContractViolation,
@@ -25,11 +24,12 @@ from adamwprune.pruning import (
     Schedule,
     Set,
     State,
-    _contract,
+    contract,
 )
-from adamwprune.pruning._parts import whole
-from adamwprune.pruning._schedule import count, part_of
-from adamwprune.pruning._scope import SCOPES
+from adamwprune.pruning.schedule import count, part_of
+from adamwprune.pruning.scope import SCOPES
+from adamwprune.pruning.select.parts import whole
+from adamwprune.train.measure import ledger
 from tests.pruning.networks import network, train
 
 CONSTANT = Schedule.constant(0.9, interval=4, end=50)
@@ -357,7 +357,7 @@ def test_what_stays_pruned_is_static_at_a_constant_sparsity(score, storage):
     optimizer = AdamW(model.parameters(), 1e-2)
     pruner = Pruner(model, score(), CONSTANT, storage=storage).attach(optimizer)
     start = model[4].weight == 0
-    train(model, optimizer, 60, lambda step: _contract.verify(pruner))
+    train(model, optimizer, 60, lambda step: contract.verify(pruner))
     pruner.verify()
     assert torch.equal(model[4].weight == 0, start)
     assert [u["step"] for u in pruner.updates] == [0, *range(4, 50, 4), 50]
@@ -437,7 +437,7 @@ def test_nothing_but_the_mask_is_kept(method, storage):
     optimizer = AdamW(model.parameters(), 1e-2)
     pruner = Pruner(model, METHODS[method](), CUBIC, storage=storage).attach(optimizer)
     train(model, optimizer, 9)  # an update's step is the last
-    found = memory.account(model, optimizer, pruner)["pruner"]
+    found = ledger.account(model, optimizer, pruner)["pruner"]
     assert found == {"masks": {"bool": 1476, "bits": 5 + 180}[storage]}
     assert pruner.state_dict()["score"] == {}
 
@@ -493,7 +493,7 @@ def trained(steps=30, storage="bool", schedule=CONSTANT, optimizer=AdamW):
     built = optimizer(model.parameters(), 1e-2)
     pruner = Pruner(model, RigL(), schedule, storage=storage).attach(built)
     train(model, built, steps)
-    _contract.verify(pruner)
+    contract.verify(pruner)
     return model, built, pruner
 
 

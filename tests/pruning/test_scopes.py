@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from adamwprune import models
 from adamwprune.pruning import Magnitude, Pruner, Schedule, prunable
-from adamwprune.pruning import _selection as selection
-from adamwprune.pruning._scope import SCOPES
+from adamwprune.pruning.scope import SCOPES
+from adamwprune.pruning.select import selection as selection
 from tests.pruning.networks import network
 from tests.pruning.test_selection import brute_force, chosen
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adamwprune.pruning import _parts as parts
-from adamwprune.pruning import _radix as radix
-from adamwprune.pruning import _selection as selection
+from adamwprune.pruning.select import parts as parts
+from adamwprune.pruning.select import radix as radix
+from adamwprune.pruning.select import selection as selection
 
 # What a threshold stumbles over: ties, both zeros, denormals, neighbours, the ends of the range.
 AWKWARD = torch.tensor(  # as float32 holds them

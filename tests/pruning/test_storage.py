@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adamwprune import models
 from adamwprune.optimizers import AdamW
 from adamwprune.pruning import Magnitude, Pruner, Schedule
-from adamwprune.pruning._storage import pack, unpack
+from adamwprune.pruning.storage import pack, unpack
 
 
 @given(st.lists(st.booleans(), max_size=40), st.sampled_from([1, 2, 4]))

@@ -17,13 +17,13 @@ from adamwprune.pruning import (
     Schedule,
     Score,
     State,
-    _scope,
+    scope,
 )
-from adamwprune.pruning import _parts as parts
-from adamwprune.pruning import _selection as selection
-from adamwprune.pruning._scope import SCOPES
-from adamwprune.pruning._storage import STORAGES
-from adamwprune.transient import transient_of
+from adamwprune.pruning.scope import SCOPES
+from adamwprune.pruning.select import parts as parts
+from adamwprune.pruning.select import selection as selection
+from adamwprune.pruning.storage import STORAGES
+from adamwprune.train.measure.update_peak import transient_of
 from tests.pruning.networks import network, train
 from tests.pruning.test_pruning import METHODS, REGROWING, SCHEDULE
 from tests.pruning.test_selection import brute_force
@@ -151,7 +151,7 @@ def test_an_update_takes_little_beside_what_is_kept(storage):
 def test_what_is_zero_needs_no_marks_where_it_scores_lowest(way, method, monkeypatch, request):
     """Only if it does, and only in the way that says beforehand where the threshold lies."""
     cuts, cut = [], selection.cut
-    monkeypatch.setattr(_scope, "cut", lambda *given: cuts.append(cut(*given)) or cuts[-1])
+    monkeypatch.setattr(scope, "cut", lambda *given: cuts.append(cut(*given)) or cuts[-1])
     model = network()
     optimizer = AdamWPrune(model.parameters(), 1e-2)
     schedule = Schedule(target=0.9, warmup=0, interval=1, ramp_end=4, shape="linear")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from adamwprune import matrix
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
+from adamwprune.plan import matrix
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
 from tests.report.browser import CHROMIUM, DRIVER, FLAGS, Browser
 
 WEIGHTS = 247_000

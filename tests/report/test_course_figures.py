@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
-from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import (
     FIGURES,
@@ -29,7 +30,6 @@ from adamwprune.report.figures import (
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
-from adamwprune.spec import RunSpec
 from tests.report.conftest import PRUNABLE, Make, aged, elsewhere, expand, marked
 
 HALF = {2: 12.706205, 3: 4.302653}  # Student's t at 97.5%, 1 and 2 degrees of freedom (tables)

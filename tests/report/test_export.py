@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adamwprune.code import Sources
-from adamwprune.errors import UserError
-from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.code import Sources
+from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
 from adamwprune.report.export import COLUMNS, Table
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make
 
 TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: training diverged\n\n"
@@ -276,7 +276,7 @@ def test_the_command_exports_what_no_configuration_names(
         as_file(record, tmp_path / "results")
 
     def call() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(source_tree / "scripts" / "export.py")]
+        command = [sys.executable, "-m", "adamwprune", "export"]
         environment = {"MAKEFLAGS": f" -- O={tmp_path}", "PATH": "", "PYTHONPATH": ""}
         return subprocess.run(
             command, check=False, capture_output=True, text=True, cwd=source_tree, env=environment

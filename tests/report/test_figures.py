@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from adamwprune.errors import UserError
-from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import (
     FIGURES,
@@ -35,7 +36,6 @@ from adamwprune.report.figures import (
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, elsewhere, expand, marked
 
 Draw = Callable[[Setting], Iterator[Drawing]]

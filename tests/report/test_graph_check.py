@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from adamwprune import experiment
-from adamwprune.errors import UserError
-from adamwprune.record import FROZEN, STALE, RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.commands import graph_check, update_graphs
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment import experiment
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, STALE, RunResult
+from adamwprune.records.store import read_published
 from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
-from adamwprune.spec import RunSpec
-from adamwprune.store import read_published
 from tests.report.conftest import Make, elsewhere, marked
 
 SMALL = (optimizers.baseline, training.example)
@@ -255,11 +258,11 @@ def commands(
     source_tree: Path, tmp_path: Path, records: list[RunResult], monkeypatch: pytest.MonkeyPatch
 ):
     """Both commands over ten runs, and the folder they work in."""
-    monkeypatch.syspath_prepend(str(source_tree / "scripts"))
-    update, compare = (importlib.import_module(n) for n in ("update_graphs", "graph_check"))
+    update, compare = update_graphs, graph_check
     experiment = Experiment(tmp_path, [r.spec for r in records], records)
-    monkeypatch.setattr(update.Experiment, "load", lambda name: experiment)
-    return update.main, compare.main, experiment
+    monkeypatch.setattr(update.Experiment, "load", lambda workspace, name: experiment)
+    nothing = (Workspace({}), argparse.Namespace())
+    return partial(update.main, *nothing), partial(compare.main, *nothing), experiment
 
 
 def test_what_was_published_is_redrawn_in_a_fresh_clone(commands, capsys):

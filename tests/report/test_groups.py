@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from adamwprune.plan.spec import RunSpec
 from adamwprune.report.groups import (
     Statistic,
     compression,
@@ -17,7 +18,6 @@ from adamwprune.report.groups import (
     settings,
     spread_note,
 )
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, expand
 
 

@@ -20,16 +20,17 @@ from typing import Any
 
 import pytest
 
-from adamwprune.errors import UserError
-from adamwprune.record import FROZEN, RunResult
-from adamwprune.report import comparisons, html, tables
+from adamwprune import page
+from adamwprune.base.errors import UserError
+from adamwprune.page import data, html, vendor
+from adamwprune.page.data import Uncounted
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, RunResult
+from adamwprune.report import comparisons, tables
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.groups import group_runs, settings
-from adamwprune.report.html import data, page, vendor
-from adamwprune.report.html.data import Uncounted
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
-from adamwprune.spec import RunSpec
 from tests.report.browser import Browser
 from tests.report.conftest import expand, marked, synthetic
 
@@ -58,7 +59,7 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
 def rendered(shown: dict[str, Any]) -> str:
     """The page, in the look of four groups."""
     specs = expand("memory-comparison", OPTIMIZER="adam adamw", TARGET_SPARSITY="0.5 0.9")
-    return page.render(shown, data.look(group_runs(specs, [])), "0")
+    return html.render(shown, data.look(group_runs(specs, [])), "0")
 
 
 def evil(spec: RunSpec) -> tuple[RunSpec, RunResult]:
@@ -173,7 +174,7 @@ def test_what_is_no_finite_number_is_null(quick: list[RunSpec], value: object):
     found = data.of(quick[:1], [replace(record, history=history)], {}, Request())
     assert found["curves"]["test_loss"][0][0] is None
     assert found["curves"]["test_loss"][0][1] is not None
-    json.loads(page.embed(found))
+    json.loads(html.embed(found))
 
 
 def test_a_column_holds_each_text_once():
@@ -194,7 +195,7 @@ def test_the_command_that_repeats_a_run():
 
 @pytest.mark.parametrize("text", [EVIL, "</SCRIPT>", "<!--", "\ud800", "]]>", "\\u003c"])
 def test_embedded_data_is_data(text: str):
-    embedded = page.embed({"a": [text]})
+    embedded = html.embed({"a": [text]})
     assert not set(embedded) & set("<>&\u2028\u2029")
     assert embedded.isascii()
     assert json.loads(embedded) == {"a": [text]}
@@ -207,8 +208,8 @@ def test_no_text_of_a_record_is_markup(tmp_path: Path, quick: list[RunSpec]):
     records = [record, replace(synthetic(failed, status="failed"), error=EVIL)]
     plain = Request(commands=Commands({"O": EVIL}))
     uncounted = {lost.run_id: Uncounted("stale", EVIL, evil(lost)[1])}
-    text = html.write(tmp_path, [spec, lost, failed], records, uncounted, plain).read_text()
-    normal = html.write(tmp_path, quick[:3], [synthetic(quick[1])]).read_text()
+    text = page.write(tmp_path, [spec, lost, failed], records, uncounted, plain).read_text()
+    normal = page.write(tmp_path, quick[:3], [synthetic(quick[1])]).read_text()
     assert [tag for tag, _ in Elements(text).found] == [tag for tag, _ in Elements(normal).found]
     shown = json.loads(Elements(text).scripts[0])
     assert shown["groups"][0]["optimizer"] == EVIL
@@ -246,32 +247,32 @@ def test_the_library_is_named_with_its_licence(shown: dict[str, Any]):
 def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(vendor, "PACKAGE", "nosuchpackage")
     with pytest.raises(UserError, match="needs nosuchpackage"):
-        html.write(tmp_path, [], [])
+        page.write(tmp_path, [], [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, quick: list[RunSpec]):
     records = [synthetic(spec) for spec in quick]
-    first = html.write(tmp_path / "a", quick, records).read_bytes()
-    assert html.write(tmp_path / "b", quick, records).read_bytes() == first
+    first = page.write(tmp_path / "a", quick, records).read_bytes()
+    assert page.write(tmp_path / "b", quick, records).read_bytes() == first
 
 
 def test_a_report_that_says_the_same_stays_as_it_is(tmp_path: Path, quick: list[RunSpec]):
     records = [synthetic(spec) for spec in quick]
-    path = html.write(tmp_path, quick, records)
+    path = page.write(tmp_path, quick, records)
     before = path.stat().st_mtime_ns
-    assert html.write(tmp_path, quick, records).stat().st_mtime_ns == before
+    assert page.write(tmp_path, quick, records).stat().st_mtime_ns == before
     for others in (records[1:], [marked(records[0], FROZEN), *records[1:]]):
-        html.write(tmp_path, quick, others)
+        page.write(tmp_path, quick, others)
         assert path.stat().st_mtime_ns != before
         before = path.stat().st_mtime_ns
     path.write_text("not a report")
-    assert len(html.write(tmp_path, quick, records).read_text()) > 1_000_000
+    assert len(page.write(tmp_path, quick, records).read_text()) > 1_000_000
 
 
 def test_the_command_writes_it_without_training(source_tree: Path, tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, str(source_tree / "scripts" / "html_report.py")],
+        [sys.executable, "-m", "adamwprune", "html-report"],
         cwd=source_tree,
         env={**os.environ, "MAKEFLAGS": f" -- CONFIG=quickstart O={tmp_path}"},
         capture_output=True,
@@ -562,7 +563,7 @@ def test_no_text_of_a_record_runs(report: Browser, tmp_path: Path, quick: list[R
     spec, record = evil(quick[1])
     other = RunSpec({**spec.values, "SEED": 1})
     uncounted = {other.run_id: Uncounted("stale", EVIL)}
-    report.open(html.write(tmp_path, [spec, other], [record], uncounted))
+    report.open(page.write(tmp_path, [spec, other], [record], uncounted))
     assert report.column("optimizer") == [EVIL.replace("\u2028", "\n")] or EVIL in report.js(
         "document.querySelector('#table tbody').textContent"
     )
@@ -582,7 +583,7 @@ def test_very_many_rows_are_all_there_in_the_end(
     report: Browser, tmp_path: Path, reseeded: Callable[[RunSpec, int], RunSpec]
 ):
     specs = [reseeded(spec, seed) for spec in expand("quickstart") for seed in range(40)]
-    report.open(html.write(tmp_path, specs, [synthetic(spec) for spec in specs]))
+    report.open(page.write(tmp_path, specs, [synthetic(spec) for spec in specs]))
     report.click("#each")
     report.until("document.querySelectorAll('#table tbody tr').length === 400")
     report.driver.execute_script("document.querySelector('#table tbody tr').focus()")

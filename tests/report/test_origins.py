@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adamwprune.record import FROZEN, STALE
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, STALE
 from adamwprune.report.origins import MEANS, Origins, Place, count_marks, status
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, elsewhere, marked
 
 

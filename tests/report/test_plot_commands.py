@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune.spec import RunSpec
+from adamwprune.plan.spec import RunSpec
 from tests.report.conftest import Make
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from adamwprune.record import STALE
+from adamwprune.commands import matrix
+from adamwprune.page import vendor
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import STALE
 from adamwprune.report import style
-from adamwprune.report.html import vendor
 from adamwprune.report.present import draw_if_changed
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, marked
 
 
@@ -42,7 +42,6 @@ def test_make_counts_figures_and_not_their_files(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.syspath_prepend(str(source_tree / "scripts"))
     monkeypatch.setattr(vendor, "is_installed", lambda: False)
     experiment = SimpleNamespace(
         matrix=SimpleNamespace(specs=quick[:1]),
@@ -51,7 +50,7 @@ def test_make_counts_figures_and_not_their_files(
         request=None,
         store=SimpleNamespace(root=tmp_path),
     )
-    importlib.import_module("run_matrix")._present(experiment, memory=False)
+    matrix._present(experiment, memory=False)
     folder = tmp_path / "figures"
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 6
     assert f"\n6 figures in {folder}\n" in capsys.readouterr().out

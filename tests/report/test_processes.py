@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune.errors import UserError
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
 from adamwprune.report import figures, style
 from adamwprune.report.figures import optimizers, processes, training
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make
 
 FEW = (optimizers.baseline, training.example)

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import matrix
 from adamwprune.config import sources, strict
 from adamwprune.config.makeflags import make_variables
 from adamwprune.config.tree import Tree
-from adamwprune.record import RunResult
+from adamwprune.plan import matrix
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
 from adamwprune.report import comparisons, present
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.groups import Group, Setting, settings
@@ -39,7 +40,6 @@ from adamwprune.report.statistics import (
     judge,
 )
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, render
-from adamwprune.spec import RunSpec
 from tests.report.conftest import Make, elsewhere, expand, synthetic
 
 # Hours of sleep gained by ten patients under two drugs: Student (1908), The probable error of a

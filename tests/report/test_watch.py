@@ -22,16 +22,17 @@ from typing import Any
 
 import pytest
 
-from adamwprune import status, store
-from adamwprune.code import Code, Sources
-from adamwprune.errors import UserError
-from adamwprune.experiment import Experiment
-from adamwprune.record import RunResult
-from adamwprune.report.html import data
-from adamwprune.spec import RunSpec
-from adamwprune.watch import seen, server
-from adamwprune.watch.seen import Answer, Watched
-from adamwprune.watch.server import Server
+from adamwprune.base.errors import UserError
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.page import data
+from adamwprune.page.live import seen, server
+from adamwprune.page.live.seen import Answer, Watched
+from adamwprune.page.live.server import Server
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress import status
+from adamwprune.records import store
+from adamwprune.records.code import Code, Sources
+from adamwprune.records.record import RunResult
 from tests.report.browser import Browser
 from tests.report.conftest import synthetic
 
@@ -372,7 +373,7 @@ def test_other_code_makes_records_stale(matrix: Matrix, monkeypatch: pytest.Monk
     matrix.end(matrix.specs[0])
     watched = Watched(matrix.experiment)
     assert json.loads(watched.report().body)["runs"][0]["status"] == "done"
-    monkeypatch.setattr(Sources, "of", lambda self, spec: Code({"adamwprune.training": "0"}))
+    monkeypatch.setattr(Sources, "of", lambda self, spec: Code({"adamwprune.train.loop": "0"}))
     monkeypatch.setattr(seen.code, "stamps", dict)
     watched.live()
     assert json.loads(watched.report().body)["runs"][0]["status"] == "stale"

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from adamwprune.progress.live import Display
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.progress import Display
 from tests.report.conftest import expand, synthetic
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune.errors import UserError
+from adamwprune.base.errors import UserError
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Machine, Slot, slots
 

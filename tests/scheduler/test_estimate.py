@@ -12,20 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
-from adamwprune.record import RunResult
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.eta import EXACT, MANY, Estimate, Paces, Place, Work, _makespan, remaining
+from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.estimate import (
-    EXACT,
-    MANY,
-    Estimate,
-    Paces,
-    Place,
-    Work,
-    _makespan,
-    remaining,
-)
-from adamwprune.spec import RunSpec
 
 CPU = Slot("cpu", 1)
 BASE = expand(Tree()).specs[0]

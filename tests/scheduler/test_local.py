@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import checkpoint
-from adamwprune.code import Sources
-from adamwprune.errors import UserError
-from adamwprune.scheduler import local
+from adamwprune.base.errors import UserError
+from adamwprune.records.code import Sources
+from adamwprune.records.store import Store
+from adamwprune.run import checkpoint
+from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.local import Policy, Pool, Task
-from adamwprune.store import Store
+from adamwprune.scheduler.pool import Policy, Pool, Task
 from tests.training.conftest import specs
 
 CPU = Slot("cpu", 1)
@@ -215,8 +215,8 @@ def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, 
     """A copy of the package, its SGD changed during the first run: the second is made by it."""
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "Kconfig", tmp_path / "Kconfig")
-    monkeypatch.setattr(local, "LIBRARY", tmp_path / "lib")
-    monkeypatch.setattr(local, "Sources", lambda: Sources(tmp_path / "lib"))
+    monkeypatch.setattr(pool, "LIBRARY", tmp_path / "lib")
+    monkeypatch.setattr(pool, "Sources", lambda: Sources(tmp_path / "lib"))
     path = tmp_path / "lib" / "adamwprune" / "optimizers" / "sgd.py"
     taken = []
 
@@ -240,7 +240,7 @@ def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, 
 
 
 def test_a_worker_that_hangs_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "SILENCE", 1.5)
+    monkeypatch.setattr(pool, "SILENCE", 1.5)
 
     def hang(spec, event):
         (pid,) = workers_of(os.getpid())
@@ -295,9 +295,9 @@ def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, mo
         "import sys, importlib.abc\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name != 'adamwprune.runner': return None\n"
+        "        if name != 'adamwprune.run.runner': return None\n"
         "        sys.meta_path.remove(self)\n"
-        "        import adamwprune.training as training, torch\n"
+        "        import adamwprune.train.loop as training, torch\n"
         "        whole = training.evaluate\n"
         "        calls = []\n"
         "        def evaluate(model, data):\n"
@@ -324,8 +324,8 @@ def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, mo
 def test_fail_fast_stops_the_others_at_a_checkpoint(tmp_path):
     todo = tasks(LR="100 0.01", WEIGHT_DECAY="1", EPOCHS="200")
     recorder = Recorder()
-    pool = Pool(Store(tmp_path), [CPU, CPU], Path("/x"), recorder, Policy(fail_fast=True))
-    outcome = pool.run(todo)
+    made = Pool(Store(tmp_path), [CPU, CPU], Path("/x"), recorder, Policy(fail_fast=True))
+    outcome = made.run(todo)
     assert [spec["LR"] for spec in outcome.failed] == [100.0]
     assert outcome.done == []
     assert "FAIL_FAST=y: stopping the other runs at a checkpoint" in recorder.texts
@@ -378,7 +378,7 @@ def test_an_interrupt_stops_the_workers_at_a_checkpoint(tmp_path, number):
 
 def test_a_second_interrupt_ends_everything_at_once(tmp_path, monkeypatch):
     """Also a worker that does not stop, which the first would have waited for."""
-    monkeypatch.setattr(local, "GRACE", 3600)
+    monkeypatch.setattr(pool, "GRACE", 3600)
 
     def interrupt_twice(spec, event):
         os.kill(workers_of(os.getpid())[0], signal.SIGSTOP)
@@ -392,7 +392,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "GRACE", 0.5)
+    monkeypatch.setattr(pool, "GRACE", 0.5)
 
     def interrupt(spec, event):
         os.kill(workers_of(os.getpid())[0], signal.SIGSTOP)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune.record import RunResult
-from adamwprune.scheduler import local
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import Store, publish
+from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.local import Task
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
-from adamwprune.store import Store, publish
+from adamwprune.scheduler.pool import Task
 from tests.training.conftest import specs
 
 GIB = 1 << 30
@@ -135,7 +135,7 @@ ENDED = {
 }
 
 
-class Scripted(local.Worker):
+class Scripted(pool.Worker):
     """In place of a worker process: answers each job with the events of a script."""
 
     script = staticmethod(lambda seed: [])
@@ -143,7 +143,7 @@ class Scripted(local.Worker):
     def send(self, job):
         self.process = self
         for event in self.script(job["spec"]["SEED"]):
-            self.events.put(local.Message(self, self, event))
+            self.events.put(pool.Message(self, self, event))
 
     def _nothing(self):
         return 0
@@ -163,7 +163,7 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
         ended = progress = stopped = lambda self, *arguments: None
 
         def started(self, spec, slot):
-            running = [w.attempt.spec["SEED"] for w in pool.workers if w.attempt]
+            running = [w.attempt.spec["SEED"] for w in made.workers if w.attempt]
             started.append((spec["SEED"], sorted(running)))
 
         def told(self, text):
@@ -181,17 +181,17 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
 
     told = []
     monkeypatch.setattr(Scripted, "script", staticmethod(script))
-    monkeypatch.setattr(local, "Worker", Scripted)
-    pool = local.Pool(
+    monkeypatch.setattr(pool, "Worker", Scripted)
+    made = pool.Pool(
         store,
         slots,
         tmp_path,
         Observer(),
-        local.Policy(retries=0),
+        pool.Policy(retries=0),
         packer=Packer(slots, 8, {"cuda:0": 16 * GIB}),
         history=history,
     )
-    outcome = pool.run(todo)
+    outcome = made.run(todo)
     assert {spec["SEED"] for spec in outcome.done} == {0, 1, 2}
     assert told == [f"again, alone: {todo[1].spec.slug}: OutOfMemoryError: CUDA"]
     assert started[:2] == [(0, [0]), (1, [0, 1])], "two fit by what history said"

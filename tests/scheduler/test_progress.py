@@ -11,13 +11,13 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from adamwprune.record import RunResult
-from adamwprune.scheduler import past, view
+from adamwprune.progress import history, rows
+from adamwprune.progress.eta import Estimate
+from adamwprune.progress.history import Score
+from adamwprune.progress.live import QUIET, Display, Lines, Matrix, summary
+from adamwprune.progress.rows import Counts
+from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.estimate import Estimate
-from adamwprune.scheduler.past import Score
-from adamwprune.scheduler.progress import QUIET, Display, Lines, Matrix, summary
-from adamwprune.scheduler.view import Counts
 from tests.report.conftest import expand, synthetic
 from tests.scheduler.screen import Screen
 from tests.scheduler.shown import event
@@ -75,7 +75,7 @@ def test_a_terminal_shows_a_line_for_each_run_and_one_for_the_matrix(columns):
     assert head.split()[:6] == ["run", "epoch", "loss", "accuracy", "sparsity", "steps/s"]
     values = ["3/10", "0.0412", "98.76%", "49.9%", "120"]
     assert first.split()[:6] == ["lenet5-mnist-sgd-none-s0", *values]
-    assert second.split()[0] in (SPECS[2].slug, view.shortened(SPECS[2].slug, 32))
+    assert second.split()[0] in (SPECS[2].slug, rows.shortened(SPECS[2].slug, 32))
     assert second.split()[1:6] == values
     assert last.startswith("matrix  1 done, 0 failed, 2 running, 39 left  0:0")
     assert "  ETA " in last
@@ -154,8 +154,8 @@ def test_without_a_terminal_lines_are_printed(capsys, tmp_path):
 
 
 def test_a_line_can_be_said_in_any_encoding():
-    assert view.printable("…\n\x1b", "ascii") == "\\u2026  "
-    assert view.printable("…", "utf-8") == "…"
+    assert rows.printable("…\n\x1b", "ascii") == "\\u2026  "
+    assert rows.printable("…", "utf-8") == "…"
 
 
 # -- the matrix and its estimate -----------------------------------------------------------------
@@ -219,13 +219,13 @@ def test_the_estimate_is_scored(capsys, tmp_path):
     assert (left.p50, left.p90) == pytest.approx((first.p50, first.p90), abs=1)
     assert first.p50 == pytest.approx(2 * 60 + 6, rel=0.05)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"estimated {view.quantiles(first)}, took 2:20"
-    (line,) = (tmp_path / past.FILE).read_text().splitlines()
+    assert last == f"estimated {rows.quantiles(first)}, took 2:20"
+    (line,) = (tmp_path / history.FILE).read_text().splitlines()
     scored = json.loads(line)
     assert scored["seconds"] == 140.0
     assert scored["runs"] == 2
     assert (scored["p50"], scored["p90"]) == pytest.approx((first.p50, first.p90), abs=0.1)
-    assert past.scores(tmp_path) == (1, 1)
+    assert history.scores(tmp_path) == (1, 1)
 
 
 def test_what_comes_after_the_last_run_is_not_part_of_what_it_took(capsys, tmp_path):
@@ -236,7 +236,7 @@ def test_what_comes_after_the_last_run_is_not_part_of_what_it_took(capsys, tmp_p
         clock.now += 30
         assert display.matrix.elapsed == 140.0
     assert capsys.readouterr().out.splitlines()[-1].endswith(", took 2:20")
-    assert json.loads((tmp_path / past.FILE).read_text())["seconds"] == 140.0
+    assert json.loads((tmp_path / history.FILE).read_text())["seconds"] == 140.0
 
 
 def test_what_failed_or_was_stopped_is_not_scored(capsys, tmp_path):
@@ -248,7 +248,7 @@ def test_what_failed_or_was_stopped_is_not_scored(capsys, tmp_path):
     ):
         raise KeyboardInterrupt
     assert "estimated" not in capsys.readouterr().out
-    assert not (tmp_path / past.FILE).exists()
+    assert not (tmp_path / history.FILE).exists()
 
 
 def test_a_matrix_without_a_past_is_held_to_its_rates_once_they_have_settled(tmp_path):
@@ -273,12 +273,12 @@ def test_a_score_that_cannot_be_kept_is_said(capsys, tmp_path):
 
 
 def test_damaged_scores_are_none(tmp_path):
-    assert past.scores(tmp_path) == (0, 0)
+    assert history.scores(tmp_path) == (0, 0)
     for seconds in (90.0, 100.0, 101.0):
         Score(Estimate(80, 100), seconds, 3).append_to(tmp_path)
-    with (tmp_path / past.FILE).open("ab") as stream:
+    with (tmp_path / history.FILE).open("ab") as stream:
         stream.write(b'{"p90": 5\n[]\n3\n\xff\n{"p90": NaN, "seconds": 1}\n{"p90": "9"}\n\n')
-    assert past.scores(tmp_path) == (2, 3)
+    assert history.scores(tmp_path) == (2, 3)
 
 
 # -- texts ---------------------------------------------------------------------------------------
@@ -296,16 +296,16 @@ def test_damaged_scores_are_none(tmp_path):
     ],
 )
 def test_durations(seconds, text):
-    assert view.clock(seconds) == text
+    assert rows.clock(seconds) == text
 
 
 def test_a_name_keeps_the_end_that_tells_runs_apart():
     slug = "lenet5-mnist-adamwprune-state-precond-90-s0"
-    assert view.shortened(slug, 43) == slug
-    assert view.shortened(slug, 32) == "lenet5..rune-state-precond-90-s0"
+    assert rows.shortened(slug, 43) == slug
+    assert rows.shortened(slug, 32) == "lenet5..rune-state-precond-90-s0"
     for width in range(60):
-        assert len(view.shortened(slug, width)) == min(width, len(slug))
-    slugs = {view.shortened(spec.slug, 32) for spec in SPECS}
+        assert len(rows.shortened(slug, width)) == min(width, len(slug))
+    slugs = {rows.shortened(spec.slug, 32) for spec in SPECS}
     assert len(slugs) == len(SPECS)
 
 

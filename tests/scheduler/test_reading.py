@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
-from adamwprune.scheduler import view
-from adamwprune.scheduler.reading import Reading
-from adamwprune.scheduler.view import Row
-from adamwprune.store import PROGRESS
+from adamwprune.plan.matrix import expand
+from adamwprune.progress import rows
+from adamwprune.progress.reading import Reading
+from adamwprune.progress.rows import Row
+from adamwprune.records.store import PROGRESS
 
 SPEC = expand(Tree()).specs[0]
 STEPS, EPOCHS = SPEC.total_steps, SPEC["EPOCHS"]
@@ -60,7 +60,7 @@ def test_any_numbers_can_be_shown(plain):
     found = Reading.of(SPEC, plain)
     assert 0 <= found.step <= STEPS
     for width in (20, 80, 200):
-        lines = view.table([Row(SPEC, found, 1e7)], width, (view.LEFT, view.DEVICE, view.AGE))
+        lines = rows.table([Row(SPEC, found, 1e7)], width, (rows.LEFT, rows.DEVICE, rows.AGE))
         assert all(len(line) <= width for line in lines)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune.scheduler import sharing
 from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.executors import mps
 
 SHARED = [Slot("cuda:0", 1), Slot("cuda:0", 1)]
 CONTROL = """#!/bin/sh
@@ -28,12 +28,12 @@ echo "$words $CUDA_MPS_PIPE_DIRECTORY" >> "{log}"
 @pytest.fixture
 def control(tmp_path, monkeypatch):
     """Put a control program on the PATH; returns a function that makes it, and one for its log."""
-    monkeypatch.delenv(sharing.PIPES, raising=False)
-    monkeypatch.setattr(sharing, "DEFAULT_PIPES", tmp_path / "nobody")
+    monkeypatch.delenv(mps.PIPES, raising=False)
+    monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path / "nobody")
     log = tmp_path / "log"
 
     def make(status: int = 0) -> Path:
-        program = tmp_path / "bin" / sharing.CONTROL
+        program = tmp_path / "bin" / mps.CONTROL
         program.parent.mkdir()
         program.write_text(CONTROL.format(log=log, status=status))
         program.chmod(0o755)
@@ -45,8 +45,8 @@ def control(tmp_path, monkeypatch):
 
 def test_a_daemon_of_our_own_is_there_while_runs_share_a_gpu(control):
     log, told = control(), []
-    with sharing.sharing(SHARED, told.append) as environment:
-        folder = environment[sharing.PIPES]
+    with mps.sharing(SHARED, told.append) as environment:
+        folder = environment[mps.PIPES]
         assert Path(folder).is_dir()
         assert log.read_text().split() == ["start", folder]
     assert log.read_text().split() == ["start", folder, "quit", folder]
@@ -59,31 +59,31 @@ def test_a_daemon_of_our_own_is_there_while_runs_share_a_gpu(control):
 )
 def test_no_daemon_where_every_run_has_its_gpu_or_none(control, slots):
     log = control()
-    with sharing.sharing(slots, print) as environment:
+    with mps.sharing(slots, print) as environment:
         assert environment == {}
     assert not log.exists()
 
 
 def test_a_daemon_that_is_there_is_used(control, monkeypatch, tmp_path):
     log = control()
-    monkeypatch.setenv(sharing.PIPES, str(tmp_path))
-    with sharing.sharing(SHARED, print) as environment:
+    monkeypatch.setenv(mps.PIPES, str(tmp_path))
+    with mps.sharing(SHARED, print) as environment:
         assert environment == {}
-    monkeypatch.delenv(sharing.PIPES)
-    monkeypatch.setattr(sharing, "DEFAULT_PIPES", tmp_path)
+    monkeypatch.delenv(mps.PIPES)
+    monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path)
     (tmp_path / "control").touch()
-    with sharing.sharing(SHARED, print) as environment:
+    with mps.sharing(SHARED, print) as environment:
         assert environment == {}
     assert not log.exists()
 
 
 def test_without_mps_and_where_it_does_not_start_runs_take_turns(control):
     told = []
-    with sharing.sharing(SHARED, told.append) as environment:
+    with mps.sharing(SHARED, told.append) as environment:
         assert environment == {}
     assert told == []
     control(status=3)
-    with sharing.sharing(SHARED, told.append) as environment:
+    with mps.sharing(SHARED, told.append) as environment:
         assert environment == {}
     assert told == [
         "MPS does not start, runs on one GPU take turns: nvidia-cuda-mps-control -d: exit status 3"
@@ -92,7 +92,7 @@ def test_without_mps_and_where_it_does_not_start_runs_take_turns(control):
 
 def test_the_daemon_ends_with_a_scheduler_that_is_killed(control, tmp_path):
     log = control()
-    library = Path(sharing.__file__).parents[2]
+    library = Path(mps.__file__).parents[2]
     code = (
         "from pathlib import Path; import time\n"
         "from adamwprune.scheduler import sharing\n"

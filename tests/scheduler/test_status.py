@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import status
-from adamwprune.errors import UserError
-from adamwprune.scheduler import past
+from adamwprune.base.errors import UserError
+from adamwprune.progress import history, status
+from adamwprune.progress.eta import Estimate
+from adamwprune.progress.history import Score
+from adamwprune.records.store import LOCK, RESULT, Store, publish
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.estimate import Estimate
-from adamwprune.scheduler.past import Score
-from adamwprune.store import LOCK, RESULT, Store, publish
 from tests.report.conftest import expand, synthetic
 
 SPECS = expand("memory-comparison")[:6]
@@ -186,19 +185,19 @@ def test_only_the_latest_records_are_read(tmp_path, monkeypatch):
         ended(runs, spec)
         os.utime(runs.folder(spec) / RESULT, (10**9 - age, 10**9 - age))
     (runs.folder(SPECS[0]) / RESULT).write_text("{")
-    monkeypatch.setattr(past, "LATEST", 3)
-    assert {result.spec for result in past.records(tmp_path)} == {SPECS[1], SPECS[2]}
+    monkeypatch.setattr(history, "LATEST", 3)
+    assert {result.spec for result in history.records(tmp_path)} == {SPECS[1], SPECS[2]}
     with contextlib.suppress(FileNotFoundError):
-        assert past.records(tmp_path / "none") == []
+        assert history.records(tmp_path / "none") == []
 
 
 def test_the_command_needs_no_torch_and_succeeds_with_nothing_there(tmp_path):
     probe = (
-        "import sys; sys.path.insert(0, 'scripts')\n"
-        "from adamwprune.store import Store\n"
+        "import sys\n"
+        "from adamwprune.records.store import Store\n"
         "Store.is_running = lambda self, spec: False\n"
-        "import status\n"
-        "assert status.main() == 0\n"
+        "from adamwprune.__main__ import main\n"
+        "assert main(['status']) == 0\n"
         "print([name for name in ('torch', 'matplotlib') if name in sys.modules])\n"
     )
     environment = {**os.environ, "MAKEFLAGS": f"-- O={tmp_path} CONFIG=quickstart DEVICE=cpu"}

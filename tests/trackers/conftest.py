@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adamwprune import registry, tracking
+from adamwprune.base import registry
 from adamwprune.config.tree import SOURCE_TREE
-from adamwprune.record import RunResult
-from adamwprune.store import publish
-from adamwprune.tracking import Tracking
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import publish
+from adamwprune.trackers import supervisor
+from adamwprune.trackers.supervisor import Tracking
 from tests.training.conftest import specs
 
 MEMBERS = registry.members("adamwprune.trackers")
@@ -153,7 +154,7 @@ def library(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "library"
     ignored = shutil.ignore_patterns("__pycache__", "*.npz")
     shutil.copytree(SOURCE_TREE / "lib", path, ignore=ignored)
-    monkeypatch.setattr(tracking, "LIBRARY", path)
+    monkeypatch.setattr(supervisor, "LIBRARY", path)
     for place in ("init", "begin", "epoch", "end"):
         for fault, code in FAULTS.items():
             plant(path, f"{fault}_{place}", MODULE.format(where=place, fault=code))

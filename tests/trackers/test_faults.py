@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune.record import RunResult
-from adamwprune.scheduler.local import Pool
-from adamwprune.store import Store, publish
-from adamwprune.tracking import Tracked, Tracking
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import Store, publish
+from adamwprune.scheduler.pool import Pool
+from adamwprune.trackers.supervisor import Tracked, Tracking
 from tests.scheduler.test_local import CPU, Recorder, alive, tasks
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
 from tests.training.conftest import specs

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune import runner
+from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE, Tree
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
-from adamwprune.store import LOCK, lock, publish
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import LOCK, lock, publish
+from adamwprune.run import runner
 from adamwprune.trackers._follower import Follower
 from tests.trackers.conftest import MEMBERS, entry, record, write_live
 from tests.training.conftest import SOURCES, job_of, specs

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from adamwprune.store import publish
-from adamwprune.tracking import Tracking
+from adamwprune.records.store import publish
+from adamwprune.trackers.supervisor import Tracking
 from tests.trackers.conftest import MEMBERS, ends_within, needs, record, written
 
 

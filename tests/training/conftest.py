@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamwprune import runner
-from adamwprune.code import Sources
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.matrix import expand
-from adamwprune.spec import RunSpec
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.code import Sources
+from adamwprune.run import runner
 
 SHORT = {
     "DATASET": "mnist5k",

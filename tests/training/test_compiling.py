@@ -11,8 +11,9 @@ import sys
 import pytest
 import torch
 
-from adamwprune import compiling, models
-from adamwprune.compiling import compiled
+from adamwprune import models
+from adamwprune.train import compiling
+from adamwprune.train.compiling import compiled
 from tests.training.conftest import job_of, specs
 from tests.training.test_training import CAPTURED
 

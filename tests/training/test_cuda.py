@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamwprune import runner
-from adamwprune.phases import FIRST_STEP, INIT, MASK_UPDATE, STEADY
-from adamwprune.pruning import _radix
-from adamwprune.pruning._selection import lowest
-from adamwprune.training import Training
+from adamwprune.pruning.select import radix
+from adamwprune.pruning.select.selection import lowest
+from adamwprune.run import runner
+from adamwprune.train.loop import Training
+from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY
 from tests.training.conftest import specs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +98,6 @@ def test_a_gpu_chooses_the_same_weights(numel):
     k = numel * 9 // 10
     chosen = lowest({"w": scores.cuda()}, k)["w"].cpu()
     assert torch.equal(chosen, lowest({"w": scores}, k)["w"])
-    found = _radix.threshold(lambda: iter(scores.cuda().split(1_000_000)), k)
+    found = radix.threshold(lambda: iter(scores.cuda().split(1_000_000)), k)
     assert found.score == scores.kthvalue(k).values
     assert found.ties == (scores == found.score).sum()

@@ -15,9 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adamwprune import optimizers
-from adamwprune.graphs import EAGER_STEPS, StepGraphs
 from adamwprune.optimizers import _base
-from adamwprune.training import Training
+from adamwprune.train.graphs import EAGER_STEPS, StepGraphs
+from adamwprune.train.loop import Training
 from tests.training.conftest import specs
 
 EVERYTHING = specs(

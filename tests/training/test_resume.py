@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from adamwprune import checkpoint, runner, store
+from adamwprune.records import store
+from adamwprune.run import checkpoint, runner
 from tests.training.conftest import specs
 
 COMBINATIONS = specs(

@@ -10,9 +10,9 @@ import torch
 from adamwprune.optimizers import AdamW, AdamWSpam, Spam
 from adamwprune.optimizers._base import gradient_norm
 from adamwprune.pruning import Magnitude, Pruner, Schedule
-from adamwprune.pruning._histogram import BINS, LIMIT, histogram
-from adamwprune.trace import POINTS, Trace
-from adamwprune.training import Training
+from adamwprune.pruning.select.weight_bins import BINS, LIMIT, histogram
+from adamwprune.train.loop import Training
+from adamwprune.train.step_trace import POINTS, Trace
 from tests.training.conftest import specs
 
 

@@ -12,10 +12,12 @@ import sys
 import pytest
 import torch
 
-from adamwprune import datasets, models, runner, training
-from adamwprune.errors import ConfigError, UserError
-from adamwprune.pruning._schedule import count
-from adamwprune.record import RunResult
+from adamwprune import datasets, models
+from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.pruning.schedule import count
+from adamwprune.records.record import RunResult
+from adamwprune.run import runner
+from adamwprune.train import loop
 from tests.training.conftest import SOURCES, specs
 
 CAPTURED = {
@@ -93,7 +95,7 @@ def test_the_weights_on_disk_are_the_ones_that_were_tested(train, tmp_path):
     weights = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
     model.module.load_state_dict(weights)
     data = datasets.load("mnist5k", tmp_path, spec["DATASET_DIGEST"]).padded(32)
-    assert training.evaluate(model.module, data) == pytest.approx(
+    assert loop.evaluate(model.module, data) == pytest.approx(
         {name: result.final[f"test_{name}"] for name in ("loss", "accuracy")}
     )
     zeros = sum(int((w == 0).sum()) for name, w in weights.items() if w.dim() > 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from adamwprune.base.errors import UserError
 from adamwprune.config.options import bool_type
 from adamwprune.config.tree import Family, Tree, help_of
-from adamwprune.errors import UserError
 
 
 def ask_about(tree: Tree, known: set[str]) -> None:

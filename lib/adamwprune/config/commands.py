@@ -1,7 +1,7 @@
 """The make targets that write ``.config`` or tell about it without a menu.
 
 Each takes the workspace and an empty tree. ``expand`` stands for
-:func:`adamwprune.matrix.expand`, which lies above this package.
+:func:`adamwprune.plan.matrix.expand`, which lies above this package.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import random
 import sys
 from collections.abc import Callable
 
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources, strict
 from adamwprune.config.ask import ask_about
 from adamwprune.config.draw import draw
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError, UserError
 
 Expand = Callable[[Tree], object]
 _DRAWS = 1000  # of randconfig, before it gives up

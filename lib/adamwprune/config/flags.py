@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from adamwprune.config import strict
+from adamwprune.base import wording
+from adamwprune.base.errors import ConfigError
 from adamwprune.config.options import Type
 from adamwprune.config.sources import flag
 from adamwprune.config.tree import Tree
-from adamwprune.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _unknown(parser: _Parser, words: Sequence[str]) -> list[str]:
     if not names:
         return [f"{word!r} is no flag (train.py --help lists them)" for word in words]
     rest = " (train.py --help lists them)"
-    return [f"no such flag {name}{strict.nearest(name, parser.flags) or rest}" for name in names]
+    return [f"no such flag {name}{wording.nearest(name, parser.flags) or rest}" for name in names]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from adamwprune.errors import ConfigError
+from adamwprune.base.errors import ConfigError
 
 _VARIABLE = re.compile(
     r"\s*(?P<name>[^\s:+?!=]+)\s*(?P<operator>:{0,3}|[+?!])=\s*(?P<value>.*)$", re.DOTALL

@@ -1,7 +1,7 @@
-"""The menus: kconfiglib's menuconfig and guiconfig, kept to this project's rules.
+"""The menu: kconfiglib's menuconfig, kept to this project's rules.
 
-As they come, both save to whatever file was loaded last, load anything in silence and
-accept any text for a number that Kconfig calls a string. The functions of theirs that do
+As it comes, it saves to whatever file was loaded last, loads anything in silence and
+accepts any text for a number that Kconfig calls a string. The functions of theirs that do
 so are replaced here; the rest of the interface is theirs.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 
 import kconfiglib
 
+from adamwprune.base.errors import UserError
 from adamwprune.config import sources, strict
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.errors import UserError
 
 _MESSAGE_LINES = 12  # of an error box; more would not fit a small terminal
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
@@ -107,19 +107,6 @@ def menuconfig(workspace: Workspace) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with _ctrl_c_as_key():
         menu.menuconfig(session.tree.kconf)
-
-
-def guiconfig(workspace: Workspace) -> None:
-    """Configure in a window; :class:`UserError` where none can be opened."""
-    gui = _menu_module("guiconfig", "tkinter (python3-tk)")
-    session = Session.start(workspace)
-    _InWindow(gui, session).install()
-    try:
-        gui.menuconfig(session.tree.kconf)
-    except gui.TclError as error:
-        raise UserError(
-            f"guiconfig cannot open a window ({error}); make menuconfig needs only a terminal"
-        ) from None
 
 
 def _menu_module(name: str, needs: str) -> Any:
@@ -288,67 +275,3 @@ def _ctrl_c_as_key() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSANOW, before)
-
-
-# -- in a window -----------------------------------------------------------------
-
-
-class _InWindow:
-    """Our loading, saving and checking, for kconfiglib's guiconfig."""
-
-    def __init__(self, gui: Any, session: Session) -> None:
-        self.gui = gui
-        self.session = session
-        self.write_minimal = session.tree.kconf.write_min_config
-        self.original = SimpleNamespace(**vars(gui))
-
-    def install(self) -> None:
-        """Put ours in the place of guiconfig's functions."""
-        _replace(
-            self.gui,
-            {
-                "standard_config_filename": lambda: str(self.session.config),
-                "_load_config": self.session.needs_save,
-                "_needs_save": self.session.needs_save,
-                "_try_load": self.try_load,
-                "_try_save": self.try_save,
-                "_open": lambda _event=None: self.keeping_target(self.original._open),
-                "_save_as": lambda: self.keeping_target(self.original._save_as),
-                "_save_minimal": self.save_minimal,
-                "_check_valid": self.check_valid,
-                "_range_info": self.session.expects,
-                "_sorted_sc_nodes": self.session.searched,
-            },
-        )
-
-    def try_load(self, filename: str) -> bool:
-        title = "Error loading configuration"
-        return self.attempt(title, lambda: self.session.load(Path(filename)))
-
-    def try_save(self, save: object, filename: str, description: str) -> bool:
-        write = self.session.save_minimal if save == self.write_minimal else self.session.save
-        return self.attempt(f"Error saving {description}", lambda: write(Path(filename)))
-
-    def attempt(self, title: str, action: Callable[[], str]) -> bool:
-        try:
-            self.gui._set_status(action())
-        except UserError as error:
-            self.gui.messagebox.showerror(title, str(error))
-            return False
-        return True
-
-    def keeping_target(self, dialog: Callable[[], None]) -> None:
-        dialog()
-        self.gui._conf_filename = str(self.session.config)
-        self.gui._set_conf_changed(self.session.needs_save())
-
-    def save_minimal(self) -> None:
-        self.gui._minconf_filename = str(self.session.minimal)
-        self.original._save_minimal()
-
-    def check_valid(self, dialog: Any, entry: Any, symbol: Any, text: str) -> bool:
-        complaint = self.session.complaint(symbol, text)
-        if complaint:
-            self.gui.messagebox.showerror("Bad value", complaint, parent=dialog)
-            entry.focus_set()
-        return not complaint

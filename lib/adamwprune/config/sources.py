@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamwprune.base import wording
+from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.files import refusing, write_text
 from adamwprune.config import strict
 from adamwprune.config.makeflags import make_variables
 from adamwprune.config.strict import Assignment
 from adamwprune.config.tree import SOURCE_TREE, Tree
-from adamwprune.errors import ConfigError, UserError
-from adamwprune.files import refusing, write_text
 
 DEFAULT = "quickstart"  # the defconfig of a tree without .config
 
@@ -51,9 +52,9 @@ class Workspace:
     variables: Mapping[str, str]  # everything on make's command line
 
     @classmethod
-    def from_environment(cls) -> Workspace:
-        """The workspace of this process, from MAKEFLAGS."""
-        return cls(make_variables(os.environ.get("MAKEFLAGS", "")))
+    def from_environment(cls, settings: Mapping[str, str] | None = None) -> Workspace:
+        """The workspace of this process, from MAKEFLAGS and the command's own ``settings``."""
+        return cls({**make_variables(os.environ.get("MAKEFLAGS", "")), **(settings or {})})
 
     @property
     def output(self) -> Path:
@@ -174,7 +175,7 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     parts = name.split("+")
     for part in parts:
         if part not in known:
-            reason = strict.nearest(part, known) if part else ": a name is missing"
+            reason = wording.nearest(part, known) if part else ": a name is missing"
             raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
     for part in parts:
         assignments = strict.read_config(tree.root / "defconfigs" / part)
@@ -229,7 +230,7 @@ def check_names(tree: Tree, settings: Mapping[str, str]) -> None:
 def _meant(tree: Tree, name: str, known: list[str]) -> str:
     """What was meant by an unknown name, which may be written as in a ``.config``."""
     plain = name.removeprefix("CONFIG_")
-    return strict.nearest(plain, [plain] if plain in tree.symbols else known)
+    return wording.nearest(plain, [plain] if plain in tree.symbols else known)
 
 
 def write(tree: Tree, path: Path) -> bool:

@@ -7,14 +7,14 @@ of one choice, and a value that did not take effect are errors.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.wording import nearest
 from adamwprune.config.tree import Tree, has_prompt
-from adamwprune.errors import ConfigError, UserError
 
 _SET = re.compile(r"CONFIG_(?P<name>[A-Za-z0-9_]+)=(?P<value>.*)$")
 _UNSET = re.compile(r"# CONFIG_(?P<name>[A-Za-z0-9_]+) is not set$")
@@ -234,14 +234,3 @@ def _without_effect(tree: Tree, each: Assignment) -> str | None:
         return each.refused(f"it is selected by {' and '.join(selectors)}")
     unmet = tree.unmet(each.name)
     return each.refused(unmet or f"has no effect: the value is {effective!r}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """For a message about an unknown word: the nearest known one, and the way to the rest."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, 1, 0.6) or [
-        name for name in names if name.lower() == word.lower()
-    ]
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""

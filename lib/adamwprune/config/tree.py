@@ -16,9 +16,9 @@ from pathlib import Path
 
 import kconfiglib
 
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import options
 from adamwprune.config.options import Type, Value
-from adamwprune.errors import ConfigError, UserError
 
 CELL = "CELL_"
 EXCLUDE = "EXCLUDE_"

@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from adamwprune import registry
-from adamwprune.errors import UserError
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
 
 SPLIT_SEED = 0x5EED  # of the validation split: the same for every run
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing
 from adamwprune.datasets import Dataset
-from adamwprune.errors import UserError
-from adamwprune.files import refusing
 
 FILES = (
     "train-images-idx3-ubyte",

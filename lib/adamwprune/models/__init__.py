@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from adamwprune import registry
+from adamwprune.base import registry
 
 
 @dataclass(frozen=True)

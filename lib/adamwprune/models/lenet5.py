@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamwprune.models import Model
-from adamwprune.models._phases import conv_norm_pool
+from adamwprune.models._pooled_conv import conv_norm_pool
 
 
 class LeNet5(nn.Module):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn import Parameter
 
-from adamwprune import registry
+from adamwprune.base import registry
 
 if TYPE_CHECKING:
     from adamwprune.optimizers._base import Base

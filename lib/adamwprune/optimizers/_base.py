@@ -24,7 +24,7 @@ class Base(torch.optim.Optimizer):
 
     A graph replays kernels: numbers that change from step to step must lie in tensors by then, and
     what Python decides must be the same again. For whoever captures ``step()``
-    (:mod:`adamwprune.graphs`): :meth:`step_kind` names what Python decides in the next one,
+    (:mod:`adamwprune.train.graphs`): :meth:`step_kind` names what Python decides in the next one,
     :meth:`write_rates` has to be called before each replay and :meth:`step_replayed` after it.
     """
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from adamwprune import registry
-from adamwprune.pruning._contract import ContractViolation
-from adamwprune.pruning._pruner import Pruner, prunable
-from adamwprune.pruning._schedule import Schedule
-from adamwprune.pruning._score import Score
-from adamwprune.pruning._selection import NotANumber
+from adamwprune.base import registry
+from adamwprune.pruning.contract import ContractViolation
+from adamwprune.pruning.pruner import Pruner, prunable
+from adamwprune.pruning.schedule import Schedule
+from adamwprune.pruning.score import Score
+from adamwprune.pruning.select.selection import NotANumber
 
 if TYPE_CHECKING:
-    from adamwprune.pruning.magnitude import Magnitude
-    from adamwprune.pruning.movement import Movement
-    from adamwprune.pruning.movement_seed import MovementSeed
-    from adamwprune.pruning.none import Dense
-    from adamwprune.pruning.random import Random
-    from adamwprune.pruning.rigl import RigL
-    from adamwprune.pruning.set import Set
-    from adamwprune.pruning.state import State
+    from adamwprune.pruning.methods.magnitude import Magnitude
+    from adamwprune.pruning.methods.movement import Movement
+    from adamwprune.pruning.methods.movement_seed import MovementSeed
+    from adamwprune.pruning.methods.none import Dense
+    from adamwprune.pruning.methods.random import Random
+    from adamwprune.pruning.methods.rigl import RigL
+    from adamwprune.pruning.methods.set import Set
+    from adamwprune.pruning.methods.state import State
 
 _PUBLIC = {
     "Dense": "none",
@@ -38,7 +38,7 @@ _PUBLIC = {
     "Set": "set",
     "State": "state",
 }
-__getattr__ = registry.lazily(__name__, _PUBLIC)
+__getattr__ = registry.lazily(f"{__name__}.methods", _PUBLIC)
 __all__ = [
     "ContractViolation",
     "Dense",
@@ -63,7 +63,9 @@ def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
-    score = cast(Score, registry.member(__name__, values["PRUNING_METHOD"]).build(values))
+    score = cast(
+        Score, registry.member(f"{__name__}.methods", values["PRUNING_METHOD"]).build(values)
+    )
     if not score.prunes:
         return Pruner(model, score, Schedule.dense())
     return Pruner(

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from adamwprune.base.wording import counted
 from adamwprune.report import statistics
 from adamwprune.report.groups import held_out
 from adamwprune.report.origins import Place
@@ -27,7 +28,6 @@ from adamwprune.report.statistics import (
     Interval,
     Verdicts,
 )
-from adamwprune.wording import counted
 
 _TITLE = "Comparisons"
 COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown

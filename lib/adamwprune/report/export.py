@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adamwprune.errors import UserError
-from adamwprune.files import refusing, write_bytes
-from adamwprune.record import FROZEN, STALE, RunResult
-from adamwprune.store import RESULT, each_published, read_result
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_bytes
+from adamwprune.records.record import FROZEN, STALE, RunResult
+from adamwprune.records.store import RESULT, each_published, read_result
 
 RUN, PUBLISHED = "run", "published"
 Row = dict[str, Any]

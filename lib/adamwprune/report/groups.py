@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from adamwprune.record import RunResult
-from adamwprune.spec import RunSpec
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
 
 DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adamwprune.record import FROZEN, STALE, RunResult
-from adamwprune.wording import counted
+from adamwprune.base.wording import counted
+from adamwprune.records.record import FROZEN, STALE, RunResult
 
 MEANS = {
     STALE: "other code produced the run than is here now, and it was accepted all the same",

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adamwprune.files import refusing, write_text
-from adamwprune.record import FROZEN, RunResult
+from adamwprune.base.files import refusing, write_text
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import FROZEN, RunResult
+from adamwprune.records.store import write_published
 from adamwprune.report import comparisons, tables
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.groups import settings
 from adamwprune.report.statistics import Presets, judge
-from adamwprune.spec import RunSpec
-from adamwprune.store import write_published
 
 STAMP = ".drawn"  # names what the figures beside it were drawn from
 

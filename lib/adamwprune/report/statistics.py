@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from adamwprune.plan.spec import RunSpec
 from adamwprune.report.groups import Group, Setting, distinct_labels
-from adamwprune.spec import RunSpec
 
 BETTER, WORSE, TIED = "better", "worse", "tied"
 TOO_FEW, REFUSED = "too few seeds", "refused"

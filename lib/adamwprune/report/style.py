@@ -16,8 +16,8 @@ import matplotlib.style
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from adamwprune.files import refusing, write_bytes
-from adamwprune.record import RunResult
+from adamwprune.base.files import refusing, write_bytes
+from adamwprune.records.record import RunResult
 from adamwprune.report.groups import Group
 from adamwprune.report.origins import count_marks
 

@@ -15,9 +15,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
-from adamwprune.report import ledger, origins
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.report import origins, owned_bytes
 from adamwprune.report.groups import (
     Group,
     Setting,
@@ -29,7 +30,6 @@ from adamwprune.report.groups import (
 )
 from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import Estimate, Interval
-from adamwprune.spec import RunSpec
 
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal
@@ -139,7 +139,7 @@ def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
 
 def _cost(group: Group) -> tuple[tuple[str, int], ...]:
     """A group's bytes by owner; the first seed's stand for all."""
-    return tuple(ledger.owners(group.done[0].memory).items())
+    return tuple(owned_bytes.owners(group.done[0].memory).items())
 
 
 def _memory_row(
@@ -160,8 +160,8 @@ def _memory_row(
         optimizer=optimizer,
         method=method,
         status="done",
-        owners=ledger.owners(memory),
-        pruner=ledger.pruner_bytes(memory),
+        owners=owned_bytes.owners(memory),
+        pruner=owned_bytes.pruner_bytes(memory),
         total=memory["total"],
         above_dense=memory["total"] - dense[optimizer] if compared else None,
         runs=runs,
@@ -217,7 +217,7 @@ def _interval(row: AccuracyRow) -> str:
 
 def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
     for name in _owner_names(rows):
-        if name not in ledger.PRUNER:
+        if name not in owned_bytes.PRUNER:
             yield Column(name, partial(_owned, name, size))
     yield Column("pruner", lambda row: "" if row.pruner is None else size(row.pruner))
     yield Column("total", lambda row: f"({row.status})" if row.total is None else size(row.total))
@@ -236,8 +236,8 @@ def _above(size: Callable[[float], str], row: MemoryRow) -> str:
 
 def _owner_names(rows: Sequence[MemoryRow]) -> list[str]:
     """All owners that any row has; states stand before ``other``."""
-    names = dict.fromkeys(name for row in rows for name in row.owners if name != ledger.OTHER)
-    return [*names, ledger.OTHER]
+    names = dict.fromkeys(name for row in rows for name in row.owners if name != owned_bytes.OTHER)
+    return [*names, owned_bytes.OTHER]
 
 
 # -- rendering ---------------------------------------------------------------
@@ -329,10 +329,10 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
     lines = [
         "Bytes of the tensors that are there after the last step; pruned weights are stored as "
         f"zeros and save none. Pruner: scores, kept weights and masks. Other: "
-        f"{ledger.OTHER_MEANS}. Above dense: against the same optimizer without pruning."
+        f"{owned_bytes.OTHER_MEANS}. Above dense: against the same optimizer without pruning."
     ]
     if any(row.method.startswith("state") for row in rows):
-        lines.append(ledger.STATE_CAVEAT)
+        lines.append(owned_bytes.STATE_CAVEAT)
     return lines
 
 
@@ -340,7 +340,7 @@ def _text(title: str, rows: Sequence[Row]) -> str:
     terminal = sys.stdout.isatty()
     width = terminal_width()
     memory = isinstance(rows[0], MemoryRow)
-    columns = _columns(rows, ledger.kib, narrow=True)
+    columns = _columns(rows, owned_bytes.kib, narrow=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.number else "left"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adamwprune.errors import UserError
+from adamwprune.base.errors import UserError
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
 # In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as

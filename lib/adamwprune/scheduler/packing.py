@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adamwprune.record import RunResult
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.spec import RunSpec
 
 MARGIN = 1.1  # of a measured peak: allocators do not repeat themselves to the byte
 CONTEXT = 1 << 30  # bytes that a process takes of a GPU beside its tensors, at most

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from adamwprune.config.options import Value
-from adamwprune.spec import RunSpec
+from adamwprune.plan.spec import RunSpec
 
 FOLDER = "tracking"  # of all trackers, below the directory of results
 PROJECT = "adamwprune"  # what trackers that have projects call this one

@@ -18,9 +18,10 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
-from adamwprune import registry, store
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE
-from adamwprune.errors import UserError
+from adamwprune.records import store
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 from adamwprune.trackers._follower import Follower
 

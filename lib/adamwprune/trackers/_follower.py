@@ -13,12 +13,21 @@ from typing import Any
 
 import yaml
 
+from adamwprune.base.errors import UserError
 from adamwprune.config.options import Value
-from adamwprune.errors import UserError
-from adamwprune.record import RunResult
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import (
+    LOCK,
+    METRICS,
+    PROGRESS,
+    RESULT,
+    SPEC,
+    goes_on,
+    is_locked,
+    read_result,
+)
 from adamwprune.report import export
-from adamwprune.spec import RunSpec
-from adamwprune.store import LOCK, METRICS, PROGRESS, RESULT, SPEC, goes_on, is_locked, read_result
 from adamwprune.trackers import UNFINISHED, Log, Run, Tracker
 
 Entry = dict[str, Any]

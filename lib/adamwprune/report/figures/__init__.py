@@ -8,9 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from adamwprune.errors import UserError
-from adamwprune.files import refusing, write_text
-from adamwprune.record import RunResult
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_text
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import (
     masks,
@@ -26,7 +27,6 @@ from adamwprune.report.figures import (
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, group_runs, settings
-from adamwprune.spec import RunSpec
 
 FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     optimizers.baseline,

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from adamwprune.record import RunResult
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn

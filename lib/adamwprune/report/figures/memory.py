@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from adamwprune.report import ledger, style
+from adamwprune.report import owned_bytes, style
 from adamwprune.report.figures import models, panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, Statistic, percent
@@ -74,7 +74,7 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
             panels.mark_absent(axes, row, group.absence)
             continue
         memory = group.done[0].memory
-        sizes = ledger.owners(memory)
+        sizes = owned_bytes.owners(memory)
         if pruner_only:
             sizes = {name: size for name, size in sizes.items() if name in memory["pruner"]}
         end = 0.0
@@ -113,7 +113,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
         "densely: zeros save no bytes here. Bytes do not depend on the seed."
     ]
     if any("STATE_CRITERION" in group.spec for group in groups):
-        notes.append(ledger.STATE_CAVEAT)
+        notes.append(owned_bytes.STATE_CAVEAT)
     return notes
 
 

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from adamwprune.record import STALE, RunResult
+from adamwprune.base.wording import counted
+from adamwprune.records.record import STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.groups import Group, percent, spread_note
 from adamwprune.report.origins import Origins, Place
-from adamwprune.wording import counted
 
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it

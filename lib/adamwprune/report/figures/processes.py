@@ -18,7 +18,7 @@ from multiprocessing.context import ForkProcess
 from types import FrameType
 from typing import Generic, TypeVar
 
-from adamwprune.errors import UserError
+from adamwprune.base.errors import UserError
 
 Value = TypeVar("Value")
 Task = tuple[str, Callable[[], Value]]  # a name for people, and what is to be done

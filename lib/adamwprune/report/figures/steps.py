@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from adamwprune.base.wording import counted
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
-from adamwprune.wording import counted
 
 RESET = (0, (4, 2))
 TINY = 1e-12  # a norm of zero has no logarithm

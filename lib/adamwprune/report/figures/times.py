@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from adamwprune.record import RunResult
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
-from adamwprune.record import RunResult
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing

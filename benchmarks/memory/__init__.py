@@ -1,0 +1,1 @@
+"""Bytes by owner: formulas, and what is counted in live tensors."""

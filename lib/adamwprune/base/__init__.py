@@ -1,0 +1,1 @@
+"""What every other room uses: errors, files, the registry of members, small arithmetic."""

@@ -1,0 +1,86 @@
+"""Files are written as a whole or not at all, and the file system's errors are messages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adamwprune.base.errors import UserError
+
+
+def write_text(path: Path, text: str, *, durable: bool = True, folder: bool = True) -> None:
+    """:func:`write_bytes` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode(), durable=durable, folder=folder)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool = True) -> None:
+    """Write a file so that a reader finds the old content or the new one.
+
+    The content is on disk before it has its name, unless it need not be ``durable``. Its ``folder``
+    is made where there is none, if that is wanted. Nothing is left behind where it fails; where
+    the process is killed, :func:`remove_leftovers` removes what is.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed left in a directory; to be called by who writes nothing.
+
+    A temporary file is left alone while there is another process of the number in its name.
+    """
+    for path in folder.glob(".*.tmp"):
+        named = _TEMPORARY.fullmatch(path.name)
+        if named and not _is_another(int(named[1])):
+            path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.tmp")
+
+
+def _is_another(process: int) -> bool:
+    """Whether there is a process of this number that is not this one."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def append_line(path: Path, plain: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(plain) + "\n")
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn an error of the file system into one clear message that starts with ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    if isinstance(error, FileExistsError) and path and path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which is not there"
+    return error.strerror or str(error)

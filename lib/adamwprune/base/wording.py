@@ -1,0 +1,22 @@
+"""Words for people: plurals, and the known name that a mistyped one resembles."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``, ``1,180 steps``; of a noun whose plural ends in s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """For a message about an unknown word: the nearest known one, and the way to the rest."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, 1, 0.6) or [
+        name for name in names if name.lower() == word.lower()
+    ]
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""

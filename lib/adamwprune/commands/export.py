@@ -1,0 +1,43 @@
+"""Write all records below the results directory as one table: export.csv, and export.parquet.
+
+Published records count where no run was done here; Parquet needs pyarrow. A damaged record is
+named and left out, and the exit status is 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from adamwprune.base.errors import UserError
+from adamwprune.base.wording import counted
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.records.code import Sources
+from adamwprune.records.record import FROZEN, STALE, RunResult
+from adamwprune.records.staleness import changes
+from adamwprune.report import export
+
+
+def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[RunResult]:
+    """The records, with ``mark`` where other code made them than is here."""
+    for record in records:
+        try:
+            outdated = bool(changes(record, code.of(record.spec)))
+        except UserError:  # the run's optimizer, say, is not here any more
+            outdated = True
+        yield replace(record, marks=frozenset({mark})) if outdated else record
+
+
+def main(workspace: Workspace, given: argparse.Namespace) -> int:
+    experiment = Experiment.load(workspace)
+    root = experiment.store.root
+    found = export.find(root, experiment.published)
+    code = experiment.code
+    table = export.table(marked(found.runs, STALE, code), marked(found.published, FROZEN, code))
+    for path in export.write(table, root / "export"):
+        runs = counted(len(table.rows), "run")
+        print(f"{path}: {runs}, {counted(len(table.columns), 'column')}")
+    for problem in found.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if found.problems else 0

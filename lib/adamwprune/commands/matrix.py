@@ -1,0 +1,111 @@
+"""Train the runs of the configuration that are missing; then, on demand, tables and figures."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from adamwprune.base.console import require
+from adamwprune.base.wording import counted
+from adamwprune.commands import html_report
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.page import vendor
+from adamwprune.plan.matrix import Cell
+from adamwprune.report import present
+
+require("scipy")  # before hours of training, not after them
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
+    which = parser.add_mutually_exclusive_group()
+    which.set_defaults(choose=Experiment.missing)
+    for flag, choose, help in (
+        ("--failed", Experiment.failed, "train those that failed, only"),
+        ("--measure", Experiment.unmeasured, "train one at a time what was not, for times"),
+    ):
+        which.add_argument(flag, dest="choose", action="store_const", const=choose, help=help)
+    parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
+    parser.add_argument("--memory", action="store_true", help="print the memory table too")
+
+
+def main(workspace: Workspace, given: argparse.Namespace) -> int:
+    experiment = Experiment.load(workspace, given.defconfig)
+    present.check_format(_format(experiment))
+    _train(experiment, given.choose)
+    experiment = replace(experiment)  # the code may have been changed while it trained
+    if given.report:
+        _present(experiment, memory=given.memory)
+    return 1 if _tell_failures(experiment) + _tell_missing(experiment) else 0
+
+
+def _present(experiment: Experiment, memory: bool) -> None:
+    specs, records = experiment.matrix.specs, experiment.records()
+    if not any(record.status == "done" for record in records):
+        print("there is no record to draw")
+        return
+    print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
+    folder = experiment.store.root / "figures"
+    drawn = present.draw_if_changed(specs, records, folder, print)
+    count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
+    print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
+    if vendor.is_installed():
+        print(html_report.write(experiment))
+    else:
+        print(f"no report.html: {vendor.PACKAGE} is not installed")
+
+
+def _format(experiment: Experiment) -> str:
+    return experiment.workspace.variables.get("FORMAT", "text")
+
+
+def _train(experiment: Experiment, choose: Callable[[Experiment], Sequence[Cell]]) -> None:
+    """Train what is missing, what failed, or what was not alone when it was trained."""
+    measure = choose is Experiment.unmeasured
+    print(f"{experiment.source}: {_counts(experiment)}")
+    for note in experiment.notes():
+        print(f"note: {note}")
+    for dropped in experiment.matrix.dropped:
+        print(f"dropped: {dropped.label}: {dropped.reason}")
+    if not choose(experiment):
+        print("nothing to train")
+        if experiment.trackers:
+            print("make track writes what there is to the trackers")
+        return
+    if measure:
+        print(f"{len(choose(experiment))} to measure, one at a time")
+    try:
+        experiment.train(choose, alone=measure)
+    except BaseException:
+        print(f"stopped: {_counts(experiment)}; done runs stay, make goes on with the rest")
+        raise
+
+
+def _counts(experiment: Experiment) -> str:
+    """``10 runs, 6 done, 1 failed, 3 to train``."""
+    runs, missing = len(experiment.matrix.cells), len(experiment.missing())
+    failed = len(experiment.failed())
+    told = f", {failed} failed" if failed else ""
+    return f"{counted(runs, 'run')}, {runs - missing - failed} done{told}, {missing} to train"
+
+
+def _tell_failures(experiment: Experiment) -> int:
+    """Name the runs that failed and what to do about them; how many there are."""
+    failures = experiment.failed()
+    for cell in failures:
+        print(f"failed: {cell.spec.run_id}: {experiment.state(cell.spec).why}")
+    if failures:
+        print("make why RUN=... shows more, make retry trains them again")
+    return len(failures)
+
+
+def _tell_missing(experiment: Experiment) -> int:
+    """Name what is still to be trained, or again; how many runs that is."""
+    missing = experiment.missing()
+    for cell in missing:
+        state = experiment.state(cell.spec)
+        print(f"{state.name}: {cell.spec.run_id}{f': {state.why}' if state.why else ''}")
+    if missing:
+        print("make trains them")
+    return len(missing)

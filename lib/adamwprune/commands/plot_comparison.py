@@ -1,0 +1,41 @@
+"""Draw chosen runs side by side: model_comparison.png and accuracy_evolution.png.
+
+A run is named by its id, by the start of its id, by its directory or by its result.json; runs that
+differ only in their seed are averaged.
+"""
+
+import argparse
+from pathlib import Path
+
+from adamwprune.config.sources import Workspace
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import RESULT, Store, read_published, read_result
+from adamwprune.report.figures import draw_comparison
+
+
+def record_of(name: str, results: Path) -> RunResult:
+    """The record that ``name`` means; published ones count where none was run here."""
+    path = Path(name) / RESULT if Path(name).is_dir() else Path(name)
+    if path.is_file():
+        return read_result(path)
+    published = {result.run_id: result for result in read_published(results / "published")}
+    return Store(results).find(name, published)
+
+
+def places(parser: argparse.ArgumentParser) -> None:
+    """The options that the plotting commands share."""
+    parser.add_argument("--results", type=Path, default=Path("results"), help="all runs")
+    parser.add_argument("--output", type=Path, help="directory of the figures (RESULTS/figures)")
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    places(parser)
+    parser.add_argument("records", metavar="RECORD", nargs="+", help="id, its start, or a path")
+
+
+def main(workspace: Workspace, given: argparse.Namespace) -> int:
+    records = [record_of(name, given.results) for name in given.records]
+    for path in draw_comparison(records, given.output or given.results / "figures"):
+        print(path)
+    return 0

@@ -1,0 +1,86 @@
+"""``make reproduce RUN=…``: a recorded run, repeated by its values, and compared."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+
+from adamwprune.base.errors import UserError
+from adamwprune.config import strict
+from adamwprune.config.options import Value
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.comparison import DIFFERENT, Comparison, compare
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import RESULT
+from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Slot
+
+FOLDER = ".reproduced"  # of the repetitions, below the directory of results
+
+
+def reproduce(experiment: Experiment, prefix: str) -> Comparison:
+    """Repeat the run whose identity starts with ``prefix``, on its kind of device and with its
+    number of threads where they are here, and compare the two records.
+
+    The repetition has a directory of its own; one that was interrupted goes on. Raises
+    :class:`UserError` where no record or several are found, or its values mean another run.
+    """
+    if not prefix:
+        raise UserError("make reproduce needs RUN=, a run's id or the start of it")
+    original = experiment.find(prefix)
+    spec = spec_of(original)
+    folder = experiment.store.root / FOLDER / original.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / RESULT).unlink()
+    command = str(original.environment.get("command", ""))
+    return compare(original, experiment.train_here(spec, folder, command, _slot(original)))
+
+
+def spec_of(original: RunResult) -> RunSpec:
+    """The record's run, as the tree that is here understands its values; :class:`UserError` where
+    it has another meaning for them.
+
+    All of them are set, so that no default counts: that may have changed since.
+    """
+    tree = Tree()
+    settings = {
+        name: _text(value)
+        for name, value in original.spec.values.items()
+        if name in tree.families or name in tree.options
+    }
+    place = f"record of {original.run_id}"
+    strict.apply(tree, strict.command_line(tree, settings, place))
+    specs = expand(tree).specs
+    if specs != [original.spec]:
+        found = ", ".join(spec.run_id for spec in specs)
+        raise UserError(f"{original.run_id}: the values in its record mean {found} here")
+    return specs[0]
+
+
+def _text(value: Value) -> str:
+    return "ny"[value] if isinstance(value, bool) else str(value)
+
+
+def _slot(original: RunResult) -> Slot:
+    kind = str(original.environment.get("device", "cpu")).partition(":")[0]
+    here = devices.machine("auto")
+    threads = original.environment.get("threads")
+    return Slot(
+        next(iter(here.gpus)) if kind == "cuda" and here.gpus else "cpu",
+        threads if isinstance(threads, int) and threads > 0 else here.cores,
+    )
+
+
+def main(workspace: Workspace, given: argparse.Namespace) -> int:
+    experiment = Experiment.load(workspace)
+    logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
+    comparison = reproduce(experiment, experiment.workspace.variables.get("RUN", ""))
+    print(comparison.text())
+    return 1 if comparison.verdict == DIFFERENT else 0

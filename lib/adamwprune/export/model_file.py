@@ -1,0 +1,281 @@
+"""``make export-model RUN=…``: the pruned network of a finished run without its zeros, measured."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from adamwprune import models
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_bytes
+from adamwprune.datasets import _idx
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.export import compact
+from adamwprune.export.compact import Damaged
+from adamwprune.records.record import RunResult
+from adamwprune.records.staleness import DONE
+from adamwprune.records.store import WEIGHTS
+from adamwprune.run.weights import digest
+from adamwprune.train import loop
+
+NAME = "model.safetensors"  # in the run's directory
+ROUNDS, CALLS = 60, 20  # rounds of calls that are timed together, one after the other
+DENSE, RELOADED, SPARSE = "dense", "exported and reloaded", "with sparse linear layers"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one example: seconds a call, and ratios of the same round's calls (medians)."""
+
+    dense: float
+    ratios: dict[str, float]  # to the dense network's time; below 1 is faster
+    sparse_layers: list[str]
+    difference: float  # of the sparse network's outputs, at most
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, read again and measured."""
+
+    result: RunResult
+    path: Path
+    sizes: dict[str, int]  # bytes on disk, the dense network's first
+    accuracy: float | None  # of the reloaded network, a fraction; None where the data are not here
+    latency: Latency
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing that was measured contradicts the record."""
+        return self.accuracy in (None, self.result.final["test_accuracy"])
+
+    def text(self) -> str:
+        """One screen."""
+        return "\n".join([str(self.path), *self._of_file(), *self._of_sizes(), *self._of_latency()])
+
+    def _of_file(self) -> Iterator[str]:
+        pruning, recorded = self.result.pruning, self.result.final["test_accuracy"]
+        share = pruning["zeros"] / pruning["prunable"] if pruning["prunable"] else 0.0
+        yield f"  zeros     {pruning['zeros']:,} of {pruning['prunable']:,} weights ({share:.2%})"
+        yield "  reload    bit-identical to weights.pt" + (
+            ", which is the record's" if self.result.weights else "; the record holds no digest"
+        )
+        told = f"{100 * recorded:.2f}% in the record"
+        if self.accuracy is None:
+            yield f"  accuracy  {told}; not measured: {self.result.spec['DATASET']} is not here"
+        else:
+            verdict = "equal" if self.agrees else f"DIFFERENT (trained on {self._device()})"
+            yield f"  accuracy  {100 * self.accuracy:.2f}% after reload, {told}: {verdict}"
+
+    def _device(self) -> str:
+        return str(self.result.environment.get("device", "an unknown device"))
+
+    def _of_sizes(self) -> Iterator[str]:
+        whole = next(iter(self.sizes.values()))
+        yield "  size on disk"
+        for name, size in self.sizes.items():
+            yield f"    {name:<28}{size:>12,} bytes {size / whole:>7.1%}"
+
+    def _of_latency(self) -> Iterator[str]:
+        found = self.latency
+        yield f"  one example on one thread of the CPU, medians of {ROUNDS} interleaved rounds"
+        yield f"    {DENSE:<28}{1e6 * found.dense:>12,.1f} µs"
+        for name, ratio in found.ratios.items():
+            yield f"    {name:<28}{ratio:>12.2f} × the dense time, {_told(ratio)}"
+        if found.sparse_layers:
+            layers = ", ".join(found.sparse_layers)
+            yield f"    sparse: {layers}; outputs differ by {found.difference:.1e} at most"
+        else:
+            yield "    no linear layer has zeros: none is sparse"
+
+
+def _told(ratio: float) -> str:
+    if abs(ratio - 1) < 0.1:  # what a shared machine makes of the same network twice
+        return "the same within 10%"
+    return f"{1 / ratio:.2f} times as fast" if ratio < 1 else "slower"
+
+
+def export(experiment: Experiment, prefix: str) -> Export:
+    """Write ``model.safetensors`` beside the run's weights, read it again and measure it.
+
+    Raises :class:`UserError` where there is no one finished run of that name with its weights.
+    """
+    result = finished(experiment, prefix)
+    folder = experiment.store.folder(result.spec)
+    weights = read_weights(folder / WEIGHTS, result)
+    pruned = [layer["name"] for layer in result.pruning["layers"] if layer["zeros"]]
+    content = compact.encode(weights, pruned, metadata(result))
+    path = folder / NAME
+    with refusing(f"cannot write {path}"):
+        write_bytes(path, content)
+    reloaded = read(path).weights
+    if digest(reloaded) != digest(weights):
+        raise UserError(f"{path}: does not hold the weights that were written")
+    sizes = _sizes(weights, (folder / WEIGHTS).stat().st_size, content)
+    with threads(result.environment.get("threads")):  # the run's: last bits depend on it
+        accuracy = _accuracy(experiment.data_dir, result, reloaded)
+    return Export(result, path, sizes, accuracy, _latency(result, weights, reloaded))
+
+
+def read(path: Path) -> compact.Compact:
+    """What an exported file holds; :class:`UserError` if it is damaged or something else."""
+    with refusing(str(path)):
+        content = path.read_bytes()
+    try:
+        return compact.decode(content)
+    except Damaged as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def finished(experiment: Experiment, prefix: str) -> RunResult:
+    """The record of the one run whose identity starts with ``prefix``; :class:`UserError` where
+    there is no such run, or it has not ended well.
+    """
+    if not prefix:
+        raise UserError("make export-model needs RUN=, a run's id or the start of it")
+    result = experiment.find(prefix)
+    if result.status != DONE:
+        raise UserError(f"{result.run_id}: failed, and has no final weights (make why RUN=…)")
+    return result
+
+
+def read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
+    """The run's final weights, checked against its record; no code in the file is executed."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: is not there. A run's weights stay where it was trained; they are not "
+            "published with its record"
+        ) from None
+    except Exception as error:  # noqa: BLE001  torch's reader raises whatever it trips over
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(f"{path}: cannot be read: {reason}") from None
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise UserError(f"{path}: holds no model's weights")
+    if result.weights and digest(weights) != result.weights:
+        raise UserError(f"{path}: these are not the weights of its record: the digests differ")
+    return dict(weights)
+
+
+def metadata(result: RunResult) -> dict[str, str]:
+    """What the file says of its run; all texts."""
+    place, pruning = result.environment, result.pruning
+    return {
+        "run_id": result.run_id,
+        "commit": str(place.get("commit") or "unknown") + ("+" if place.get("dirty") else ""),
+        "model": str(result.spec["MODEL"]),
+        "test_accuracy": repr(result.final["test_accuracy"]),
+        "zeros": f"{pruning['zeros']} of {pruning['prunable']}",
+    }
+
+
+def _sizes(weights: Mapping[str, Tensor], on_disk: int, content: bytes) -> dict[str, int]:
+    """Bytes of the network as files; each gzip at its best."""
+    dense = save_safetensors({name: w.detach().contiguous() for name, w in weights.items()})
+    return {
+        "weights.pt, dense": on_disk,
+        "safetensors, dense": len(dense),
+        "safetensors, dense, gzip": len(gzip.compress(dense, 9)),
+        NAME: len(content),
+        f"{NAME}, gzip": len(gzip.compress(content, 9)),
+    }
+
+
+def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) -> float | None:
+    """Of a network with these weights, as the run measured its own; None without the data."""
+    if not is_here(str(result.spec["DATASET"]), data_dir):
+        return None
+    network = models.build(result.spec["MODEL"])
+    network.module.load_state_dict(weights)
+    data = loop._dataset(result.spec, data_dir, network.image_size, "cpu")
+    return loop.evaluate(network.module, data)["accuracy"]
+
+
+def is_here(dataset: str, data_dir: Path) -> bool:
+    """Whether a data set need not be downloaded: it is embedded, or all its files are there."""
+    if not hasattr(registry.member("adamwprune.datasets", dataset), "SHA256"):
+        return True
+    name = dataset.replace("-", "")
+    folders = (path for path in data_dir.glob("*/raw") if path.parent.name.lower() == name)
+    return any(map(_idx._complete, folders))
+
+
+@contextmanager
+def threads(number: object = 1) -> Iterator[None]:
+    """So many threads of one operation, or one where a record holds no number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number if isinstance(number, int) and number > 0 else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _latency(
+    result: RunResult, weights: Mapping[str, Tensor], reloaded: Mapping[str, Tensor]
+) -> Latency:
+    """One example through three networks in turn."""
+    network = models.build(result.spec["MODEL"])
+    dense = network.module.eval()
+    again = copy.deepcopy(dense)
+    dense.load_state_dict(weights)
+    again.load_state_dict(reloaded)
+    sparse = copy.deepcopy(again)
+    layers = compact.make_sparse(sparse)
+    example = one_example(dense, network.image_size)
+    networks = {DENSE: dense, RELOADED: again, **({SPARSE: sparse} if layers else {})}
+    with torch.inference_mode(), threads():
+        difference = float((sparse(example) - dense(example)).abs().max())
+        times = interleaved({name: _call(module, example) for name, module in networks.items()})
+    ratios = {
+        name: statistics.median(t / d for t, d in zip(times[name], times[DENSE], strict=True))
+        for name in networks
+        if name != DENSE
+    }
+    return Latency(statistics.median(times[DENSE]), ratios, layers, difference)
+
+
+def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
+    return lambda: module(example)
+
+
+def one_example(module: nn.Module, size: int) -> Tensor:
+    """A batch of one image, of as many channels as the first convolution takes."""
+    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+    channels = next((m.in_channels for m in convolutions), 1)
+    return torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    each: int = CALLS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds a call, by name and round. In a round all are called, each round by another first:
+    what else the machine does meets all alike.
+    """
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for call in calls.values():
+        call()  # the first call of all makes caches
+    for turn in range(rounds):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            begin = clock()
+            for _ in range(each):
+                calls[name]()
+            times[name].append((clock() - begin) / each)
+    return times

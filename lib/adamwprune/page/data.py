@@ -1,0 +1,292 @@
+"""What the report shows, as plain values that JSON can hold; every statistic is the tables'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+from adamwprune.base.forms import number
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.report import comparisons, origins, owned_bytes, tables
+from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, percent, settings
+from adamwprune.report.origins import Origins
+from adamwprune.report.present import Request
+from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, Verdicts, judge
+from adamwprune.report.tables import AccuracyRow
+
+Plain = dict[str, Any]
+CURVES = {  # a measure of each epoch, and what it is multiplied by to be shown
+    "test_accuracy": 100,
+    "train_accuracy": 100,
+    "test_loss": 1,
+    "train_loss": 1,
+    "sparsity": 100,
+    "lr": 1,
+}
+ORIGIN = (  # of a record's environment, and its code's digest between them
+    *("commit", "dirty", "diff", "code", "device", "device_name", "threads", "torch", "python"),
+    *("host", "os", "driver", "started", "ended", "command"),
+)
+_VERDICTS = (BETTER, WORSE, TIED, TOO_FEW, REFUSED)
+_MORE = ("#7F6A00", "#7A4FA3", "#8C564B")  # colours after the palette's
+_DIGITS = 6  # of a curve's values: what a chart can show
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """A run of which no record counts, in the words of ``make why``."""
+
+    state: str  # "missing", "stale"
+    why: str = ""
+    record: RunResult | None = None  # a stale one
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A group, where it stands, and its row in the accuracy table."""
+
+    group: Group
+    settings: list[int]
+    row: AccuracyRow
+    sign: str  # of where its runs were made, as captions explain it
+
+
+def of(
+    expected: Sequence[RunSpec],
+    records: Sequence[RunResult],
+    uncounted: Mapping[str, Uncounted],
+    request: Request,
+) -> Plain:
+    """Everything that the page shows, of the runs that the terminal's tables show."""
+    found = settings(expected, records)
+    verdicts = judge(found, request.presets)
+    all_rows = tables.accuracy_rows(expected, records, verdicts.leading)
+    rows = _distinct(found, all_rows)
+    specs = [spec for row in rows for spec in row.group.specs]
+    by_id = {spec.run_id: at for at, spec in enumerate(specs)}
+    counted = {run.run_id: run for row in rows for run in (*row.group.done, *row.group.failed)}
+    others = {name: each.record for name, each in uncounted.items() if each.record}
+    known = {**others, **counted}
+    shown = [known.get(spec.run_id) for spec in specs]
+    labels = distinct_labels([row.group for row in rows])
+    return {
+        "settings": _settings(found, all_rows),
+        "verdicts": _verdicts(verdicts, request),
+        "groups": [
+            _group(row, label, [by_id[spec.run_id] for spec in row.group.specs])
+            for row, label in zip(rows, labels, strict=True)
+        ],
+        "runs": [
+            _run(spec, record, uncounted.get(spec.run_id), counts=spec.run_id in counted)
+            for spec, record in zip(specs, shown, strict=True)
+        ],
+        "spec": {
+            name: column([spec.values.get(name) for spec in specs])
+            for name in sorted({name for spec in specs for name in spec.values})
+        },
+        "origin": {name: column([_origin(record, name) for record in shown]) for name in ORIGIN},
+        "curves": {
+            name: [curve(record.history if record else [], name) for record in shown]
+            for name in CURVES
+        },
+        "commands": {
+            "make": request.commands.make(),
+            "retry": request.commands.retry(),
+            "reproduce": request.commands.reproduce("RUN_ID"),
+        },
+    }
+
+
+def _distinct(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[_Row]:
+    """Each group once: a dense one may stand in several settings."""
+    places = [(place, group) for place, each in enumerate(found) for group in each.groups]
+    seen: dict[str, _Row] = {}
+    told = [Origins.of(run for row in own for run in row.runs) for own in _by_setting(found, rows)]
+    for (place, group), row in zip(places, rows, strict=True):
+        known = seen.get(group.spec.run_id)
+        if known is not None:
+            known.settings.append(place)
+            continue
+        seen[group.spec.run_id] = _Row(group, [place], row, told[place].sign(row.runs))
+    return list(seen.values())
+
+
+def _by_setting(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[list[AccuracyRow]]:
+    """The rows of each setting: they are in the order of the settings' groups."""
+    ordered = iter(rows)
+    return [list(islice(ordered, len(setting.groups))) for setting in found]
+
+
+def _settings(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[Plain]:
+    return [
+        {
+            "title": setting.title,
+            "measured_on": held_out(setting.groups),
+            "captions": tables.captions(own),
+        }
+        for setting, own in zip(found, _by_setting(found, rows), strict=True)
+    ]
+
+
+def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
+    """Sentences and table of the comparisons; a sentence that is a command is told apart."""
+    shown = verdicts.comparisons
+    headings, cells = comparisons.cells(shown)
+    lines = comparisons.sentences(verdicts, request.commands)
+    return {
+        "counts": {name: len(verdicts.having(name)) for name in _VERDICTS},
+        "lines": [
+            {"text": line.strip(), "command": line.startswith(comparisons.COMMAND)}
+            for line in lines
+        ],
+        "headings": headings,
+        "rows": [
+            {"setting": each.setting, "verdict": each.verdict, "cells": row}
+            for each, row in zip(shown, cells, strict=True)
+        ],
+        "caption": comparisons.caption(verdicts) if shown else "",
+    }
+
+
+def _group(row: _Row, label: str, runs: list[int]) -> Plain:
+    """A row of the table: its texts as the terminal has them, and numbers to sort by."""
+    group, told = row.group, row.row
+    first = group.done[0] if group.done else None
+    return {
+        "label": label,
+        "kind": group.method,
+        "settings": row.settings,
+        **_cell(group),
+        "sign": row.sign,
+        "runs": runs,
+        "n": group.n,
+        "status": group.status,
+        "status_text": origins.status(group.status, told.runs),
+        "accuracy": told.accuracy.mean if told.accuracy else None,
+        "accuracy_text": told.accuracy.text() if told.accuracy else "",
+        "interval": f"{told.interval[0]:.2f}–{told.interval[1]:.2f}" if told.interval else "",
+        "leading": told.leading,
+        "zeros": told.zeros,
+        "prunable": told.prunable,
+        **_bytes(first),
+        "seconds": number(told.seconds),
+    }
+
+
+def _cell(group: Group) -> Plain:
+    spec = group.spec
+    return {
+        "optimizer": group.optimizer,
+        "method": "dense" if group.is_dense else str(spec["PRUNING_METHOD"]),
+        "criterion": str(spec["STATE_CRITERION"]) if "STATE_CRITERION" in spec else "",
+        "sparsity": group.sparsity,
+        "target": _target(group),
+    }
+
+
+def _target(group: Group) -> str:
+    return "" if group.is_dense else percent(group.sparsity)
+
+
+def _run(spec: RunSpec, record: RunResult | None, why: Uncounted | None, *, counts: bool) -> Plain:
+    done = record is not None and record.status == "done"
+    return {
+        "id": spec.run_id,
+        "seed": int(spec["SEED"]),
+        "status": _state(record, why, counts=counts),
+        "why": why.why if why else "",
+        "marks": sorted(record.marks) if record and counts else [],
+        "error": record.error if record and record.status == "failed" else "",
+        "accuracy": number(record.accuracy) if record and done else None,
+        "final": _final(record) if record and done else {},
+        "zeros": record.pruning["zeros"] if record and done else None,
+        "prunable": record.pruning.get("prunable") if record and done else None,
+        **_bytes(record if done else None),
+        "owners": owned_bytes.owners(record.memory) if record and done else {},
+        "seconds": number(record.seconds.get("total")) if record and done else None,
+        "weights": record.weights if record else "",
+    }
+
+
+def _state(record: RunResult | None, why: Uncounted | None, *, counts: bool) -> str:
+    if counts and record is not None:
+        return record.status
+    return why.state if why else "missing"
+
+
+def _bytes(record: RunResult | None) -> Plain:
+    if record is None:
+        return {"total": None, "pruner": None}
+    return {"total": record.memory["total"], "pruner": owned_bytes.pruner_bytes(record.memory)}
+
+
+def _final(record: RunResult) -> Plain:
+    return {name: number(value) for name, value in record.final.items()}
+
+
+def _origin(record: RunResult | None, name: str) -> object:
+    if record is None:
+        return None
+    return record.code.get("digest") if name == "code" else record.environment.get(name)
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None] | None]:
+    """Every curve of one run."""
+    return {name: curve(history, name) for name in CURVES}
+
+
+def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[float | None] | None:
+    """An entry an epoch; null where there is no finite number, and for a run without epochs."""
+    if not history:
+        return None
+    values = [number(entry.get(name)) for entry in history]
+    return [None if each is None else _shown(CURVES[name] * each) for each in values]
+
+
+def _shown(value: float) -> float | None:
+    return number(float(f"{value:.{_DIGITS}g}"))
+
+
+def column(values: Sequence[object]) -> Plain:
+    """One value a run as texts, each distinct one once: ``texts``, and the place of each in it.
+
+    A value that is not there has the place -1.
+    """
+    texts = [None if value is None else text(value) for value in values]
+    places = {each: at for at, each in enumerate(dict.fromkeys(filter(_is_there, texts)))}
+    return {"texts": list(places), "runs": [places.get(each, -1) for each in texts]}
+
+
+def _is_there(text: str | None) -> bool:
+    return text is not None
+
+
+def text(value: object) -> str:
+    """A value as ``make why`` writes it; what is nested, as JSON."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+# -- how it looks --------------------------------------------------------------
+
+
+def look(groups: Sequence[Group]) -> Plain:
+    """Colours and dashes as in the figures; dashes in multiples of a line's width."""
+    from adamwprune.report import style  # matplotlib is slow to import
+
+    methods = dict.fromkeys(group.method for group in groups)
+    targets = style.sparsity_colours(sorted({g.sparsity for g in groups if not g.is_dense}))
+    dashes = {_cell(group)["method"]: style.marker_and_dashes(group)[1] for group in groups}
+    return {
+        "colours": {
+            "optimizer": {g.optimizer: style.colour_of(g.optimizer) for g in groups},
+            "method": dict(zip(methods, cycle((*style.OKABE_ITO, *_MORE)), strict=False)),
+            "target": {_target(g): targets.get(g.sparsity, style.OKABE_ITO[0]) for g in groups},
+        },
+        "dashes": {
+            name: [] if isinstance(dash, str) else list(dash[1]) for name, dash in dashes.items()
+        },
+    }

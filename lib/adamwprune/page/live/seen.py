@@ -1,0 +1,262 @@
+"""What a page of ``make watch`` shows: the report's values, and how far the runs in hand are.
+
+A look costs one ``stat`` a run where nothing has changed. The report's values are worked out anew
+when a record came or went, and seldom enough that this takes a tenth of the time at most: until
+then what is new is told beside them. What a page is handed is named by a digest, and a page asks
+only for what it does not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from adamwprune.base.errors import UserError
+from adamwprune.base.forms import number
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.page import data, html
+from adamwprune.page.data import Plain, Uncounted
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress import status
+from adamwprune.progress.status import Standing
+from adamwprune.records import code, staleness
+from adamwprune.records.record import RunResult
+from adamwprune.records.store import METRICS, RESULT, TICK, Stamp, Store, stamp
+from adamwprune.report.groups import group_runs
+
+EVERY = 1.0  # seconds between looks, however many pages ask
+SHARE = 10  # the report's values are worked out in one of so many parts of the time
+IN_HAND = ("running", "interrupted")
+
+
+@dataclass(frozen=True)
+class Remembering(Store):
+    """A store that reads a record once, while its file is the one that was read."""
+
+    known: dict[str, tuple[Stamp, RunResult]] = field(default_factory=dict, compare=False)
+
+    def result(self, spec: RunSpec) -> RunResult | None:
+        """The record of a run, done or failed, or None where there is none."""
+        now = self.stamp(spec)
+        if now is None:
+            return None
+        known = self.known.get(spec.run_id)
+        if known is not None and known[0] == now:
+            return known[1]
+        found = super().result(spec)
+        if found is not None:
+            self.known[spec.run_id] = now, found
+        return found
+
+    def stamp(self, spec: RunSpec) -> Stamp | None:
+        """What tells the file of a record from another of its name; None where there is none."""
+        return stamp(f"{self.root}/{spec.run_id}/{RESULT}")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run at one look."""
+
+    standing: Standing
+    record: Stamp | None  # of its file
+    folder: Stamp | None
+    settled: bool  # the same next time, while its directory is
+
+    @classmethod
+    def of(cls, records: Remembering, spec: RunSpec, before: Seen | None) -> Seen:
+        """A look at the run's directory; :class:`UserError` for a damaged record.
+
+        Whatever is renamed into a directory or removed from it changes the directory's time.
+        """
+        now = time.time_ns()
+        folder = stamp(f"{records.root}/{spec.run_id}")
+        if before is not None and before.settled and before.folder == folder:
+            return before
+        if folder is None:
+            return cls(Standing(spec, "missing"), None, None, settled=True)
+        standing = status.standing(records, spec, attrgetter("status"))
+        settled = standing.name not in IN_HAND and now - folder[0] > TICK
+        return cls(standing, records.stamp(spec), folder, settled)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a page is handed."""
+
+    body: bytes
+    kind: str  # its media type
+    digest: str  # of the body
+
+    @classmethod
+    def of(cls, plain: Plain) -> Answer:
+        """Values as JSON."""
+        text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
+        return cls.holding(text, "application/json")
+
+    @classmethod
+    def holding(cls, text: str, kind: str) -> Answer:
+        """A text of this kind."""
+        body = text.encode()
+        return cls(body, kind, hashlib.sha256(body).hexdigest()[:32])
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report's values, and the records that they are of."""
+
+    plain: Plain
+    records: Mapping[str, Stamp | None]  # by run id
+    answer: Answer
+
+
+class Watched:
+    """The runs of an experiment, looked at when a page asks; asked by several threads at once.
+
+    Raises :class:`~adamwprune.base.errors.UserError` where the first look fails; what fails later
+    is told on the page, which keeps what it has.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._lock = threading.Lock()
+        self._store = Remembering(experiment.store.root)
+        self._experiment = replace(experiment, kept=self._store)
+        self._code = code.stamps()
+        self._outdated, self._due = False, 0.0  # the report's values; when they may be made anew
+        self._seen: dict[str, Seen] = {}
+        self._look()
+        self._report = self._worked_out()  # which imports what it needs, and says nothing of costs
+        self._places = {run["id"]: n for n, run in enumerate(self._report.plain["runs"])}
+        self._colours = data.look(group_runs(experiment.matrix.specs, []))
+        self._page = html.digest({"runs": list(self._places)}, live=True)
+        self._document: Answer | None = None  # with the report's values, once it was asked for
+        self._live = Answer.of(self._now(""))
+        self._next = time.monotonic() + EVERY
+
+    def live(self) -> Answer:
+        """Runs in hand: state, steps and curves so far; and which report goes with them."""
+        with self._lock:
+            if time.monotonic() >= self._next:
+                self._live = Answer.of(self._now(self._refresh()))
+                self._next = time.monotonic() + EVERY
+            return self._live
+
+    def report(self) -> Answer:
+        """The report's values."""
+        with self._lock:
+            return self._report.answer
+
+    def document(self) -> Answer:
+        """The page, with the report's values in it."""
+        self.live()
+        with self._lock:
+            if self._document is None:
+                version = self._report.answer.digest
+                plain = {**self._report.plain, "version": version, "page": self._page}
+                text = html.render(plain, self._colours, self._page, live=True)
+                self._document = Answer.holding(text, "text/html; charset=utf-8")
+            return self._document
+
+    # -- looking -------------------------------------------------------------------
+
+    def _refresh(self) -> str:
+        """Look again; what stands in the way, in words."""
+        try:
+            self._look()
+            self._outdated |= self._is_outdated()
+            if self._outdated and time.monotonic() >= self._due:
+                self._report = self._made()
+                self._document, self._outdated = None, False
+        except UserError as error:
+            return str(error)
+        except OSError as error:
+            return f"{error.filename or self._store.root}: {error.strerror or error}"
+        return ""
+
+    def _look(self) -> None:
+        for spec in self._experiment.matrix.specs:
+            before = self._seen.get(spec.run_id)
+            self._seen[spec.run_id] = Seen.of(self._store, spec, before)
+
+    def _is_outdated(self) -> bool:
+        """Whether a record came or went, or the code that judges them is another."""
+        found = code.stamps()
+        if found != self._code:
+            self._code, self._experiment = found, replace(self._experiment)
+            return True
+        return any(self._is_new(seen) for seen in self._seen.values())
+
+    def _is_new(self, seen: Seen) -> bool:
+        """Whether the report's values do not have what was seen of a record."""
+        return self._report.records[seen.standing.spec.run_id] != seen.record
+
+    def _made(self) -> Report:
+        began = time.thread_time()
+        try:
+            return self._worked_out()
+        finally:
+            self._due = time.monotonic() + SHARE * (time.thread_time() - began)
+
+    def _worked_out(self) -> Report:
+        stamps = {name: seen.record for name, seen in self._seen.items()}
+        experiment = self._experiment
+        records = experiment.records()
+        counted = {record.run_id for record in records}
+        uncounted = {}
+        for spec in experiment.matrix.specs:
+            if spec.run_id not in counted:
+                state = staleness.judge(self._store.result(spec), experiment.code.of(spec))
+                uncounted[spec.run_id] = Uncounted(state.name, state.why, state.result)
+        plain = data.of(experiment.matrix.specs, records, uncounted, experiment.request)
+        return Report(plain, stamps, Answer.of(plain))
+
+    # -- what is told ----------------------------------------------------------------
+
+    def _now(self, note: str) -> Plain:
+        """By the number of a run what the report's values do not say of it."""
+        runs = {}
+        for name, seen in self._seen.items():
+            if seen.standing.name in IN_HAND:
+                runs[self._places[name]] = self._in_hand(seen.standing)
+            elif self._is_new(seen):
+                runs[self._places[name]] = self._ended(seen.standing.spec)
+        report = self._report.answer.digest
+        return {"page": self._page, "report": report, "runs": runs, "note": note}
+
+    def _in_hand(self, standing: Standing) -> Plain:
+        """How far a run is; None for what it has not said yet."""
+        told: Plain = {}
+        if now := standing.reading:
+            left = number(now.left / now.rate) if now.rate else None
+            told = {**vars(now), "left": left}
+        epochs = history(self._store.folder(standing.spec))
+        return {"status": standing.name, **told, "curves": data.curves(epochs)}
+
+    def _ended(self, spec: RunSpec) -> Plain:
+        """A run whose record came or went since the report's values were worked out."""
+        try:
+            result = self._store.result(spec)
+        except UserError:  # a damaged one: the note says so
+            return {"status": "failed", "curves": data.curves([])}
+        name, epochs = (result.status, result.history) if result else ("missing", [])
+        return {"status": name, "curves": data.curves(epochs)}
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The epochs that a run has finished; what stands behind a damaged line does not count."""
+    found: list[dict[str, Any]] = []
+    try:
+        for line in (folder / METRICS).read_bytes().splitlines():
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                break
+            found.append(entry)
+    except (OSError, ValueError, RecursionError):  # the last line may be half-written
+        pass
+    return found

@@ -1,0 +1,1 @@
+"""From a configuration to the runs of its matrix; never imports torch."""

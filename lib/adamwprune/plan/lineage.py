@@ -1,0 +1,20 @@
+"""What keeps old records valid when a symbol is renamed or added.
+
+A renamed symbol counts in a run's identity under its first name; one that was added later does not
+count where it says what runs did before it was there. It is no part of the code that makes a record
+(:mod:`adamwprune.records.code`): an entry here changes no number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adamwprune.config.options import Value
+
+RENAMED: dict[str, str] = {}  # name now -> its first name
+NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
+    "PRUNING_FLOOR": 0,
+    "TORCH_COMPILE": False,
+    "VALIDATION_EXAMPLES": 0,
+}

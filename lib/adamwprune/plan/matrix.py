@@ -1,0 +1,255 @@
+"""From a configuration to the list of runs it asks for, with a reason for each cell it drops.
+
+Every family's members that are on, and every list with its values, are axes. One point of
+their product is one cell: one member a family, one value a list, and Kconfig evaluated anew
+there. A cell that ``depends on`` or an ``EXCLUDE_`` symbol forbids is dropped with its reason;
+cells that resolve to the same spec are one run (a dense run has no sparsity).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from adamwprune.base.errors import ConfigError
+from adamwprune.config.options import Value
+from adamwprune.config.tree import CELL, Tree
+from adamwprune.plan import feasible
+from adamwprune.plan.feasible import Shape
+from adamwprune.plan.spec import COMPONENTS, RunSpec
+
+SHAPES = "PRUNABLE_SHAPES"  # the symbol that says what of a cell's model can be pruned
+Point = Mapping[str, str]  # axis -> the member or value chosen there
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run, the first point of the matrix that asks for it, and what resolved differently."""
+
+    spec: RunSpec
+    point: Point
+    notes: tuple[str, ...] = ()
+    presets: Mapping[str, str] = field(default_factory=dict)  # option -> the family that decides it
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A point of the matrix that is no legal run, and why."""
+
+    point: Point
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """The point on one line."""
+        return " ".join(self.point.values())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The runs a configuration asks for, in the order of the menu, and the dropped cells."""
+
+    cells: tuple[Cell, ...]
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The runs' specs."""
+        return [cell.spec for cell in self.cells]
+
+    def varying(self) -> list[str]:
+        """Families and lists in which the runs differ: what a user can set to fewer."""
+        axes = self.cells[0].point
+        return [name for name in axes if len({cell.point[name] for cell in self.cells}) > 1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What resolved to something else than its name, once each."""
+        return list(dict.fromkeys(note for cell in self.cells for note in cell.notes))
+
+    @property
+    def deciders(self) -> dict[str, Mapping[str, str]]:
+        """Run id -> option that is left to a preset -> the family whose member decides it."""
+        return {cell.spec.run_id: cell.presets for cell in self.cells}
+
+    @property
+    def presets(self) -> dict[str, dict[str, list[Value]]]:
+        """What presets resolved to: member -> option -> its values over the runs, once each."""
+        found: dict[str, dict[str, list[Value]]] = {}
+        families = dict.fromkeys(family for cell in self.cells for family in cell.presets.values())
+        for family, cell in itertools.product(families, self.cells):
+            member = str(cell.spec[family]) if family else "every run"
+            for name in cell.presets:
+                if cell.presets[name] == family and name in cell.spec:
+                    values = found.setdefault(member, {}).setdefault(name, [])
+                    if cell.spec[name] not in values:
+                        values.append(cell.spec[name])
+        return found
+
+
+def expand(tree: Tree, outline: bool = False) -> Matrix:
+    """All legal cells of the configuration that ``tree`` holds.
+
+    With ``outline``, of each list that decides nothing but itself (seeds) the first value only.
+    Raises :class:`ConfigError` if a family is empty, if no legal cell is left, or if a cell's
+    values contradict each other in a way that Kconfig cannot express.
+    """
+    axes = _axes(tree)
+    plain = [name for name in axes if name in tree.unread]
+    if outline:
+        axes = {name: values[:1] if name in plain else values for name, values in axes.items()}
+    cells: dict[RunSpec, Cell] = {}
+    layers: dict[str, list[Shape]] = {}  # of each model, what of it can be pruned
+    dropped: list[Dropped] = []
+    with _restored(tree, axes):
+        places: dict[tuple[str, ...], _Place] = {}
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            # Kconfig is evaluated once for all values of the lists that it does not read.
+            key = tuple(value for name, value in point.items() if name not in plain)
+            if key not in places:
+                _move_to(tree, point, axes)
+                places[key] = _Place.of(tree, point)
+            place = places[key]
+            if place.illegal:
+                dropped.append(Dropped(point, place.illegal))
+                continue
+            spec = RunSpec({**place.values, **_values(tree, point, plain, place)})
+            if spec not in cells:
+                cells[spec] = Cell(spec, point, place.notes, place.presets)
+                layers[spec["MODEL"]] = place.layers
+    problems = _problems(list(cells), layers)
+    if not cells:
+        problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return Matrix(tuple(cells.values()), _distinct(dropped))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What Kconfig makes of a point of the matrix."""
+
+    illegal: str  # why it cannot be run, or an empty text
+    values: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    presets: Mapping[str, str] = field(default_factory=dict)
+    layers: list[Shape] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, tree: Tree, point: Point) -> _Place:
+        """The place that ``tree`` is at."""
+        reason = _illegal(tree, point)
+        if reason:
+            return cls(reason)
+        layers = feasible.shapes(tree.text(SHAPES))
+        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets(), layers)
+
+
+def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:
+    """The point's own values of some lists, where they count."""
+    return {
+        name: tree.options[name].type.parse(point[name])[0]
+        for name in names
+        if name in place.values
+    }
+
+
+def _problems(specs: list[RunSpec], layers: Mapping[str, list[Shape]]) -> list[str]:
+    """What is wrong with the specs, each problem once, with the first run that has it."""
+    runs: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        for problem in spec.problems() or feasible.problems(spec, layers[spec["MODEL"]]):
+            runs.setdefault(problem, []).append(spec)
+    return [
+        f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
+        for problem, some in runs.items()
+    ]
+
+
+def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:
+    """The minimal and the full ``.config`` of one cell, as texts."""
+    axes = _axes(tree)
+    with _restored(tree, axes):
+        _move_to(tree, cell.point, axes)
+        return tree.minimal_config(), tree.config()
+
+
+def _axes(tree: Tree) -> dict[str, list[str]]:
+    """Axis -> the members or values that are on."""
+    axes: dict[str, list[str]] = {}
+    empty: list[str] = []
+    for name, family in tree.families.items():
+        if family.exclusive:
+            continue
+        axes[name] = tree.selected(name)
+        if not axes[name]:
+            empty.append(
+                f"no member of {name} is on; switch one on, for example "
+                f"{name}={next(iter(family.members))}"
+            )
+    if empty:
+        raise ConfigError(empty)
+    for name, option in tree.options.items():
+        if option.type.is_list and tree.is_visible(name):
+            axes[name] = list(dict.fromkeys(tree.text(name).split()))
+    return axes
+
+
+def _move_to(tree: Tree, point: Point, axes: Mapping[str, list[str]]) -> None:
+    """Make ``point`` the only member or value of each axis."""
+    for name, value in point.items():
+        if name not in tree.families:
+            tree.set(name, value)
+            continue
+        for member in axes[name]:
+            tree.set(tree.families[name].members[member], "y" if member == value else "n")
+
+
+@contextmanager
+def _restored(tree: Tree, axes: Mapping[str, list[str]]) -> Iterator[None]:
+    """Give the axes their values back afterwards, set or not set as they were."""
+    names = [
+        symbol
+        for name in axes
+        for symbol in (tree.families[name].members.values() if name in tree.families else [name])
+    ]
+    saved = {name: tree.symbols[name].user_value for name in names}
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                tree.symbols[name].unset_value()
+            else:
+                tree.symbols[name].set_value(value)
+
+
+def _illegal(tree: Tree, point: Point) -> str:
+    """Why the point the tree is at cannot be run, or an empty text."""
+    for name, value in point.items():
+        if name in tree.families:
+            symbol = tree.families[name].members[value]
+            if not tree.is_on(symbol):
+                return f"{symbol} {tree.unmet(symbol)}"
+    return tree.exclusion()
+
+
+def _notes(tree: Tree, point: Point) -> Iterator[str]:
+    """Where a member stands for another one under the rest of the cell."""
+    for name, value in point.items():
+        if name in tree.families and tree.text(CELL + name) != value:
+            resolved = tree.text(CELL + name)
+            yield f"under {point['OPTIMIZER']}, {name}={value} means {resolved}"
+
+
+def _distinct(dropped: list[Dropped]) -> tuple[Dropped, ...]:
+    """One entry for points of the same components and reason, whatever their list values."""
+    first: dict[tuple[str, str], Dropped] = {}
+    for each in dropped:
+        components = {axis: each.point[axis] for axis in COMPONENTS}
+        short = Dropped(components, each.reason)
+        first.setdefault((short.label, short.reason), short)
+    return tuple(first.values())

@@ -1,0 +1,176 @@
+"""A run's specification: it travels from ``.config`` to the figure, and nobody repacks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from adamwprune.plan.lineage import NEUTRAL, RENAMED
+
+if TYPE_CHECKING:
+    from adamwprune.config.options import Value
+
+SETTLING = 20  # steps after a momentum reset in which Adam's states say too little to prune by
+SCHEMA = 1  # version of the record's form; part of every identity
+COMPONENTS = {  # of a run, and the package that each one's members are in
+    "MODEL": "adamwprune.models",
+    "DATASET": "adamwprune.datasets",
+    "OPTIMIZER": "adamwprune.optimizers",
+    "PRUNING_METHOD": "adamwprune.pruning.methods",
+}
+_UNSAFE = re.compile(r"[^a-z0-9.]+")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Resolved values of all result-affecting options of one run, by symbol name.
+
+    ``spec["EPOCHS"]`` raises ``KeyError`` for an option that this run does not have: a
+    dense run has no ``TARGET_SPARSITY``. There are no fall-back values; but an older
+    record is read by today's names, and of a symbol that it does not know it holds what that means.
+    """
+
+    values: Mapping[str, Value]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
+
+    def __getitem__(self, name: str) -> Any:
+        for known in (name, RENAMED.get(name, name)):
+            if known in self.values:
+                return self.values[known]
+        return NEUTRAL[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunSpec) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    def __reduce__(self) -> tuple[type[RunSpec], tuple[dict[str, Value]]]:
+        return RunSpec, (dict(self.values),)
+
+    @cached_property
+    def identity(self) -> dict[str, Value]:
+        """What makes this run this run: its values as the first tree would have named them."""
+        return {
+            RENAMED.get(name, name): value
+            for name, value in self.values.items()
+            if name not in NEUTRAL or NEUTRAL[name] != value
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Ten hex digits over the identity and the record's schema: 1e-3 equals 0.001."""
+        canonical = json.dumps([SCHEMA, self.identity], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @cached_property
+    def run_id(self) -> str:
+        """Readable name and digest; also the name of the run's directory."""
+        return f"{self.slug}-{self.digest}"
+
+    @cached_property
+    def slug(self) -> str:
+        """``lenet5-mnist-adamw-magnitude-90-s0``: for people, not unique."""
+        parts = [self["MODEL"], self["DATASET"], self["OPTIMIZER"], self["PRUNING_METHOD"]]
+        if "STATE_CRITERION" in self:
+            parts.append(self["STATE_CRITERION"])
+        if "TARGET_SPARSITY" in self:
+            parts.append(f"{100 * self['TARGET_SPARSITY']:g}")
+        parts.append(f"s{self['SEED']}")
+        return "-".join(_UNSAFE.sub("_", str(part).lower()) for part in parts)
+
+    @property
+    def sparsity(self) -> float:
+        """The target sparsity, 0 for a dense run."""
+        return float(self["TARGET_SPARSITY"]) if "TARGET_SPARSITY" in self else 0.0
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run; the last batch of an epoch may be smaller."""
+        return int(self["EPOCHS"]) * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return -(-self.train_examples // int(self["BATCH_SIZE"]))
+
+    @property
+    def train_examples(self) -> int:
+        """Examples that are trained on: those of the training set that are not held out."""
+        return int(self["TRAIN_EXAMPLES"]) - int(self["VALIDATION_EXAMPLES"])
+
+    @property
+    def held_out(self) -> str:
+        """What accuracy is measured on: the ``test`` set, or the ``validation`` set."""
+        return "validation" if self["VALIDATION_EXAMPLES"] else "test"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values taken together, beyond what Kconfig can express."""
+        if self.train_examples < 1:
+            return [
+                f"VALIDATION_EXAMPLES={self['VALIDATION_EXAMPLES']} leaves nothing of "
+                f"{self['TRAIN_EXAMPLES']} examples to train on"
+            ]
+        if "PRUNING_SCHEDULE" not in self:
+            return []
+        found = self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
+        if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
+            found.append(
+                f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
+                "a reset at the earliest, so that none would be before the end of the ramp"
+            )
+        if self.sparsity == 1 and self.values.get("PRUNING_FLOOR"):
+            found.append(
+                f"PRUNING_FLOOR={self['PRUNING_FLOOR']}: TARGET_SPARSITY=1 keeps no weight at all"
+            )
+        return found
+
+    @property
+    def _is_one_shot(self) -> bool:
+        return bool(self["PRUNING_SCHEDULE"] == "one-shot")
+
+    def _ramp_problems(self) -> list[str]:
+        warmup = int(self.values.get("PRUNING_WARMUP", 0))  # a constant sparsity has none
+        end = (
+            f"the end of the ramp, step {self.ramp_end_step} "
+            f"(PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of {self.total_steps} steps)"
+        )
+        if warmup and warmup >= self.ramp_end_step:
+            return [
+                f"PRUNING_WARMUP={warmup} does not lie before {end}: "
+                "nothing would ever be pruned; lower it or train on"
+            ]
+        first = warmup + int(self["PRUNING_INTERVAL"])  # in the last update nothing is exchanged
+        if self.values.get("REGROW_FRACTION") and first >= self.ramp_end_step:
+            return [
+                f"PRUNING_INTERVAL={self['PRUNING_INTERVAL']} has no update before {end}: "
+                f"{self['PRUNING_METHOD']} would never grow a weight; lower it or train on"
+            ]
+        return []
+
+    def _one_shot_problems(self) -> list[str]:
+        waits = SETTLING if self.values.get("SPAM_INTERVAL") else 0  # after a reset
+        if 1 <= self["PRUNING_WARMUP"] <= self.total_steps - waits:
+            return []
+        return [
+            f"PRUNING_WARMUP={self['PRUNING_WARMUP']}: a one-shot prunes after the last step of "
+            f"its warm-up, which must be one of 1 to {self.total_steps - waits}"
+        ]
+
+    @property
+    def ramp_end_step(self) -> int:
+        """The step after which the target sparsity holds, counted from 1."""
+        if self._is_one_shot:
+            return int(self["PRUNING_WARMUP"])
+        return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))

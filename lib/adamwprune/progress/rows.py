@@ -1,0 +1,167 @@
+"""Runs in hand as lines of a table that fits any width. Texts only: nothing here is coloured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.eta import Estimate
+from adamwprune.progress.reading import Reading
+
+GAP = "  "
+NAME = 24  # columns are left out rather than names cut to less than this
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in hand and its last reading, None before the first; ``age`` in seconds."""
+
+    spec: RunSpec
+    reading: Reading | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many runs of a matrix are where."""
+
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    left: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in vars(self).items())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, its width, and the text of a row."""
+
+    heading: str
+    width: int
+    text: Callable[[Row, Reading], str]
+
+
+COLUMNS = (
+    Column("epoch", 7, lambda row, now: f"{now.epoch or NONE}/{now.epochs}"),
+    Column("loss", 8, lambda row, now: _number(now.loss)),
+    Column("accuracy", 8, lambda row, now: _percent(now.accuracy, 2)),
+    Column("sparsity", 8, lambda row, now: _percent(now.sparsity, 1)),
+    Column("steps/s", 7, lambda row, now: _rate(now.rate)),
+)
+LEFT = Column("left", 8, lambda row, now: clock(now.left / now.rate) if now.rate else NONE)
+DEVICE = Column("device", 7, lambda row, now: now.device)
+AGE = Column("updated", 9, lambda row, now: f"{clock(row.age)} ago" if row.age is not None else "?")
+
+
+def table(
+    rows: Sequence[Row], width: int, extra: Sequence[Column] = (), lines: int | None = None
+) -> list[str]:
+    """A heading and a line for each row, none wider than ``width``, at most ``lines`` of them.
+
+    ``extra`` columns are shown where there is room for them beside the names in full.
+    """
+    columns = _fitting(rows, width, extra)
+    name = max(len("run"), min(_room(columns, width), _longest(rows)))
+    shown = rows
+    if lines is not None and len(rows) + 1 > lines:
+        shown = rows[: max(0, lines - 2)]
+    heads = (f"{column.heading:>{column.width}}" for column in columns)
+    found = [GAP.join([f"{'run':{name}}", *heads])]
+    found += [_line(row, name, columns) for row in shown]
+    if len(shown) < len(rows):
+        found.append(f"... and {len(rows) - len(shown)} more")
+    return [line[:width].rstrip() for line in found[:lines]]
+
+
+def _room(columns: Sequence[Column], width: int) -> int:
+    """What columns leave for the names."""
+    return width - sum(column.width + len(GAP) for column in columns)
+
+
+def _longest(rows: Sequence[Row]) -> int:
+    return max((len(row.spec.slug) for row in rows), default=0)
+
+
+def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[Column]:
+    """The columns that leave room for names."""
+    columns, longest = list(COLUMNS), _longest(rows)
+    for column in extra:
+        if _room([*columns, column], width) >= longest:
+            columns.append(column)
+    while columns and _room(columns, width) < min(NAME, longest):
+        columns.pop()
+    return columns
+
+
+def _line(row: Row, name: int, columns: Sequence[Column]) -> str:
+    label = f"{shortened(row.spec.slug, name):{name}}"
+    if row.reading is None:
+        return f"{label}{GAP}starting" if columns else label
+    texts = (f"{column.text(row, row.reading):>{column.width}}" for column in columns)
+    return GAP.join([label, *texts])
+
+
+def matrix_line(counts: Counts, elapsed: float, left: Estimate | None, width: int) -> str:
+    """The whole matrix on one line; where it is too long, the ETA is what stays."""
+    eta = f"ETA {quantiles(left)}" if left else "ETA not known yet"
+    for parts in (
+        ["matrix", str(counts), f"{clock(elapsed)} elapsed", eta],
+        ["matrix", str(counts), eta],
+        [str(counts), eta],
+        [f"{counts.running} running, {counts.left} left", eta],
+        [eta],
+    ):
+        line = GAP.join(parts)
+        if len(line) <= width:
+            break
+    return line[:width]
+
+
+def quantiles(estimate: Estimate) -> str:
+    """``12:30 (P90 14:10)``."""
+    return f"{clock(estimate.p50)} (P90 {clock(estimate.p90)})"
+
+
+def clock(seconds: float) -> str:
+    """``0:42``, ``12:30``, ``1:02:30``."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def shortened(slug: str, width: int) -> str:
+    """A slug within ``width``: what comes after its first part goes, its end tells runs apart."""
+    if len(slug) <= width:
+        return slug
+    if width < 5:
+        return slug[: max(0, width)]
+    head = min(len(slug.partition("-")[0]), (width - 2) // 3)
+    return f"{slug[:head]}..{slug[len(slug) - (width - 2 - head) :]}"
+
+
+def printable(text: str, encoding: str | None) -> str:
+    """``text`` on one line, without control characters or what ``encoding`` cannot say."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    known = encoding or "utf-8"
+    return clean.encode(known, "backslashreplace").decode(known)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.2g}"
+
+
+def _percent(fraction: float | None, digits: int) -> str:
+    return NONE if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def _rate(rate: float | None) -> str:
+    if rate is None:
+        return NONE
+    digits = 0 if rate >= 100 else 1 if rate >= 1 else 2
+    return f"{rate:.{digits}f}"

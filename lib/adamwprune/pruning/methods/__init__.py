@@ -1,0 +1,1 @@
+"""The methods: one module and one Kconfig entry each."""

@@ -1,0 +1,234 @@
+"""Scopes: among which weights the lowest scores are looked for, and how many go in each layer.
+
+A scope is built once, from the layers' shapes, the target and the floor, and refuses there what it
+cannot reach. Then :meth:`Scope.k` says how many weights are zero at a sparsity, and
+:meth:`Scope.choose` which ones, as thresholds over scores that are computed part by part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from adamwprune.pruning.schedule import count, part_of
+from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.select.selection import Cut, Scores, apportion, counts, cut, shares
+
+Shape = tuple[int, ...]
+GROUP, ZEROS = 4, 2  # of N:M sparsity: 2 of 4
+
+
+class Scope:
+    """Base of all scopes, for layers of these ``shapes``.
+
+    ``floor``: so many weights of each layer are kept at least; a layer that has no more stays
+    dense. Raises ``ValueError`` where a ``target`` cannot be reached with it.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], target: float, floor: int = 0) -> None:
+        if floor < 0:
+            raise ValueError(f"Invalid floor: {floor}")
+        self.shapes = shapes
+        self.floor = floor
+        self.numels = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.room = {name: max(0, numel - floor) for name, numel in self.numels.items()}
+        self.target_k = self.k(target)
+        if self.target_k > sum(self.room.values()):
+            raise ValueError(
+                f"Invalid floor: with {floor} weights kept in each layer at most "
+                f"{sum(self.room.values())} of {sum(self.numels.values())} can be pruned, "
+                f"a sparsity of {target:g} needs {self.target_k}"
+            )
+
+    def k(self, sparsity: float) -> int:
+        """How many of the prunable weights are zero at ``sparsity``."""
+        return count(sparsity, sum(self.numels.values()))
+
+    def among(self, scores: Scores) -> Scores:
+        """The scores of those weights that this scope may choose; of the others NaN."""
+        return scores
+
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
+        """Cuts of low scores (:meth:`among`) so that ``k`` weights are zero with the ``pruned``.
+
+        These are so many of each layer already, and no candidates; a method whose weights can
+        return has none. Every layer is in one of the cuts. Beyond that this ``fraction`` of what
+        is left is chosen, as far as the floor allows: :meth:`leave` lets as many grow again.
+        """
+        raise NotImplementedError
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        """Cuts of low scores so that ``k`` weights are zero; of each layer as many as
+        :meth:`choose` would have chosen without a fraction, with the same ``pruned``.
+
+        Candidates are all that are zero after it.
+        """
+        raise NotImplementedError
+
+
+class Global(Scope):
+    """One threshold over all prunable weights together."""
+
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
+        """The k lowest; with a floor, the k lowest that leave each layer its floor.
+
+        A layer that would lose too much loses what it can, and the rest is looked for in the
+        others. They lose more by that: a layer that was at its limit stays there.
+        """
+        k += min(part_of(sum(self.numels.values()) - k, fraction), sum(self.room.values()) - k)
+        room = {name: self.room[name] - pruned[name] for name in scores.sizes}
+        full: dict[str, Cut] = {}
+        while True:
+            rest = [name for name in scores.sizes if name not in full]
+            missing = k - sum(pruned.values()) - sum(room[name] for name in full)
+            found = cut(scores, rest, missing)
+            over = self._over(found, room) if self.floor else []
+            if not over:
+                return [found, *full.values()]
+            full.update({name: cut(scores, [name], room[name]) for name in over})
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        return [cut(scores, scores.sizes, k)]
+
+    def _over(self, found: Cut, room: Mapping[str, int]) -> list[str]:
+        return [name for name, count in counts(found).items() if count > room[name]]
+
+
+class Layer(Scope):
+    """The same fraction of each layer: of a layer's n weights ε·n are kept, ε as it must be.
+
+    On the way to the target each layer has the same part of its own zeros behind it,
+    zerosᵢ·k/k_target, rounded by largest remainder so that they add up to exactly k.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], target: float, floor: int = 0) -> None:
+        super().__init__(shapes, target, floor)
+        numels = self.numels.values()
+        kept = shares(
+            sum(numels) - self.target_k,
+            [self.weight(shape) for shape in shapes.values()],
+            [min(floor, numel) for numel in numels],
+            list(numels),
+        )
+        self.zeros = [numel - share for numel, share in zip(numels, kept, strict=True)]
+
+    def weight(self, shape: Shape) -> int:
+        """What the number of kept weights in a layer is proportional to."""
+        return math.prod(shape)
+
+    def choose(
+        self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
+    ) -> list[Cut]:
+        wanted = self.parts(k, {name: pruned[name] for name in self.shapes})
+        for name, zeros in wanted.items():
+            left, room = self.numels[name] - zeros, self.room[name] - zeros
+            wanted[name] += min(part_of(left, fraction), room)
+        # A layer of no part in it is in a cut of nothing.
+        return [
+            cut(scores, [name], wanted[name] - pruned[name] if name in wanted else 0)
+            for name in scores.sizes
+        ]
+
+    def leave(self, scores: Scores, k: int, pruned: Mapping[str, int]) -> list[Cut]:
+        return [cut(scores, [name], zeros) for name, zeros in self.parts(k, pruned).items()]
+
+    def parts(self, k: int, pruned: Mapping[str, int]) -> dict[str, int]:
+        """How many of the ``k`` zeros are in each layer; never fewer than are ``pruned``."""
+        done = Fraction(k, self.target_k) if self.target_k else Fraction(0)
+        quotas = [zeros * done for zeros in self.zeros]
+        parts = apportion(k, quotas, list(pruned.values()), list(self.room.values()))
+        return dict(zip(self.shapes, parts, strict=True))
+
+
+class Erk(Layer):
+    """Erdős–Rényi-kernel: small layers stay denser (Evci et al., RigL, arXiv 1911.11134, §3).
+
+    The density of a layer is ε·(n_in + n_out + w + h)/(n_in·n_out·w·h), for a linear layer without
+    w and h: ε times the sum of its dimensions weights are kept. Densities are capped at 1, and ε
+    is the one at which exactly the target is reached with that.
+    """
+
+    def weight(self, shape: Shape) -> int:
+        return sum(shape)
+
+
+class TwoOfFour(Layer):
+    """2:4 sparsity: of each 4 neighbours in a row, 2 are zero (arXiv 2104.08378).
+
+    A row is what one output reads: a weight of shape [n, …] is a matrix of n rows. Layers whose
+    rows do not divide by 4 stay dense. The density is its own: at the target, which must be 0.5,
+    half of the weights of the other layers are zero, and on the way there at most 2 of 4. Raises
+    ``ValueError`` for another target, and where no layer is left or one has not its floor.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], target: float, floor: int = 0) -> None:
+        fitting = {n: s for n, s in shapes.items() if math.prod(s[1:]) % GROUP == 0}
+        self.fitting = frozenset(fitting)
+        if target != ZEROS / GROUP:
+            raise ValueError(f"Invalid target sparsity: {target:g} (2:4 has its own, 0.5)")
+        if not fitting:
+            raise ValueError("2:4 needs a layer whose rows divide by 4, and there is none")
+        short = [n for n, s in fitting.items() if math.prod(s) * ZEROS // GROUP < floor]
+        if short:
+            raise ValueError(f"Invalid floor: 2:4 keeps fewer than {floor} weights of {short[0]}")
+        super().__init__(fitting, target, 0)
+
+    def among(self, scores: Scores) -> Scores:
+        return _Fours(scores, self.fitting)
+
+
+class _Fours(Scores):
+    """Candidates are the two lowest of each four, those that are pruned already among them."""
+
+    def __init__(self, scores: Scores, fitting: Collection[str]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.fitting = fitting
+        self.sizes = {name: self._size(name) for name in scores.sizes}
+
+    def _size(self, name: str) -> int:
+        numel = self.layer(name).numel()
+        pruned = numel - self.scores.sizes[name]
+        return numel // GROUP * ZEROS - pruned if name in self.fitting else 0
+
+    def layer(self, name: str) -> Tensor:
+        return self.scores.layer(name)
+
+    def raw(self, name: str, part: Part) -> Tensor:
+        return self.scores.raw(name, part)
+
+    def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
+        if name not in self.fitting:
+            return scores.fill_(math.nan)
+        found = self.scores.mark(name, part, scores)
+        return found.masked_fill_(~_two_lowest(found), math.nan)
+
+    def sample(self, name: str, every: int) -> Tensor:
+        numel = self.layer(name).numel()
+        columns = [Part(place, numel, GROUP * every) for place in range(GROUP)]
+        fours = torch.stack([self.scores.of(name, column) for column in columns], 1).view(-1)
+        return fours.masked_fill_(~_two_lowest(fours), math.nan)
+
+
+def _two_lowest(scores: Tensor) -> Tensor:
+    """True at the two lowest of each four neighbours, by index among equals; NaN is lowest."""
+    fours = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).view(-1, GROUP)
+    columns = fours.unbind(1)
+    higher = torch.zeros_like(fours, dtype=torch.uint8)  # than so many of the other three
+    for i, j in itertools.combinations(range(GROUP), 2):
+        first = columns[i] <= columns[j]
+        higher[:, j] += first
+        higher[:, i] += first.logical_not_()
+    return (higher < ZEROS).view(-1)
+
+
+SCOPES: dict[str, type[Scope]] = {"global": Global, "layer": Layer, "erk": Erk, "2-4": TwoOfFour}

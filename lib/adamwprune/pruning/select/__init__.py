@@ -1,0 +1,1 @@
+"""Which weights go: exactly k of them, at any size."""

@@ -1,0 +1,186 @@
+"""Whether a run that was repeated gave the same result; a function of two records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamwprune.base.errors import UserError
+from adamwprune.records.record import RunResult
+from adamwprune.report.groups import difference_error, images_of
+
+IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
+ERRORS = 3  # standard errors within which two accuracies may differ by chance
+_TIMES = "seconds"
+_LISTED = 3  # metrics of an epoch, or causes, that a line names
+_PLACE = ("device", "device_name", "threads", "torch", "driver")  # of a record's environment
+_KERNELS = ("mkl", "cuda", "cudnn")  # of its packages: those whose arithmetic it is
+_History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of a repetition."""
+
+    verdict: str  # IDENTICAL, WITHIN or DIFFERENT
+    compared: tuple[str, ...] = ()  # parts that both records hold: history, final, …
+    differing: tuple[str, ...] = ()  # those of them that are not equal to the bit
+    epoch: int | None = None  # the first one with other metrics
+    by: Mapping[str, float] = field(default_factory=dict)  # there: metric -> repeated - original
+    accuracies: tuple[float, float] | None = None  # final, of the original and repeated; 0..1
+    zeros: tuple[int, int] | None = None  # weights that are zero at the end, likewise
+    tolerance: float | None = None  # of the accuracies' difference; None: test set not known
+    failures: tuple[str, ...] = ()  # of the two runs: which one, and its last words
+    causes: tuple[str, ...] = ()  # what differs in where and by what code they were run
+
+    def text(self) -> str:
+        """One to three lines for people: the verdict, where it began, the probable reason."""
+        return "\n".join(filter(None, (self._verdict(), self._began(), self._reason())))
+
+    def _verdict(self) -> str:
+        if self.accuracies is None or self.zeros is None:
+            return f"{self.verdict}: {'; '.join(self.failures)}"
+        first, second = (100 * accuracy for accuracy in self.accuracies)
+        if self.verdict == IDENTICAL:
+            return f"{self.verdict}: {', '.join(self.compared)} are equal to the bit, {first:.2f}%"
+        told = f"{self.verdict}: {first:.2f}% and {second:.2f}% in the end"
+        if self.zeros[0] != self.zeros[1]:
+            return f"{told}, {self.zeros[0]:,} and {self.zeros[1]:,} weights zero"
+        if self.tolerance is None:
+            return f"{told}, and the size of the test set is not known"
+        return f"{told}; {ERRORS} standard errors are {100 * self.tolerance:.2f} points"
+
+    def _began(self) -> str:
+        if self.epoch is None:
+            return f"differing: {', '.join(self.differing)}" if self.differing else ""
+        largest = sorted(self.by, key=lambda name: (-abs(self.by[name]), name))
+        metrics = ", ".join(f"{name} by {self.by[name]:+.3g}" for name in largest[:_LISTED])
+        return f"differing from epoch {self.epoch} on: {metrics or 'one run has no such epoch'}"
+
+    def _reason(self) -> str:
+        if self.verdict == IDENTICAL:
+            return f"although other: {_short(self.causes)}" if self.causes else ""
+        if not self.causes:
+            return "device, threads, torch and code are the same: no reason is recorded"
+        return f"probably because of: {_short(self.causes)}"
+
+
+def compare(original: RunResult, repeated: RunResult) -> Comparison:
+    """Compare a run's record with the record of the same run, repeated.
+
+    ``identical``: the metrics of every epoch but its seconds, the final ones and all of the
+    pruning's counts are equal bit for bit, and so is the digest of the final weights where both
+    records hold one. ``within tolerance``: the same number of weights is zero, and the final
+    test accuracies p and q on n test images differ by no more than three standard errors of the
+    difference of two binomial proportions::
+
+        |p - q| <= 3 * sqrt((p * (1 - p) + q * (1 - q)) / n)
+
+    Both runs see the same images, whose luck is theirs in common: the true error is smaller, so
+    that this is what chance alone would very rarely exceed, and not a proof of equality.
+    ``different``: everything else, a run that failed included. The verdict does not depend on
+    the order of the two. Raises :class:`~adamwprune.base.errors.UserError` for records of two runs.
+    """
+    if original.spec != repeated.spec:
+        raise UserError(f"{repeated.run_id} is no repetition of {original.run_id}: another run")
+    causes = tuple(_causes(original, repeated))
+    failures = tuple(_failures(original, repeated))
+    if failures:
+        return Comparison(DIFFERENT, failures=failures, causes=causes)
+    parts = {name: (part(original), part(repeated)) for name, part in _PARTS.items()}
+    compared = tuple(name for name, values in parts.items() if None not in values)
+    differing = tuple(name for name in compared if _differ(*parts[name]))
+    p, q = original.final["test_accuracy"], repeated.final["test_accuracy"]
+    zeros = original.pruning["zeros"], repeated.pruning["zeros"]
+    tolerance = _tolerance(p, q, images_of(original.spec))
+    close = tolerance is not None and abs(p - q) <= tolerance and zeros[0] == zeros[1]
+    return Comparison(
+        IDENTICAL if not differing else WITHIN if close else DIFFERENT,
+        compared,
+        differing,
+        *_first_difference(_epochs(original), _epochs(repeated)),
+        accuracies=(p, q),
+        zeros=zeros,
+        tolerance=tolerance,
+        causes=causes,
+    )
+
+
+def _tolerance(p: float, q: float, images: int | None) -> float | None:
+    """The largest difference of two accuracies that chance explains; see :func:`compare`."""
+    return None if images is None else ERRORS * difference_error(p, q, images)
+
+
+def _epochs(record: RunResult) -> _History:
+    """The metrics of each epoch: what depends on the run, and not on how busy the machine was."""
+    return [{k: v for k, v in entry.items() if k != _TIMES} for entry in record.history]
+
+
+_PARTS: dict[str, Callable[[RunResult], Any]] = {
+    "history": _epochs,
+    "final": lambda record: record.final,
+    "pruning": lambda record: record.pruning,
+    "weights": lambda record: record.weights or None,
+}
+
+
+def _differ(first: object, second: object) -> bool:
+    return _bits(first) != _bits(second)
+
+
+def _bits(value: object) -> str:
+    """A text that two values of a record share just if every bit of them is equal.
+
+    JSON writes a float so that it comes back as it was, and tells 1 from 1.0 and 0.0 from -0.0.
+    """
+    return json.dumps(value, sort_keys=True)
+
+
+def _first_difference(before: _History, after: _History) -> tuple[int | None, dict[str, float]]:
+    """The first epoch, counted from 1, that is not the same, and by how much each metric is not."""
+    for number, (first, second) in enumerate(zip(before, after, strict=False), 1):
+        if _differ(first, second):
+            both = [name for name in first if name in second]
+            return number, {n: second[n] - first[n] for n in both if _differ(first[n], second[n])}
+    if len(before) != len(after):
+        return min(len(before), len(after)) + 1, {}
+    return None, {}
+
+
+def _failures(original: RunResult, repeated: RunResult) -> list[str]:
+    return [
+        f"the {which} run {record.status}: {(record.error.strip().splitlines() or ['?'])[-1]}"
+        for which, record in (("original", original), ("repeated", repeated))
+        if record.status != "done"
+    ]
+
+
+def _causes(original: RunResult, repeated: RunResult) -> list[str]:
+    """What both records hold of the circumstances and is not the same: ``threads 1, then 2``."""
+    first, second = _circumstances(original), _circumstances(repeated)
+    if original.code and repeated.code and not _differ(original.code, repeated.code):
+        del first["code"]  # another commit, and of what makes this run not a byte is other
+    return [
+        f"{name} {first[name]}, then {second[name]}"
+        for name in first
+        if name in second and _differ(first[name], second[name])
+    ]
+
+
+def _circumstances(record: RunResult) -> dict[str, Any]:
+    """What the last bits of a result depend on, by name, the likeliest reasons first."""
+    place = record.environment
+    found = {name: place[name] for name in _PLACE if name in place}
+    changes = place.get("diff") or ("changed" if place.get("dirty") else "")
+    found["code"] = f"{place.get('commit') or 'unknown'} {changes}".strip()
+    versions, cpu = place.get("packages") or {}, place.get("cpu") or {}
+    found.update({name: versions[name] for name in _KERNELS if name in versions})
+    found.update({"instructions": cpu["instructions"]} if "instructions" in cpu else {})
+    return {**found, **(place.get("determinism") or {})}
+
+
+def _short(causes: tuple[str, ...]) -> str:
+    more = f"; and {len(causes) - _LISTED} more" if len(causes) > _LISTED else ""
+    return "; ".join(causes[:_LISTED]) + more

@@ -1,0 +1,140 @@
+"""A run's record: what ``result.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamwprune.base.forms import ANY, Form, misfit
+from adamwprune.plan.spec import SCHEMA, RunSpec
+
+# Marks of a record, given by whoever reads it.
+STALE = "stale"  # other code produced it than is here now, and it was accepted all the same
+FROZEN = "frozen"  # it was published
+
+# Of what readers rely on, as far as it is there; whatever else a record has may be anything.
+_FORM: dict[str, Form] = {
+    "spec": {ANY: (str, float, bool)},
+    "history": [{ANY: float}],
+    "final": {ANY: float},
+    "pruning": {
+        "requested": float,
+        "k": int,
+        "zeros": int,
+        "prunable": int,
+        "returned": int,
+        "layers": [{"name": str, "numel": int, "zeros": int}],
+        "updates": [{"step": int, "target": float, "zeros": int, "returned": int}],
+        "histogram": {"low": float, "high": float, "before": ([int], None), "after": [int]},
+        "mask_storage": (str, None),
+    },
+    "trace": {
+        "interval": int,
+        "step": [int],
+        "lr": [float],
+        "norm": [float],
+        "norm_max": [float],
+        "spikes": ([int], None),
+        "resets": [int],
+    },
+    "param_groups": [dict],
+    "memory": {
+        "total": int,
+        "weights": int,
+        "gradients": int,
+        "buffers": int,
+        "optimizer": {ANY: int},
+        "pruner": {ANY: int},
+        "mask_update": ({ANY: int}, None),
+        "device": (
+            {"peak": int, "reserved": int, "phases": {ANY: int}, "timeline": [[float]]},
+            None,
+        ),
+    },
+    "seconds": {ANY: float},
+    "environment": {
+        "commit": (str, None),
+        "diff": (str, None),
+        "device": str,
+        "device_name": str,
+        "threads": int,
+        "packages": (dict, None),
+        "cpu": (dict, None),
+        "determinism": (dict, None),
+        "attempts": [{"from_step": int}],
+    },
+    "weights": str,
+    "code": {"digest": str, "modules": {ANY: str}},
+    "error": str,
+}
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a record says beside its numbers."""
+
+    spec: RunSpec
+    status: str  # "done" or "failed"
+    code: Mapping[str, Any]  # digest of the code that produced it
+    error: str  # the last line of a failed run's traceback
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's record, as published in ``result.json``. Units: seconds, bytes, fractions of 1."""
+
+    run_id: str
+    status: str  # "done" or "failed"
+    spec: RunSpec
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
+    final: dict[str, float] = field(default_factory=dict)
+    pruning: dict[str, Any] = field(default_factory=dict)
+    trace: dict[str, Any] = field(default_factory=dict)  # gradient norms and rates over the steps
+    param_groups: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""  # SHA-256 over the final weights
+    code: dict[str, Any] = field(default_factory=dict)  # digest of the code that produced it
+    error: str = ""  # the traceback of a failed run
+    schema: int = SCHEMA
+    marks: frozenset[str] = field(default=frozenset(), compare=False)  # STALE, FROZEN; not stored
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dump``. Fields that older records do not have are left
+        out where they are empty: a published record stays what it was.
+        """
+        later = [name for name in ("code", "trace", "weights") if not getattr(self, name)]
+        hidden = ("spec", "marks", *later)
+        plain = {name: value for name, value in vars(self).items() if name not in hidden}
+        return {**plain, "spec": dict(self.spec.values)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
+        """The inverse of :meth:`to_json`; ``ValueError`` for another schema, a missing field
+        or one of another form.
+        """
+        try:
+            if plain["schema"] != SCHEMA:
+                raise ValueError(f"record has schema {plain['schema']}, expected {SCHEMA}")
+            wrong = misfit(dict(plain), _FORM)
+            if wrong is not None:
+                raise ValueError(f"not a record: {wrong.removeprefix('.')} has another form")
+            result = cls(**{**plain, "spec": RunSpec(plain["spec"])})
+            if result.run_id != result.spec.run_id:
+                raise ValueError(f"its id is {result.run_id!r}, its spec's {result.spec.run_id!r}")
+            if result.status not in ("done", "failed"):
+                raise ValueError(f"unknown status {result.status!r}")
+            if result.status == "done":
+                _ = result.pruning["zeros"], result.history[-1]
+                if not 0 <= result.final["test_accuracy"] <= 1:
+                    raise ValueError(f"{result.final['test_accuracy']} is no test accuracy")
+            return result
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"not a record: {error}") from None
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in percent."""
+        return 100 * self.final["test_accuracy"]

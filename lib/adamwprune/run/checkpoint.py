@@ -1,0 +1,80 @@
+"""Checkpoints on disk: whole or not there, checked before they are believed, never executed.
+
+A file is one line, ``adamwprune-checkpoint 1 SHA256 BYTES``, and what ``torch.save`` wrote. It is
+read with ``weights_only``: tensors and plain data, no pickled code. The one before is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from adamwprune.base import files
+from adamwprune.records.store import CHECKPOINTS
+
+NAME, PREVIOUS = CHECKPOINTS
+_MAGIC = b"adamwprune-checkpoint 1 "
+
+
+class Damaged(Exception):
+    """The file is not the whole of a checkpoint."""
+
+
+def write(folder: Path, state: dict[str, Any]) -> None:
+    """Write the run's newest checkpoint; the one that was becomes the previous one."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    header = _MAGIC + f"{hashlib.sha256(content).hexdigest()} {len(content)}\n".encode()
+    newest = folder / NAME
+    if newest.exists():
+        newest.replace(folder / PREVIOUS)
+    # Between these two lines a kill leaves the previous one alone, which is what it is for.
+    files.write_bytes(newest, header + content, folder=False)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in ``path``, its tensors on the CPU; :class:`Damaged` if it is not all there."""
+    header, _, content = path.read_bytes().partition(b"\n")
+    words = header.removeprefix(_MAGIC).split(b" ")
+    if not header.startswith(_MAGIC) or len(words) != 2:
+        raise Damaged("is no checkpoint")
+    if words != [hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()]:
+        raise Damaged("is truncated or corrupt")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  torch's reader raises whatever it trips over
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise Damaged(f"holds something else: {reason}") from None
+    if not isinstance(state, dict):
+        raise Damaged("holds no state")
+    return cast(dict[str, Any], state)
+
+
+def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """The run's checkpoints, newest first: the path, and the state or what is wrong with it.
+
+    A damaged one is removed, so that it does not become the previous one in place of a sound one.
+    """
+    for name in (NAME, PREVIOUS):
+        path = folder / name
+        try:
+            yield path, read(path)
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
+            path.unlink(missing_ok=True)
+            yield path, str(error)
+
+
+def remove(folder: Path) -> None:
+    """Remove all checkpoints of a run."""
+    for name in (NAME, PREVIOUS):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).unlink()

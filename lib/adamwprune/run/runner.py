@@ -1,0 +1,410 @@
+"""One run in its directory: locked, resumed, watched, recorded.
+
+What a run leaves there::
+
+    result.json      the record: the only sign that the run has ended
+    weights.pt       the final weights, a plain state_dict
+    metrics.jsonl    one line an epoch
+    log.txt          what a person would want to read
+    spec.yaml, defconfig, config    what the run is
+    checkpoint.pt, checkpoint-previous.pt, progress.json    only until there is a record
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import json
+import logging
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adamwprune.base import files
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+from adamwprune.pruning import ContractViolation, NotANumber
+from adamwprune.records import store
+from adamwprune.records.code import Code
+from adamwprune.records.record import RunResult
+from adamwprune.run import checkpoint, environment, process_settings, weights
+from adamwprune.train.loop import Diverged, Training
+
+HEARTBEAT = 0.5  # seconds between progress events
+FIRST_STEPS = 3  # after which a run's peak memory is known
+MOVED = "was moved, removed or replaced while its run trained"
+VERDICTS = (Diverged, NotANumber, ContractViolation)  # the same run would end so again
+
+log = logging.getLogger(__name__)
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Crashed(Exception):
+    """The run ended in an error that it need not end in again; holds the traceback."""
+
+    def __init__(self, error: str, out_of_memory: bool) -> None:
+        self.out_of_memory = out_of_memory
+        super().__init__(error)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and how to run it. Plain data: it crosses processes as JSON."""
+
+    spec: RunSpec
+    folder: Path  # the run's own directory
+    data_dir: Path
+    device: str  # "cpu", "cuda:0", ...
+    threads: int
+    command: str  # the line that repeats the run
+    checkpoint_seconds: float = 60.0
+    source: dict[str, Any] = field(default_factory=dict)  # commit and changes of the source tree
+    anew: bool = False  # also where there is a record: it is replaced
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dumps``."""
+        paths = {"folder": str(self.folder), "data_dir": str(self.data_dir)}
+        return {**vars(self), **paths, "spec": dict(self.spec.values)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Job:
+        """The inverse of :meth:`to_json`."""
+        spec, folder, data = plain["spec"], Path(plain["folder"]), Path(plain["data_dir"])
+        return cls(**{**plain, "spec": RunSpec(spec), "folder": folder, "data_dir": data})
+
+
+def run(
+    job: Job,
+    code: Code,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Train one run in its directory, from its checkpoint if it has one, and publish its record.
+
+    A run that another process is training is waited for, and not trained again. Raises
+    :class:`Stopped` after ``should_stop`` said so, :class:`Crashed` for an error that a retry may
+    mend, and :class:`UserError` for what no run could survive (a missing data set, a full disk):
+    then nothing is published.
+    """
+    try:
+        with store.lock(
+            job.folder / store.LOCK,
+            lambda pid: progress({"event": "waiting", "pid": pid}),
+            lambda: _stop_if(should_stop),
+        ) as is_ours:
+            files.remove_leftovers(job.folder)
+            found = None if job.anew else _finished(job, code)
+            return found or _Run(job, code, progress, should_stop, is_ours).train()
+    except OSError as error:
+        if not job.folder.is_dir():
+            raise UserError(f"{job.folder}: {MOVED}") from None
+        where = error.filename or job.folder
+        raise UserError(f"{where}: {error.strerror or error}") from None
+
+
+def fail(job: Job, code: Code, error: str) -> RunResult:
+    """Record that the run failed: ``error``, and the end of its log."""
+    place = {**job.source, "device": job.device, "threads": job.threads, "command": job.command}
+    return store.publish_failure(job.folder, job.spec, error, place, code.to_json())
+
+
+def _stop_if(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped
+
+
+def _finished(job: Job, code: Code) -> RunResult | None:
+    """The record that another process made while this one waited."""
+    path = job.folder / store.RESULT
+    if not path.is_file():
+        return None
+    result = store.read_result(path)
+    fresh = result.status == "done" and result.code.get("digest") == code.digest
+    return result if fresh else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class _Run:
+    """A training and what has to be done beside it; it watches the training's steps."""
+
+    def __init__(
+        self,
+        job: Job,
+        code: Code,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+        is_ours: Callable[[], bool],
+    ) -> None:
+        self.job, self.code, self.progress, self.should_stop = job, code, progress, should_stop
+        self.is_ours = is_ours  # whether the run's directory is still the one that is locked
+        self.threads = job.threads
+        self.attempts: list[dict[str, Any]] = []
+        self.checkpointed = self.told = time.monotonic()
+        self.rate = _Rate()
+
+    def train(self) -> RunResult:
+        """The run's record, published."""
+        begun = store.has_checkpoint(self.job.folder)
+        with _logging_to(self.job.folder / store.LOG, append=begun):
+            try:
+                found = self._found_checkpoint()
+                if found:
+                    self.threads = found["threads"]  # the last bits depend on it
+                torch.set_num_threads(self.threads)
+                process_settings.prepare()
+                training = self._training(found)
+                training.train(self)
+                result = self._result(training)
+            except (UserError, OSError, Stopped):
+                raise
+            except VERDICTS:
+                log.error("failed")
+                checkpoint.remove(self.job.folder)  # the way to the same end
+                result = fail(self.job, self.code, traceback.format_exc())
+            except Exception as error:  # noqa: BLE001  whatever it is, a retry may mend it
+                log.error("crashed")
+                raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
+        checkpoint.remove(self.job.folder)
+        (self.job.folder / store.PROGRESS).unlink(missing_ok=True)
+        return result
+
+    def _training(self, found: dict[str, Any] | None) -> Training:
+        """The training, at its first step or where the checkpoint left it."""
+        if _kind(self.job.device) == "cuda":
+            gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
+        if self.job.spec["TORCH_COMPILE"]:
+            note = "compiles its network, which takes minutes where that was not done before"
+            self.progress({"event": "note", "text": note})
+        training = Training(self.job.spec, self.job.data_dir, self.job.device)
+        if found:
+            training.load_state_dict(found["training"])
+            self.attempts = found["attempts"]
+        start = {"started": _now(), "host": socket.gethostname(), "from_step": training.step}
+        if self.job.spec["TORCH_COMPILE"]:
+            start["compiled"] = not training.not_compiled
+        if training.not_compiled:
+            self._warn(f"TORCH_COMPILE: trained without, {training.not_compiled}")
+        self.attempts.append(start)
+        self.rate.add(training.step)
+        metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
+        files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
+        at = f", from step {training.step} of {self.job.spec.total_steps}" if found else ""
+        words = (self.job.spec.run_id, self.job.device, self.threads, at)
+        log.info("%s on %s, %d threads%s", *words)
+        self._tell(training)
+        return training
+
+    # -- looking on --------------------------------------------------------------
+
+    def stepped(self, training: Training) -> None:
+        """Checkpoint, tell and stop, each when it is time."""
+        if training.step == self.attempts[-1]["from_step"] + FIRST_STEPS:
+            self._tell_memory(training)
+        now = time.monotonic()
+        stopping = self.should_stop()
+        due = now - self.checkpointed >= self.job.checkpoint_seconds
+        # After the last step only the evaluation is left, and the gradients are no part of a
+        # checkpoint: a record made from one would not count their bytes.
+        if (stopping or due) and training.step < self.job.spec.total_steps:
+            self._checkpoint(training)
+        if stopping:
+            log.info("stopped after step %d", training.step)
+            raise Stopped
+        if now - self.told >= HEARTBEAT:
+            self._tell(training)
+
+    def epoch_ended(self, training: Training, entry: dict[str, float]) -> None:
+        """Note the epoch, and checkpoint."""
+        files.append_line(self.job.folder / store.METRICS, entry)
+        log.info(
+            "epoch %d/%d  loss %.4f  test loss %.4f  accuracy %.2f%%  sparsity %.2f%%  %.2f s",
+            entry["epoch"],
+            self.job.spec["EPOCHS"],
+            entry["train_loss"],
+            entry["test_loss"],
+            100 * entry["test_accuracy"],
+            100 * entry["sparsity"],
+            entry["seconds"],
+        )
+        if training.epoch <= self.job.spec["EPOCHS"]:
+            self._checkpoint(training)
+        else:
+            self._tell(training)
+
+    def _checkpoint(self, training: Training) -> None:
+        training.clock.lap("train")
+        state = {
+            "run_id": self.job.spec.run_id,
+            "code": self.code.digest,
+            "device": _kind(self.job.device),
+            "threads": self.threads,
+            "attempts": self.attempts,
+            "training": training.state_dict(),
+        }
+        self._check_directory()
+        checkpoint.write(self.job.folder, state)
+        training.clock.lap("checkpoint")
+        self.checkpointed = time.monotonic()
+        self._tell(training)  # what is interrupted goes on from here
+
+    def _found_checkpoint(self) -> dict[str, Any] | None:
+        """The newest sound checkpoint of this run, code and kind of device."""
+        obstacles: list[str] = []
+        for path, found in checkpoint.readable(self.job.folder):
+            obstacle = found if isinstance(found, str) else self._obstacle(found)
+            if not obstacle and not isinstance(found, str):
+                if obstacles:
+                    self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
+                return found
+            obstacles.append(f"{path}: {obstacle}")
+        if obstacles:
+            self._warn(f"{'; '.join(obstacles)}; the run starts anew")
+        return None
+
+    def _obstacle(self, found: dict[str, Any]) -> str:
+        """Why a checkpoint is of no use here."""
+        if found.get("run_id") != self.job.spec.run_id:
+            return f"is another run's, {found.get('run_id')}"
+        if found.get("code") != self.code.digest:
+            return "other code wrote it"
+        if found.get("device") != _kind(self.job.device):
+            return f"was made on {found.get('device')}, this is {self.job.device}"
+        return ""
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s", text)
+        self.progress({"event": "note", "text": text})
+
+    def _tell(self, training: Training) -> None:
+        """Leave a progress event in the run's directory, and send it."""
+        self._check_directory()
+        self.told = time.monotonic()
+        self.rate.add(training.step)
+        event = {"event": "progress", **self._state(training)}
+        path = self.job.folder / store.PROGRESS
+        files.write_text(path, json.dumps(event), durable=False, folder=False)
+        self.progress(event)  # who hears it finds the file
+
+    def _check_directory(self) -> None:
+        """Nobody else may write where this run does, and it nowhere else."""
+        if not self.is_ours():
+            raise UserError(f"{self.job.folder}: {MOVED}")
+
+    def _state(self, training: Training) -> dict[str, Any]:
+        means: dict[str, float] = {}
+        if training.sums.examples:
+            loss = training.sums.loss.item() / training.sums.examples
+            hits = training.sums.hits.item() / training.sums.examples
+            means = {"loss": loss, "train_accuracy": hits} if math.isfinite(loss) else {}
+        last = training.history[-1] if training.history else {}
+        return {
+            "epoch": min(training.epoch, self.job.spec["EPOCHS"]),
+            "epochs": self.job.spec["EPOCHS"],
+            "step": training.step,
+            "steps": self.job.spec.total_steps,
+            "loss": means.get("loss", last.get("train_loss")),
+            "train_accuracy": means.get("train_accuracy", last.get("train_accuracy")),
+            "test_accuracy": last.get("test_accuracy"),
+            "sparsity": training.pruner.k / training.pruner.numel if training.pruner.numel else 0.0,
+            "rate": self.rate.value,
+            "seconds": training.clock.elapsed(),
+            "started_at_step": self.attempts[-1]["from_step"],
+            "device": self.job.device,
+            "threads": self.threads,
+            "pid": os.getpid(),
+            "code": self.code.digest,
+            "updated": time.time(),
+        }
+
+    def _tell_memory(self, training: Training) -> None:
+        record = training.timeline.record(training.phases)
+        if record is not None:
+            self.progress({"event": "memory", "bytes": record["reserved"]})
+
+    # -- the end -----------------------------------------------------------------
+
+    def _result(self, training: Training) -> RunResult:
+        outcome = training.outcome()
+        digest = weights.write(self.job.folder, training.model.state_dict())
+        place = environment.describe(torch.device(self.job.device), self.threads)
+        result = RunResult(
+            run_id=self.job.spec.run_id,
+            status="done",
+            spec=self.job.spec,
+            environment={**self.job.source, **place, **self._times()},
+            code=self.code.to_json(),
+            **outcome,
+        )
+        result = replace(result, weights=digest)
+        store.publish(self.job.folder, result)
+        return result
+
+    def _times(self) -> dict[str, Any]:
+        return {
+            "started": self.attempts[0]["started"],
+            "ended": _now(),
+            "attempts": self.attempts,
+            "command": f"{self.job.command} --device {_kind(self.job.device)}"
+            f" --threads {self.threads}",
+        }
+
+
+class _Rate:
+    """Steps a second over the last few readings."""
+
+    def __init__(self) -> None:
+        self.readings: list[tuple[float, int]] = []
+
+    def add(self, step: int) -> None:
+        """Note that ``step`` steps are done by now."""
+        self.readings = [*self.readings[-20:], (time.monotonic(), step)]
+
+    @property
+    def value(self) -> float | None:
+        """None before there is a difference."""
+        (first, start), (last, end) = self.readings[0], self.readings[-1]
+        return (end - start) / (last - first) if last > first and end > start else None
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def _logging_to(path: Path, append: bool) -> Iterator[None]:
+    """Send the package's log, and warnings, to a file of the run's own."""
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.captureWarnings(True)
+    loggers = [logging.getLogger("adamwprune"), logging.getLogger("py.warnings")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
