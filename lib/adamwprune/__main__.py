@@ -72,5 +72,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return status
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """What the installed ``adamwprune`` calls."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -385,7 +385,7 @@ def test_without_a_terminal_one_message(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(f"error: {script} ")
+    assert done.stderr.startswith("error: menuconfig ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.metrics import difference_error
 from adamwprune.report.groups import (
     Statistic,
     compression,
-    difference_error,
     distinct_labels,
     group_runs,
     noise_note,

@@ -18,7 +18,7 @@ def test_code_that_was_edited_is_not_mixed_with_what_is_loaded(tmp_path):
     shutil.copytree(LIBRARY.parent / "results", tmp_path / "results", ignore=lambda *_: ["*"])
     (tmp_path / "Kconfig").touch()
     worker = subprocess.Popen(
-        [sys.executable, "-m", "adamwprune.scheduler.executors.worker", "cpu"],
+        [sys.executable, "-m", "adamwprune.run.worker", "cpu"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "lib"), "PYTHONSAFEPATH": "1"},

@@ -201,7 +201,7 @@ def _run(spec: RunSpec, record: RunResult | None, why: Uncounted | None, *, coun
         "why": why.why if why else "",
         "marks": sorted(record.marks) if record and counts else [],
         "error": record.error if record and record.status == "failed" else "",
-        "accuracy": number(record.accuracy) if record and done else None,
+        "accuracy": number(record.score) if record and done else None,
         "final": _final(record) if record and done else {},
         "zeros": record.pruning["zeros"] if record and done else None,
         "prunable": record.pruning.get("prunable") if record and done else None,

@@ -38,7 +38,8 @@ _PUBLIC = {
     "Set": "set",
     "State": "state",
 }
-__getattr__ = registry.lazily(f"{__name__}.methods", _PUBLIC)
+METHODS = f"{__name__}.methods"
+__getattr__ = registry.lazily(METHODS, _PUBLIC)
 __all__ = [
     "ContractViolation",
     "Dense",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.records.metrics import difference_error, former_examples
 from adamwprune.records.record import RunResult
-from adamwprune.report.groups import difference_error, images_of
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 ERRORS = 3  # standard errors within which two accuracies may differ by chance
@@ -94,7 +94,7 @@ def compare(original: RunResult, repeated: RunResult) -> Comparison:
     differing = tuple(name for name in compared if _differ(*parts[name]))
     p, q = original.final["test_accuracy"], repeated.final["test_accuracy"]
     zeros = original.pruning["zeros"], repeated.pruning["zeros"]
-    tolerance = _tolerance(p, q, images_of(original.spec))
+    tolerance = _tolerance(p, q, former_examples(original.spec))
     close = tolerance is not None and abs(p - q) <= tolerance and zeros[0] == zeros[1]
     return Comparison(
         IDENTICAL if not differing else WITHIN if close else DIFFERENT,

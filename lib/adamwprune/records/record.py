@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adamwprune.base.forms import ANY, Form, misfit
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import SCHEMA, RunSpec
+from adamwprune.records.metrics import FORMER, former_examples
 
 # Marks of a record, given by whoever reads it.
 STALE = "stale"  # other code produced it than is here now, and it was accepted all the same
@@ -18,6 +20,8 @@ _FORM: dict[str, Form] = {
     "spec": {ANY: (str, float, bool)},
     "history": [{ANY: float}],
     "final": {ANY: float},
+    "metrics": [dict],
+    "examples": int,
     "pruning": {
         "requested": float,
         "k": int,
@@ -70,6 +74,9 @@ _FORM: dict[str, Form] = {
 }
 
 
+_LATER = ("code", "trace", "weights", "metrics", "examples")  # fields that older records lack
+
+
 @dataclass(frozen=True)
 class Brief:
     """What a record says beside its numbers."""
@@ -89,6 +96,10 @@ class RunResult:
     spec: RunSpec
     history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
     final: dict[str, float] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what it is judged by; headline first
+    examples: int = 0  # that the test (or validation) values were measured on
     pruning: dict[str, Any] = field(default_factory=dict)
     trace: dict[str, Any] = field(default_factory=dict)  # gradient norms and rates over the steps
     param_groups: list[dict[str, Any]] = field(default_factory=list)
@@ -105,7 +116,7 @@ class RunResult:
         """Plain data, ready for ``json.dump``. Fields that older records do not have are left
         out where they are empty: a published record stays what it was.
         """
-        later = [name for name in ("code", "trace", "weights") if not getattr(self, name)]
+        later = [name for name in _LATER if not getattr(self, name)]
         hidden = ("spec", "marks", *later)
         plain = {name: value for name, value in vars(self).items() if name not in hidden}
         return {**plain, "spec": dict(self.spec.values)}
@@ -128,13 +139,29 @@ class RunResult:
                 raise ValueError(f"unknown status {result.status!r}")
             if result.status == "done":
                 _ = result.pruning["zeros"], result.history[-1]
-                if not 0 <= result.final["test_accuracy"] <= 1:
-                    raise ValueError(f"{result.final['test_accuracy']} is no test accuracy")
+                headline, value = result.headline, result.final[f"test_{result.headline.name}"]
+                if headline.noise == "binomial" and not 0 <= value <= 1:
+                    raise ValueError(f"{value} is no test {headline.label}")
             return result
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a record: {error}") from None
 
     @property
-    def accuracy(self) -> float:
-        """Test accuracy after the last epoch, in percent."""
-        return 100 * self.final["test_accuracy"]
+    def judged_by(self) -> tuple[Metric, ...]:
+        """Its metrics, the headline first."""
+        return tuple(map(Metric.from_json, self.metrics)) or FORMER
+
+    @property
+    def headline(self) -> Metric:
+        """The metric that the run is ranked by."""
+        return self.judged_by[0]
+
+    @property
+    def score(self) -> float:
+        """The headline's test (or validation) value after the last epoch, in its unit."""
+        return self.headline.shown(self.final[f"test_{self.headline.name}"])
+
+    @property
+    def measured_on(self) -> int | None:
+        """How many examples that value was measured on; None if that is not known."""
+        return self.examples or former_examples(self.spec)

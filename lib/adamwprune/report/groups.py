@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.metrics import difference_error, former_examples
 from adamwprune.records.record import RunResult
 
 DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning
-TEST_IMAGES = {"mnist": 10_000, "fashion-mnist": 10_000, "mnist5k": 1_000}
 _COMPARED = ("OPTIMIZER", "PRUNING_METHOD", "STATE_CRITERION", "TARGET_SPARSITY", "SEED")
 
 
@@ -111,7 +111,7 @@ class Group:
     @cached_property
     def accuracy(self) -> Statistic:
         """Test accuracy after the last epoch, percent."""
-        return self.statistic(lambda record: record.accuracy)
+        return self.statistic(lambda record: record.score)
 
     @cached_property
     def compression(self) -> float:
@@ -330,7 +330,7 @@ def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> s
 
 
 def _noise_clause(groups: Sequence[Group]) -> str:
-    images = images_of(groups[0].spec)
+    images = former_examples(groups[0].spec)
     note = noise_note([g.accuracy.mean for g in groups if g.n == 1], images, held_out(groups))
     return f": {note}" if note else ""
 
@@ -338,12 +338,6 @@ def _noise_clause(groups: Sequence[Group]) -> str:
 def held_out(groups: Sequence[Group]) -> str:
     """What the groups' accuracies are measured on: ``test`` or ``validation``, or both."""
     return " and ".join(dict.fromkeys(group.spec.held_out for group in groups))
-
-
-def images_of(spec: RunSpec) -> int | None:
-    """How many images a run's accuracy is measured on; None if that is not known."""
-    validation = int(spec["VALIDATION_EXAMPLES"])
-    return validation or TEST_IMAGES.get(str(spec["DATASET"]))
 
 
 def noise_note(accuracies: Sequence[float], images: int | None, kind: str = "test") -> str:
@@ -360,12 +354,3 @@ def noise_note(accuracies: Sequence[float], images: int | None, kind: str = "tes
         f"differences under {2 * error:.1f} points on {images:,} {kind} images are noise "
         f"(standard error of a difference {error:.2f})"
     )
-
-
-def difference_error(p: float, q: float, images: int) -> float:
-    """The standard error of p - q, two accuracies (fractions) on ``images`` images each.
-
-    That of two independent binomial proportions, √((p (1 - p) + q (1 - q)) / images). On the same
-    images the luck of their choice is common to both, and the true error smaller.
-    """
-    return math.sqrt((p * (1 - p) + q * (1 - q)) / images)

@@ -255,7 +255,7 @@ def _differing(left: RunSpec, right: RunSpec, contest: Contest, presets: Presets
 
 
 def _by_seed(group: Group) -> dict[int, float]:
-    return {int(record.spec["SEED"]): record.accuracy for record in group.done}
+    return {int(record.spec["SEED"]): record.score for record in group.done}
 
 
 def _seeds(specs: Iterable[RunSpec]) -> set[int]:

@@ -17,13 +17,13 @@ from rich.table import Table
 
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.metrics import former_examples
 from adamwprune.records.record import RunResult
 from adamwprune.report import origins, owned_bytes
 from adamwprune.report.groups import (
     Group,
     Setting,
     Statistic,
-    images_of,
     noise_note,
     percent,
     settings,
@@ -104,13 +104,13 @@ def _accuracy_row(setting: Setting, group: Group, leading: bool) -> AccuracyRow:
         expected=len(group.specs),
         status=group.status,
         accuracy=group.accuracy if first else None,
-        interval=Estimate.of([run.accuracy for run in group.done]).interval if first else None,
+        interval=Estimate.of([run.score for run in group.done]).interval if first else None,
         leading=leading,
         zeros=first.pruning["k"] if first else None,  # exactly k, whatever the seed
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
         measured_on=group.spec.held_out,
-        test_images=images_of(group.spec),
+        test_images=former_examples(group.spec),
         runs=group.done or group.failed,
     )
 

@@ -72,8 +72,8 @@ def profile(
 ) -> Profile:
     """Train ``steps`` steps of a run under the profiler and write their trace to ``path``.
 
-    Raises :class:`~adamwprune.base.errors.UserError` where the data are missing or the trace cannot be
-    written.
+    Raises :class:`~adamwprune.base.errors.UserError` where the data are missing or the trace
+    cannot be written.
     """
     torch.set_num_threads(threads)
     training = _Profiled(spec, data_dir, device)

@@ -424,7 +424,7 @@ class Worker:
         """Start the process; it imports torch and wakes its device."""
         self._errors.clear()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "adamwprune.scheduler.executors.worker", self.slot.device],
+            [sys.executable, "-m", "adamwprune.run.worker", self.slot.device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
