@@ -99,7 +99,7 @@ def test_published_records_count_where_that_is_asked_for(load):
     keep(taken, record(taken, three))
     keep(taken, record(taken, one, final={"test_accuracy": 0.5}))
     assert missing(taken) == []
-    assert [r.accuracy for r in taken.records()] == [50, 99, 99], "what was done here comes first"
+    assert [r.score for r in taken.records()] == [50, 99, 99], "what was done here comes first"
 
 
 def test_publishing_keeps_records_verbatim_and_what_was_published_before(load):
