@@ -385,10 +385,10 @@ class Experiment:
         return Path(str(self.tree.operational()["DATA_DIR"])).absolute()
 
     def provenance(self) -> dict[str, Any]:
-        """Commit and uncommitted changes of the source tree; the latter are kept by their hash."""
-        found = provenance.source(SOURCE_TREE)
-        provenance.keep_diff(found, self.store.root)
-        return found.record()
+        """Commit and uncommitted changes of the source tree, and of the members outside of it; the
+        changes are kept by their hash.
+        """
+        return provenance.record(SOURCE_TREE, self.tree.outside, self.store.root)
 
     def task(self, cell: Cell) -> Task:
         """What the scheduler needs to know of a cell."""
