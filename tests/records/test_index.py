@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from adamwprune.records.index import FILE, Index, opened
 
 from adamwprune.base.errors import UserError
 from adamwprune.records import index, staleness
 from adamwprune.records.code import Code
-from adamwprune.records.index import FILE, Index, opened
 from adamwprune.records.record import Brief
 from adamwprune.records.store import RESULT, TICK, Store, publish
 from tests.support.records import expand, synthetic
