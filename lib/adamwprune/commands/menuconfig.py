@@ -5,17 +5,18 @@ import functools
 from collections import Counter
 from collections.abc import Iterator
 
-from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan import matrix
 from adamwprune.records.code import Sources
+from adamwprune.records.store import Store
 
 LIMIT = 5000  # points of a matrix; to count the runs of more takes seconds
-STATES = ("done", "published", "stale", "failed")  # what else a run can be is missing
+STATES = ("done", "published", "stale", "failed", "damaged")  # what else it is, is missing
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
@@ -35,17 +36,12 @@ def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:
         return
     expanded = matrix.expand(tree)
     experiment = Experiment(tree, workspace, str(workspace.config), expanded)
-    vars(experiment).update(code=code)  # which is not read anew for each count
-    there = {r.spec for r in experiment.frozen()} if experiment.takes_published else set()
+    catalogue = Catalogue(experiment, Store(experiment.root), code)
     number = counted(len(expanded.cells), "run")
     counts: Counter[str] = Counter(done=0)
-    try:
-        for cell, state, _ in experiment.outlook():
-            yield number
-            counts["published" if state == "missing" and cell.spec in there else state] += 1
-    except UserError:  # it names a file, for which there is no room
-        yield f"{number}; make plan says what is wrong with a record"
-        return
+    for cell in expanded.cells:
+        yield number
+        counts[catalogue.state(cell.spec).name] += 1
     parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
     if expanded.dropped:
         parts.append(f"{len(expanded.dropped):,} dropped")
