@@ -136,10 +136,10 @@ class Launch:
         return replace(job, device=slot.device, threads=slot.threads, source=self.provenance())
 
     def provenance(self) -> dict[str, Any]:
-        """Commit and uncommitted changes of the source tree; the latter are kept by their hash."""
-        found = provenance.source(SOURCE_TREE)
-        provenance.keep_diff(found, self.store.root)
-        return found.record()
+        """Commit and uncommitted changes of the source tree, and of the members outside of it; the
+        changes are kept by their hash.
+        """
+        return provenance.record(SOURCE_TREE, self.experiment.tree.outside, self.store.root)
 
     # -- trackers --------------------------------------------------------------------
 
