@@ -15,18 +15,17 @@ import pytest
 
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish
-from adamwprune.scheduler.pool import Pool
 from adamwprune.trackers.supervisor import Tracked, Tracking
-from tests.scheduler.test_local import CPU, Recorder, alive, tasks
+from tests.scheduler.test_pool import CPU, Pool, Recorder, alive, tasks
+from tests.support.runs import specs
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
-from tests.training.conftest import specs
 
 
 def trained(root: Path, trackers: list[str]):
     """The records of two short runs, with these trackers, and what was told."""
     recorder, todo = Recorder(), tasks(SEED="0 1", PRUNING_METHOD="magnitude")
     with Tracking(trackers, root, "", recorder.told, 60.0) as tracked:
-        pool = Pool(Store(root), [CPU], Path("/nowhere"), Tracked(recorder, tracked))
+        pool = Pool(Store(root), [CPU], Tracked(recorder, tracked))
         outcome = pool.run(todo)
     assert len(outcome.done) == 2
     assert not any(alive(each._process.pid) for each in tracked.processes)
@@ -157,7 +156,7 @@ def test_a_tracker_does_not_outlive_the_one_who_started_it(tmp_path, library):
     script = f"""
 import sys, time
 from pathlib import Path
-from adamwprune import tracking
+from adamwprune.trackers import supervisor as tracking
 tracking.LIBRARY, tracking.ALONE = Path({str(library)!r}), 0.5
 with tracking.Tracking(["hanging_init"], Path({str(tmp_path)!r}), "", print, 0.5) as tracked:
     print(tracked.processes[0]._process.pid, flush=True)

@@ -12,12 +12,13 @@ import pytest
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import LOCK, lock, publish
+from adamwprune.records.store import LOCK, publish
 from adamwprune.run import runner
 from adamwprune.trackers._follower import Follower
+from tests.support.runs import SOURCES, job_of, specs
 from tests.trackers.conftest import MEMBERS, entry, record, write_live
-from tests.training.conftest import SOURCES, job_of, specs
 
 
 def test_a_member_is_a_module_a_symbol_and_an_extra():
