@@ -10,12 +10,14 @@ from adamwprune.base.wording import counted
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan import matrix
 from adamwprune.records.code import Sources
+from adamwprune.records.state import MISSING, NAMES
+from adamwprune.records.store import Store
 
 LIMIT = 5000  # points of a matrix; to count the runs of more takes seconds
-STATES = ("done", "published", "stale", "failed")  # what else a run can be is missing
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
@@ -35,18 +37,19 @@ def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:
         return
     expanded = matrix.expand(tree)
     experiment = Experiment(tree, workspace, str(workspace.config), expanded)
-    vars(experiment).update(code=code)  # which is not read anew for each count
-    there = {r.spec for r in experiment.frozen()} if experiment.takes_published else set()
+    catalogue = Catalogue(experiment, Store(experiment.root), code)
     number = counted(len(expanded.cells), "run")
     counts: Counter[str] = Counter(done=0)
     try:
-        for cell, state, _ in experiment.outlook():
+        for spec in expanded.specs:
             yield number
-            counts["published" if state == "missing" and cell.spec in there else state] += 1
+            counts[catalogue.state(spec).name] += 1
     except UserError:  # it names a file, for which there is no room
-        yield f"{number}; make plan says what is wrong with a record"
+        yield f"{number}; make plan says what is wrong with a published record"
         return
-    parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
+    parts = [
+        f"{counts[state]:,} {state}" for state in NAMES if state in counts and state != MISSING
+    ]
     if expanded.dropped:
         parts.append(f"{len(expanded.dropped):,} dropped")
     yield f"{number}, {', '.join(parts)}"
