@@ -7,7 +7,6 @@ trace is results/profile/<run id>.json.
 import argparse
 import os
 
-import _packages  # noqa: F401
 from adamwprune.commands.why import spec_of
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
