@@ -1,4 +1,4 @@
-"""A run's data on its device, and the order in which it sees them."""
+"""A run's network, its data on its device, and the order in which it sees them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune import datasets
+from adamwprune import datasets, models
 from adamwprune.base.kinds import Kind
 from adamwprune.base.reads import Reads
 from adamwprune.datasets import Data
+from adamwprune.models import Model
+
+
+def network_for(values: Mapping[str, Any]) -> Model:
+    """A run's network, built for the kind of its data from torch's current random state."""
+    return models.build(values, datasets.kind(values))
+
 
 _loaded: list[tuple[dict[str, Any], tuple[object, ...], Data]] = []
 

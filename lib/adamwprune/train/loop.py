@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
-from adamwprune import datasets, models, optimizers, pruning, tasks
+from adamwprune import optimizers, pruning, tasks
 from adamwprune.plan.spec import RunSpec
 from adamwprune.tasks import Network, Sums, measured
 from adamwprune.train.compiling import CannotCompile, compiled
-from adamwprune.train.data import Order, loaded
+from adamwprune.train.data import Order, loaded, network_for
 from adamwprune.train.evaluation import evaluate
 from adamwprune.train.graphs import CudaRecorder, Recorder, StepGraphs
 from adamwprune.train.measure import ledger
@@ -60,7 +60,7 @@ class Training:
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(spec["SEED"])
         # Built on the CPU: the same initial weights on every device.
-        network = models.build(spec.settings, datasets.kind(spec.settings))
+        network = network_for(spec.settings)
         self.model = network.module.to(self.device)
         self.data = loaded(spec.settings, data_dir, network.takes, self.device)
         self.task = tasks.build(spec.settings, self.data)

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from adamwprune import datasets, models
 from adamwprune.base.reads import Reads
 from adamwprune.pruning import prunable
+from adamwprune.train.data import network_for
 
 
 def shapes(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """Of the run's model for the run's data, in the order of its layers."""
     with torch.device("meta"):
-        network = models.build(values, datasets.kind(values))
+        network = network_for(values)
     return [tuple(weight.shape) for weight in prunable(network.module, network.prunable).values()]
 
 
