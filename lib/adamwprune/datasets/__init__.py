@@ -18,6 +18,8 @@ from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.base.kinds import Kind
 
+registry.extend(__name__, __path__)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -112,7 +112,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     """
     _require()
     result = model_file.finished(experiment, prefix)
-    folder = experiment.store.folder(result.spec)
+    folder = experiment.root / result.run_id
     weights = model_file.read_weights(folder / WEIGHTS, result)
     settings = result.spec.settings
     network = network_for(settings)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from adamwprune.base import registry
 from adamwprune.base.kinds import Images, Kind
 
+registry.extend(__name__, __path__)
+
 
 @dataclass(frozen=True)
 class Model:

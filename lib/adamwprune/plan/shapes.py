@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -17,12 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adamwprune.base import subprocesses
+from adamwprune.base import registry, subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import write_text
 from adamwprune.plan.spec import RunSpec
 
-PACKAGE = Path(__file__).resolve().parents[1]
 SOURCES = ("models", "datasets", "pruning")  # folders that decide the shapes
 KEPT = 200  # entries of the cache
 
@@ -34,7 +34,7 @@ def prunable_shapes(spec: RunSpec) -> list[Shape]:
 
     Raises :class:`UserError` where the model cannot be built.
     """
-    code, settings = _source_digest(), spec.settings
+    code, settings = _source_digest(registry.outside()), spec.settings
     for entry in _entries():
         same = all(settings.get(name, ...) == value for name, value in entry["read"].items())
         if entry["code"] == code and same:
@@ -54,7 +54,7 @@ def _computed(spec: RunSpec) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        env=subprocesses.environment(PACKAGE.parent),
+        env=subprocesses.environment(registry.PACKAGE.parent),
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -64,12 +64,13 @@ def _computed(spec: RunSpec) -> dict[str, Any]:
 
 
 @functools.cache
-def _source_digest() -> str:
+def _source_digest(members: Path | None) -> str:
     """Over every file that may decide the shapes: more than needed, and never too few."""
     digest = hashlib.sha256()
-    for folder in SOURCES:
-        for path in sorted(PACKAGE.joinpath(folder).rglob("*.py")):
-            digest.update(f"{path.name} ".encode() + hashlib.sha256(path.read_bytes()).digest())
+    folders = [registry.PACKAGE, *([members] if members else [])]
+    files = (folder.joinpath(name).rglob("*.py") for folder in folders for name in SOURCES)
+    for path in sorted(itertools.chain.from_iterable(files)):
+        digest.update(f"{path.name} ".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

@@ -17,6 +17,8 @@ from adamwprune.base import registry
 from adamwprune.base.metrics import Metric
 from adamwprune.datasets import Batch, Data
 
+registry.extend(__name__, __path__)
+
 Network = Callable[[Tensor], Tensor]  # a batch's inputs -> the network's output
 
 
