@@ -14,7 +14,7 @@ import torch
 
 from adamwprune import datasets, models
 from adamwprune.base.errors import ConfigError, UserError
-from adamwprune.pruning.schedule import count
+from adamwprune.base.sparsity import count
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
 from adamwprune.train import loop
