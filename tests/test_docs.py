@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_end_to_end import ROOT, environment
+from tests.commands.test_end_to_end import ROOT, environment
 
 BLOCK = re.compile(r"(?:^`([^`\n]+)`(?:, after `([^\n]+)`)?:\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 PAGES = [

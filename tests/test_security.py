@@ -30,7 +30,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, Store, publish, write_published
-from tests.report.conftest import synthetic
+from tests.support.records import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = [

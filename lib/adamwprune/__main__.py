@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from adamwprune.base import registry
 from adamwprune.base.console import require, run_command
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import nearest
@@ -68,7 +69,8 @@ def main(words: Sequence[str] | None = None) -> int:
     settings = [match for word in rest if (match := _SETTING.fullmatch(word))]
     given = parser.parse_args([word for word in rest if not _SETTING.fullmatch(word)])
     workspace = Workspace.from_environment({match[1]: match[2] for match in settings})
-    status: int = module.main(workspace, given)
+    with registry.using(workspace.members):
+        status: int = module.main(workspace, given)
     return status
 
 

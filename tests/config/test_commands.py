@@ -449,8 +449,9 @@ def project(tmp_path: Path) -> Path:
     package = root / "lib" / "adamwprune"
     for path in (
         "__init__.py",
-        "command.py",
-        "errors.py",
+        "base/__init__.py",
+        "base/console.py",
+        "base/errors.py",
         "config/__init__.py",
         "config/makeflags.py",
     ):

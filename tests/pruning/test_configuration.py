@@ -61,7 +61,6 @@ def test_kconfig_and_the_class_say_the_same_of_a_method(method, optimizer):
     for name in ("prunes", "returns", "regrows", "scores_untrained"):
         if score.prunes or name == "prunes":
             assert tree.is_on(name.upper()) == getattr(score, name), name
-    assert not (tree.is_on("IMPLIES_MASK") and (score.returns or score.regrows))
 
 
 def test_without_a_floor_a_run_is_the_one_it_was():

@@ -30,7 +30,7 @@ from adamwprune.report.figures import (
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
-from tests.report.conftest import PRUNABLE, Make, aged, elsewhere, expand, marked
+from tests.support.records import PRUNABLE, Make, aged, elsewhere, expand, marked
 
 HALF = {2: 12.706205, 3: 4.302653}  # Student's t at 97.5%, 1 and 2 degrees of freedom (tables)
 

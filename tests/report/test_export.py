@@ -24,7 +24,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
 from adamwprune.report.export import COLUMNS, Table
-from tests.report.conftest import Make
+from tests.support.records import Make
 
 TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: training diverged\n\n"
 

@@ -36,7 +36,7 @@ from adamwprune.report.figures import (
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
-from tests.report.conftest import Make, elsewhere, expand, marked
+from tests.support.records import Make, elsewhere, expand, marked
 
 Draw = Callable[[Setting], Iterator[Drawing]]
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")

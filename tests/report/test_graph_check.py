@@ -24,7 +24,7 @@ from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import read_published
 from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
-from tests.report.conftest import Make, elsewhere, marked
+from tests.support.records import Make, elsewhere, marked
 
 SMALL = (optimizers.baseline, training.example)
 

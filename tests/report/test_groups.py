@@ -18,7 +18,7 @@ from adamwprune.report.groups import (
     settings,
     spread_note,
 )
-from tests.report.conftest import Make, expand
+from tests.support.records import Make, expand
 
 
 def seeds(spec: RunSpec, count: int) -> list[RunSpec]:

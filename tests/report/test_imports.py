@@ -8,7 +8,7 @@ import sys
 PROBE = """
 import sys
 import adamwprune.report.figures, adamwprune.report.tables, adamwprune.report.export
-import adamwprune.report.html
+import adamwprune.page
 heavy = [name for name in ("torch", "torchvision", "kconfiglib") if name in sys.modules]
 backend = [name for name in ("matplotlib.pyplot",) if name in sys.modules]
 print(heavy, backend)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE
 from adamwprune.report.origins import MEANS, Origins, Place, count_marks, status
-from tests.report.conftest import Make, elsewhere, marked
+from tests.support.records import Make, elsewhere, marked
 
 
 def test_gpus_of_a_kind_are_one_place(published: list[RunSpec], make: Make):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adamwprune.plan.spec import RunSpec
-from tests.report.conftest import Make
+from tests.support.records import Make
 
 
 @pytest.fixture

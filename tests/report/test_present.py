@@ -13,7 +13,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import STALE
 from adamwprune.report import style
 from adamwprune.report.present import draw_if_changed
-from tests.report.conftest import Make, marked
+from tests.support.records import Make, marked
 
 
 @pytest.fixture(autouse=True)

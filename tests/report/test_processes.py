@@ -18,7 +18,7 @@ from adamwprune.report import figures, style
 from adamwprune.report.figures import optimizers, processes, training
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting
-from tests.report.conftest import Make
+from tests.support.records import Make
 
 FEW = (optimizers.baseline, training.example)
 

@@ -40,7 +40,7 @@ from adamwprune.report.statistics import (
     judge,
 )
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, render
-from tests.report.conftest import Make, elsewhere, expand, synthetic
+from tests.support.records import Make, elsewhere, expand, synthetic
 
 # Hours of sleep gained by ten patients under two drugs: Student (1908), The probable error of a
 # mean, Biometrika 6, section IX; R's data set sleep. t.test(..., paired = TRUE) prints t = -4.0621,

@@ -11,7 +11,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, memory_rows, render
-from tests.report.conftest import Make, elsewhere, expand, marked
+from tests.support.records import Make, elsewhere, expand, marked
 
 H100 = {"device": "cuda:1", "device_name": "NVIDIA H100", "threads": 8}
 

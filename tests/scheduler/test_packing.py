@@ -11,7 +11,7 @@ from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
 from adamwprune.scheduler.pool import Task
-from tests.training.conftest import specs
+from tests.support.runs import specs
 
 GIB = 1 << 30
 GPU = [Slot("cuda:0", 1)] * 3

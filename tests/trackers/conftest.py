@@ -18,7 +18,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import publish
 from adamwprune.trackers import supervisor
 from adamwprune.trackers.supervisor import Tracking
-from tests.training.conftest import specs
+from tests.support.runs import specs
 
 MEMBERS = registry.members("adamwprune.trackers")
 TINY = ("CONFIG=quickstart", "DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512", "OPTIMIZER=adamw",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.test_end_to_end import ROOT, environment, make, refused, train_py
 from tests.test_docs import copied
-from tests.test_end_to_end import ROOT, environment, make, refused, train_py
 from tests.trackers.conftest import (
     DIARY,
     FAULTS,

@@ -17,9 +17,9 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish
 from adamwprune.scheduler.pool import Pool
 from adamwprune.trackers.supervisor import Tracked, Tracking
-from tests.scheduler.test_local import CPU, Recorder, alive, tasks
+from tests.scheduler.test_pool import CPU, Recorder, alive, tasks
+from tests.support.runs import specs
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
-from tests.training.conftest import specs
 
 
 def trained(root: Path, trackers: list[str]):
@@ -157,7 +157,7 @@ def test_a_tracker_does_not_outlive_the_one_who_started_it(tmp_path, library):
     script = f"""
 import sys, time
 from pathlib import Path
-from adamwprune import tracking
+from adamwprune.trackers import supervisor as tracking
 tracking.LIBRARY, tracking.ALONE = Path({str(library)!r}), 0.5
 with tracking.Tracking(["hanging_init"], Path({str(tmp_path)!r}), "", print, 0.5) as tracked:
     print(tracked.processes[0]._process.pid, flush=True)

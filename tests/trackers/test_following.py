@@ -16,8 +16,8 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, lock, publish
 from adamwprune.run import runner
 from adamwprune.trackers._follower import Follower
+from tests.support.runs import SOURCES, job_of, specs
 from tests.trackers.conftest import MEMBERS, entry, record, write_live
-from tests.training.conftest import SOURCES, job_of, specs
 
 
 def test_a_member_is_a_module_a_symbol_and_an_extra():

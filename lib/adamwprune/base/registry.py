@@ -2,15 +2,33 @@
 
 The member ``fashion-mnist`` of the datasets is ``adamwprune/datasets/fashion_mnist.py``. A module
 whose name starts with an underscore is what members share, and no member.
+
+A directory outside the package may add members (``make M=../mine``): its ``models/tiny.py`` is
+imported as ``adamwprune.models.tiny``. The directory is named by an environment variable, so that
+every process started from here finds the same members.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+VARIABLE = "ADAMWPRUNE_MEMBERS"  # the directory outside the package, as an absolute path
+PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGES = {  # family -> the package that its members are in
+    "MODEL": "adamwprune.models",
+    "DATASET": "adamwprune.datasets",
+    "TASK": "adamwprune.tasks",
+    "OPTIMIZER": "adamwprune.optimizers",
+    "PRUNING_METHOD": "adamwprune.pruning.methods",
+}
 
 
 def member(package: str, name: str) -> ModuleType:
@@ -24,9 +42,54 @@ def member(package: str, name: str) -> ModuleType:
 
 def members(package: str) -> list[str]:
     """The names of all member modules of ``package``, sorted."""
-    folder = importlib.import_module(package)
-    names = (each.name for each in pkgutil.iter_modules(folder.__path__))
+    path = importlib.import_module(package).__path__
+    names = (each.name for each in pkgutil.iter_modules(path))
     return sorted(name for name in names if not name.startswith("_"))
+
+
+def outside() -> Path | None:
+    """The directory outside the package whose members count too."""
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else None
+
+
+def folder(package: str) -> str:
+    """The folder of such a directory whose modules become part of ``package``."""
+    return package.split(".")[1]
+
+
+@contextmanager
+def using(directory: Path | None) -> Iterator[None]:
+    """Take the members of ``directory`` too, here and in every process started from here."""
+    before = outside()
+    _use(directory)
+    try:
+        yield
+    finally:
+        _use(before)
+
+
+def _use(directory: Path | None) -> None:
+    before = outside()
+    if directory == before:
+        return
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if before and file and Path(file).is_relative_to(before):
+            del sys.modules[name]  # another directory may have a member of the same name
+    importlib.invalidate_caches()
+    os.environ.pop(VARIABLE, None)
+    if directory is not None:
+        os.environ[VARIABLE] = str(directory)
+    for package in PACKAGES.values():
+        if package in sys.modules:
+            extend(package, sys.modules[package].__path__)
+
+
+def extend(package: str, path: MutableSequence[str]) -> None:
+    """Make ``path``, a family's ``__path__``, its own folder and the one outside the package."""
+    directory = outside()
+    path[1:] = [str(directory / folder(package))] if directory else []
 
 
 def lazily(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:

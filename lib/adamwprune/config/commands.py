@@ -168,6 +168,8 @@ def _migrate(workspace: Workspace, tree: Tree) -> set[str]:
     known, dropped = strict.migrate(tree, workspace.config)
     for problem in dropped:
         print(f"dropped: {problem}", file=sys.stderr)
+    if dropped and (advice := sources.lacking_members(workspace.config)):
+        print(f"note: {workspace.config}: {advice}", file=sys.stderr)
     return known
 
 

@@ -7,6 +7,7 @@ ever passes through a shell.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -14,20 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adamwprune.base import wording
+from adamwprune.base import registry, wording
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.files import refusing, write_text
-from adamwprune.config import strict
+from adamwprune.config import outside, strict
 from adamwprune.config.makeflags import make_variables
 from adamwprune.config.strict import Assignment
 from adamwprune.config.tree import SOURCE_TREE, Tree
 
+_MEMBERS = re.compile(r"^# Members from outside the tree: M=(.+)$", re.MULTILINE)
 DEFAULT = "quickstart"  # the defconfig of a tree without .config
 
 # Make variables that are no Kconfig symbols.
 RESERVED = {
     "V": "1 prints the commands that make runs",
     "O": "output directory: .config and results go there",
+    "M": "a directory outside the tree: its members count too",
     "CONFIG": "a defconfig (or A+B) in place of .config",
     "PYTHON": "the interpreter to set up with",
     "VENV": "the virtual environment; empty: use PYTHON as it is",
@@ -55,6 +58,12 @@ class Workspace:
     def from_environment(cls, settings: Mapping[str, str] | None = None) -> Workspace:
         """The workspace of this process, from MAKEFLAGS and the command's own ``settings``."""
         return cls({**make_variables(os.environ.get("MAKEFLAGS", "")), **(settings or {})})
+
+    @property
+    def members(self) -> Path | None:
+        """The directory outside the tree whose members count too, M= or one inherited."""
+        named = outside.resolved(self.variables.get("M", ""))
+        return named or registry.outside()
 
     @property
     def output(self) -> Path:
@@ -161,8 +170,17 @@ def read_into(tree: Tree, path: Path) -> None:
     try:
         strict.apply(tree, strict.read_config(path))
     except ConfigError as error:
-        advice = f"{path}: if an older tree wrote it, make olddefconfig brings it up to date"
+        older = "if an older tree wrote it, make olddefconfig brings it up to date"
+        advice = f"{path}: {lacking_members(path) or older}"
         raise ConfigError([*error.problems, advice]) from None
+
+
+def lacking_members(path: Path) -> str:
+    """What to do where a ``.config`` was written with members that are not here now."""
+    found = _MEMBERS.search(path.read_text(encoding="utf-8"))
+    if found is None or Path(found[1]) == registry.outside():
+        return ""
+    return f"it was written with members from outside the tree; M={found[1]} brings them"
 
 
 def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
@@ -257,7 +275,8 @@ def write_minimal(tree: Tree, path: Path) -> None:
 
 def full_text(tree: Tree) -> str:
     """What :func:`write` writes."""
-    return f"# Written by make; see make menuconfig.\n{tree.config()}"
+    members = f"# Members from outside the tree: M={tree.outside}\n" if tree.outside else ""
+    return f"# Written by make; see make menuconfig.\n{members}{tree.config()}"
 
 
 def repeat_command(tree: Tree, minimal: str) -> str:
@@ -271,7 +290,8 @@ def repeat_command(tree: Tree, minimal: str) -> str:
                 words += [flag(family.name), family.member_of(each.name)]
         elif not tree.options[each.name].operational:
             words += _option_words(tree, each)
-    return shlex.join(["python", "train.py", *words])
+    members = [f"M={tree.outside}"] if tree.outside else []
+    return shlex.join(["python", "train.py", *members, *words])
 
 
 def _option_words(tree: Tree, each: Assignment) -> list[str]:

@@ -6,6 +6,7 @@ described at the top of ``Kconfig``.
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,19 @@ from pathlib import Path
 
 import kconfiglib
 
+from adamwprune.base import registry
 from adamwprune.base.errors import ConfigError, UserError
-from adamwprune.config import options
+from adamwprune.config import options, outside
 from adamwprune.config.options import Type, Value
 
 CELL = "CELL_"
 EXCLUDE = "EXCLUDE_"
 PRESET = "preset"  # the value of an option that each cell resolves for itself
-SOURCE_TREE = Path(__file__).resolve().parents[3]
+_CHECKOUT = registry.PACKAGE.parents[1]
+IS_CHECKOUT = (_CHECKOUT / "Kconfig").is_file() and registry.PACKAGE.parent == _CHECKOUT / "lib"
+# Where Kconfig and defconfigs/ are: the tree, or the package where it is installed by itself.
+SOURCE_TREE = _CHECKOUT if IS_CHECKOUT else registry.PACKAGE
+_MACROS = ("OUTSIDE", "OUTSIDE_KCONFIG")  # of Kconfig and Kconfig.outside
 
 if kconfiglib.VERSION != (14, 1, 0):
     raise ImportError(
@@ -69,7 +75,8 @@ class Tree:
 
     def __init__(self, root: Path = SOURCE_TREE) -> None:
         self.root = root
-        with _source_tree(root):
+        self.outside = registry.outside()
+        with _source_tree(root, self.outside):
             try:
                 self.kconf = kconfiglib.Kconfig(
                     "Kconfig", warn_to_stderr=False, suppress_traceback=False
@@ -80,9 +87,11 @@ class Tree:
                 raise UserError(f"cannot read the Kconfig tree: {error}") from None
         # Defined by what we parse; set_value() below is checked by our own rules.
         if self.kconf.warnings:
-            raise ConfigError(list(self.kconf.warnings))
+            raise ConfigError([" ".join(text.split()) for text in self.kconf.warnings])
         self.kconf.warn = False
         self._check()
+        if self.outside is not None:
+            outside.check(self, self.outside)
 
     # -- what there is -------------------------------------------------------
 
@@ -452,12 +461,16 @@ def place_of(item: kconfiglib.Symbol | kconfiglib.Choice) -> str:
 
 
 @contextmanager
-def _source_tree(root: Path) -> Iterator[None]:
-    """kconfiglib takes the root of the tree, and the symbols' prefix, from the environment."""
-    names = ("srctree", "CONFIG_", "KCONFIG_FUNCTIONS", "KCONFIG_WARN_UNDEF")
+def _source_tree(root: Path, members: Path | None) -> Iterator[None]:
+    """kconfiglib takes the root of the tree, and what macros stand for, from the environment."""
+    names = ("srctree", "CONFIG_", "KCONFIG_FUNCTIONS", "KCONFIG_WARN_UNDEF", *_MACROS)
     saved = {name: os.environ.pop(name, None) for name in names}
     # Without the second, a misspelt name in an expression is n and nobody is told.
-    os.environ.update({"srctree": str(root), "KCONFIG_WARN_UNDEF": "y"})
+    os.environ.update({"srctree": str(root), "KCONFIG_WARN_UNDEF": "y", "OUTSIDE": "none"})
+    if members is not None:
+        outside.check_directory(members)
+        kconfig = glob.escape(str(members / outside.KCONFIG))
+        os.environ.update({"OUTSIDE": "Kconfig.outside", "OUTSIDE_KCONFIG": kconfig})
     try:
         yield
     finally:

@@ -15,6 +15,8 @@ from torch import Tensor
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 
+registry.extend(__name__, __path__)
+
 SPLIT_SEED = 0x5EED  # of the validation split: the same for every run
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from adamwprune.base import registry
 
+registry.extend(__name__, __path__)
+
 
 @dataclass(frozen=True)
 class Model:

@@ -34,6 +34,7 @@ _PUBLIC = {
     "AdamWSpam": "adamwspam",
     "Spam": "_spam",
 }
+registry.extend(__name__, __path__)
 __getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
 

@@ -16,8 +16,8 @@ FLOAT = 4  # bytes
 class Score:
     """Base of all methods. Class attributes say what the pruner has to do for a method.
 
-    Kconfig knows the same of it by symbols that the method's entry sets: ``PRUNES``, ``RETURNS``,
-    ``REGROWS``, ``SCORES_UNTRAINED``, ``IMPLIES_MASK``.
+    The method's Kconfig entry sets the symbols of the same names, with which a matrix is planned:
+    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``.
     """
 
     prunes = True  # false for dense training alone

@@ -8,15 +8,17 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adamwprune.base import registry
 from adamwprune.base.files import refusing, write_bytes
 
 CODE = ("Kconfig", "Makefile", "defconfigs", "lib", "scripts", "train.py")
 _DIGEST = re.compile("[0-9a-f]{16}")
+MEMBERS = ("Kconfig*", *(registry.folder(each) for each in registry.PACKAGES.values()))
 FOLDER = ".provenance"  # of the diffs, below the directory of results
 
 # The user's settings may colour, abbreviate or convert a diff so that it cannot be applied.
@@ -41,17 +43,31 @@ class Source:
         return {"commit": self.commit, "dirty": self.dirty, "diff": self.diff}
 
 
-def source(tree: Path) -> Source:
+def source(tree: Path, code: Sequence[str] = CODE) -> Source:
     """The code of ``tree`` as it is now; reads, and writes nothing, not even git's index."""
     try:
         commit = _git(tree, "rev-parse", "HEAD").decode().strip()
         # Unpacked inside somebody else's repository, the tree has no commit of its own.
         _git(tree, "cat-file", "-e", "HEAD:./Kconfig")
-        patch = _patch(tree)
+        patch = _patch(tree, code)
     except (OSError, subprocess.CalledProcessError):
         return Source(None, None, None)
     digest = hashlib.sha256(patch).hexdigest()[:16] if patch else None
     return Source(commit, bool(patch), digest, patch)
+
+
+def record(tree: Path, members: Path | None, root: Path) -> dict[str, Any]:
+    """What a record holds of the code of ``tree`` and of the members outside of it.
+
+    Uncommitted changes are stored below the directory of results, ``root``.
+    """
+    found = source(tree)
+    keep_diff(found, root)
+    if members is None:
+        return found.record()
+    theirs = source(members, MEMBERS)
+    keep_diff(theirs, root)
+    return {**found.record(), "members": theirs.record()}
 
 
 def keep_diff(source: Source, root: Path) -> Path | None:
@@ -89,7 +105,7 @@ def publish_diffs(digests: Iterable[str], results: Path, published: Path) -> lis
     return lost
 
 
-def _patch(tree: Path) -> bytes:
+def _patch(tree: Path, code: Sequence[str]) -> bytes:
     """From the commit to the files that are there, those that git does not know yet included.
 
     Made in a copy of the index and beside git's objects: the user's own stay as they are.
@@ -98,7 +114,7 @@ def _patch(tree: Path) -> bytes:
         tree / os.fsdecode(_git(tree, "rev-parse", "--git-path", name).rstrip(b"\n"))
         for name in ("index", "objects")
     )
-    listed = _git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *CODE)
+    listed = _git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *code)
     # A name that ends in a slash is another repository, which has a history of its own.
     names = [name for name in listed.split(b"\0") if not name.endswith(b"/")]
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +128,7 @@ def _patch(tree: Path) -> bytes:
         update = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
         _git(tree, *update, text=b"\0".join(names), settings=aside)
         return _git(
-            tree, "diff", "--cached", "HEAD", "--relative", *_PLAIN, "--", *CODE, settings=aside
+            tree, "diff", "--cached", "HEAD", "--relative", *_PLAIN, "--", *code, settings=aside
         )
 
 
