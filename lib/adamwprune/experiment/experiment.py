@@ -270,7 +270,7 @@ class Experiment:
         """
         presets = self.matrix.deciders
         present.publish(self.published, name, self.matrix.specs, records, memory, presets)
-        made_with = [str(found) for r in records if (found := r.environment.get("diff"))]
+        made_with = [diff for r in records for diff in provenance.diffs(r.environment)]
         for diff in provenance.publish_diffs(made_with, self.store.root, self.published):
             count = made_with.count(diff)
             print(f"note: {count} of these runs had uncommitted changes that are lost ({diff})")
@@ -333,7 +333,8 @@ class Experiment:
     def trackers(self) -> list[str]:
         """The trackers that are on."""
         known = registry.members("adamwprune.trackers")
-        return [name for name in known if self.tree.is_on(f"TRACKER_{name.upper()}")]
+        on = {f"TRACKER_{name.upper()}": name for name in known}
+        return [on[each] for each in self.tree.symbols if each in on and self.tree.is_on(each)]
 
     def tracking(self, told: Callable[[str], None], patience: float | None = PATIENCE) -> Tracking:
         """The trackers that are on, to be entered while there is something to track."""
