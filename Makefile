@@ -117,7 +117,7 @@ publish: $(installed) ## Keep CONFIG='s records in results/published/; PUBLISHED
 
 ##@ Configuration
 .PHONY: menuconfig
-menuconfig: $(installed) ## Configure in a terminal
+menuconfig: $(installed) ## Configure in a terminal, which shows how many runs that makes
 	$(run) menuconfig
 
 ##> oldconfig        Bring .config up to date, asking about new symbols

@@ -18,10 +18,11 @@ from adamwprune.base.console import require, run_command
 require("kconfiglib", "yaml", "rich", "torch")
 
 from adamwprune.base import registry
+from adamwprune.commands.train import train_in_foreground
 from adamwprune.config import flags, sources, strict
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.experiment.experiment import Experiment, train_in_foreground
+from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import expand
 
 

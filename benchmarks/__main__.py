@@ -109,7 +109,7 @@ def from_make(workspace: Workspace) -> list[str]:
         raise UserError(f"BENCH_ARGS=: {error}") from None
     own = ["--device", str(experiment.tree.operational()["DEVICE"])]
     own += ["--data-dir", str(experiment.data_dir)]
-    return [*own, "--output", str(experiment.store.root / "bench"), *words]
+    return [*own, "--output", str(experiment.root / "bench"), *words]
 
 
 def compare(workspace: Workspace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ from adamwprune.config import sources
 from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.brief import encode, read_result
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, Store, read_result
+from adamwprune.records.store import RESULT, Store
 from benchmarks import metrics, processes
 from benchmarks.matrix import make
 from benchmarks.metrics import Goal, Metric, Options, at_most
@@ -60,7 +60,7 @@ def synthesise(folder: Path, specs: Iterable[RunSpec], like: RunResult) -> None:
         path = store.folder(spec) / RESULT
         path.parent.mkdir(parents=True)
         record = replace(like, run_id=spec.run_id, spec=spec)
-        path.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+        path.write_text(encode(record), encoding="utf-8")
 
 
 def prepare(options: Options) -> list[Command]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamwprune.base.wording import counted
+from adamwprune.records.brief import read_result
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import LOCK, RESULT, read_result
+from adamwprune.records.store import LOCK, RESULT
 from adamwprune.scheduler import devices
 from benchmarks import metrics, one_run, processes
 from benchmarks.metrics import Metric, Options, at_least, at_most

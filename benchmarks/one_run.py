@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from adamwprune.records.brief import read_result
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import read_result
 from benchmarks import metrics, processes
 from benchmarks.metrics import Metric, Options, at_least
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adamwprune.base.errors import ConfigError
+from adamwprune.commands.menuconfig import runs
 from adamwprune.config import sources
 from adamwprune.config.menu import Session
+from adamwprune.config.run_count import RunCount
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.plan import matrix
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.code import Sources
+from adamwprune.records.store import publish
+from tests.support.records import synthetic
 
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
@@ -25,6 +35,7 @@ BACKSPACE = "\x7f"
 CTRL_C = "\x03"
 CLEAR = "\x15"  # Ctrl-U in a dialog: remove the text left of the cursor
 Menu = Callable[..., "Screen"]
+CODE = Sources()
 
 
 class Screen:
@@ -56,6 +67,17 @@ class Screen:
         """Wait until the words of ``text`` are drawn; curses may move over blanks between them."""
         self.child.expect(r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text))))
         self.shown += self.child.before + self.child.after
+
+    def see_redrawn(self, text: str) -> None:
+        """As :meth:`see`, whatever of it was drawn before: another size has it all drawn anew."""
+        for _ in range(100):
+            rows, columns = self.child.getwinsize()
+            self.child.setwinsize(rows, 110 if columns > 110 else 120)
+            with contextlib.suppress(pexpect.TIMEOUT):
+                pattern = r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text)))
+                self.child.expect(pattern, timeout=0.2)
+                return
+        pytest.fail(f"{text!r} was not drawn")
 
     def press(self, keys: str) -> None:
         """Type keys."""
@@ -417,6 +439,102 @@ def test_config_variable_is_refused(start: Menu) -> None:
     screen = start("CONFIG=adamw")
     assert "error: CONFIG=adamw leaves" in screen.end()
     assert screen.child.exitstatus == 2
+
+
+def record(spec: RunSpec, output: Path, status: str = "done", **said: object) -> None:
+    """Leave the record of a run in the directory of results."""
+    folder = output / "results" / spec.run_id
+    folder.mkdir(parents=True)
+    made_by = CODE.of(spec).to_json()
+    publish(folder, replace(synthetic(spec, status=status), **{"code": made_by, **said}))
+
+
+def specs(workspace: Workspace) -> list[RunSpec]:
+    """The runs that a menu starts with."""
+    return matrix.expand(Session.start(workspace).tree).specs
+
+
+def test_the_menu_counts_its_runs_and_what_is_done(
+    start: Menu, workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    dense, pruned, *_ = specs(workspace())
+    record(dense, tmp_path)
+    record(pruned, tmp_path, "failed")
+    screen = start()
+    screen.see_redrawn("10 runs, 1 done, 1 failed")
+    screen.jump_to("^OPTIMIZER_ADAM$")
+    screen.press(" ")
+    screen.see_redrawn("15 runs, 1 done, 1 failed")
+    screen.press(" ")
+    screen.see_redrawn("10 runs, 1 done, 1 failed")
+    screen.jump_to("^MODEL_LENET5$")
+    screen.press(" ")
+    screen.see_redrawn("no member of MODEL is on")
+    screen.press(" ")
+    screen.see_redrawn("10 runs, 1 done, 1 failed")
+
+
+# -- the count ---------------------------------------------------------------------
+
+
+def count(workspace: Workspace, **settings: str) -> list[str]:
+    """What is said, one after the other, of the configuration that a menu starts with."""
+    tree = Session.start(workspace).tree
+    sources.override(tree, settings)
+    return list(dict.fromkeys(runs(workspace, CODE, tree)))
+
+
+def test_the_count_becomes_exact_step_by_step(
+    workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    first, second, third, *_ = specs(workspace())
+    record(first, tmp_path)
+    record(second, tmp_path, code={"digest": "other", "modules": {}})
+    record(third, tmp_path, "failed")
+    # Points: two optimizers, three methods, two sparsities; a dense run has no sparsity.
+    said = count(workspace())
+    assert said == ["at most 12 runs", "10 runs", "10 runs, 1 done, 1 stale, 1 failed"]
+
+
+def test_the_count_knows_what_is_dropped(workspace: Callable[..., Workspace]) -> None:
+    assert count(workspace(), PRUNING_METHOD="none state")[-1] == "6 runs, 0 done"
+    said = count(workspace(), PRUNING_METHOD="none state", OPTIMIZER="sgd adam")
+    assert said[-1] == "4 runs, 0 done, 1 dropped"
+
+
+def test_more_than_can_be_counted_at_once_is_not(workspace: Callable[..., Workspace]) -> None:
+    assert count(workspace(), SEED=" ".join(map(str, range(500)))) == ["at most 6,000 runs"]
+
+
+def test_a_damaged_record_is_no_reason_not_to_count(
+    workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    record(specs(workspace())[0], tmp_path)
+    next(tmp_path.glob("results/*/result.json")).write_text("{")
+    assert count(workspace())[-1] == "10 runs, 0 done, 1 damaged"
+
+
+def test_a_count_gives_way_to_that_of_a_newer_configuration() -> None:
+    begun, gone_on = threading.Event(), threading.Event()
+
+    def slowly(tree: Tree) -> Iterator[str]:
+        yield f"some of {tree.text('EPOCHS')}"
+        if tree.text("EPOCHS") == "1":
+            begun.set()
+            gone_on.wait()
+            yield "nobody asks for this any more"
+            pytest.fail("a count went on that is not wanted")
+        yield f"all of {tree.text('EPOCHS')}"
+
+    with RunCount(SOURCE_TREE, slowly) as shown:
+        assert shown.of("CONFIG_EPOCHS=1\n") in ("counting", "some of 1")
+        begun.wait()
+        assert (shown.of("CONFIG_EPOCHS=1\n"), shown.is_final) == ("some of 1", False)
+        assert (shown.of("CONFIG_EPOCHS=2\n"), shown.is_final) == ("counting", False)
+        gone_on.set()
+        while not shown.is_final:
+            last = shown.of("CONFIG_EPOCHS=2\n")
+        assert last == "all of 2"
 
 
 # -- without a screen ------------------------------------------------------------

@@ -18,10 +18,9 @@ from matplotlib.patches import Patch
 from adamwprune.base.errors import UserError
 from adamwprune.commands import graph_check, update_graphs
 from adamwprune.config.sources import Workspace
-from adamwprune.experiment import experiment
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.published import read_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import read_published
 from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
 from tests.support.records import Make, elsewhere, marked
@@ -240,17 +239,19 @@ class Experiment:
         self.tree = SimpleNamespace(root=root, is_operational=lambda name: True)
         self.workspace = SimpleNamespace(settings={})
         self.matrix = SimpleNamespace(specs=specs, deciders={})
-        self.store = SimpleNamespace(root=root / "results")
+        self.root = root / "results"
         self.published = root / "results" / "published"
         self.here = here
 
-    def records_or_published(self) -> list[RunResult]:
-        return self.here or self.frozen()
 
-    publish = experiment.Experiment.publish
+class Found(Catalogue):
+    """Its records, which are none of files."""
+
+    def records_or_published(self) -> list[RunResult]:
+        return self.experiment.here or self.frozen()
 
     def frozen(self) -> list[RunResult]:
-        return [marked(record, FROZEN) for record in read_published(self.published)]
+        return [marked(record, FROZEN) for record in read_published(self.experiment.published)]
 
 
 @pytest.fixture
@@ -261,6 +262,8 @@ def commands(
     update, compare = update_graphs, graph_check
     experiment = Experiment(tmp_path, [r.spec for r in records], records)
     monkeypatch.setattr(update.Experiment, "load", lambda workspace, name: experiment)
+    for command in (update, compare):
+        monkeypatch.setattr(command, "Catalogue", Found)
     nothing = (Workspace({}), argparse.Namespace())
     return partial(update.main, *nothing), partial(compare.main, *nothing), experiment
 

@@ -114,9 +114,10 @@ def test_memory_that_ran_out_is_no_missing_compiler(monkeypatch):
 LEAN = """
 import sys, json
 from pathlib import Path
+from adamwprune.plan.job import Job
 from adamwprune.run import runner
 from adamwprune.records.code import Sources
-job = runner.Job.from_json(json.load(sys.stdin))
+job = Job.from_json(json.load(sys.stdin))
 result = runner.run(job, Sources().of(job.spec))
 print(result.status, "torch" in sys.modules, "torch._dynamo" in sys.modules)
 """

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from adamwprune.base.errors import UserError
 
@@ -64,9 +64,21 @@ def _is_another(process: int) -> bool:
     return process != os.getpid()
 
 
+def open_own(path: Path, mode: str) -> TextIO:
+    """Open a text file of ours; ``OSError`` where a link has its name.
+
+    What is written through a link that a stranger planted would change a file elsewhere.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return cast(TextIO, open(path, mode, encoding="utf-8", opener=opener))
+
+
 def append_line(path: Path, plain: dict[str, Any]) -> None:
     """Append one JSON line."""
-    with path.open("a", encoding="utf-8") as stream:
+    with open_own(path, "a") as stream:
         stream.write(json.dumps(plain) + "\n")
 
 

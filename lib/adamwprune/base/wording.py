@@ -20,3 +20,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that is not blank: what a traceback is about."""
+    return next(reversed(text.strip().splitlines()), "")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.records.code import Sources
 from adamwprune.records.record import FROZEN, STALE, RunResult
@@ -31,9 +32,9 @@ def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[R
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
-    root = experiment.store.root
+    root = experiment.root
     found = export.find(root, experiment.published)
-    code = experiment.code
+    code = Catalogue.of(experiment).code
     table = export.table(marked(found.runs, STALE, code), marked(found.published, FROZEN, code))
     for path in export.write(table, root / "export"):
         runs = counted(len(table.rows), "run")

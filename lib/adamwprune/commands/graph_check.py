@@ -14,6 +14,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.commands.update_graphs import NAME, load, unmarked
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.report import figures
 from adamwprune.report.figures import check
 
@@ -22,7 +23,7 @@ require("scipy")
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = load(workspace)
-    records = unmarked(experiment.frozen())
+    records = unmarked(Catalogue.of(experiment).frozen())
     if not records:
         raise UserError(f"{experiment.published}: there is no record of {NAME}")
     images = experiment.tree.root / "images"

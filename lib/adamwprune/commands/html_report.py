@@ -9,22 +9,18 @@ from adamwprune import page
 from adamwprune.base.console import require
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.page import vendor
-from adamwprune.page.data import Uncounted
+from adamwprune.page.data import uncounted
 
 
-def write(experiment: Experiment) -> str:
+def write(catalogue: Catalogue) -> str:
     """Write it, unless what is there says the same; a line on where it is."""
-    records = experiment.records()
-    shown = {record.run_id for record in records}
-    uncounted = {}
-    for spec in experiment.matrix.specs:
-        if spec.run_id not in shown:
-            state = experiment.state(spec)
-            uncounted[spec.run_id] = Uncounted(state.name, state.why, state.result)
-    specs, folder = experiment.matrix.specs, experiment.store.root
-    path = page.write(folder, specs, records, uncounted, experiment.request)
+    experiment, records = catalogue.experiment, catalogue.records()
+    specs, folder = experiment.matrix.specs, experiment.root
+    others = uncounted(catalogue.states.values(), catalogue.store.result)
+    path = page.write(folder, specs, records, others, experiment.request)
     return f"{path}: {counted(len(specs), 'run')}, for a browser"
 
 
@@ -33,5 +29,5 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     for note in experiment.notes():
         print(f"note: {note}")
-    print(write(experiment))
+    print(write(Catalogue.of(experiment)))
     return 0

@@ -1,16 +1,15 @@
 """Train the runs of the configuration that are missing; then, on demand, tables and figures."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from adamwprune.base.console import require
 from adamwprune.base.wording import counted
 from adamwprune.commands import html_report
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Choose, Launch
 from adamwprune.page import vendor
-from adamwprune.plan.matrix import Cell
 from adamwprune.report import present
 
 require("scipy")  # before hours of training, not after them
@@ -20,10 +19,10 @@ def flags(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("--defconfig", default="", help="use this one, whatever .config says")
     which = parser.add_mutually_exclusive_group()
-    which.set_defaults(choose=Experiment.missing)
+    which.set_defaults(choose=Catalogue.missing)
     for flag, choose, help in (
-        ("--failed", Experiment.failed, "train those that failed, only"),
-        ("--measure", Experiment.unmeasured, "train one at a time what was not, for times"),
+        ("--failed", Catalogue.failed, "train those that failed, only"),
+        ("--measure", Catalogue.unmeasured, "train one at a time what was not, for times"),
     ):
         which.add_argument(flag, dest="choose", action="store_const", const=choose, help=help)
     parser.add_argument("--report", action="store_true", help="print the table, draw the figures")
@@ -34,24 +33,25 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace, given.defconfig)
     present.check_format(_format(experiment))
     _train(experiment, given.choose)
-    experiment = replace(experiment)  # the code may have been changed while it trained
+    catalogue = Catalogue.of(experiment)  # as it is after the training
     if given.report:
-        _present(experiment, memory=given.memory)
-    return 1 if _tell_failures(experiment) + _tell_missing(experiment) else 0
+        _present(catalogue, memory=given.memory)
+    return 1 if _tell_failures(catalogue) + _tell_missing(catalogue) else 0
 
 
-def _present(experiment: Experiment, memory: bool) -> None:
-    specs, records = experiment.matrix.specs, experiment.records()
+def _present(catalogue: Catalogue, memory: bool) -> None:
+    experiment, records = catalogue.experiment, catalogue.records()
+    specs = experiment.matrix.specs
     if not any(record.status == "done" for record in records):
         print("there is no record to draw")
         return
     print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
-    folder = experiment.store.root / "figures"
+    folder = experiment.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder, print)
     count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
     print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
     if vendor.is_installed():
-        print(html_report.write(experiment))
+        print(html_report.write(catalogue))
     else:
         print(f"no report.html: {vendor.PACKAGE} is not installed")
 
@@ -60,23 +60,24 @@ def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment, choose: Callable[[Experiment], Sequence[Cell]]) -> None:
+def _train(experiment: Experiment, choose: Choose) -> None:
     """Train what is missing, what failed, or what was not alone when it was trained."""
-    measure = choose is Experiment.unmeasured
+    measure, launch = choose is Catalogue.unmeasured, Launch(experiment)
     print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")
     for dropped in experiment.matrix.dropped:
         print(f"dropped: {dropped.label}: {dropped.reason}")
-    if not choose(experiment):
+    chosen = choose(Catalogue.of(experiment))
+    if not chosen:
         print("nothing to train")
-        if experiment.trackers:
+        if launch.trackers:
             print("make track writes what there is to the trackers")
         return
     if measure:
-        print(f"{len(choose(experiment))} to measure, one at a time")
+        print(f"{len(chosen)} to measure, one at a time")
     try:
-        experiment.train(choose, alone=measure)
+        launch.train(choose, alone=measure)
     except BaseException:
         print(f"stopped: {_counts(experiment)}; done runs stay, make goes on with the rest")
         raise
@@ -84,27 +85,28 @@ def _train(experiment: Experiment, choose: Callable[[Experiment], Sequence[Cell]
 
 def _counts(experiment: Experiment) -> str:
     """``10 runs, 6 done, 1 failed, 3 to train``."""
-    runs, missing = len(experiment.matrix.cells), len(experiment.missing())
-    failed = len(experiment.failed())
+    catalogue = Catalogue.of(experiment)
+    runs, missing = len(catalogue.states), len(catalogue.missing())
+    failed = len(catalogue.failed())
     told = f", {failed} failed" if failed else ""
     return f"{counted(runs, 'run')}, {runs - missing - failed} done{told}, {missing} to train"
 
 
-def _tell_failures(experiment: Experiment) -> int:
+def _tell_failures(catalogue: Catalogue) -> int:
     """Name the runs that failed and what to do about them; how many there are."""
-    failures = experiment.failed()
+    failures = catalogue.failed()
     for cell in failures:
-        print(f"failed: {cell.spec.run_id}: {experiment.state(cell.spec).why}")
+        print(f"failed: {cell.spec.run_id}: {catalogue.states[cell.spec].why}")
     if failures:
         print("make why RUN=... shows more, make retry trains them again")
     return len(failures)
 
 
-def _tell_missing(experiment: Experiment) -> int:
+def _tell_missing(catalogue: Catalogue) -> int:
     """Name what is still to be trained, or again; how many runs that is."""
-    missing = experiment.missing()
+    missing = catalogue.missing()
     for cell in missing:
-        state = experiment.state(cell.spec)
+        state = catalogue.states[cell.spec]
         print(f"{state.name}: {cell.spec.run_id}{f': {state.why}' if state.why else ''}")
     if missing:
         print("make trains them")

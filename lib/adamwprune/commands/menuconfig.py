@@ -1,12 +1,48 @@
-"""make menuconfig: configure in a terminal."""
+"""make menuconfig: configure in a terminal, which shows how many runs the configuration makes."""
 
 import argparse
+import functools
+from collections import Counter
+from collections.abc import Iterator
 
+from adamwprune.base.wording import counted
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.experiment.catalogue import Catalogue
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan import matrix
+from adamwprune.records.code import Sources
+from adamwprune.records.store import Store
+
+LIMIT = 5000  # points of a matrix; to count the runs of more takes seconds
+STATES = ("done", "published", "stale", "failed", "damaged")  # what else it is, is missing
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     """Show the menu; .config is written where the user saves."""
-    menu.menuconfig(workspace)
+    menu.menuconfig(workspace, functools.partial(runs, workspace, Sources()))
     return 0
+
+
+def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:
+    """Say how many runs the tree's configuration makes, in words that become exact step by step.
+
+    Raises :class:`~adamwprune.base.errors.ConfigError` for a configuration that makes none.
+    """
+    points = matrix.points(tree)
+    yield f"at most {counted(points, 'run')}"
+    if points > LIMIT:
+        return
+    expanded = matrix.expand(tree)
+    experiment = Experiment(tree, workspace, str(workspace.config), expanded)
+    catalogue = Catalogue(experiment, Store(experiment.root), code)
+    number = counted(len(expanded.cells), "run")
+    counts: Counter[str] = Counter(done=0)
+    for cell in expanded.cells:
+        yield number
+        counts[catalogue.state(cell.spec).name] += 1
+    parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
+    if expanded.dropped:
+        parts.append(f"{len(expanded.dropped):,} dropped")
+    yield f"{number}, {', '.join(parts)}"

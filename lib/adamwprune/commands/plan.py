@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from adamwprune.base.wording import counted
 from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
-
-STATES = ("done", "published", "stale", "missing", "failed")
+from adamwprune.records.state import MISSING, NAMES
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     matrix = experiment.matrix
-    there = {result.spec for result in experiment.frozen()}
-    names: list[str] = []
-    for cell, name, why in experiment.outlook():
-        is_there = name == "missing" and cell.spec in there
-        takes = is_there and experiment.takes_published
-        names.append("published" if takes else name)
-        reason = "" if takes else "PUBLISHED=1 takes its record" if is_there else why
-        print(f"{names[-1]:9} {cell.spec.run_id}{f': {reason}' if reason else ''}")
+    catalogue = Catalogue.of(experiment)
+    names = [state.name for state in catalogue.states.values()]
+    for spec, state in catalogue.states.items():
+        why = state.why
+        if state.name == MISSING and spec in catalogue.frozen_specs:
+            why = "PUBLISHED=1 takes its record"
+        print(f"{state.name:9} {spec.run_id}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped   {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
@@ -29,7 +28,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     for note in experiment.notes():
         print(f"note: {note}")
     runs = counted(len(names), "run")
-    counts = ", ".join(f"{names.count(name)} {name}" for name in STATES if name in names)
+    counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
     return 0
 

@@ -7,9 +7,12 @@ differ only in their seed are averaged.
 import argparse
 from pathlib import Path
 
+from adamwprune.base.errors import UserError
 from adamwprune.config.sources import Workspace
+from adamwprune.records.brief import read_result
+from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, Store, read_published, read_result
+from adamwprune.records.store import RESULT, only
 from adamwprune.report.figures import draw_comparison
 
 
@@ -19,7 +22,12 @@ def record_of(name: str, results: Path) -> RunResult:
     if path.is_file():
         return read_result(path)
     published = {result.run_id: result for result in read_published(results / "published")}
-    return Store(results).find(name, published)
+    here = {path.parent.name: path for path in sorted(results.glob(f"*/{RESULT}"))}
+    known: dict[str, RunResult | Path] = {**published, **here}
+    found = only(name, known)
+    if found is None:
+        raise UserError(f"{results}: no run starts with {name!r}")
+    return found if isinstance(found, RunResult) else read_result(found)
 
 
 def places(parser: argparse.ArgumentParser) -> None:

@@ -9,21 +9,25 @@ import os
 
 from adamwprune.commands.why import spec_of
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.scheduler import devices
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
-    spec = spec_of(experiment, experiment.workspace.variables.get("RUN", ""), "make profile")
-    operational = experiment.tree.operational()
-    here = devices.machine(str(operational["DEVICE"]))
-    slot = devices.slots(here, 1, int(operational["THREADS"]), 1)[0]
+    launch = Launch(experiment)
+    spec = spec_of(
+        Catalogue.of(experiment), experiment.workspace.variables.get("RUN", ""), "make profile"
+    )
+    threads = int(experiment.tree.operational()["THREADS"])
+    slot = devices.slots(launch.machine(), 1, threads, 1)[0]
     # Before torch is imported, as a run has it; the profiler's library would write a banner.
     os.environ.update({"KINETO_LOG_LEVEL": "99", **devices.environment(slot.threads)})
     from adamwprune.run import profiler
 
-    path = experiment.store.root / "profile" / f"{spec.run_id}.json"
+    path = experiment.root / "profile" / f"{spec.run_id}.json"
     print(profiler.profile(spec, experiment.data_dir, slot.device, slot.threads, path).text())
     print(f"{path}: open it at https://ui.perfetto.dev or in chrome://tracing")
     return 0

@@ -10,6 +10,7 @@ from adamwprune.base.console import require
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 
 require("scipy")
@@ -24,10 +25,11 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
             f"make publish takes CONFIG=, a defconfig whose runs it publishes, and no settings "
             f"that would make them others{': ' + ', '.join(foreign) if foreign else ''}"
         )
-    records = [r for r in experiment.records_or_published() if r.status == "done"]
+    catalogue = Catalogue.of(experiment)
+    records = [r for r in catalogue.records_or_published() if r.status == "done"]
     if not records:
         raise UserError(f"there is no record of {name} to publish; make CONFIG={name} trains it")
-    experiment.publish(name, records, memory=False)
+    catalogue.publish(name, records, memory=False)
     path, expected = experiment.published / name, counted(len(experiment.matrix.specs), "run")
     print(f"{len(records)} of {expected} in {path}.jsonl and .md")
     return 0

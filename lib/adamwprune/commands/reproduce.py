@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import shlex
-import sys
 from collections.abc import Iterator
 
 from adamwprune.base import registry
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.commands.train import train_here
 from adamwprune.config import strict
 from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
+from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.comparison import DIFFERENT, Comparison, compare
@@ -36,14 +38,17 @@ def reproduce(experiment: Experiment, prefix: str) -> Comparison:
     """
     if not prefix:
         raise UserError("make reproduce needs RUN=, a run's id or the start of it")
-    original = experiment.find(prefix)
+    catalogue, launch = Catalogue.of(experiment), Launch(experiment)
+    original = catalogue.find(prefix)
     spec = spec_of(original)
-    folder = experiment.store.root / FOLDER / original.run_id
+    folder = experiment.root / FOLDER / original.run_id
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         (folder / RESULT).unlink()
     command = str(original.environment.get("command", ""))
-    return compare(original, experiment.train_here(spec, folder, command, _slot(original)))
+    job = Job(spec, folder.absolute(), experiment.data_dir, command=command)
+    repeated = train_here(launch.placed(job, _slot(original)), catalogue.code.of(spec))
+    return compare(original, repeated)
 
 
 def spec_of(original: RunResult) -> RunSpec:
@@ -94,7 +99,6 @@ def _slot(original: RunResult) -> Slot:
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
-    logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
     comparison = reproduce(experiment, experiment.workspace.variables.get("RUN", ""))
     print(comparison.text())
     return 1 if comparison.verdict == DIFFERENT else 0

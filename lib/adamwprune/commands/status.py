@@ -5,9 +5,10 @@ import shutil
 import sys
 
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.progress import rows, status
-from adamwprune.records import index
 from adamwprune.scheduler.devices import Slot
 
 UNBOUNDED = 1000  # columns where the output is no terminal
@@ -15,14 +16,13 @@ UNBOUNDED = 1000  # columns where the output is no terminal
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
+    launch = Launch(experiment)
 
     def slots(runs: int) -> list[Slot]:
-        return experiment.slots(experiment.machine(), runs)
+        return launch.slots(launch.machine(), runs)
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
-    specs, verdict = experiment.matrix.specs, experiment.verdict
-    with index.opened(experiment.store) as runs:
-        lines = status.report(experiment.source, specs, runs, slots, width, verdict=verdict)
-    for line in lines:
+    states = list(Catalogue.of(experiment).states.values())
+    for line in status.report(experiment.source, states, experiment.root, slots, width):
         print(rows.printable(line, sys.stdout.encoding))
     return 0

@@ -7,8 +7,9 @@ import argparse
 
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
-    return experiment.track(experiment.workspace.variables.get("RUN", ""))
+    return Launch(experiment).track(experiment.workspace.variables.get("RUN", ""))

@@ -15,6 +15,7 @@ from adamwprune.base.console import require
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import figures
@@ -32,7 +33,7 @@ def load(workspace: Workspace) -> Experiment:
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
-            f"make CONFIG={NAME} with these settings draws into {experiment.store.root}/figures"
+            f"make CONFIG={NAME} with these settings draws into {experiment.root}/figures"
         )
     return experiment
 
@@ -46,8 +47,9 @@ def unmarked(records: Iterable[RunResult]) -> list[RunResult]:
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = load(workspace)
+    catalogue = Catalogue.of(experiment)
     root, expected = experiment.tree.root, experiment.matrix.specs
-    found = experiment.records_or_published()
+    found = catalogue.records_or_published()
     records = unmarked(record for record in found if record.status == "done")
     if not records:
         raise UserError(f"there is no record of {NAME} to draw; make CONFIG={NAME} trains it")
@@ -59,7 +61,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()
-    experiment.publish(NAME, records, memory=True)
+    catalogue.publish(NAME, records, memory=True)
     count = len(list(images.glob("*.png")))
     runs = counted(len(expected), "run")
     print(f"{counted(count, 'figure')} of {len(records)} of {runs} in {images}")

@@ -7,64 +7,88 @@ from collections.abc import Iterator
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import provenance, staleness
 from adamwprune.records.record import RunResult
-from adamwprune.records.staleness import DONE, FAILED, MISSING, State
+from adamwprune.records.state import (
+    DAMAGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MISSING,
+    PUBLISHED,
+    RUNNING,
+    STALE,
+    State,
+)
 
 VERDICTS = {
     DONE: "done: make has nothing to do",
-    MISSING: "missing: make trains it",
+    PUBLISHED: "published: PUBLISHED=1 takes its record, make has nothing to do",
     FAILED: "failed: make leaves it, make retry trains it again",
+    MISSING: "missing: make trains it",
+    RUNNING: "running: another process trains it",
+    INTERRUPTED: "interrupted: make trains it on",
+}
+IN_HAND = {
+    RUNNING: "it is running, {}",
+    INTERRUPTED: "it was interrupted {}",
+    MISSING: "it was {}",  # and starts anew
 }
 
 
-def explain(experiment: Experiment, prefix: str) -> Iterator[str]:
+def explain(catalogue: Catalogue, prefix: str) -> Iterator[str]:
     """Lines on the one run whose identity starts with ``prefix``.
 
-    :class:`UserError` where none or several are found (:meth:`Experiment.named`).
+    :class:`UserError` where none or several are found (:meth:`Catalogue.named`).
     """
-    spec = _in_matrix(experiment, prefix, "make why")
+    spec = _in_matrix(catalogue, prefix, "make why")
     if spec is not None:
-        yield from _of_cell(experiment, spec)
+        yield from _of_cell(catalogue, spec)
     else:
-        yield from _of_record(experiment, experiment.find(prefix))
+        yield from _of_record(catalogue, catalogue.find(prefix))
 
 
-def spec_of(experiment: Experiment, prefix: str, command: str) -> RunSpec:
+def spec_of(catalogue: Catalogue, prefix: str, command: str) -> RunSpec:
     """The one run that ``command`` was given, found where :func:`explain` looks for it."""
-    return _in_matrix(experiment, prefix, command) or experiment.find(prefix).spec
+    return _in_matrix(catalogue, prefix, command) or catalogue.find(prefix).spec
 
 
-def _in_matrix(experiment: Experiment, prefix: str, command: str) -> RunSpec | None:
+def _in_matrix(catalogue: Catalogue, prefix: str, command: str) -> RunSpec | None:
     if not prefix:
         raise UserError(
             f"{command} needs RUN=, a run's id or the start of it (make plan lists them)"
         )
-    return {spec.run_id: spec for spec in experiment.matrix.specs}.get(experiment.named(prefix))
+    specs = catalogue.experiment.matrix.specs
+    return {spec.run_id: spec for spec in specs}.get(catalogue.named(prefix))
 
 
-def _of_cell(experiment: Experiment, spec: RunSpec) -> Iterator[str]:
-    state = experiment.state(spec)
-    yield f"{spec.run_id}: {_verdict(experiment, state)}"
-    if state.result is None and state.why:
-        yield f"it is {state.why}" if state.why.startswith("running") else f"it was {state.why}"
-    if state.result is not None:
-        yield from _of_result(state.result)
-        return
-    records = {result.spec: result for result in experiment.store.sound_results()}
+def _of_cell(catalogue: Catalogue, spec: RunSpec) -> Iterator[str]:
+    state = catalogue.state(spec)
+    yield f"{spec.run_id}: {_verdict(state)}"
+    if state.name in IN_HAND and state.why:
+        yield IN_HAND[state.name].format(state.why)
+    if state.record is not None or state.name == PUBLISHED:
+        yield from _of_result(catalogue.find(spec.run_id))
+    elif state.name != DAMAGED:
+        yield from _nearest_record(catalogue, spec)
+
+
+def _nearest_record(catalogue: Catalogue, spec: RunSpec) -> Iterator[str]:
+    records = {result.spec: result for result in catalogue.store.sound_results()}
     near = staleness.nearest(spec, records)
     if near is not None:
         yield f"the nearest record is {near.run_id}; from there to this run:"
         yield from (f"    {line}" for line in staleness.differences(near, spec))
 
 
-def _verdict(experiment: Experiment, state: State) -> str:
-    if state.name in VERDICTS:
-        return VERDICTS[state.name]
-    does = "accepts it, marked" if experiment.keeps_stale else "trains it again"
-    return f"stale: {state.why}; make{' KEEP_STALE=1' * experiment.keeps_stale} {does}"
+def _verdict(state: State) -> str:
+    if state.name == STALE:
+        does = "accepts it, marked" if state.counts else "trains it again"
+        return f"stale: {state.why}; make{' KEEP_STALE=1' * state.counts} {does}"
+    return VERDICTS.get(state.name) or f"{state.name}: {state.why}"
 
 
 def _of_result(result: RunResult) -> Iterator[str]:
@@ -83,14 +107,14 @@ def _of_result(result: RunResult) -> Iterator[str]:
         yield from (f"    {line}" for line in result.error.strip().splitlines())
 
 
-def _of_record(experiment: Experiment, result: RunResult) -> Iterator[str]:
+def _of_record(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
     """A record that the configuration does not ask for."""
-    yield f"{result.run_id}: {result.status}, but no run of {experiment.source}"
+    yield f"{result.run_id}: {result.status}, but no run of {catalogue.experiment.source}"
     yield from _of_result(result)
-    outdated = staleness.changes(result, experiment.code.of(result.spec))
+    outdated = staleness.changes(result, catalogue.code.of(result.spec))
     if outdated:
         yield f"stale: {outdated}"
-    near = staleness.nearest(result.spec, experiment.matrix.specs)
+    near = staleness.nearest(result.spec, catalogue.experiment.matrix.specs)
     if near is not None:
         yield f"the nearest run of the matrix is {near.run_id}; from the record to it:"
         yield from (f"    {line}" for line in staleness.differences(result.spec, near))
@@ -98,6 +122,6 @@ def _of_record(experiment: Experiment, result: RunResult) -> Iterator[str]:
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
-    for line in explain(experiment, experiment.workspace.variables.get("RUN", "")):
+    for line in explain(Catalogue.of(experiment), experiment.workspace.variables.get("RUN", "")):
         print(line)
     return 0

@@ -1,13 +1,13 @@
-"""The menu: kconfiglib's menuconfig, kept to this project's rules.
+"""kconfiglib's menuconfig, changed to load, save and check values strictly, and to count runs.
 
-As it comes, it saves to whatever file was loaded last, loads anything in silence and
-accepts any text for a number that Kconfig calls a string. The functions of theirs that do
-so are replaced here; the rest of the interface is theirs.
+Unchanged, it saves to the file that was loaded last, ignores errors in a file that it loads, and
+accepts any text for a number that Kconfig calls a string. The functions that do so are replaced
+here; the rest of the interface is kconfiglib's.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import locale
 import os
 import signal
@@ -20,14 +20,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import kconfiglib
-
 from adamwprune.base.errors import UserError
 from adamwprune.config import sources, strict
+from adamwprune.config.run_count import Count, RunCount
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 
 _MESSAGE_LINES = 12  # of an error box; more would not fit a small terminal
+REDRAW = 25  # ms without a key after which a count that is not final is drawn again
+NO_KEY = -1  # what curses returns for a key when that time is over
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
 
 
@@ -96,80 +97,67 @@ class Session:
         return ""
 
 
-def menuconfig(workspace: Workspace) -> None:
-    """Configure in a terminal; :class:`UserError` where there is none."""
+def menuconfig(workspace: Workspace, count: Count) -> None:
+    """Configure in a terminal; :class:`UserError` where there is none.
+
+    ``count`` says how many runs a configuration makes; that is shown beside the menu's path.
+    """
     _require_terminal()
-    menu = _menu_module("menuconfig", "the package windows-curses, or a Python with curses")
+    menu = _menu_module()
     session = Session.start(workspace)
-    _InTerminal(menu, session).install()
     _choose_locale()
     # Started under nohup, it would read from a terminal that is gone, for ever.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with _ctrl_c_as_key():
+    with RunCount(session.tree.root, count) as runs, _ctrl_c_as_key():
+        _InTerminal(menu, session, runs).install()
         menu.menuconfig(session.tree.kconf)
 
 
-def _menu_module(name: str, needs: str) -> Any:
-    """The module that kconfiglib ships as ``name``, imported only where it is wanted.
-
-    It is found beside kconfiglib: scripts/ has files of the same name, which Python
-    would take for it.
-    """
-    path = Path(kconfiglib.__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"kconfiglib_{name}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is missing; kconfiglib is not installed completely")
-    module = importlib.util.module_from_spec(spec)
+def _menu_module() -> Any:
+    """Import the menuconfig that kconfiglib ships."""
     try:
-        spec.loader.exec_module(module)
-        return module
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; kconfiglib is not installed completely") from None
+        return importlib.import_module("menuconfig")
     except (ImportError, SystemExit):  # menuconfig exits where there is no curses
         raise UserError(
-            f"{name} needs {needs}; edit .config instead, or use make NAME=value"
+            "menuconfig needs the package windows-curses, or a Python with curses; "
+            "edit .config instead, or use make NAME=value"
         ) from None
-
-
-def _replace(module: Any, functions: dict[str, Callable[..., Any]]) -> None:
-    """Put ours in place of the module's functions, which must exist."""
-    for name, function in functions.items():
-        if not callable(getattr(module, name)):
-            raise TypeError(f"{module.__name__}.{name} is no function")
-        setattr(module, name, function)
 
 
 # -- in a terminal ---------------------------------------------------------------
 
 
 class _InTerminal:
-    """Our loading, saving, checking and handling of Ctrl-C, for kconfiglib's menuconfig."""
+    """What replaces menuconfig's functions: for loading, saving, checking, drawing and keys."""
 
-    def __init__(self, menu: Any, session: Session) -> None:
+    def __init__(self, menu: Any, session: Session, runs: RunCount) -> None:
         self.menu = menu
         self.session = session
+        self.runs = runs
         self.write_minimal = session.tree.kconf.write_min_config
         self.original = SimpleNamespace(**vars(menu))
 
     def install(self) -> None:
-        """Put ours in the place of menuconfig's functions."""
-        _replace(
-            self.menu,
-            {
-                "standard_config_filename": lambda: str(self.session.config),
-                "_menuconfig": self.run,
-                "_load_config": self.session.needs_save,
-                "_needs_save": self.session.needs_save,
-                "_try_load": self.try_load,
-                "_try_save": self.try_save,
-                "_load_dialog": self.load_dialog,
-                "_save_dialog": self.save_dialog,
-                "_check_valid": self.check_valid,
-                "_range_info": self.session.expects,
-                "_getch_compat": self.getch,
-                "_sorted_sc_nodes": self.session.searched,
-            },
-        )
+        """Replace functions of menuconfig, each of which must exist."""
+        functions: dict[str, Callable[..., Any]] = {
+            "standard_config_filename": lambda: str(self.session.config),
+            "_menuconfig": self.run,
+            "_load_config": self.session.needs_save,
+            "_needs_save": self.session.needs_save,
+            "_try_load": self.try_load,
+            "_try_save": self.try_save,
+            "_load_dialog": self.load_dialog,
+            "_save_dialog": self.save_dialog,
+            "_check_valid": self.check_valid,
+            "_range_info": self.session.expects,
+            "_draw_main": self.draw,
+            "_getch_compat": self.getch,
+            "_sorted_sc_nodes": self.session.searched,
+        }
+        for name, function in functions.items():
+            if not callable(getattr(self.menu, name)):
+                raise TypeError(f"menuconfig.{name} is no function")
+            setattr(self.menu, name, function)
 
     def run(self, screen: Any) -> str:
         self.menu._minconf_filename = str(self.session.minimal)
@@ -212,12 +200,32 @@ class _InTerminal:
             self.show_error(complaint)
         return not complaint
 
+    def draw(self) -> None:
+        """Draw the menu, and the count of its runs at the right of the top row."""
+        self.original._draw_main()
+        row = self.menu._path_win
+        text = self.runs.of(self.session.tree.config())
+        width, path = row.getmaxyx()[1], row.getyx()[1]
+        text = textwrap.shorten(text, max(width - path - 3, 0), placeholder=" ...")
+        self.menu._safe_addstr(row, 0, width - len(text) - 1, text)
+        row.noutrefresh()
+
     def getch(self, window: Any) -> Any:
         """A key; Ctrl-C quits, through the dialog that offers to save, or leaves a dialog."""
-        key = self.original._getch_compat(window)
+        is_menu = window is self.menu._menu_win
+        while is_menu and not self.runs.is_final:
+            window.timeout(REDRAW)
+            key = self.original._getch_compat(window)
+            window.timeout(-1)
+            if key != NO_KEY:
+                break
+            self.draw()
+            self.menu.curses.doupdate()
+        else:
+            key = self.original._getch_compat(window)
         if key != "\x03":
             return key
-        return "q" if window is self.menu._menu_win else "\x1b"
+        return "q" if is_menu else "\x1b"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -21,11 +21,12 @@ from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
 from adamwprune.datasets import _idx
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import compact
 from adamwprune.export.compact import Damaged
 from adamwprune.records.record import RunResult
-from adamwprune.records.staleness import DONE
+from adamwprune.records.state import DONE
 from adamwprune.records.store import WEIGHTS
 from adamwprune.run.weights import digest
 from adamwprune.train import loop
@@ -112,7 +113,7 @@ def export(experiment: Experiment, prefix: str) -> Export:
     Raises :class:`UserError` where there is no one finished run of that name with its weights.
     """
     result = finished(experiment, prefix)
-    folder = experiment.store.folder(result.spec)
+    folder = experiment.root / result.run_id
     weights = read_weights(folder / WEIGHTS, result)
     pruned = [layer["name"] for layer in result.pruning["layers"] if layer["zeros"]]
     content = compact.encode(weights, pruned, metadata(result))
@@ -144,7 +145,7 @@ def finished(experiment: Experiment, prefix: str) -> RunResult:
     """
     if not prefix:
         raise UserError("make export-model needs RUN=, a run's id or the start of it")
-    result = experiment.find(prefix)
+    result = Catalogue.of(experiment).find(prefix)
     if result.status != DONE:
         raise UserError(f"{result.run_id}: failed, and has no final weights (make why RUN=…)")
     return result

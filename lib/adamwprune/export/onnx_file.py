@@ -110,7 +110,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     """
     _require()
     result = model_file.finished(experiment, prefix)
-    folder = experiment.store.folder(result.spec)
+    folder = experiment.root / result.run_id
     weights = model_file.read_weights(folder / WEIGHTS, result)
     network = models.build(result.spec["MODEL"])
     network.module.load_state_dict(weights)

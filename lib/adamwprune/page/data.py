@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from adamwprune.base.forms import number
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
+from adamwprune.records.state import DONE, FAILED, State
 from adamwprune.report import comparisons, origins, owned_bytes, tables
 from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, percent, settings
 from adamwprune.report.origins import Origins
@@ -38,11 +39,24 @@ _DIGITS = 6  # of a curve's values: what a chart can show
 
 @dataclass(frozen=True)
 class Uncounted:
-    """A run of which no record counts, in the words of ``make why``."""
+    """A run whose state is another than its record's status, in the words of ``make why``."""
 
     state: str  # "missing", "stale"
     why: str = ""
     record: RunResult | None = None  # a stale one
+
+
+def uncounted(
+    states: Iterable[State], result: Callable[[RunSpec], RunResult | None], *, live: bool = False
+) -> dict[str, Uncounted]:
+    """These runs, by id. ``live``: what is in hand now is told apart, by who shows it."""
+    found = {}
+    for each in states:
+        name = each.worth if live else each.name
+        if name not in (DONE, FAILED):
+            record = result(each.spec) if each.record else None
+            found[each.spec.run_id] = Uncounted(name, each.why, record)
+    return found
 
 
 @dataclass(frozen=True)
@@ -199,7 +213,9 @@ def _run(spec: RunSpec, record: RunResult | None, why: Uncounted | None, *, coun
         "seed": int(spec["SEED"]),
         "status": _state(record, why, counts=counts),
         "why": why.why if why else "",
-        "marks": sorted(record.marks) if record and counts else [],
+        "marks": sorted({*record.marks, *([why.state] if why else [])})
+        if record and counts
+        else [],
         "error": record.error if record and record.status == "failed" else "",
         "accuracy": number(record.score) if record and done else None,
         "final": _final(record) if record and done else {},

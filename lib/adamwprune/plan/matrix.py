@@ -9,6 +9,7 @@ cells that resolve to the same spec are one run (a dense run has no sparsity).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,6 +88,11 @@ class Matrix:
                     if cell.spec[name] not in values:
                         values.append(cell.spec[name])
         return found
+
+
+def points(tree: Tree) -> int:
+    """The points of the configuration's matrix: at least as many as it has cells."""
+    return math.prod(map(len, _axes(tree).values()))
 
 
 def expand(tree: Tree, outline: bool = False) -> Matrix:

@@ -15,8 +15,9 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.files import append_line
 from adamwprune.base.forms import number
 from adamwprune.progress.eta import Estimate
+from adamwprune.records.brief import read_result
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, read_result
+from adamwprune.records.store import RESULT
 
 FILE = ".eta.jsonl"
 LATEST = 300  # records that an estimate is made from: older machines and older code

@@ -79,16 +79,6 @@ _LATER = ("code", "trace", "weights", "metrics", "examples")  # fields that olde
 
 
 @dataclass(frozen=True)
-class Brief:
-    """What a record says beside its numbers."""
-
-    spec: RunSpec
-    status: str  # "done" or "failed"
-    code: Mapping[str, Any]  # digest of the code that produced it
-    error: str  # the last line of a failed run's traceback
-
-
-@dataclass(frozen=True)
 class RunResult:
     """One run's record, as published in ``result.json``. Units: seconds, bytes, fractions of 1."""
 

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import PACKAGE, Code
-from adamwprune.records.record import FROZEN, STALE, RunResult
-
-DONE, FAILED, MISSING = "done", "failed", "missing"
+from adamwprune.records.record import FROZEN, RunResult
 
 
 class Judged(Protocol):
     """What a verdict needs of a record."""
 
     @property
-    def status(self) -> str:
-        """``done`` or ``failed``."""
-
-    @property
     def code(self) -> Mapping[str, Any]:
         """What code made it."""
-
-    @property
-    def error(self) -> str:
-        """Why it failed; its last line counts."""
-
-
-@dataclass(frozen=True)
-class State:
-    """A run's state: ``done``, ``stale``, ``failed`` or ``missing``; why; and its record."""
-
-    name: str
-    why: str = ""
-    result: RunResult | None = None
-
-
-def judge(result: RunResult | None, code: Code) -> State:
-    """The state of a run that has this record and would be made by ``code`` today."""
-    return State(*verdict(result, code), result)
-
-
-def verdict(result: Judged | None, code: Code) -> tuple[str, str]:
-    """The name of that state, and why."""
-    if result is None:
-        return MISSING, ""
-    outdated = changes(result, code)
-    if result.status == FAILED:
-        error = last_line(result.error)
-        why = f"{error} ({outdated})" if outdated else error
-        return STALE if outdated else FAILED, why
-    return (STALE, outdated) if outdated else (DONE, "")
 
 
 def changes(result: Judged, code: Code) -> str:
@@ -85,9 +49,3 @@ def nearest(spec: RunSpec, others: Iterable[RunSpec]) -> RunSpec | None:
     """The one of ``others`` that differs from ``spec`` in the fewest values, but in some."""
     differing = [other for other in others if other != spec]
     return min(differing, key=lambda other: len(differences(other, spec)), default=None)
-
-
-def last_line(error: str) -> str:
-    """The end of a traceback: what went wrong."""
-    lines = error.strip().splitlines()
-    return lines[-1] if lines else "no reason given"

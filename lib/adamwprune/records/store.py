@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
-import itertools
 import json
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, remove_leftovers, write_text
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.brief import Brief, checked, encode, read_brief, read_result
+from adamwprune.records.locks import Waiting, is_locked, lock
 from adamwprune.records.record import RunResult
 
 RESULT = "result.json"
@@ -34,12 +33,8 @@ CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
-REMEDY = "remove it to train the run again"
 
 Named = TypeVar("Named")
-Waiting = Callable[[str], None]  # told the process id of whoever is waited for
-POLL = 0.1  # seconds between looks at a lock that another process holds
-BRIEFLY = 5  # looks before it is told: who only asks for a lock holds it for a moment
 TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
 
 Stamp = tuple[int, ...]
@@ -58,12 +53,11 @@ class Store:
     def result(self, spec: RunSpec) -> RunResult | None:
         """The record of a run, done or failed, or None where there is none."""
         path = self.folder(spec) / RESULT
-        if not path.is_file():
-            return None
-        result = read_result(path)
-        if result.spec != spec:
-            raise UserError(f"{path}: is the record of another run, {result.run_id}; {REMEDY}")
-        return result
+        return checked(path, read_result(path), spec) if path.is_file() else None
+
+    def brief(self, spec: RunSpec) -> Brief | None:
+        """What the record of a run says beside its numbers, or None where there is none."""
+        return read_brief(f"{self.root}/{spec.run_id}/{RESULT}", spec)
 
     def files(self, spec: RunSpec) -> frozenset[str]:
         """The names of a run's files; none where it has no directory."""
@@ -78,46 +72,21 @@ class Store:
     def _paths(self) -> list[Path]:
         return sorted(self.root.glob(f"*/{RESULT}"))
 
-    def find(self, prefix: str, others: Mapping[str, RunResult] | None = None) -> RunResult:
-        """The one record whose identity starts with ``prefix``: here, or else among ``others``.
-
-        Raises :class:`UserError` where there is none or are several.
-        """
-        known: dict[str, RunResult | Path] = dict(others or {})
-        known.update({path.parent.name: path for path in self._paths()})
-        found = only(prefix, known)
-        if found is None:
-            raise UserError(f"{self.root}: no run starts with {prefix!r}")
-        return found if isinstance(found, RunResult) else read_result(found)
-
-    def prepare(self, spec: RunSpec, minimal: str, full: str) -> Path:
-        """The run's directory, with the files that say what it is.
-
-        A stale record that is there stays until the next one replaces it: the code may be changed
-        back. One of a failure goes: the run is tried again.
-        """
-        folder = self.folder(spec)
-        with refusing(f"cannot write to {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            found = self.result(spec)
-            if found is not None and found.status == "failed":
-                (folder / RESULT).unlink()
-            write_text(folder / "defconfig", minimal)
-            write_text(folder / "config", full)
-            write_text(folder / SPEC, yaml.safe_dump(dict(spec.values), sort_keys=True))
-        return folder
-
     def progress(self, spec: RunSpec) -> dict[str, Any] | None:
-        """How far a run had come when it last said so, if it can go on from there: it has a
-        checkpoint. None otherwise; what is damaged counts as never said.
-        """
-        if not has_checkpoint(self.folder(spec)):
-            return None
+        """What a run last said of how far it is; None where it said nothing or that is damaged."""
         try:
-            found = json.loads((self.folder(spec) / PROGRESS).read_text(encoding="utf-8"))
+            found = json.loads((self.folder(spec) / PROGRESS).read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
+
+    def begun(self, spec: RunSpec) -> dict[str, Any] | None:
+        """:meth:`progress` of a run that can go on from there: it has a checkpoint."""
+        return self.progress(spec) if has_checkpoint(self.folder(spec)) else None
+
+    def is_before_progress(self, spec: RunSpec) -> bool:
+        """Whether a run's record is older than what the run last said, or is not there."""
+        return _is_older(self.folder(spec) / RESULT, self.folder(spec) / PROGRESS)
 
     def is_running(self, spec: RunSpec) -> bool:
         """Whether a process is training this run."""
@@ -168,16 +137,18 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def goes_on(folder: Path) -> bool:
-    """Whether a run that nobody trains goes on from its checkpoint: that counts before a record.
+    """Whether a run that nobody trains has something newer to go on from than its record.
 
-    Not where the record is the newer one: then the run had ended, and was killed before it removed
-    its checkpoint and its last ``progress.json``.
+    Where the record is the newer one, the run had ended, and was killed before it removed its
+    checkpoint and its last ``progress.json``.
     """
-    if not has_checkpoint(folder):
-        return False
+    return has_checkpoint(folder) and _is_older(folder / RESULT, folder / PROGRESS)
+
+
+def _is_older(one: Path, other: Path) -> bool:
+    """Whether ``one`` was written before ``other``; so it is where either is not there."""
     try:
-        told = (folder / PROGRESS).stat().st_mtime_ns
-        return (folder / RESULT).stat().st_mtime_ns < told
+        return one.stat().st_mtime_ns < other.stat().st_mtime_ns
     except FileNotFoundError:
         return True
 
@@ -193,65 +164,27 @@ def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
     return named[names[0]] if names else None
 
 
-@contextlib.contextmanager
-def lock(
-    path: Path, wait: Waiting, patience: Callable[[], None] = lambda: None
-) -> Iterator[Callable[[], bool]]:
-    """Hold a file of this name; where another process does, call ``wait`` with its id and wait.
+def prepare(folder: Path, spec: RunSpec, defconfig: str = "", config: str = "") -> Path:
+    """Make a run's directory, and write the files that say what the run is.
 
-    ``patience`` is called meanwhile and may raise. The lock is the operating system's: it ends with
-    the process that holds it, however that ends. Yields a function that says whether the file that
-    is held is still the one of this name: a directory may be moved, and another take its place.
+    The record of a failure goes: the run is tried again. A stale one stays until the next one
+    replaces it: the code may be changed back.
     """
-    with refusing(f"cannot write to {path.parent}"):
-        stream = path.open("a+", encoding="utf-8")
-    with stream:
-        _acquire(stream, wait, patience)
-        with refusing(f"cannot write to {path.parent}"):
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
-        held = os.fstat(stream.fileno())
-        yield lambda: path.exists() and os.path.samestat(held, path.stat())
-
-
-def _acquire(stream: TextIO, wait: Waiting, patience: Callable[[], None]) -> None:
-    for look in itertools.count():
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if look == BRIEFLY:
-            stream.seek(0)
-            wait(stream.read(20).strip() or "unknown")
-        patience()
-        time.sleep(POLL)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of this name."""
-    try:
-        stream = path.open("rb")
-    except OSError:
-        return False
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def read_result(path: Path) -> RunResult:
-    """The record in ``path``; :class:`UserError` if it is not one."""
-    try:
-        return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {error}; {REMEDY}") from None
+    with refusing(f"cannot write to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        result = folder / RESULT
+        if result.is_file() and checked(result, read_result(result), spec).status == "failed":
+            result.unlink()
+        for name, text in (("defconfig", defconfig), ("config", config)):
+            if text:
+                write_text(folder / name, text)
+        write_text(folder / SPEC, yaml.safe_dump(dict(spec.values), sort_keys=True))
+    return folder
 
 
 def publish(folder: Path, result: RunResult) -> None:
     """Write ``result.json``, all at once: the sign that the run has ended."""
-    write_text(folder / RESULT, json.dumps(result.to_json(), indent=1) + "\n", folder=False)
+    write_text(folder / RESULT, encode(result), folder=False)
 
 
 def publish_failure(
@@ -279,40 +212,3 @@ def _tail(path: Path) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-LOG_TAIL:])
-
-
-def read_published(folder: Path, own: str = "") -> list[RunResult]:
-    """The frozen records in ``folder/*.jsonl``, one a run; :class:`UserError` names a line that is
-    none.
-
-    A run may have been published by several names, from different machines. Of these records the
-    one under the name ``own`` counts, so that a table is a function of its own file, and otherwise
-    the first by name.
-    """
-    results: dict[RunSpec, RunResult] = {}
-    for found in each_published(folder, own):
-        if isinstance(found, UserError):
-            raise found
-        results.setdefault(found.spec, found)
-    return list(results.values())
-
-
-def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserError]:
-    """Line by line the record, or what is wrong with it, those under the name ``own`` first;
-    :class:`UserError` is raised for a file that cannot be read.
-    """
-    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (path.stem != own, path)):
-        with refusing(f"cannot read {path}"):
-            lines = path.read_bytes().splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                yield RunResult.from_json(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                yield UserError(f"{path}:{number}: {error}")
-
-
-def write_published(path: Path, results: list[RunResult]) -> None:
-    """Records verbatim, one JSON line each, ordered by identity."""
-    lines = [json.dumps(r.to_json()) for r in sorted(results, key=lambda r: r.run_id)]
-    with refusing(f"cannot write {path}"):
-        write_text(path, "".join(f"{line}\n" for line in lines))

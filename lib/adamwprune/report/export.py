@@ -12,8 +12,11 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
+from adamwprune.base.wording import last_line
+from adamwprune.records.brief import read_result
+from adamwprune.records.published import each_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import RESULT, each_published, read_result
+from adamwprune.records.store import RESULT
 
 RUN, PUBLISHED = "run", "published"
 Row = dict[str, Any]
@@ -126,7 +129,7 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
             known = part in COLUMNS
             parts[part if known else "end"].update(_leaves(value, "" if known else part))
     parts["code"] = {"digest": record.code.get("digest")}  # and not those of its modules
-    parts["end"]["error"] = _last_line(record.error)
+    parts["end"]["error"] = last_line(record.error) or None
     return parts
 
 
@@ -137,11 +140,6 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
             yield from _leaves(inner, f"{path}_{name}" if path else str(name))
     elif value is not None and not isinstance(value, list):
         yield path, value
-
-
-def _last_line(error: str) -> str | None:
-    """What a traceback ends with; None for a run that did not fail."""
-    return next((line for line in reversed(error.splitlines()) if line.strip()), None)
 
 
 def _columns(rows: Iterable[Mapping[str, Row]]) -> dict[str, tuple[str, str]]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from adamwprune.base.files import refusing, write_text
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.published import write_published
 from adamwprune.records.record import FROZEN, RunResult
-from adamwprune.records.store import write_published
 from adamwprune.report import comparisons, tables
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.groups import settings

@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
-from adamwprune.plan.spec import RunSpec
+from adamwprune.plan.job import Job
 from adamwprune.pruning import ContractViolation, NotANumber
 from adamwprune.records import store
+from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
+from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
 from adamwprune.run import checkpoint, environment, process_settings, weights
 from adamwprune.train.loop import Diverged, Training
@@ -60,32 +62,6 @@ class Crashed(Exception):
         super().__init__(error)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run and how to run it. Plain data: it crosses processes as JSON."""
-
-    spec: RunSpec
-    folder: Path  # the run's own directory
-    data_dir: Path
-    device: str  # "cpu", "cuda:0", ...
-    threads: int
-    command: str  # the line that repeats the run
-    checkpoint_seconds: float = 60.0
-    source: dict[str, Any] = field(default_factory=dict)  # commit and changes of the source tree
-    anew: bool = False  # also where there is a record: it is replaced
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dumps``."""
-        paths = {"folder": str(self.folder), "data_dir": str(self.data_dir)}
-        return {**vars(self), **paths, "spec": dict(self.spec.values)}
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> Job:
-        """The inverse of :meth:`to_json`."""
-        spec, folder, data = plain["spec"], Path(plain["folder"]), Path(plain["data_dir"])
-        return cls(**{**plain, "spec": RunSpec(spec), "folder": folder, "data_dir": data})
-
-
 def run(
     job: Job,
     code: Code,
@@ -100,14 +76,18 @@ def run(
     then nothing is published.
     """
     try:
-        with store.lock(
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with lock(
             job.folder / store.LOCK,
             lambda pid: progress({"event": "waiting", "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
             files.remove_leftovers(job.folder)
-            found = None if job.anew else _finished(job, code)
-            return found or _Run(job, code, progress, should_stop, is_ours).train()
+            found = None if job.retrain else _finished(job, code)
+            if found is not None:
+                return found
+            store.prepare(job.folder, job.spec, job.defconfig, job.config)
+            return _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
         if not job.folder.is_dir():
             raise UserError(f"{job.folder}: {MOVED}") from None
@@ -131,7 +111,7 @@ def _finished(job: Job, code: Code) -> RunResult | None:
     path = job.folder / store.RESULT
     if not path.is_file():
         return None
-    result = store.read_result(path)
+    result = read_result(path)
     fresh = result.status == "done" and result.code.get("digest") == code.digest
     return result if fresh else None
 

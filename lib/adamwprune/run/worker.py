@@ -47,9 +47,10 @@ class Worker:
 
     def _train(self, plain: dict[str, Any]) -> None:
         from adamwprune.base.errors import UserError
+        from adamwprune.plan.job import Job
         from adamwprune.run import runner  # imports torch: after the code was looked at
 
-        job = runner.Job.from_json(plain)
+        job = Job.from_json(plain)
         code = self.sources.of(job.spec)
         self._send({"event": "accepted"})
         if stamps() != LOADED:  # what was imported need not be what is there now

@@ -18,13 +18,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Protocol
 
 from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import last_line
+from adamwprune.plan.job import Job
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import LIBRARY, Sources
 from adamwprune.records.record import RunResult
@@ -37,16 +38,6 @@ from adamwprune.scheduler.packing import History, Need, Packer
 GRACE = 5.0  # seconds a worker has to reach a checkpoint and end
 LOG_TAIL = 30  # lines of a dead worker's output that its record keeps
 SILENCE = 60.0  # seconds without a word of a worker after which it is told
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run to train: its spec, its configurations and the command that repeats it."""
-
-    spec: RunSpec
-    minimal: str
-    full: str
-    command: str
 
 
 class Observer(Protocol):
@@ -74,14 +65,12 @@ class Policy:
 
     retries: int = 1  # of a run that crashes
     fail_fast: bool = False
-    checkpoint_seconds: float = 60.0
     share_gpus: bool = True  # by MPS, where several runs are on one
-    anew: bool = False  # train also where there is a record
 
 
 @dataclass
 class Outcome:
-    """What became of the tasks. Those in neither list were not ended."""
+    """What became of the jobs. Those in neither list were not ended."""
 
     done: list[RunSpec] = field(default_factory=list)
     failed: list[RunSpec] = field(default_factory=list)
@@ -89,15 +78,15 @@ class Outcome:
 
 @dataclass
 class _Attempt:
-    """A task on its way through the pool."""
+    """A job on its way through the pool."""
 
-    task: Task
+    job: Job
     crashes: int = 0
     alone: bool = False  # it has run out of its device's memory beside others
 
     @property
     def spec(self) -> RunSpec:
-        return self.task.spec
+        return self.job.spec
 
 
 class Pool:
@@ -111,7 +100,6 @@ class Pool:
         self,
         store: Store,
         slots: Sequence[Slot],
-        data_dir: Path,
         observer: Observer,
         policy: Policy | None = None,
         *,
@@ -119,7 +107,7 @@ class Pool:
         packer: Packer | None = None,
         history: History | None = None,
     ) -> None:
-        self.store, self.slots, self.data_dir, self.observer = store, slots, data_dir, observer
+        self.store, self.slots, self.observer = store, slots, observer
         self.policy, self.take_source = policy or Policy(), source
         self.source = dict(source())
         self.packer = packer or Packer(slots, sum(slot.threads for slot in slots), {})
@@ -133,15 +121,15 @@ class Pool:
         self._unaccepted = 0  # workers in a row that died before they had begun a run
         self._told_outdated = False
 
-    def run(self, tasks: Sequence[Task]) -> Outcome:
-        """Train all tasks.
+    def run(self, jobs: Sequence[Job]) -> Outcome:
+        """Train all jobs.
 
         Raises :class:`UserError` where no run could go on (a full disk, a missing data set) and
         ``KeyboardInterrupt`` after Ctrl-C or SIGTERM: the runs in hand are stopped at a checkpoint
         first; at a second signal they are killed.
         """
         self.store.check_writable()
-        self.waiting.extend(_Attempt(task) for task in tasks)
+        self.waiting.extend(_Attempt(job) for job in jobs)
         with _signals(self.events), self._sharing() as environment:
             self.workers = [
                 Worker(place, slot, self.events, environment)
@@ -198,7 +186,7 @@ class Pool:
 
     def _pinned_threads(self, worker: Worker, spec: RunSpec) -> int:
         """The threads a run began with, where it began on this kind of device."""
-        begun = self.store.progress(spec) or {}
+        begun = self.store.begun(spec) or {}
         threads, device = begun.get("threads"), str(begun.get("device"))
         same = device.partition(":")[0] == worker.slot.device.partition(":")[0]
         if same and isinstance(threads, int) and 1 <= threads <= 1024:
@@ -206,23 +194,10 @@ class Pool:
         return worker.slot.threads
 
     def _start(self, worker: Worker, attempt: _Attempt, need: Need) -> None:
-        task = attempt.task
-        folder = self.store.prepare(task.spec, task.minimal, task.full)
-        worker.attempt = attempt
-        worker.send(
-            {
-                "spec": dict(task.spec.values),
-                "folder": str(folder.absolute()),
-                "data_dir": str(self.data_dir),
-                "device": worker.slot.device,
-                "threads": need.threads,
-                "command": task.command,
-                "checkpoint_seconds": self.policy.checkpoint_seconds,
-                "source": {**self.source, "alone": self._is_alone(worker)},
-                "anew": self.policy.anew,
-            }
-        )
-        self.observer.started(task.spec, Slot(worker.slot.device, need.threads))
+        worker.attempt, device = attempt, worker.slot.device
+        source = {**self.source, "alone": self._is_alone(worker)}
+        worker.send(replace(attempt.job, device=device, threads=need.threads, source=source))
+        self.observer.started(attempt.spec, Slot(device, need.threads))
 
     def _is_alone(self, worker: Worker) -> bool:
         """Whether no other run of ours is ever on this worker's device beside its own."""
@@ -325,7 +300,7 @@ class Pool:
         worker.replace()
         if self.stopping:  # what is killed while it stops goes on the next time
             return
-        reason = error.strip().splitlines()[-1] if error.strip() else "no reason given"
+        reason = last_line(error) or "no reason given"
         if out_of_memory and not attempt.alone and worker.slot.device in self.packer.free:
             attempt.alone = True
             self.observer.told(f"again, alone: {attempt.spec.slug}: {reason}")
@@ -341,10 +316,10 @@ class Pool:
 
     def _record_failure(self, worker: Worker, attempt: _Attempt, error: str) -> None:
         place = {"device": worker.slot.device, "threads": worker.slot.threads}
-        environment = {**self.source, **place, "command": attempt.task.command}
+        environment = {**self.source, **place, "command": attempt.job.command}
         code = self.sources.of(attempt.spec).to_json()
-        folder = self.store.folder(attempt.spec)
-        publish_failure(folder, attempt.spec, error, environment, code)
+        attempt.job.folder.mkdir(parents=True, exist_ok=True)  # the worker may not have come so far
+        publish_failure(attempt.job.folder, attempt.spec, error, environment, code)
         self._note(attempt.spec)
 
     def _note(self, spec: RunSpec) -> None:
@@ -408,7 +383,7 @@ class Worker:
         self._errors: deque[str] = deque(maxlen=LOG_TAIL)
         self._readers: list[threading.Thread] = []
 
-    def send(self, job: dict[str, Any]) -> None:
+    def send(self, job: Job) -> None:
         """Give a job to the process, starting one if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.start()
@@ -417,7 +392,7 @@ class Worker:
         assert self.process is not None
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # its death is an event of its own
-            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.write(json.dumps(job.to_json()) + "\n")
             self.process.stdin.flush()
 
     def start(self) -> None:
@@ -467,7 +442,7 @@ class Worker:
             f"signal {subprocesses.signal_name(-status)}" if status < 0 else f"exit status {status}"
         )
         words = "".join(self._errors).rstrip()
-        last = f" ({words.splitlines()[-1].strip()})" if words and status > 0 else ""
+        last = f" ({last_line(words)})" if words and status > 0 else ""
         return f"{words}\nthe worker ended in the middle of the run: {how}{last}".lstrip()
 
     @property

@@ -21,7 +21,7 @@ from typing import TextIO
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE
-from adamwprune.records import store
+from adamwprune.records.locks import lock
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 from adamwprune.trackers._follower import Follower
 
@@ -37,7 +37,7 @@ def main() -> int:
         folder = root / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
         waiting = _read(hints, patience)
-        with store.lock(folder.with_suffix(".lock"), lambda pid: _tell_waiting(pid, folder, told)):
+        with lock(folder.with_suffix(".lock"), lambda pid: _tell_waiting(pid, folder, told)):
             _log_to(folder.with_suffix(".log"))
             tracker = registry.member("adamwprune.trackers", name).Tracker(folder)
             return _follow(Follower(tracker, root, group), waiting, told)

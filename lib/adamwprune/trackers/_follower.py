@@ -16,17 +16,10 @@ import yaml
 from adamwprune.base.errors import UserError
 from adamwprune.config.options import Value
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.brief import read_result
+from adamwprune.records.locks import is_locked
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import (
-    LOCK,
-    METRICS,
-    PROGRESS,
-    RESULT,
-    SPEC,
-    goes_on,
-    is_locked,
-    read_result,
-)
+from adamwprune.records.store import LOCK, METRICS, PROGRESS, RESULT, SPEC, goes_on
 from adamwprune.report import export
 from adamwprune.trackers import UNFINISHED, Log, Run, Tracker
 

@@ -37,7 +37,7 @@ report.details = (run) => {
     const { commands } = report.data;
     const lines = [];
     if (run.status === "failed") lines.push(["Train it again, with all that failed", commands.retry]);
-    if (run.status === "missing" || run.status === "stale") {
+    if (["missing", "stale", "interrupted"].includes(run.status)) {
       lines.push(["Train what is missing", commands.make]);
     }
     if (origin.command) lines.push(["Run it by hand", origin.command]);

@@ -128,9 +128,9 @@ report.table = (() => {
   }
 
   function badge(state, run) {
-    const kind = ["failed", "running", "interrupted", "stale", "missing"]
+    const kind = ["failed", "damaged", "running", "interrupted", "stale", "missing"]
       .find((word) => state.includes(word)) ?? "done";
-    const sign = { failed: "✕", running: "▸", interrupted: "‖", stale: "↻", missing: "–",
+    const sign = { failed: "✕", damaged: "✕", running: "▸", interrupted: "‖", stale: "↻", missing: "–",
       done: "✓" }[kind];
     const steps = run?.now?.steps;
     return el("span", { class: `state ${kind}` }, el("span", { "aria-hidden": "true" }, `${sign} `),

@@ -14,26 +14,26 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import number
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.page import data, html
-from adamwprune.page.data import Plain, Uncounted
+from adamwprune.page.data import Plain
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import status
-from adamwprune.progress.status import Standing
-from adamwprune.records import code, staleness
+from adamwprune.records import code
+from adamwprune.records.brief import Brief
 from adamwprune.records.record import RunResult
+from adamwprune.records.state import IN_HAND, State
 from adamwprune.records.store import METRICS, RESULT, TICK, Stamp, Store, stamp
 from adamwprune.report.groups import group_runs
 
 EVERY = 1.0  # seconds between looks, however many pages ask
 SHARE = 10  # the report's values are worked out in one of so many parts of the time
-IN_HAND = ("running", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Remembering(Store):
 
     def result(self, spec: RunSpec) -> RunResult | None:
         """The record of a run, done or failed, or None where there is none."""
-        now = self.stamp(spec)
+        now = record_stamp(self, spec)
         if now is None:
             return None
         known = self.known.get(spec.run_id)
@@ -55,35 +55,40 @@ class Remembering(Store):
             self.known[spec.run_id] = now, found
         return found
 
-    def stamp(self, spec: RunSpec) -> Stamp | None:
-        """What tells the file of a record from another of its name; None where there is none."""
-        return stamp(f"{self.root}/{spec.run_id}/{RESULT}")
+    def brief(self, spec: RunSpec) -> Brief | None:
+        """What the record of a run says beside its numbers, or None where there is none."""
+        found = self.result(spec)
+        return None if found is None else Brief.of(found)
+
+
+def record_stamp(records: Store, spec: RunSpec) -> Stamp | None:
+    """What tells the file of a record from another of its name; None where there is none."""
+    return stamp(f"{records.root}/{spec.run_id}/{RESULT}")
 
 
 @dataclass(frozen=True)
 class Seen:
     """A run at one look."""
 
-    standing: Standing
+    state: State
     record: Stamp | None  # of its file
     folder: Stamp | None
     settled: bool  # the same next time, while its directory is
 
     @classmethod
-    def of(cls, records: Remembering, spec: RunSpec, before: Seen | None) -> Seen:
-        """A look at the run's directory; :class:`UserError` for a damaged record.
+    def of(cls, catalogue: Catalogue, spec: RunSpec, before: Seen | None) -> Seen:
+        """A look at the run's directory.
 
         Whatever is renamed into a directory or removed from it changes the directory's time.
         """
         now = time.time_ns()
-        folder = stamp(f"{records.root}/{spec.run_id}")
+        folder = stamp(f"{catalogue.store.root}/{spec.run_id}")
         if before is not None and before.settled and before.folder == folder:
             return before
-        if folder is None:
-            return cls(Standing(spec, "missing"), None, None, settled=True)
-        standing = status.standing(records, spec, attrgetter("status"))
-        settled = standing.name not in IN_HAND and now - folder[0] > TICK
-        return cls(standing, records.stamp(spec), folder, settled)
+        record = None if folder is None else record_stamp(catalogue.store, spec)
+        state = catalogue.state(spec)
+        at_rest = state.name not in IN_HAND
+        return cls(state, record, folder, at_rest and (folder is None or now - folder[0] > TICK))
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,8 @@ class Watched:
 
     def __init__(self, experiment: Experiment) -> None:
         self._lock = threading.Lock()
-        self._store = Remembering(experiment.store.root)
-        self._experiment = replace(experiment, kept=self._store)
+        self._experiment, self._store = experiment, Remembering(experiment.root)
+        self._catalogue = Catalogue(experiment, self._store)
         self._code = code.stamps()
         self._outdated, self._due = False, 0.0  # the report's values; when they may be made anew
         self._seen: dict[str, Seen] = {}
@@ -168,8 +173,9 @@ class Watched:
     def _refresh(self) -> str:
         """Look again; what stands in the way, in words."""
         try:
+            self._outdated |= self._is_other_code()
             self._look()
-            self._outdated |= self._is_outdated()
+            self._outdated |= any(self._is_new(seen) for seen in self._seen.values())
             if self._outdated and time.monotonic() >= self._due:
                 self._report = self._made()
                 self._document, self._outdated = None, False
@@ -182,19 +188,20 @@ class Watched:
     def _look(self) -> None:
         for spec in self._experiment.matrix.specs:
             before = self._seen.get(spec.run_id)
-            self._seen[spec.run_id] = Seen.of(self._store, spec, before)
+            self._seen[spec.run_id] = Seen.of(self._catalogue, spec, before)
 
-    def _is_outdated(self) -> bool:
-        """Whether a record came or went, or the code that judges them is another."""
+    def _is_other_code(self) -> bool:
+        """Whether the code that judges records is another; then all of them are judged anew."""
         found = code.stamps()
-        if found != self._code:
-            self._code, self._experiment = found, replace(self._experiment)
-            return True
-        return any(self._is_new(seen) for seen in self._seen.values())
+        if found == self._code:
+            return False
+        self._code, self._catalogue = found, Catalogue(self._experiment, self._store)
+        self._seen.clear()
+        return True
 
     def _is_new(self, seen: Seen) -> bool:
         """Whether the report's values do not have what was seen of a record."""
-        return self._report.records[seen.standing.spec.run_id] != seen.record
+        return self._report.records[seen.state.spec.run_id] != seen.record
 
     def _made(self) -> Report:
         began = time.thread_time()
@@ -205,15 +212,10 @@ class Watched:
 
     def _worked_out(self) -> Report:
         stamps = {name: seen.record for name, seen in self._seen.items()}
-        experiment = self._experiment
-        records = experiment.records()
-        counted = {record.run_id for record in records}
-        uncounted = {}
-        for spec in experiment.matrix.specs:
-            if spec.run_id not in counted:
-                state = staleness.judge(self._store.result(spec), experiment.code.of(spec))
-                uncounted[spec.run_id] = Uncounted(state.name, state.why, state.result)
-        plain = data.of(experiment.matrix.specs, records, uncounted, experiment.request)
+        catalogue, experiment = replace(self._catalogue), self._experiment
+        records = catalogue.records()
+        others = data.uncounted(catalogue.states.values(), self._store.result, live=True)
+        plain = data.of(experiment.matrix.specs, records, others, experiment.request)
         return Report(plain, stamps, Answer.of(plain))
 
     # -- what is told ----------------------------------------------------------------
@@ -222,30 +224,26 @@ class Watched:
         """By the number of a run what the report's values do not say of it."""
         runs = {}
         for name, seen in self._seen.items():
-            if seen.standing.name in IN_HAND:
-                runs[self._places[name]] = self._in_hand(seen.standing)
+            if seen.state.name in IN_HAND:
+                runs[self._places[name]] = self._in_hand(seen.state)
             elif self._is_new(seen):
-                runs[self._places[name]] = self._ended(seen.standing.spec)
+                runs[self._places[name]] = self._ended(seen.state)
         report = self._report.answer.digest
         return {"page": self._page, "report": report, "runs": runs, "note": note}
 
-    def _in_hand(self, standing: Standing) -> Plain:
+    def _in_hand(self, state: State) -> Plain:
         """How far a run is; None for what it has not said yet."""
         told: Plain = {}
-        if now := standing.reading:
+        if now := status.reading(state):
             left = number(now.left / now.rate) if now.rate else None
             told = {**vars(now), "left": left}
-        epochs = history(self._store.folder(standing.spec))
-        return {"status": standing.name, **told, "curves": data.curves(epochs)}
+        epochs = history(self._store.folder(state.spec))
+        return {"status": state.name, **told, "curves": data.curves(epochs)}
 
-    def _ended(self, spec: RunSpec) -> Plain:
+    def _ended(self, state: State) -> Plain:
         """A run whose record came or went since the report's values were worked out."""
-        try:
-            result = self._store.result(spec)
-        except UserError:  # a damaged one: the note says so
-            return {"status": "failed", "curves": data.curves([])}
-        name, epochs = (result.status, result.history) if result else ("missing", [])
-        return {"status": name, "curves": data.curves(epochs)}
+        result = self._store.result(state.spec) if state.record else None
+        return {"status": state.name, "curves": data.curves(result.history if result else [])}
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,183 @@
+"""Train the runs of an experiment: where, how many at a time, watched by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
+from adamwprune.config import sources
+from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.experiment.catalogue import Catalogue
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan.job import Job
+from adamwprune.plan.matrix import Cell, configs_of
+from adamwprune.progress import history
+from adamwprune.progress.live import Display
+from adamwprune.records import provenance
+from adamwprune.records.state import RUNNING
+from adamwprune.records.store import Store
+from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Machine, Slot
+from adamwprune.scheduler.packing import History, Packer
+from adamwprune.scheduler.pool import Outcome, Policy, Pool
+from adamwprune.trackers.supervisor import PATIENCE, Tracked, Tracking
+
+Choose = Callable[[Catalogue], Sequence[Cell]]  # which cells are to be trained
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Trains runs of an experiment on this machine."""
+
+    experiment: Experiment
+
+    @property
+    def store(self) -> Store:
+        """Where the runs are."""
+        return Store(self.experiment.root)
+
+    # -- the matrix ------------------------------------------------------------------
+
+    def train(self, choose: Choose, *, alone: bool = False) -> Outcome:
+        """Train the cells that ``choose`` names, showing progress.
+
+        While another make trains into the same directory this one waits; what the other one has
+        done by then is not chosen again. ``alone``: one at a time, also those that have a record;
+        with the threads that each would have beside others, so that a CPU's bits are the same.
+        """
+        with self.store.locked(self._tell_waiting):
+            cells = choose(Catalogue.of(self.experiment))
+            if cells:
+                return self._train(cells, alone)
+        print("nothing is left to train: another make has done it", flush=True)
+        return Outcome()
+
+    def _tell_waiting(self, pid: str) -> None:
+        root = self.store.root
+        print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
+
+    def _train(self, cells: Sequence[Cell], alone: bool) -> Outcome:
+        operational, here = self.experiment.tree.operational(), self.machine()
+        limits = devices.limits(here, int(operational["JOBS"]), int(operational["THREADS"]))
+        for limit in limits:
+            print(f"note: {limit}")
+        slots = self.slots(here, len(cells))[: 1 if alone else None]
+        policy = Policy(
+            int(operational["RETRIES"]),
+            bool(operational["FAIL_FAST"]),
+            bool(operational["SHARE_GPUS"]),
+        )
+        earlier = history.records(self.store.root)
+        specs = [cell.spec for cell in cells]
+        with (
+            Display(specs, slots, earlier, self.store.root) as display,
+            self.tracking(display.observer.told) as tracking,
+        ):
+            pool = Pool(
+                self.store,
+                slots,
+                Tracked(display.observer, tracking),
+                policy,
+                source=self.provenance,
+                packer=Packer(slots, here.cores, here.gpus),
+                history=History(earlier),
+            )
+            return pool.run([replace(self.job(cell), retrain=alone) for cell in cells])
+
+    def machine(self) -> Machine:
+        """What there is to train on, as DEVICE sees it."""
+        return devices.machine(str(self.experiment.tree.operational()["DEVICE"]))
+
+    def slots(self, here: Machine, runs: int) -> list[Slot]:
+        """The places for so many runs of the matrix.
+
+        The threads of each follow from the whole matrix, not from what of it is missing: a run
+        that is trained again gets as many as the first time.
+        """
+        operational = self.experiment.tree.operational()
+        jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
+        return devices.slots(here, jobs, threads, len(self.experiment.matrix.cells))[:runs]
+
+    # -- one run ---------------------------------------------------------------------
+
+    def job(self, cell: Cell) -> Job:
+        """What a worker needs to know of a cell, but its place."""
+        tree = self.experiment.tree
+        minimal, full = configs_of(tree, cell)
+        return Job(
+            cell.spec,
+            self.store.folder(cell.spec).absolute(),
+            self.experiment.data_dir,
+            command=sources.repeat_command(tree, minimal),
+            checkpoint_seconds=float(tree.operational()["CHECKPOINT_SECONDS"]),
+            defconfig=minimal,
+            config=full,
+        )
+
+    def single(self) -> Job:
+        """The job of the experiment's one run, alone on this machine.
+
+        Raises :class:`UserError` where the configuration is not one run.
+        """
+        matrix, operational = self.experiment.matrix, self.experiment.tree.operational()
+        if len(matrix.cells) != 1:
+            raise UserError(
+                f"{self.experiment.source} expands to {len(matrix.cells)} runs, this trains one; "
+                f"use make matrix, or one value for {', '.join(matrix.varying())}"
+            )
+        slot = devices.slots(self.machine(), 1, int(operational["THREADS"]), 1)[0]
+        return self.placed(self.job(matrix.cells[0]), slot)
+
+    def placed(self, job: Job, slot: Slot) -> Job:
+        """The job at this place, made by the source tree as it is now."""
+        return replace(job, device=slot.device, threads=slot.threads, source=self.provenance())
+
+    def provenance(self) -> dict[str, Any]:
+        """Commit and uncommitted changes of the source tree, and of the members outside of it; the
+        changes are kept by their hash.
+        """
+        return provenance.record(SOURCE_TREE, self.experiment.tree.outside, self.store.root)
+
+    # -- trackers --------------------------------------------------------------------
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers that are on."""
+        known = registry.members("adamwprune.trackers")
+        return [n for n in known if self.experiment.tree.is_on(f"TRACKER_{n.upper()}")]
+
+    def tracking(self, told: Callable[[str], None], patience: float | None = PATIENCE) -> Tracking:
+        """The trackers that are on, to be entered while there is something to track."""
+        group = self.experiment.workspace.variables.get("CONFIG") or self.experiment.defconfig
+        return Tracking(self.trackers, self.store.root, group, told, patience)
+
+    def track(self, prefix: str = "") -> int:
+        """Have the trackers that are on write the runs that are there, whatever they have of them:
+        those of this matrix whose record counts or that are under way, or the one run, of whatever
+        configuration, whose identity starts with ``prefix``. Returns the exit status.
+        """
+        if not self.trackers:
+            known = registry.members("adamwprune.trackers")
+            symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
+            raise UserError(f"no tracker is on: set one of {symbols}")
+        catalogue = Catalogue.of(self.experiment)
+        runs = [catalogue.find(prefix).run_id] if prefix else trackable(catalogue)
+        if not runs:
+            raise UserError(
+                f"{self.experiment.source}: no run has a record to track; make trains them"
+            )
+        with self.tracking(lambda text: print(text, flush=True), None) as tracking:
+            for run_id in runs:
+                tracking.news(run_id)
+        for folder in tracking.complete:
+            print(f"{folder}: {len(runs)} run{'s' if len(runs) > 1 else ''}")
+        return 1 if tracking.failed else 0
+
+
+def trackable(catalogue: Catalogue) -> list[str]:
+    """The runs of the matrix whose record counts or that are under way."""
+    states = catalogue.states.values()
+    return [each.spec.run_id for each in states if each.counts or each.name == RUNNING]

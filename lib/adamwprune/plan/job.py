@@ -1,0 +1,53 @@
+"""One run and how it is trained: what a scheduler hands to a worker, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and how to run it; it crosses processes as JSON.
+
+    ``device`` and ``threads`` are those of the place that a scheduler finds for it.
+    """
+
+    spec: RunSpec
+    folder: Path  # the run's own directory
+    data_dir: Path
+    device: str = "cpu"  # "cpu", "cuda:0", ...
+    threads: int = 1
+    command: str = ""  # the line that repeats the run
+    checkpoint_seconds: float = 60.0
+    source: Mapping[str, Any] = field(default_factory=dict)  # commit and changes of the tree
+    retrain: bool = False  # also where there is a record: it is replaced
+    defconfig: str = ""  # the run's configuration: what differs from the defaults
+    config: str = ""  # and in full
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for ``json.dumps``."""
+        paths = {"folder": str(self.folder), "data_dir": str(self.data_dir)}
+        spec = {"spec": dict(self.spec.values), "run_id": self.spec.run_id}
+        return {**vars(self), **paths, **spec, "source": dict(self.source)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Job:
+        """The inverse of :meth:`to_json`.
+
+        Raises :class:`UserError` where the sender's code gives the run another identity.
+        """
+        values = dict(plain)
+        spec, named = RunSpec(values.pop("spec")), values.pop("run_id")
+        if spec.run_id != named:
+            raise UserError(
+                f"{named}: the code here calls this run {spec.run_id}; it was changed since make "
+                "was started: start make again"
+            )
+        folder, data = Path(values.pop("folder")), Path(values.pop("data_dir"))
+        return cls(spec, folder, data, **values)

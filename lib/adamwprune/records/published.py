@@ -1,0 +1,49 @@
+"""Published records: the tracked files ``results/published/NAME.jsonl``, one record a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_text
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+
+
+def read_published(folder: Path, own: str = "") -> list[RunResult]:
+    """The records in ``folder/*.jsonl``, one a run; :class:`UserError` names a damaged line.
+
+    A run may have been published under several names, from different machines. The record under
+    the name ``own`` counts, so that a table is a function of its own file; without one, the first
+    by name.
+    """
+    results: dict[RunSpec, RunResult] = {}
+    for found in each_published(folder, own):
+        if isinstance(found, UserError):
+            raise found
+        results.setdefault(found.spec, found)
+    return list(results.values())
+
+
+def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserError]:
+    """Line by line the record, or what is wrong with it; the file ``own`` comes first.
+
+    :class:`UserError` is raised for a file that cannot be read.
+    """
+    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (path.stem != own, path)):
+        with refusing(f"cannot read {path}"):
+            lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                yield RunResult.from_json(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                yield UserError(f"{path}:{number}: {error}")
+
+
+def write_published(path: Path, results: list[RunResult]) -> None:
+    """Records verbatim, one JSON line each, ordered by identity."""
+    lines = [json.dumps(r.to_json()) for r in sorted(results, key=lambda r: r.run_id)]
+    with refusing(f"cannot write {path}"):
+        write_text(path, "".join(f"{line}\n" for line in lines))
