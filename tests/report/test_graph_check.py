@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from adamwprune.base.errors import UserError
 from adamwprune.commands import graph_check, update_graphs
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import read_published
 from adamwprune.records.record import FROZEN, STALE, RunResult

@@ -25,7 +25,7 @@ weights that were grown and have not moved, at most as many as were grown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,12 +45,20 @@ from adamwprune.pruning.select.weight_bins import LIMIT, histogram
 from adamwprune.pruning.storage import STORAGES, Implied
 
 
-def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """Trained weights of convolutions and linear layers by name; no biases, no normalisation."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+def prunable(model: nn.Module, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The weights that pruning may touch, by name: the parameters of these ``names``, or else
+    the trained weights of convolutions and linear layers.
+
+    No biases and no normalisation; no embeddings, so that a head that is tied to one stays as well.
+    """
+    if names is not None:
+        return {name: model.get_parameter(name) for name in names}
+    modules = list(model.named_modules())
+    kept = {module.weight for _, module in modules if isinstance(module, nn.Embedding)}
     found: dict[Tensor, str] = {}  # tied weights are one, under the first name
-    for name, module in model.named_modules():
-        if isinstance(module, kinds) and module.weight.requires_grad:
+    for name, module in modules:
+        is_layer = isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+        if is_layer and module.weight.requires_grad and module.weight not in kept:
             found.setdefault(module.weight, f"{name}.weight".lstrip("."))
     return {name: weight for weight, name in found.items()}
 
@@ -115,7 +123,7 @@ class _Candidates(Scores):
 
 
 class Pruner:
-    """Prunes the convolutions and linear layers of ``model`` along ``schedule``.
+    """Prunes the weights of ``model`` that :func:`prunable` finds along ``schedule``.
 
     ``scope``: ``global`` (one threshold over all weights), ``layer`` (the same fraction of each),
     ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbours in a row).
@@ -142,6 +150,7 @@ class Pruner:
         scope: str = "global",
         storage: str = "bool",
         floor: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         if scope not in SCOPES:
             raise ValueError(f"Invalid scope: {scope} (there are {', '.join(SCOPES)})")
@@ -153,7 +162,7 @@ class Pruner:
             raise ValueError("2:4 needs a method that does not grow weights: they break the fours")
         if schedule.starts_sparse and score.prunes and not score.scores_untrained:
             raise ValueError("a constant sparsity needs a method that scores untrained weights")
-        self.weights = prunable(model)
+        self.weights = prunable(model, names)
         if score.prunes and not self.weights:
             raise ValueError("the model has no convolution and no linear layer to prune")
         self.score = score

@@ -259,7 +259,7 @@ def _setting(place: dict[str, object], own: dict[str, object], groups: list[Grou
         for name, value in own.items()
         if name not in ("MODEL", "DATASET")
     ]
-    epochs = sorted({int(group.spec["EPOCHS"]) for group in groups})
+    epochs = sorted({group.spec.epochs for group in groups})
     length = f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"

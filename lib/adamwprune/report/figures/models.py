@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -216,7 +217,7 @@ def _apart(ticks: Sequence[float]) -> list[float]:
 
 def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
     """Test accuracy over all epochs, its later half enlarged, and training accuracy."""
-    epochs = max(int(each.group.spec["EPOCHS"]) for each in series)
+    epochs = math.ceil(max(each.group.spec.epochs for each in series))
     later = epochs // 2 + 1
     measured_on = held_out([each.group for each in series])
     name = f"{measured_on.capitalize()} set"
