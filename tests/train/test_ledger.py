@@ -270,7 +270,7 @@ def test_the_peak_is_the_one_of_torchs_own_tracker(spec: RunSpec) -> None:
     tracker.track_external(run.model, run.optimizer, *tensors)
     before = tracker.get_tracker_snapshot("current")[CPU]["Total"]
     with tracker, torch.no_grad():
-        ours = transient_of(run.pruner._update)
+        ours = transient_of(run.pruner.update)
         peak = tracker.get_tracker_snapshot("peak")[CPU]["Total"]
     assert ours.peak == peak - before
     # Scores and their copy, 4 bytes a weight each, and the index by which they are sorted, 8.

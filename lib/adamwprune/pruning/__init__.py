@@ -13,7 +13,8 @@ from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.pruning.contract import ContractViolation
-from adamwprune.pruning.pruner import Pruner, prunable
+from adamwprune.pruning.pruned import prunable
+from adamwprune.pruning.pruner import Pruner
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.selection import NotANumber
