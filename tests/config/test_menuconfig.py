@@ -511,7 +511,7 @@ def test_a_damaged_record_is_no_reason_not_to_count(
 ) -> None:
     record(specs(workspace())[0], tmp_path)
     next(tmp_path.glob("results/*/result.json")).write_text("{")
-    assert count(workspace())[-1] == "10 runs; make plan says what is wrong with a record"
+    assert count(workspace())[-1] == "10 runs, 0 done, 1 damaged"
 
 
 def test_a_count_gives_way_to_that_of_a_newer_configuration() -> None:

@@ -5,7 +5,6 @@ import functools
 from collections import Counter
 from collections.abc import Iterator
 
-from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
@@ -40,16 +39,11 @@ def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:
     catalogue = Catalogue(experiment, Store(experiment.root), code)
     number = counted(len(expanded.cells), "run")
     counts: Counter[str] = Counter(done=0)
-    try:
-        for spec in expanded.specs:
-            yield number
-            counts[catalogue.state(spec).name] += 1
-    except UserError:  # it names a file, for which there is no room
-        yield f"{number}; make plan says what is wrong with a published record"
-        return
-    parts = [
-        f"{counts[state]:,} {state}" for state in NAMES if state in counts and state != MISSING
-    ]
+    for spec in expanded.specs:
+        yield number
+        counts[catalogue.state(spec).name] += 1
+    shown = [name for name in NAMES if name in counts and name != MISSING]
+    parts = [f"{counts[name]:,} {name}" for name in shown]
     if expanded.dropped:
         parts.append(f"{len(expanded.dropped):,} dropped")
     yield f"{number}, {', '.join(parts)}"
