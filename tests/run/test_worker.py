@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from adamwprune.records.code import LIBRARY
 from tests.support.runs import job_of, specs
 
