@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import optimizers, pruning
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import ContractViolation, Pruner
@@ -67,7 +68,7 @@ class Run:
     @classmethod
     def of(cls, values: Any, model: nn.Module | None = None, meter: Any = None) -> Run:
         torch.manual_seed(0)
-        model = model or models.build("lenet5").module
+        model = model or FusedLeNet5()
         quick = {**values, "PRUNING_WARMUP": 1, "PRUNING_INTERVAL": 1}
         optimizer = optimizers.build(quick["OPTIMIZER"], model.parameters(), quick)
         pruner = pruning.build(model, quick, ramp_end=4)
@@ -269,7 +270,7 @@ def test_the_peak_is_the_one_of_torchs_own_tracker(spec: RunSpec) -> None:
     tracker.track_external(run.model, run.optimizer, *tensors)
     before = tracker.get_tracker_snapshot("current")[CPU]["Total"]
     with tracker, torch.no_grad():
-        ours = transient_of(run.pruner._update)
+        ours = transient_of(run.pruner.update)
         peak = tracker.get_tracker_snapshot("peak")[CPU]["Total"]
     assert ours.peak == peak - before
     # Scores and their copy, 4 bytes a weight each, and the index by which they are sorted, 8.

@@ -15,7 +15,6 @@ Closure = Callable[[], float] | None
 F = TypeVar("F", bound=Callable[..., Any])
 
 CLIP_EPS = 1e-6  # torch's, added to the norm that gradients are divided by
-SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
 
 
 class Base(torch.optim.Optimizer):
