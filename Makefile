@@ -26,7 +26,8 @@ export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH)
 unexport $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 
 # -P: never import from the current directory.
-run = $(Q)"$(python)" -P -m adamwprune
+# Without a shell of its own: what is sent to make's child (SIGTERM, Ctrl-C) reaches the command.
+run = $(Q)exec "$(python)" -P -m adamwprune
 script = $(Q)"$(python)" "$(srctree)/scripts"
 benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
@@ -90,10 +91,9 @@ graph-check: $(installed) ## Redraw the published figures from their records; fa
 html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
 	$(run) html-report
 
-# Without a shell of its own, which Ctrl-C would end, and make would tell.
 .PHONY: watch
 watch: $(installed) ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
-	$(Q)exec "$(python)" "$(srctree)/lib/adamwprune/commands/watch.py"
+	$(run) watch
 
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv

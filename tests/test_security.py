@@ -28,8 +28,9 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan import matrix
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
+from adamwprune.records.published import write_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, Store, publish, write_published
+from adamwprune.records.store import RESULT, Store, prepare, publish
 from tests.support.records import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,7 +290,7 @@ def test_no_run_is_outside_the_directory_of_results(some: dict[str, Any]) -> Non
 @pytest.mark.parametrize("prefix", ["../../x", "..", "../", "/etc", "*", "[a-z]", "x/../.."])
 def test_a_run_is_named_by_the_start_of_its_id_only(tmp_path: Path, prefix: str) -> None:
     spec = spec_of()
-    publish(Store(tmp_path / "x").prepare(spec, "", ""), synthetic(spec))
+    publish(prepare(Store(tmp_path / "x").folder(spec), spec), synthetic(spec))
     (tmp_path / "results").mkdir()
     with pytest.raises(UserError, match="no run starts with"):
         Store(tmp_path / "results").find(prefix)
@@ -323,7 +324,7 @@ def hostile(spec: RunSpec) -> RunResult:
 
 def test_a_tag_in_spec_yaml_is_not_followed(here: Path) -> None:
     spec = spec_of()
-    folder = Store(here / "results").prepare(spec, ALL, ALL)
+    folder = prepare(Store(here / "results").folder(spec), spec, ALL, ALL)
     publish(folder, hostile(spec))
     (folder / "spec.yaml").write_text(YAML)
     (folder / "config").write_text("$(shell touch marker)\n")
@@ -333,7 +334,7 @@ def test_a_tag_in_spec_yaml_is_not_followed(here: Path) -> None:
 
 def test_texts_of_a_record_are_shown_and_not_run(here: Path) -> None:
     spec = spec_of()
-    publish(Store(here / "results").prepare(spec, "", ""), hostile(spec))
+    publish(prepare(Store(here / "results").folder(spec), spec), hostile(spec))
     before = files(here)
     done = make("CONFIG=sgd", "all")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -357,7 +358,7 @@ def results_only(here: Path) -> None:
 @pytest.mark.parametrize("name", EVIL)
 def test_another_run_s_record_is_refused_whatever_it_is_named(here: Path, name: str) -> None:
     spec = spec_of()
-    folder = Store(here / "results").prepare(spec, "", "")
+    folder = prepare(Store(here / "results").folder(spec), spec)
     evil = RunSpec({**spec.values, "OPTIMIZER": name, "MODEL": name})
     publish(folder, replace(synthetic(spec), run_id=name, spec=evil))
     refused(make("CONFIG=sgd", "all"), f"its id is {name!r}, its spec's '")
@@ -373,7 +374,7 @@ def test_a_drawing_of_evil_names_goes_where_drawings_go(here: Path) -> None:
     spec = spec_of()
     evil = RunSpec({**spec.values, "OPTIMIZER": "../../evil", "MODEL": "../evil"})
     one, two = hostile(spec), replace(synthetic(spec), run_id=evil.run_id, spec=evil)
-    folder = Store(here / "results").prepare(spec, "", "")
+    folder = prepare(Store(here / "results").folder(spec), spec)
     published = here / "results" / "published" / "evil.jsonl"
     for each, place in ((replace(one, run_id="../../evil"), folder), (one, folder)):
         publish(place, each)
@@ -399,7 +400,7 @@ def test_a_drawing_of_evil_names_goes_where_drawings_go(here: Path) -> None:
     ids=["yaml", "class", "text", "pickle", "empty"],
 )
 def test_what_is_no_record_is_refused(here: Path, content: str) -> None:
-    folder = Store(here / "results").prepare(spec_of(), "", "")
+    folder = prepare(Store(here / "results").folder(spec_of()), spec_of())
     (folder / RESULT).write_text(content)
     refused(make("CONFIG=sgd", "plan"), f"{RESULT}: ")
 

@@ -8,13 +8,19 @@ import pytest
 
 from adamwprune.base.errors import UserError
 from adamwprune.commands.why import explain, spec_of
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.code import Sources
+from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import publish, read_published, write_published
+from adamwprune.records.store import prepare, publish
 from adamwprune.report import present
 from adamwprune.scheduler.pool import Outcome
 
+SOURCES = Sources()
 OTHER = {"digest": "0" * 16, "modules": {"adamwprune.train.loop": "0" * 10}}
 
 
@@ -26,9 +32,13 @@ def load(tmp_path, monkeypatch):
     def experiment(*settings: str) -> Experiment:
         words = (f"O={tmp_path}", "CONFIG=sgd", r"SEED=0\ 1\ 2", *settings)
         monkeypatch.setenv("MAKEFLAGS", " -- " + " ".join(words))
-        return Experiment.load()
+        return Experiment.load(Workspace.from_environment())
 
     return experiment
+
+
+def look(experiment: Experiment) -> Catalogue:
+    return Catalogue.of(experiment)
 
 
 def record(experiment: Experiment, spec: RunSpec, **changes) -> RunResult:
@@ -41,17 +51,17 @@ def record(experiment: Experiment, spec: RunSpec, **changes) -> RunResult:
         final={"test_accuracy": 0.99},
         pruning={"zeros": 0, "k": 0, "prunable": 61_470},
         seconds={"total": 1.0},
-        code=experiment.code.of(spec).to_json(),
+        code=SOURCES.of(spec).to_json(),
     )
     return replace(made, **changes)
 
 
 def keep(experiment: Experiment, result: RunResult) -> None:
-    publish(experiment.store.prepare(result.spec, "", ""), result)
+    publish(prepare(experiment.root / result.run_id, result.spec), result)
 
 
 def missing(experiment: Experiment) -> list[int]:
-    return [cell.spec["SEED"] for cell in experiment.missing()]
+    return [cell.spec["SEED"] for cell in look(experiment).missing()]
 
 
 def test_missing_are_those_without_a_record_and_the_stale(load):
@@ -60,10 +70,10 @@ def test_missing_are_those_without_a_record_and_the_stale(load):
     keep(here, record(here, one))
     keep(here, record(here, two, code=OTHER))
     assert missing(here) == [1, 2]
-    assert [r.spec for r in here.records()] == [one]
+    assert [r.spec for r in look(here).records()] == [one]
     kept = load("KEEP_STALE=1")
     assert missing(kept) == [2]
-    assert [(r.spec["SEED"], r.marks) for r in kept.records()] == [(0, set()), (1, {STALE})]
+    assert [(r.spec["SEED"], r.marks) for r in look(kept).records()] == [(0, set()), (1, {STALE})]
 
 
 def test_a_failed_run_waits_for_retry_unless_its_code_changed(load):
@@ -72,10 +82,10 @@ def test_a_failed_run_waits_for_retry_unless_its_code_changed(load):
     keep(here, record(here, one, status="failed", error="ValueError: no"))
     keep(here, record(here, two, status="failed", error="ValueError: no", code=OTHER))
     assert missing(here) == [1, 2]
-    assert [cell.spec["SEED"] for cell in here.failed()] == [0]
+    assert [cell.spec["SEED"] for cell in look(here).failed()] == [0]
     kept = load("KEEP_STALE=1")
     assert missing(kept) == [2]
-    assert [cell.spec["SEED"] for cell in kept.failed()] == [0, 1]
+    assert [cell.spec["SEED"] for cell in look(kept).failed()] == [0, 1]
 
 
 def test_unmeasured_are_the_missing_and_those_that_had_company(load):
@@ -83,7 +93,7 @@ def test_unmeasured_are_the_missing_and_those_that_had_company(load):
     one, two, _ = here.matrix.specs
     keep(here, record(here, one, environment={"alone": True}))
     keep(here, record(here, two, environment={"alone": False}))
-    assert [cell.spec["SEED"] for cell in here.unmeasured()] == [1, 2]
+    assert [cell.spec["SEED"] for cell in look(here).unmeasured()] == [1, 2]
 
 
 def test_published_records_count_where_that_is_asked_for(load):
@@ -92,14 +102,16 @@ def test_published_records_count_where_that_is_asked_for(load):
     published = [record(here, one, code=OTHER), record(here, two)]
     present.publish(here.published, "study", here.matrix.specs, published, memory=False)
     assert missing(here) == [0, 1, 2]
-    assert here.records() == []
+    assert look(here).records() == []
     taken = load("PUBLISHED=1")
     assert missing(taken) == [2]
-    assert [(r.spec["SEED"], r.marks) for r in taken.records()] == [(0, {FROZEN}), (1, set())]
+    assert [(r.spec["SEED"], r.marks) for r in look(taken).records()] == [(0, {FROZEN}), (1, set())]
     keep(taken, record(taken, three))
     keep(taken, record(taken, one, final={"test_accuracy": 0.5}))
     assert missing(taken) == []
-    assert [r.accuracy for r in taken.records()] == [50, 99, 99], "what was done here comes first"
+    assert [r.score for r in look(taken).records()] == [50, 99, 99], (
+        "what was done here comes first"
+    )
 
 
 def test_publishing_keeps_records_verbatim_and_what_was_published_before(load):
@@ -111,7 +123,7 @@ def test_publishing_keeps_records_verbatim_and_what_was_published_before(load):
     before = (here.published / "study.jsonl").read_text()
     assert "VALIDATION_EXAMPLES" not in before
     keep(here, record(here, two))
-    found = here.records_or_published()
+    found = look(here).records_or_published()
     present.publish(here.published, "study", here.matrix.specs, found, memory=False)
     lines = (here.published / "study.jsonl").read_text().splitlines()
     assert before.strip() in lines
@@ -141,16 +153,16 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
     (begun,) = load("SEED=2").matrix.specs
     (frozen,) = load("SEED=3").matrix.specs
     keep(here, record(here, trained))
-    here.store.prepare(begun, "", "")
+    prepare(here.root / begun.run_id, begun)
     here.published.mkdir()
     write_published(here.published / "some.jsonl", [record(here, frozen)])
     (missing,) = here.matrix.specs
     four = [missing, trained, begun, frozen]
     for command in (
-        lambda prefix: list(explain(here, prefix)),
-        lambda prefix: spec_of(here, prefix, "make profile"),
-        here.find,
-        load("SEED=0", "TRACKER_TENSORBOARD=y").track,
+        lambda prefix: list(explain(look(here), prefix)),
+        lambda prefix: spec_of(look(here), prefix, "make profile"),
+        look(here).find,
+        Launch(load("SEED=0", "TRACKER_TENSORBOARD=y")).track,
     ):
         with pytest.raises(UserError, match="'lenet5-mnist-sgd' is the start of 4 runs: ") as told:
             command("lenet5-mnist-sgd")
@@ -158,24 +170,24 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
         with pytest.raises(UserError, match="no run starts with 'sgd'"):
             command("sgd")
     for spec in four:
-        assert here.named(spec.slug) == here.named(spec.run_id) == spec.run_id
-    assert spec_of(here, missing.slug, "make profile") == missing
-    assert spec_of(here, trained.slug, "make profile") == trained
-    assert here.find(frozen.slug).spec == frozen
+        assert look(here).named(spec.slug) == look(here).named(spec.run_id) == spec.run_id
+    assert spec_of(look(here), missing.slug, "make profile") == missing
+    assert spec_of(look(here), trained.slug, "make profile") == trained
+    assert look(here).find(frozen.slug).spec == frozen
     with pytest.raises(UserError, match=f"{missing.run_id}: has no record; make trains it"):
-        here.find(missing.slug)
+        look(here).find(missing.slug)
     with pytest.raises(UserError, match=f"{begun.run_id}: has not finished; make trains it on"):
-        here.find(begun.slug)
+        look(here).find(begun.slug)
 
 
 def test_a_whole_id_is_that_run_whatever_else_starts_so(load):
     here = load("SEED=0")
     (spec,) = here.matrix.specs
-    (here.store.root / f"{spec.run_id}-copy").mkdir(parents=True)
-    (here.store.root / f"{spec.run_id}-copy" / "spec.yaml").write_text("")
-    assert here.named(spec.run_id) == spec.run_id
+    (here.root / f"{spec.run_id}-copy").mkdir(parents=True)
+    (here.root / f"{spec.run_id}-copy" / "spec.yaml").write_text("")
+    assert look(here).named(spec.run_id) == spec.run_id
     with pytest.raises(UserError, match="is the start of 2 runs"):
-        here.named(spec.run_id[:-1])
+        look(here).named(spec.run_id[:-1])
 
 
 def test_one_run_is_asked_for_in_what_can_be_set(load):
@@ -183,13 +195,13 @@ def test_one_run_is_asked_for_in_what_can_be_set(load):
     several = load("SEED=0", r"OPTIMIZER=sgd\ adamw", r"PRUNING_METHOD=none\ state\ magnitude")
     told = "expands to 5 runs, .* or one value for OPTIMIZER, PRUNING_METHOD$"
     with pytest.raises(UserError, match=told):
-        several.train_single()
+        Launch(several).single()
     both = load(r"TARGET_SPARSITY=0.5\ 0.9", "PRUNING_METHOD=magnitude").matrix
     assert both.varying() == ["TARGET_SPARSITY", "SEED"]
 
 
 def test_what_another_make_has_done_meanwhile_is_said(load, capsys):
-    assert load().train(lambda _: []) == Outcome()
+    assert Launch(load()).train(lambda _: []) == Outcome()
     assert capsys.readouterr().out == "nothing is left to train: another make has done it\n"
 
 

@@ -100,7 +100,7 @@ class Elements(HTMLParser):
 def test_groups_are_the_rows_of_the_table(seeds: list[RunSpec]):
     records = [synthetic(spec) for spec in seeds]
     verdicts = judge(settings(seeds, records))
-    rows = tables.accuracy_rows(seeds, records, verdicts.leading)
+    rows = tables.result_rows(seeds, records, verdicts.leading)
     groups = data.of(seeds, records, {}, Request())["groups"]
     assert [g["accuracy_text"] for g in groups] == [r.accuracy.text() for r in rows if r.accuracy]
     assert [g["leading"] for g in groups] == [row.leading for row in rows]

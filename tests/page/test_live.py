@@ -23,19 +23,22 @@ from typing import Any
 import pytest
 
 from adamwprune.base.errors import UserError
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.page import data
 from adamwprune.page.live import seen, server
 from adamwprune.page.live.seen import Answer, Watched
 from adamwprune.page.live.server import Server
 from adamwprune.plan.spec import RunSpec
-from adamwprune.progress import status
-from adamwprune.records import store
+from adamwprune.records import state, store
 from adamwprune.records.code import Code, Sources
+from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
 from tests.support.browser import Browser
 from tests.support.records import synthetic
 
+SOURCES = Sources()
 LONG_AGO = 10**18  # ns: before any tick of a clock that could hide a change
 
 
@@ -45,7 +48,7 @@ class Matrix:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.specs = experiment.matrix.specs
-        self.root = experiment.store.root
+        self.root = experiment.root
         self.held = ExitStack()  # the locks of the runs that go on
 
     def folder(self, spec: RunSpec) -> Path:
@@ -56,7 +59,7 @@ class Matrix:
 
     def record(self, spec: RunSpec, status: str = "done") -> RunResult:
         """What the code that is here would have written."""
-        code = self.experiment.code.of(spec).to_json()
+        code = SOURCES.of(spec).to_json()
         return replace(synthetic(spec, status=status), code=code)
 
     def end(self, *specs: RunSpec, status: str = "done") -> None:
@@ -68,7 +71,7 @@ class Matrix:
 
     def begin(self, spec: RunSpec) -> None:
         """A process trains a run, and has not said anything yet."""
-        self.held.enter_context(store.lock(self.folder(spec) / store.LOCK, lambda pid: None))
+        self.held.enter_context(lock(self.folder(spec) / store.LOCK, lambda pid: None))
 
     def go_on(self, spec: RunSpec, epochs: int, **more: Any) -> None:
         """A run has finished so many epochs, and says so."""
@@ -77,7 +80,8 @@ class Matrix:
         (self.folder(spec) / store.METRICS).write_text(lines)
         said = {"epoch": epochs + 1, "step": epochs * spec.steps_per_epoch, "rate": 50.0,
                 "test_accuracy": history[-1]["test_accuracy"] if history else None,
-                "updated": 1.7e9, "device": "cpu", **more}  # fmt: skip
+                "updated": 1.7e9, "device": "cpu", "code": SOURCES.of(spec).digest,
+                **more}  # fmt: skip
         (self.folder(spec) / store.PROGRESS).write_text(json.dumps(said))
 
 
@@ -87,7 +91,7 @@ def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Matrix]:
     monkeypatch.setenv("MAKEFLAGS", f" -- CONFIG=quickstart O={tmp_path}")
     monkeypatch.setattr(seen, "EVERY", 0.0)
     monkeypatch.setattr(seen, "SHARE", 0)
-    made = Matrix(Experiment.load())
+    made = Matrix(Experiment.load(Workspace.from_environment()))
     with made.held:
         yield made
 
@@ -362,7 +366,7 @@ def test_the_report_s_values_are_those_of_the_report(matrix: Matrix):
     matrix.end(*matrix.specs[:4])
     matrix.end(matrix.specs[4], status="failed")
     watched.live()
-    records = matrix.experiment.records()
+    records = Catalogue.of(matrix.experiment).records()
     others = {spec.run_id: data.Uncounted("missing") for spec in matrix.specs[5:]}
     wanted = data.of(matrix.specs, records, others, matrix.experiment.request)
     assert json.loads(watched.report().body) == json.loads(json.dumps(wanted))
@@ -400,7 +404,7 @@ def test_a_damaged_record_is_told_and_the_rest_stays(matrix: Matrix):
     before = watched.report().digest
     path = matrix.folder(matrix.specs[2]) / store.RESULT
     path.write_text("{")
-    assert (told(watched, matrix, matrix.specs[2]) or {})["status"] == "failed"
+    assert (told(watched, matrix, matrix.specs[2]) or {})["status"] == "damaged"
     assert str(path) in json.loads(watched.live().body)["note"]
     assert watched.report().digest == before
     path.unlink()
@@ -413,10 +417,13 @@ def test_what_rests_is_not_read_again(matrix: Matrix, monkeypatch: pytest.Monkey
         os.utime(matrix.folder(spec), ns=(LONG_AGO, LONG_AGO))
     watched = Watched(matrix.experiment)
     looks: list[RunSpec] = []
-    standing = status.standing
-    monkeypatch.setattr(
-        status, "standing", lambda *given: (looks.append(given[1]), standing(*given))[1]
-    )
+    decide = state.decide
+
+    def noted(*given: Any, **rules: bool) -> state.State:
+        looks.append(given[1])
+        return decide(*given, **rules)
+
+    monkeypatch.setattr(state, "decide", noted)
     monkeypatch.setattr(store, "read_result", None)  # whoever called it would fail
     answer = watched.live()
     assert looks == []

@@ -12,8 +12,9 @@ from adamwprune.plan import spec as specs
 from adamwprune.plan.lineage import NEUTRAL, RENAMED
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import Store, publish, read_published
+from adamwprune.records.store import Store, prepare, publish
 
 
 def of(**settings: str) -> RunSpec:
@@ -78,7 +79,7 @@ def test_the_data_and_the_form_of_the_record_are(monkeypatch):
 
 def test_a_new_symbol_that_means_the_old_behaviour_keeps_old_records(tmp_path, monkeypatch):
     old, store = of(), Store(tmp_path)
-    publish(store.prepare(old, "", ""), record(old))
+    publish(prepare(store.folder(old), old), record(old))
     new = RunSpec({**old.values, "LABEL_SMOOTHING": 0.0})
     assert store.result(new) is None, "without a neutral value every record would be void"
 
@@ -95,7 +96,7 @@ def test_a_new_symbol_that_means_the_old_behaviour_keeps_old_records(tmp_path, m
 
 def test_a_renamed_symbol_keeps_old_records(tmp_path, monkeypatch):
     old, store = of(), Store(tmp_path)
-    publish(store.prepare(old, "", ""), record(old))
+    publish(prepare(store.folder(old), old), record(old))
     monkeypatch.setitem(RENAMED, "SEED_OF_EVERYTHING", "SEED")
     values = dict(old.values)
     new = RunSpec({**values, "SEED_OF_EVERYTHING": values.pop("SEED"), **values})

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import models
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.pruning import Magnitude, Pruner, Schedule, prunable
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.select import selection as selection
@@ -15,9 +15,7 @@ from tests.pruning.held import Held
 from tests.pruning.networks import network
 from tests.pruning.test_selection import brute_force, chosen
 
-LENET = {
-    name: tuple(weight.shape) for name, weight in prunable(models.build("lenet5").module).items()
-}
+LENET = {name: tuple(weight.shape) for name, weight in prunable(FusedLeNet5()).items()}
 shapes = st.lists(
     st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple), min_size=1, max_size=4
 ).map(lambda found: {f"layer{i}": shape for i, shape in enumerate(found)})

@@ -18,8 +18,8 @@ from adamwprune.base.errors import UserError
 from adamwprune.commands.reproduce import spec_of
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.comparison import compare
+from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import read_published
 from tests.commands.test_end_to_end import ROOT
 
 SPEC = RunSpec(

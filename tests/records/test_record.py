@@ -15,8 +15,9 @@ from adamwprune.base.forms import ANY, misfit, number
 from adamwprune.page import data
 from adamwprune.progress import history, rows
 from adamwprune.progress.eta import Paces, Work, remaining
+from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import Store, read_published
+from adamwprune.records.store import Store
 from adamwprune.report import export, present
 from adamwprune.report.present import Request
 from adamwprune.scheduler.devices import Slot

@@ -17,8 +17,10 @@ from adamwprune.base.files import write_text
 from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.locks import lock
+from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import LOCK, Store, lock, publish, read_published, write_published
+from adamwprune.records.store import LOCK, Store, only, prepare, publish
 from adamwprune.report import export
 
 
@@ -41,14 +43,14 @@ def record(spec: RunSpec, status: str = "done") -> RunResult:
 def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
     store = Store(tmp_path)
     assert store.result(spec) is None
-    folder = store.prepare(spec, "minimal", "full")
+    folder = prepare(store.folder(spec), spec, "minimal", "full")
     assert store.result(spec) is None
     publish(folder, record(spec, "failed"))
     assert store.result(spec) == record(spec, "failed")
-    store.prepare(spec, "minimal", "full")
+    prepare(store.folder(spec), spec, "minimal", "full")
     assert store.result(spec) is None, "a new try forgets a failure"
     publish(folder, record(spec))
-    store.prepare(spec, "minimal", "full")
+    prepare(store.folder(spec), spec, "minimal", "full")
     assert store.result(spec) == record(spec), "another one stays until it is replaced"
     assert sorted(p.name for p in folder.iterdir()) == [
         "config",
@@ -79,17 +81,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
         Store(tmp_path / "results").check_writable()
 
 
-def test_runs_are_found_by_the_start_of_their_name(tmp_path, spec):
-    store = Store(tmp_path)
-    other = RunSpec({**spec.values, "SEED": 1})
-    for each in (spec, other):
-        publish(store.prepare(each, "", ""), record(each))
-    assert store.find(spec.run_id).spec == spec
-    assert store.find(spec.run_id[:-3]).spec == spec
-    with pytest.raises(UserError, match="start of 2 runs"):
-        store.find("lenet5")
-    with pytest.raises(UserError, match="no run starts with"):
-        store.find("resnet")
+def test_runs_are_found_by_the_start_of_their_name():
+    named = {"lenet5-s0-aa": 1, "lenet5-s1-bb": 2, "lenet5-s1-bb-copy": 3}
+    assert only("lenet5-s0-aa", named) == only("lenet5-s0", named) == 1
+    assert only("lenet5-s1-bb", named) == 2, "a whole name is that run"
+    assert only("resnet", named) is None
+    with pytest.raises(UserError, match="start of 3 runs"):
+        only("lenet5", named)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +113,7 @@ def test_what_is_no_record_is_refused_by_name(tmp_path, spec, content):
 
 def test_a_record_of_another_run_is_not_believed(tmp_path, spec):
     other = RunSpec({**spec.values, "SEED": 1})
-    publish(Store(tmp_path).prepare(spec, "", ""), record(other))
+    publish(prepare(Store(tmp_path).folder(spec), spec), record(other))
     with pytest.raises(UserError, match="is the record of another run"):
         Store(tmp_path).result(spec)
 
@@ -164,7 +162,7 @@ def test_a_second_scheduler_waits_for_the_first_says_so_and_goes_on(tmp_path, en
 def test_whether_a_run_is_being_trained_can_be_seen_from_outside(tmp_path, spec):
     store = Store(tmp_path)
     assert not store.is_running(spec)
-    folder = store.prepare(spec, "", "")
+    folder = prepare(store.folder(spec), spec)
     assert not store.is_running(spec)
     with lock(folder / LOCK, print):
         assert store.is_running(spec)
@@ -175,14 +173,14 @@ def test_whether_a_run_is_being_trained_can_be_seen_from_outside(tmp_path, spec)
 def test_damaged_progress_is_no_progress(tmp_path, spec, content):
     store = Store(tmp_path)
     assert store.progress(spec) is None
-    folder = store.prepare(spec, "", "")
+    folder = prepare(store.folder(spec), spec)
     (folder / "checkpoint.pt").touch()
     (folder / "progress.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert store.progress(spec) is None
     (folder / "progress.json").write_text('{"step": 3}')
-    assert store.progress(spec) == {"step": 3}
+    assert store.progress(spec) == store.begun(spec) == {"step": 3}
     (folder / "checkpoint.pt").unlink()
-    assert store.progress(spec) is None, "there is nothing to go on from"
+    assert store.begun(spec) is None, "there is nothing to go on from"
 
 
 def test_published_records_are_verbatim(tmp_path, spec):

@@ -18,10 +18,10 @@ from matplotlib.patches import Patch
 from adamwprune.base.errors import UserError
 from adamwprune.commands import graph_check, update_graphs
 from adamwprune.config.sources import Workspace
-from adamwprune.experiment import experiment
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.published import read_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import read_published
 from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
 from tests.support.records import Make, elsewhere, marked
@@ -170,7 +170,7 @@ def test_a_planted_drift_is_found(
     history = [*before.history[:-1], {**before.history[-1], **final}]
     planted = [replace(before, final=final, history=history), *records[1:]]
     found = check.problems(published, draw(planted, tmp_path / "planted"))
-    old, new = f"{before.accuracy:.2f}", f"{planted[0].accuracy:.2f}"
+    old, new = f"{before.score:.2f}", f"{planted[0].score:.2f}"
     assert {problem.split(":")[0] for problem in found} == {
         "data/optimizer_comparison_baseline.json"
     }
@@ -240,17 +240,19 @@ class Experiment:
         self.tree = SimpleNamespace(root=root, is_operational=lambda name: True)
         self.workspace = SimpleNamespace(settings={})
         self.matrix = SimpleNamespace(specs=specs, deciders={})
-        self.store = SimpleNamespace(root=root / "results")
+        self.root = root / "results"
         self.published = root / "results" / "published"
         self.here = here
 
-    def records_or_published(self) -> list[RunResult]:
-        return self.here or self.frozen()
 
-    publish = experiment.Experiment.publish
+class Found(Catalogue):
+    """Its records, which are none of files."""
+
+    def records_or_published(self) -> list[RunResult]:
+        return self.experiment.here or self.frozen()
 
     def frozen(self) -> list[RunResult]:
-        return [marked(record, FROZEN) for record in read_published(self.published)]
+        return [marked(record, FROZEN) for record in read_published(self.experiment.published)]
 
 
 @pytest.fixture
@@ -261,6 +263,8 @@ def commands(
     update, compare = update_graphs, graph_check
     experiment = Experiment(tmp_path, [r.spec for r in records], records)
     monkeypatch.setattr(update.Experiment, "load", lambda workspace, name: experiment)
+    for command in (update, compare):
+        monkeypatch.setattr(command, "Catalogue", Found)
     nothing = (Workspace({}), argparse.Namespace())
     return partial(update.main, *nothing), partial(compare.main, *nothing), experiment
 

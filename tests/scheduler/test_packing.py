@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adamwprune.plan.job import Job
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish
 from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
-from adamwprune.scheduler.pool import Task
 from tests.support.runs import specs
 
 GIB = 1 << 30
@@ -142,7 +142,7 @@ class Scripted(pool.Worker):
 
     def send(self, job):
         self.process = self
-        for event in self.script(job["spec"]["SEED"]):
+        for event in self.script(job.spec["SEED"]):
             self.events.put(pool.Message(self, self, event))
 
     def _nothing(self):
@@ -154,7 +154,7 @@ class Scripted(pool.Worker):
 def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path, monkeypatch):
     """Three runs of 10 GiB on a device with room for two; the second needs more than it said."""
     store, slots = Store(tmp_path), [Slot("cuda:0", 1)] * 2
-    todo = [Task(spec, "", "", "") for spec in specs(SEED="0 1 2")]
+    todo = [Job(spec, store.folder(spec), tmp_path) for spec in specs(SEED="0 1 2")]
     history = History()
     history.learn(todo[0].spec, 5 * GIB)
     started = []
@@ -185,7 +185,6 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
     made = pool.Pool(
         store,
         slots,
-        tmp_path,
         Observer(),
         pool.Policy(retries=0),
         packer=Packer(slots, 8, {"cuda:0": 16 * GIB}),

@@ -11,17 +11,19 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adamwprune.base.errors import UserError
+from adamwprune.plan.job import Job
 from adamwprune.records.code import Sources
 from adamwprune.records.store import Store
 from adamwprune.run import checkpoint
 from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.pool import Policy, Pool, Task
+from adamwprune.scheduler.pool import Policy
 from tests.support.runs import specs
 
 CPU = Slot("cpu", 1)
@@ -50,8 +52,19 @@ class Recorder:
         self.finished.append((spec, result.status))
 
 
-def tasks(**settings: str) -> list[Task]:
-    return [Task(spec, "", "", "python train.py") for spec in specs(**settings)]
+class Pool(pool.Pool):
+    """A pool whose jobs train in the directories of its store."""
+
+    def run(self, jobs):
+        return super().run([replace(job, folder=self.store.folder(job.spec)) for job in jobs])
+
+
+def job_of(spec, **settings) -> Job:
+    return Job(spec, Path(), Path("/nowhere"), command="python train.py", **settings)
+
+
+def tasks(**settings: str) -> list[Job]:
+    return [job_of(spec) for spec in specs(**settings)]
 
 
 def workers_of(pid: int) -> list[int]:
@@ -59,7 +72,7 @@ def workers_of(pid: int) -> list[int]:
     listing = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout
-    return [int(line.split()[0]) for line in listing.splitlines() if "scheduler.worker" in line]
+    return [int(line.split()[0]) for line in listing.splitlines() if "run.worker" in line]
 
 
 def alive(pid: int) -> bool:
@@ -71,7 +84,7 @@ def alive(pid: int) -> bool:
 def test_runs_are_shared_out_and_recorded(tmp_path):
     todo = tasks(OPTIMIZER="sgd adamw", SEED="0 1")
     recorder = Recorder()
-    outcome = Pool(Store(tmp_path), [CPU, CPU], Path("/nowhere"), recorder).run(todo)
+    outcome = Pool(Store(tmp_path), [CPU, CPU], recorder).run(todo)
     assert len(outcome.done) == 4
     assert not outcome.failed
     assert {spec for spec, _ in recorder.finished} == {task.spec for task in todo}
@@ -82,7 +95,7 @@ def test_runs_are_shared_out_and_recorded(tmp_path):
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path):
     todo = tasks(LR="100 0.01", WEIGHT_DECAY="1")
-    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder()).run(todo)
+    outcome = Pool(Store(tmp_path), [CPU], Recorder()).run(todo)
     assert [spec["LR"] for spec in outcome.failed] == [100.0]
     assert [spec["LR"] for spec in outcome.done] == [0.01]
     assert "diverged" in Store(tmp_path).result(outcome.failed[0]).error
@@ -98,7 +111,7 @@ def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
 
     recorder = Recorder(kill_first)
     todo = tasks(SEED="0 1", EPOCHS="3")
-    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
+    outcome = Pool(Store(tmp_path), [CPU], recorder).run(todo)
     assert outcome.done == [task.spec for task in todo]
     assert recorder.texts == [
         f"retry 1 of 1: {killed[0].slug}: the worker ended in the middle of the run: signal SIGKILL"
@@ -136,13 +149,13 @@ def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(combinati
             del at[spec]
             os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
 
-    todo = [Task(spec, "", "", "python train.py") for spec in combinations]
+    todo = [job_of(spec, checkpoint_seconds=0) for spec in combinations]
     killed, whole = Store(tmp_path / "killed"), Store(tmp_path / "whole")
     # A kill may come when its run has just ended and hit the next one, which has its own to come.
-    policy = Policy(checkpoint_seconds=0, retries=2)
-    outcome = Pool(killed, [CPU], Path("/x"), Recorder(kill), policy).run(todo)
+    policy = Policy(retries=2)
+    outcome = Pool(killed, [CPU], Recorder(kill), policy).run(todo)
     assert set(outcome.done) == set(combinations)
-    Pool(whole, [CPU], Path("/x"), Recorder()).run(todo)
+    Pool(whole, [CPU], Recorder()).run(todo)
     resumed = 0
     for spec in combinations:
         one, two = killed.result(spec), whole.result(spec)
@@ -168,7 +181,7 @@ def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
 
     recorder = Recorder(kill)
     policy = Policy(retries=2)
-    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder, policy).run(todo)
+    outcome = Pool(Store(tmp_path), [CPU], recorder, policy).run(todo)
     assert outcome.failed == [doomed]
     assert outcome.done == [todo[1].spec]
     assert [text[:12] for text in recorder.texts] == ["retry 1 of 2", "retry 2 of 2"]
@@ -178,7 +191,7 @@ def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
     assert "epoch 1/3" in result.error
     assert result.code == Sources().of(doomed).to_json()
     # The checkpoint stays: tried once more, the run goes on from there.
-    assert Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder()).run(todo[:1]).done == [doomed]
+    assert Pool(Store(tmp_path), [CPU], Recorder()).run(todo[:1]).done == [doomed]
     assert Store(tmp_path).result(doomed).environment["attempts"][-1]["from_step"] >= 16
 
 
@@ -192,7 +205,7 @@ def test_a_worker_that_somebody_terminates_loses_nothing(tmp_path):
             os.kill(workers_of(os.getpid())[0], signal.SIGTERM)
 
     todo, recorder = tasks(SEED="0 1 2", EPOCHS="3"), Recorder(terminate)
-    outcome = Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
+    outcome = Pool(Store(tmp_path), [CPU], recorder).run(todo)
     assert set(outcome.done) == {task.spec for task in todo}
     assert recorder.texts == [
         f"retry 1 of 1: {told[0].slug}: its worker was told to stop (SIGTERM), not by make"
@@ -207,7 +220,7 @@ def test_workers_that_cannot_start_are_not_the_runs_failure(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(hook))
     store = Store(tmp_path / "results")
     with pytest.raises(UserError, match=r"(?s)workers cannot start: .*no licence today"):
-        Pool(store, [CPU], Path("/x"), Recorder()).run(tasks(SEED="0 1"))
+        Pool(store, [CPU], Recorder()).run(tasks(SEED="0 1"))
     assert not list(store.root.glob("*/result.json"))
 
 
@@ -230,7 +243,7 @@ def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, 
         return {"commit": "c", "dirty": not taken[-1], "diff": None}
 
     todo, recorder, store = tasks(SEED="0 1"), Recorder(edit), Store(tmp_path / "results")
-    Pool(store, [CPU], Path("/x"), recorder, source=source).run(todo)
+    Pool(store, [CPU], recorder, source=source).run(todo)
     assert taken == [True, False]
     assert recorder.texts == ["the code was changed: runs that start from now on use it"]
     one, two = (store.result(task.spec) for task in todo)
@@ -250,7 +263,7 @@ def test_a_worker_that_hangs_is_told(tmp_path, monkeypatch):
 
     recorder = Recorder(hang)
     (task,) = tasks()
-    assert Pool(Store(tmp_path), [CPU], Path("/x"), recorder).run([task]).done == [task.spec]
+    assert Pool(Store(tmp_path), [CPU], recorder).run([task]).done == [task.spec]
     assert any("no word from its worker for" in text for text in recorder.texts)
 
 
@@ -262,7 +275,7 @@ def test_a_directory_that_is_moved_while_its_run_trains_is_not_made_again(tmp_pa
             store.root.rename(tmp_path / "elsewhere")
 
     with pytest.raises(UserError, match="was moved, removed or replaced while its run trained"):
-        Pool(store, [CPU], Path("/x"), Recorder(move)).run(tasks(EPOCHS="40"))
+        Pool(store, [CPU], Recorder(move)).run(tasks(EPOCHS="40"))
     assert not store.root.exists()
 
 
@@ -300,31 +313,31 @@ def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, mo
         "        import adamwprune.train.loop as training, torch\n"
         "        whole = training.evaluate\n"
         "        calls = []\n"
-        "        def evaluate(model, data):\n"
+        "        def evaluate(model, task, data):\n"
         "            calls.append(0)\n"
         f"            if len(calls) == 2: {crash}\n"
-        "            return whole(model, data)\n"
+        "            return whole(model, task, data)\n"
         "        training.evaluate = evaluate\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hook), os.environ["PYTHONPATH"]]))
     (task,) = tasks(EPOCHS="3")
     recorder, store = Recorder(), Store(tmp_path / "results")
-    outcome = Pool(store, [CPU], Path("/x"), recorder, Policy(retries=0)).run([task])
+    outcome = Pool(store, [CPU], recorder, Policy(retries=0)).run([task])
     assert outcome.failed == [task.spec]
     error = store.result(task.spec).error
     assert reason in error.splitlines()[-1]
     assert trace in error
     assert "evaluate" in error
     # From its checkpoint the second epoch's evaluation is the worker's first: it goes on.
-    outcome = Pool(store, [CPU], Path("/x"), recorder, Policy(retries=1)).run([task])
+    outcome = Pool(store, [CPU], recorder, Policy(retries=1)).run([task])
     assert outcome.done == [task.spec]
 
 
 def test_fail_fast_stops_the_others_at_a_checkpoint(tmp_path):
     todo = tasks(LR="100 0.01", WEIGHT_DECAY="1", EPOCHS="200")
     recorder = Recorder()
-    made = Pool(Store(tmp_path), [CPU, CPU], Path("/x"), recorder, Policy(fail_fast=True))
+    made = Pool(Store(tmp_path), [CPU, CPU], recorder, Policy(fail_fast=True))
     outcome = made.run(todo)
     assert [spec["LR"] for spec in outcome.failed] == [100.0]
     assert outcome.done == []
@@ -345,14 +358,14 @@ def test_stray_output_of_a_worker_is_no_event(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", str(hook))
     (task,) = tasks()
-    outcome = Pool(Store(tmp_path / "results"), [CPU], Path("/x"), Recorder()).run([task])
+    outcome = Pool(Store(tmp_path / "results"), [CPU], Recorder()).run([task])
     assert outcome.done == [task.spec]
 
 
 def test_a_missing_data_set_stops_the_matrix_with_one_message(tmp_path):
     todo = tasks(DATASET="mnist", BATCH_SIZE="512", SEED="0 1")
     with pytest.raises(UserError, match="DATASET=mnist5k"):
-        Pool(Store(tmp_path / "results"), [CPU], tmp_path / "data", Recorder()).run(todo)
+        Pool(Store(tmp_path / "results"), [CPU], Recorder()).run(todo)
     assert not list((tmp_path / "results").glob("*/result.json"))
     assert workers_of(os.getpid()) == []
 
@@ -367,7 +380,7 @@ def test_an_interrupt_stops_the_workers_at_a_checkpoint(tmp_path, number):
     todo = tasks(SEED="0 1 2", EPOCHS="20")
     todo[0] = tasks(SEED="0", EPOCHS="1")[0]
     with pytest.raises(KeyboardInterrupt):
-        Pool(Store(tmp_path), [CPU], Path("/nowhere"), recorder).run(todo)
+        Pool(Store(tmp_path), [CPU], recorder).run(todo)
     done = [Store(tmp_path).result(task.spec) is not None for task in todo]
     assert done == [True, False, False]
     assert recorder.texts == ["stopping the runs at a checkpoint; again: at once"]
@@ -387,7 +400,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path, monkeypatch):
 
     (task,) = tasks(EPOCHS="200")
     with pytest.raises(KeyboardInterrupt):
-        Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder(interrupt_twice)).run([task])
+        Pool(Store(tmp_path), [CPU], Recorder(interrupt_twice)).run([task])
     assert workers_of(os.getpid()) == []
 
 
@@ -400,7 +413,7 @@ def test_a_worker_that_does_not_stop_in_time_is_killed(tmp_path, monkeypatch):
 
     (task,) = tasks(EPOCHS="200")
     with pytest.raises(KeyboardInterrupt):
-        Pool(Store(tmp_path), [CPU], Path("/nowhere"), Recorder(interrupt)).run([task])
+        Pool(Store(tmp_path), [CPU], Recorder(interrupt)).run([task])
     assert workers_of(os.getpid()) == []
 
 
@@ -409,7 +422,7 @@ def test_workers_end_by_themselves_when_the_scheduler_is_killed(tmp_path):
         "import sys; from pathlib import Path\n"
         "from tests.scheduler.test_pool import *\n"
         "todo = tasks(EPOCHS='500', SEED='0 1')\n"
-        "Pool(Store(Path(sys.argv[1])), [CPU, CPU], Path('/x'), Recorder()).run(todo)\n"
+        "Pool(Store(Path(sys.argv[1])), [CPU, CPU], Recorder()).run(todo)\n"
     )
     scheduler = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=ENV)
     _wait_for(lambda: len(list(tmp_path.glob("*/metrics.jsonl"))) == 2)
@@ -465,10 +478,10 @@ def test_a_full_disk_stops_cleanly_and_finished_runs_stay(small_disk):
 
     recorder = Recorder(fill)
     with pytest.raises(UserError, match="No space left on device"):
-        Pool(store, [CPU], Path("/nowhere"), recorder).run(todo)
+        Pool(store, [CPU], recorder).run(todo)
     done = [task for task in todo if store.result(task.spec)]
     assert len(done) == 2
     (small_disk / "ballast").unlink()
     assert not list(small_disk.glob("*/*.tmp"))
     rest = [task for task in todo if task not in done][:1]
-    assert Pool(store, [CPU], Path("/nowhere"), Recorder()).run(rest).done == [rest[0].spec]
+    assert Pool(store, [CPU], Recorder()).run(rest).done == [rest[0].spec]

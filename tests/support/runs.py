@@ -8,6 +8,7 @@ import pytest
 
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
@@ -44,12 +45,10 @@ SOURCES = Sources()
 
 
 def job_of(spec: RunSpec, folder: Path, **settings):
-    """A ``runner.Job`` on one thread of the CPU, in ``folder``."""
-    from adamwprune.run import runner
-
+    """A job on one thread of the CPU, in ``folder``."""
     folder.mkdir(exist_ok=True)
     job = {"device": "cpu", "threads": 1, "command": "python train.py", **settings}
-    return runner.Job(spec, folder, Path("/nowhere"), **job)
+    return Job(spec, folder, Path("/nowhere"), **job)
 
 
 @pytest.fixture

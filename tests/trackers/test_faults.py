@@ -15,9 +15,8 @@ import pytest
 
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish
-from adamwprune.scheduler.pool import Pool
 from adamwprune.trackers.supervisor import Tracked, Tracking
-from tests.scheduler.test_pool import CPU, Recorder, alive, tasks
+from tests.scheduler.test_pool import CPU, Pool, Recorder, alive, tasks
 from tests.support.runs import specs
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
 
@@ -26,7 +25,7 @@ def trained(root: Path, trackers: list[str]):
     """The records of two short runs, with these trackers, and what was told."""
     recorder, todo = Recorder(), tasks(SEED="0 1", PRUNING_METHOD="magnitude")
     with Tracking(trackers, root, "", recorder.told, 60.0) as tracked:
-        pool = Pool(Store(root), [CPU], Path("/nowhere"), Tracked(recorder, tracked))
+        pool = Pool(Store(root), [CPU], Tracked(recorder, tracked))
         outcome = pool.run(todo)
     assert len(outcome.done) == 2
     assert not any(alive(each._process.pid) for each in tracked.processes)

@@ -12,8 +12,9 @@ import pytest
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import LOCK, lock, publish
+from adamwprune.records.store import LOCK, publish
 from adamwprune.run import runner
 from adamwprune.trackers._follower import Follower
 from tests.support.runs import SOURCES, job_of, specs

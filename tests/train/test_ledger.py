@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import optimizers, pruning
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
@@ -67,7 +68,7 @@ class Run:
     @classmethod
     def of(cls, values: Any, model: nn.Module | None = None, meter: Any = None) -> Run:
         torch.manual_seed(0)
-        model = model or models.build("lenet5").module
+        model = model or FusedLeNet5()
         quick = {**values, "PRUNING_WARMUP": 1, "PRUNING_INTERVAL": 1}
         optimizer = optimizers.build(quick["OPTIMIZER"], model.parameters(), quick)
         pruner = pruning.build(model, quick, ramp_end=4)

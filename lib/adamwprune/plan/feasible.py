@@ -7,25 +7,27 @@ the same when a run begins. Here the refusal comes when the matrix is planned.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adamwprune.base import sparsity
+from adamwprune.plan.shapes import Shape, prunable_shapes
 from adamwprune.plan.spec import RunSpec
 
-Shape = tuple[int, ...]
 
+def problems(
+    spec: RunSpec, shapes: Callable[[RunSpec], Sequence[Shape]] = prunable_shapes
+) -> list[str]:
+    """Why the weights of a run's model cannot be pruned as ``spec`` asks.
 
-def shapes(text: str) -> list[Shape]:
-    """The shapes in the words of PRUNABLE_SHAPES: ``6x1x5x5 120x400``."""
-    return [tuple(map(int, word.split("x"))) for word in text.split()]
-
-
-def problems(spec: RunSpec, layers: Sequence[Shape]) -> list[str]:
-    """Why weights of these shapes cannot be pruned as ``spec`` asks; nothing of no shapes."""
-    if "PRUNING_SCOPE" not in spec or not layers:
+    ``shapes`` is asked only where they matter: without a floor any sparsity has room.
+    """
+    if "PRUNING_SCOPE" not in spec:
         return []
-    floor = int(spec["PRUNING_FLOOR"])
-    if spec["PRUNING_SCOPE"] == "2-4":
+    floor, is_two_of_four = int(spec["PRUNING_FLOOR"]), spec["PRUNING_SCOPE"] == "2-4"
+    if not floor and not is_two_of_four:
+        return []
+    layers = shapes(spec)
+    if is_two_of_four:
         return _two_of_four_problems(spec, layers, floor)
     numels = [math.prod(shape) for shape in layers]
     room = sum(sparsity.room_above(numels, floor))

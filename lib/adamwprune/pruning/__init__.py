@@ -6,7 +6,7 @@ method by name; dense training is the method ``none``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
@@ -66,14 +66,20 @@ def method(values: Mapping[str, Any]) -> Score:
     return cast(Score, registry.member(METHODS, values["PRUNING_METHOD"]).build(values))
 
 
-def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
+def build(
+    model: nn.Module,
+    values: Mapping[str, Any],
+    ramp_end: int,
+    names: Sequence[str] | None = None,
+) -> Pruner:
     """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
+    ``names``: see :func:`prunable`.
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
     score = method(values)
     if not score.prunes:
-        return Pruner(model, score, Schedule.dense())
+        return Pruner(model, score, Schedule.dense(), names=names)
     return Pruner(
         model,
         score,
@@ -81,6 +87,7 @@ def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
         values["PRUNING_SCOPE"],
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
+        names,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,20 @@ from adamwprune.pruning.storage import Masks
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
-def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """Trained weights of convolutions and linear layers by name; no biases, no normalisation."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+def prunable(model: nn.Module, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The weights that pruning may touch, by name: the parameters of these ``names``, or else
+    the trained weights of convolutions and linear layers.
+
+    No biases and no normalisation; no embeddings, so that a head that is tied to one stays as well.
+    """
+    if names is not None:
+        return {name: model.get_parameter(name) for name in names}
+    modules = list(model.named_modules())
+    kept = {module.weight for _, module in modules if isinstance(module, nn.Embedding)}
     found: dict[Tensor, str] = {}  # tied weights are one, under the first name
-    for name, module in model.named_modules():
-        if isinstance(module, kinds) and module.weight.requires_grad:
+    for name, module in modules:
+        is_layer = isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+        if is_layer and module.weight.requires_grad and module.weight not in kept:
             found.setdefault(module.weight, f"{name}.weight".lstrip("."))
     return {name: weight for weight, name in found.items()}
 

@@ -22,7 +22,7 @@ weight to zero: what was revived in between has not become zero again by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ from adamwprune.pruning.update import prune, regrow
 
 
 class Pruner(PrunedWeights):
-    """Prunes the convolutions and linear layers of ``model`` along ``schedule``.
+    """Prunes the weights of ``model`` that :func:`prunable` finds along ``schedule``.
 
     ``scope``: ``global`` (one threshold over all weights), ``layer`` (the same fraction of each),
     ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbours in a row).
@@ -74,9 +74,10 @@ class Pruner(PrunedWeights):
         scope: str = "global",
         storage: str = "bool",
         floor: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         _refuse_contradictions(score, schedule, scope, storage)
-        weights = prunable(model)
+        weights = prunable(model, names)
         if score.prunes and not weights:
             raise ValueError("the model has no convolution and no linear layer to prune")
         super().__init__(weights, score, STORAGES[storage](weights))

@@ -1,8 +1,9 @@
 """Which code a run is made by, as a digest: what tells a stale record from a fresh one.
 
-The digest is over the syntax trees of the run's own components (model, dataset, optimizer, pruning
-method), of the training loop, and of everything in this package that they import, found
-statically, without comments, docstrings and places. What only a type checker imports is left out.
+Only modules that make numbers count: those in the folders of :data:`COUNTED`, of the package or of
+a directory with members from outside, which the training loop and the run's own members (model,
+data set, optimizer, pruning method) import, found statically. A module goes by its content, not by
+its name: what is moved or renamed is the same code.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,43 +20,57 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import COMPONENTS, RunSpec
+from adamwprune.records import content
+from adamwprune.records.content import PACKAGE, Content
 
-PACKAGE = "adamwprune"
 LIBRARY = Path(__file__).resolve().parents[2]
 TRAINING = f"{PACKAGE}.train.loop"
-# Says only what a run is called in records of other times: it changes no number.
-NAMING = (f"{PACKAGE}.plan.lineage",)
+COUNTED = ("train", "tasks", "models", "datasets", "optimizers", "pruning")
+OUTSIDE = {  # a folder of a directory with members from outside -> the package they belong to
+    "models": f"{PACKAGE}.models",
+    "datasets": f"{PACKAGE}.datasets",
+    "tasks": f"{PACKAGE}.tasks",
+    "optimizers": f"{PACKAGE}.optimizers",
+    "pruning": f"{PACKAGE}.pruning.methods",
+}
 
 
 @dataclass(frozen=True)
 class Code:
-    """The modules that produce one run: name -> ten hex digits of its syntax tree."""
+    """The modules that produce one run.
+
+    To each name belongs a digest of the module's own content (ten hex digits) and, after a
+    hyphen, one of what its imported names mean (six).
+    """
 
     modules: Mapping[str, str]
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hex digits over all of them."""
-        lines = (f"{name} {digest}\n" for name, digest in sorted(self.modules.items()))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+        """Sixteen hex digits over all of them; their names do not count."""
+        lines = "\n".join(sorted(self.modules.values()))
+        return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """What a record and a checkpoint hold."""
         return {"digest": self.digest, "modules": dict(sorted(self.modules.items()))}
 
     def changed_since(self, recorded: Mapping[str, Any]) -> list[str]:
-        """Names of the modules that differ from a record's ``code``, came or went."""
-        before = recorded.get("modules", {})
-        names = sorted({*before, *self.modules})
-        return [name for name in names if before.get(name) != self.modules.get(name)]
+        """Names of the modules that differ from a record's ``code``, came or went.
+
+        Not of one that is called otherwise now, nor of one that only imports what changed.
+        """
+        before: Mapping[str, str] = recorded.get("modules", {})
+        return _unmatched(before, self.modules, _own) or _unmatched(before, self.modules, str)
 
 
 class Sources:
     """The package's source below ``library`` as it was when first asked for."""
 
     def __init__(self, library: Path = LIBRARY) -> None:
-        self.library = library
-        self._modules: dict[str, tuple[str, frozenset[str]]] = {}  # name -> digest, imports
+        self.library, self.outside = library, _outside()
+        self._contents: dict[str, Content] = {}
+        self._paths: dict[str, Path | None] = {}
         self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
 
     def of(self, spec: RunSpec) -> Code:
@@ -62,60 +78,107 @@ class Sources:
         members = tuple([spec[name] for name in COMPONENTS])
         if members not in self._runs:
             packages = zip(COMPONENTS.values(), members, strict=True)
-            roots = (f"{package}.{_module(member)}" for package, member in packages)
-            names = self._closure((TRAINING, *roots))
-            self._runs[members] = Code({name: self._read(name)[0] for name in names})
+            roots = [TRAINING, *(f"{package}.{_module(member)}" for package, member in packages)]
+            for root in roots:
+                if self._path(root) is None:
+                    raise UserError(f"{self.library}: there is no module {root}")
+            names = sorted(name for name in self._closure(roots) if self._read(name).digest)
+            self._runs[members] = Code({name: self._entry(name) for name in names})
         return self._runs[members]
 
     def _closure(self, roots: Iterable[str]) -> set[str]:
         found: set[str] = set()
-        waiting = [name for root in roots for name in _with_packages(root)]
+        waiting = [name for root in roots for name in self._with_packages(root)]
         while waiting:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                waiting += self._read(name)[1]
+                waiting += self._imported(self._read(name))
         return found
 
-    def _read(self, name: str) -> tuple[str, frozenset[str]]:
-        if name not in self._modules:
+    def _imported(self, module: Content) -> Iterator[str]:
+        """The counted modules that a module loads, also by a name that is looked up lazily."""
+        for qualified in (*module.imports, *module.used):
+            yield from self._with_packages(self._split(qualified)[0])
+            yield from self._with_packages(self._home(qualified)[0])
+
+    def _entry(self, name: str) -> str:
+        """What :class:`Code` holds of a module."""
+        module = self._read(name)
+        homes = [self._home(qualified) for qualified in module.used]
+        meant = [
+            f"{self._read(home).digest} {attribute}" if _counts(home) else attribute
+            for home, attribute in homes
+        ]
+        links = hashlib.sha256("\n".join(meant).encode()).hexdigest()[:6]
+        return f"{module.digest}-{links}"
+
+    def _home(self, qualified: str) -> tuple[str, str]:
+        """The module that really defines a name, behind those that import it too."""
+        seen = set()
+        while qualified not in seen:
+            seen.add(qualified)
+            module, attribute = self._split(qualified)
+            first, dot, rest = attribute.partition(".")
+            if not _counts(module) or first not in self._read(module).bound:
+                return module, attribute
+            qualified = f"{self._read(module).bound[first]}{dot}{rest}"
+        return self._split(qualified)
+
+    def _split(self, qualified: str) -> tuple[str, str]:
+        """The module, and what is taken from it: ``adamwprune.models``, ``Model``."""
+        if not qualified.startswith(f"{PACKAGE}."):
+            return "", qualified
+        parts = qualified.split(".")
+        for length in range(len(parts), 1, -1):
+            name = ".".join(parts[:length])
+            if self._path(name):
+                return name, ".".join(parts[length:])
+        return PACKAGE, ".".join(parts[1:])
+
+    def _with_packages(self, name: str) -> Iterator[str]:
+        """A counted module's name and those of the packages around it, imported with it."""
+        parts = name.split(".")
+        for length in range(2, len(parts) + 1):
+            part = ".".join(parts[:length])
+            if _counts(part) and self._path(part):
+                yield part
+
+    def _read(self, name: str) -> Content:
+        if name not in self._contents:
             path = self._path(name)
-            if path is None:
-                raise UserError(f"{self.library}: there is no module {name}")
+            assert path is not None
             try:
                 tree = ast.parse(path.read_bytes(), str(path))
             except (OSError, SyntaxError, ValueError) as error:
                 raise UserError(f"{path}: {error}") from None
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            self._modules[name] = _digest(tree), frozenset(self._imports(tree, package))
-        return self._modules[name]
+            self._contents[name] = content.read(tree, package, self._split)
+        return self._contents[name]
 
     def _path(self, name: str) -> Path | None:
-        """The module's file, of the package or of a module in it."""
-        path = self.library.joinpath(*name.split("."))
-        candidates = (path / "__init__.py", path.with_suffix(".py"))
-        return next((each for each in candidates if each.is_file()), None)
+        """The file of a package or of a module in it; ``None`` where there is none."""
+        if name not in self._paths:
+            self._paths[name] = self._find(name)
+        return self._paths[name]
 
-    def _imports(self, tree: ast.Module, package: str) -> Iterator[str]:
-        """What of this library a module in ``package`` imports when it runs, wherever it does."""
-        for node in _running(tree):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                source = _absolute(node, package)
-                submodules = (f"{source}.{alias.name}" for alias in node.names)
-                names = [source, *filter(self._path, submodules)]
-            else:
-                continue
-            for name in names:
-                if name.split(".")[0] == PACKAGE and name not in NAMING:
-                    yield from _with_packages(name)
+    def _find(self, name: str) -> Path | None:
+        places = [self.library.joinpath(*name.split("."))]
+        for folder, package in OUTSIDE.items() if self.outside else ():
+            if self.outside and name.startswith(f"{package}."):
+                inner = name.removeprefix(f"{package}.").split(".")
+                places.append(self.outside.joinpath(folder, *inner))
+        files = (file for place in places for file in (place / "__init__.py", _file(place)))
+        return next((file for file in files if file.is_file()), None)
 
 
 def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
-    """Each source file of the package: when it was last written, in ns, and its size in bytes."""
+    """Each source file of the package, and of the directory with members from outside: when it was
+    last written, in ns, and its size in bytes."""
+    outside = _outside()
+    folders = [library / PACKAGE, *(outside / name for name in OUTSIDE if outside)]
     found = {}
-    for path in library.joinpath(PACKAGE).rglob("*.py"):
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
         if path.name.startswith("."):  # an editor's own: Emacs locks a file with a dangling link
             continue
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed
@@ -124,68 +187,37 @@ def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
     return found
 
 
+def _outside() -> Path | None:
+    named = os.environ.get("ADAMWPRUNE_MEMBERS")
+    return Path(named) if named else None
+
+
+def _counts(module: str) -> bool:
+    """Whether a module is in a folder of those that make numbers."""
+    package, _, rest = module.partition(".")
+    return package == PACKAGE and rest.partition(".")[0] in COUNTED
+
+
+def _file(place: Path) -> Path:
+    return place.with_name(f"{place.name}.py")
+
+
 def _module(member: str) -> str:
     return str(member).replace("-", "_")
 
 
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    """The module that ``from … import`` in a module of ``package`` names, dots resolved."""
-    parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-    return ".".join([*parts, *([node.module] if node.module else [])])
+def _own(entry: str) -> str:
+    return entry.partition("-")[0]
 
 
-def _with_packages(name: str) -> Iterator[str]:
-    """A module's name and those of the packages around it, which are imported with it."""
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
-
-
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING:``."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        skipped = isinstance(child, ast.If) and _is_type_checking(child.test)
-        yield from _running_else(child) if skipped else _running(child)
-
-
-def _running_else(node: ast.AST) -> Iterator[ast.AST]:
-    assert isinstance(node, ast.If)
-    for child in node.orelse:
-        yield from _running(child)
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
-    return name == "TYPE_CHECKING"
-
-
-def _digest(tree: ast.Module) -> str:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [each for each in body or [] if not _is_text(each)]
-    return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()[:10]
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """A docstring, or another text that stands for nothing."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
-
-
-def _plain(node: Any) -> Any:
-    """A syntax tree as nested lists, without places and without what is empty.
-
-    Not ``ast.dump``: newer Pythons add fields to nodes, and an empty one must change nothing.
-    """
-    if isinstance(node, list):
-        return [_plain(each) for each in node]
-    if not isinstance(node, ast.AST):
-        return node
-    fields = ((name, value) for name, value in ast.iter_fields(node) if name != "type_comment")
-    parts = [(name, _plain(value)) for name, value in fields if value is not None and value != []]
-    return [type(node).__name__, *parts]
+def _unmatched(
+    one: Mapping[str, str], other: Mapping[str, str], key: Callable[[str], str]
+) -> list[str]:
+    """Names in either whose entry, seen through ``key``, is no entry of the other."""
+    pairs = ((one, other), (other, one))
+    return sorted({
+        name
+        for here, there in pairs
+        for name, entry in here.items()
+        if key(entry) not in {key(each) for each in there.values()}
+    })  # fmt: skip

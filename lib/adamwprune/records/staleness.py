@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.code import PACKAGE, Code
+from adamwprune.records.code import Code
+from adamwprune.records.content import PACKAGE
 from adamwprune.records.record import FROZEN, RunResult
+
+NAMED = 8  # changed modules that are listed by name
 
 
 class Judged(Protocol):
@@ -26,7 +29,8 @@ def changes(result: Judged, code: Code) -> str:
     if result.code.get("digest") == code.digest:
         return ""
     names = [name.removeprefix(f"{PACKAGE}.") for name in code.changed_since(result.code)]
-    return f"changed since: {', '.join(names)}"
+    others = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
+    return f"changed since: {', '.join(names[:NAMED])}{others}"
 
 
 def frozen(result: RunResult, code: Code) -> RunResult:
