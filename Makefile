@@ -26,7 +26,8 @@ export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH)
 unexport $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 
 # -P: never import from the current directory.
-run = $(Q)"$(python)" -P -m adamwprune
+# Without a shell of its own: what is sent to make's child (SIGTERM, Ctrl-C) reaches the command.
+run = $(Q)exec "$(python)" -P -m adamwprune
 script = $(Q)"$(python)" "$(srctree)/scripts"
 benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
@@ -90,10 +91,9 @@ graph-check: $(installed) ## Redraw the published figures from their records; fa
 html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
 	$(run) html-report
 
-# Without a shell of its own, which Ctrl-C would end, and make would tell.
 .PHONY: watch
 watch: $(installed) ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
-	$(Q)exec "$(python)" "$(srctree)/lib/adamwprune/commands/watch.py"
+	$(run) watch
 
 .PHONY: export
 export: $(installed) ## Write all records as one table, results/export.csv
@@ -139,13 +139,21 @@ defconfig-%: $(installed)
 	$(run) kconfig '$(subst ','\'',$@)'
 
 ##@ Checking and cleaning
+.PHONY: check-fast
+check-fast: $(checkable) ## ruff, mypy, import contracts, tests that train nothing: under 3 minutes
+	$(script)/check.py --fast
+
 .PHONY: check
 check: $(checkable) ## ruff, mypy, import contracts and all tests
 	$(script)/check.py
 
 .PHONY: check-long
-check-long: $(checkable) ## check, and the tests that take minutes: 900 more random configurations
+check-long: $(checkable) ## check, and the tests that take minutes: full products, 900 configurations
 	$(script)/check.py --long
+
+.PHONY: check-faults
+check-faults: $(checkable) ## Plant known faults in a copy, one at a time; fail where no test notices
+	$(script)/check_faults.py
 
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches, figures, report.html

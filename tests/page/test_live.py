@@ -81,7 +81,8 @@ class Matrix:
         (self.folder(spec) / store.METRICS).write_text(lines)
         said = {"epoch": epochs + 1, "step": epochs * spec.steps_per_epoch, "rate": 50.0,
                 "test_accuracy": history[-1]["test_accuracy"] if history else None,
-                "updated": 1.7e9, "device": "cpu", **more}  # fmt: skip
+                "updated": 1.7e9, "device": "cpu", "code": SOURCES.of(spec).digest,
+                **more}  # fmt: skip
         (self.folder(spec) / store.PROGRESS).write_text(json.dumps(said))
 
 

@@ -7,6 +7,7 @@ is unknown (None).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Reading:
     @classmethod
     def of(cls, spec: RunSpec, plain: Mapping[str, Any]) -> Reading:
         """What an event says of the run of ``spec``; steps and epochs are the spec's own."""
-        steps, epochs = spec.total_steps, int(spec["EPOCHS"])
+        steps, epochs = spec.total_steps, math.ceil(spec.epochs)
         step = min(steps, _count(plain.get("step")) or 0)
         epoch = _count(plain.get("epoch"))
         device, metrics = plain.get("device"), _metrics(plain.get("metrics", []))

@@ -327,7 +327,7 @@ def _setting(place: dict[str, object], own: dict[str, object], groups: list[Grou
         else:
             words.append(f"{name.lower()}_{re.sub('[^A-Za-z0-9.-]+', '_', value)}")
             extra.append(f"{name.lower().replace('_', ' ')} {value}")
-    epochs = sorted({int(group.spec["EPOCHS"]) for group in groups})
+    epochs = sorted({group.spec.epochs for group in groups})
     length = f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"

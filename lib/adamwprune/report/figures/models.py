@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -233,7 +234,7 @@ def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[S
     """The headline over all epochs, its later half enlarged, and in training."""
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
-    epochs = max(int(each.group.spec["EPOCHS"]) for each in series)
+    epochs = math.ceil(max(each.group.spec.epochs for each in series))
     later = epochs // 2 + 1
     name = f"{measured_on.capitalize()} set"
     columns = [(name, "test", 1), ("Training set", "train", 1)]

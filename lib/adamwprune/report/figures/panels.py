@@ -128,7 +128,7 @@ def draw_thin_curves(
 
 def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
     """Whole epochs from ``first``; marks the ramp's end and says which groups are not drawn."""
-    last = max(int(each.group.spec["EPOCHS"]) for each in series)
+    last = max(each.group.spec.epochs for each in series)
     margin = max(0.04 * (last - first), 0.2)
     axes.set_xlim(first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
