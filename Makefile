@@ -84,13 +84,21 @@ defconfig-%: $(installed)
 	$(run) '$(subst ','\'',$@)'
 
 ##@ Checking and cleaning
+.PHONY: check-fast
+check-fast: $(checkable) ## ruff, mypy, import contracts, tests that train nothing: under 3 minutes
+	$(script)/check.py --fast
+
 .PHONY: check
 check: $(checkable) ## ruff, mypy, import contracts and all tests
 	$(script)/check.py
 
 .PHONY: check-long
-check-long: $(checkable) ## check, and the tests that take minutes: 900 more random configurations
+check-long: $(checkable) ## check, and the tests that take minutes: full products, 900 configurations
 	$(script)/check.py --long
+
+.PHONY: check-faults
+check-faults: $(checkable) ## Plant known faults in a copy, one at a time; fail where no test notices
+	$(script)/check_faults.py
 
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches, figures, report.html

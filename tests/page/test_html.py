@@ -51,7 +51,7 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
     """Data in which one run failed, one is missing and one is stale."""
     failed = replace(synthetic(seeds[3], status="failed"), error="Traceback …\nValueError: nan")
     records = [synthetic(spec) for spec in seeds[6:]] + [failed, *map(synthetic, seeds[:3])]
-    stale = Uncounted("stale", "changed since: training", synthetic(seeds[4]))
+    stale = Uncounted("stale", "changed since: train.loop", synthetic(seeds[4]))
     others = {seeds[4].run_id: stale, seeds[5].run_id: Uncounted("missing", "interrupted")}
     return data.of(seeds, records, others, Request())
 
@@ -100,7 +100,7 @@ class Elements(HTMLParser):
 def test_groups_are_the_rows_of_the_table(seeds: list[RunSpec]):
     records = [synthetic(spec) for spec in seeds]
     verdicts = judge(settings(seeds, records))
-    rows = tables.accuracy_rows(seeds, records, verdicts.leading)
+    rows = tables.result_rows(seeds, records, verdicts.leading)
     groups = data.of(seeds, records, {}, Request())["groups"]
     assert [g["accuracy_text"] for g in groups] == [r.accuracy.text() for r in rows if r.accuracy]
     assert [g["leading"] for g in groups] == [row.leading for row in rows]
@@ -133,7 +133,7 @@ def test_what_does_not_count_is_marked_and_in_no_mean(shown: dict[str, Any]):
     assert [run["status"] for run in shown["runs"][3:6]] == ["failed", "stale", "missing"]
     failed, stale, missing = shown["runs"][3:6]
     assert failed["error"].endswith("ValueError: nan")
-    assert stale["why"] == "changed since: training"
+    assert stale["why"] == "changed since: train.loop"
     assert stale["accuracy"] is not None
     assert missing["accuracy"] is missing["total"] is None
     group = shown["groups"][1]

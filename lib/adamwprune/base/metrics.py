@@ -7,7 +7,8 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,9 +38,55 @@ class Metric:
         """1 where more is better, -1 where less is: ``sign * value`` is always better if larger."""
         return 1 if self.better == "higher" else -1
 
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it is a share of the examples: between 0 and ``scale``."""
+        return self.noise == "binomial"
+
     def shown(self, recorded: float) -> float:
         """A recorded value in the metric's unit."""
         return self.scale * recorded
+
+    # -- in words and digits; values are in the metric's unit ----------------------
+
+    @property
+    def heading(self) -> str:
+        """Label and unit of a column: ``accuracy %``, ``loss (nats)``, ``bits per byte``."""
+        if self.unit in ("", self.label):
+            return self.label
+        return f"{self.label} %" if self.unit == "%" else f"{self.label} ({self.unit})"
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference: ``points`` of a percentage, otherwise the metric's own."""
+        return "points" if self.unit == "%" else self.unit or self.label
+
+    @property
+    def direction(self) -> str:
+        """``lower is better``, or ``higher is better``; empty for a percentage that is better
+        if higher, as everybody expects.
+        """
+        expected = self.unit == "%" and self.better == "higher"
+        return "" if expected else f"{self.better} is better"
+
+    def digits(self, values: Iterable[float]) -> int:
+        """Decimals by which values, or their differences, are written.
+
+        Two for a percentage, otherwise such that the largest value has four significant digits.
+        """
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+        if self.unit == "%" or not largest:
+            return 2
+        return min(9, max(0, 3 - math.floor(math.log10(largest))))
+
+    def number(self, value: float) -> str:
+        """A single value without its unit: ``98.71``, ``1.234``."""
+        return f"{value:.{self.digits([value])}f}"
+
+    def text(self, value: float) -> str:
+        """A single value: ``98.71%``, ``1.234 bits per byte``."""
+        gap = "" if self.unit in ("", "%") else " "
+        return f"{self.number(value)}{gap}{self.unit}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as a record holds it."""

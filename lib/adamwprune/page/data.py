@@ -17,7 +17,7 @@ from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, 
 from adamwprune.report.origins import Origins
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, Verdicts, judge
-from adamwprune.report.tables import AccuracyRow
+from adamwprune.report.tables import ResultRow
 
 Plain = dict[str, Any]
 CURVES = {  # a measure of each epoch, and what it is multiplied by to be shown
@@ -65,7 +65,7 @@ class _Row:
 
     group: Group
     settings: list[int]
-    row: AccuracyRow
+    row: ResultRow
     sign: str  # of where its runs were made, as captions explain it
 
 
@@ -78,7 +78,7 @@ def of(
     """Everything that the page shows, of the runs that the terminal's tables show."""
     found = settings(expected, records)
     verdicts = judge(found, request.presets)
-    all_rows = tables.accuracy_rows(expected, records, verdicts.leading)
+    all_rows = tables.result_rows(expected, records, verdicts.leading)
     rows = _distinct(found, all_rows)
     specs = [spec for row in rows for spec in row.group.specs]
     by_id = {spec.run_id: at for at, spec in enumerate(specs)}
@@ -115,7 +115,7 @@ def of(
     }
 
 
-def _distinct(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[_Row]:
+def _distinct(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[_Row]:
     """Each group once: a dense one may stand in several settings."""
     places = [(place, group) for place, each in enumerate(found) for group in each.groups]
     seen: dict[str, _Row] = {}
@@ -129,13 +129,13 @@ def _distinct(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[_Ro
     return list(seen.values())
 
 
-def _by_setting(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[list[AccuracyRow]]:
+def _by_setting(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
     """The rows of each setting: they are in the order of the settings' groups."""
     ordered = iter(rows)
     return [list(islice(ordered, len(setting.groups))) for setting in found]
 
 
-def _settings(found: Sequence[Setting], rows: Sequence[AccuracyRow]) -> list[Plain]:
+def _settings(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[Plain]:
     return [
         {
             "title": setting.title,
@@ -180,8 +180,8 @@ def _group(row: _Row, label: str, runs: list[int]) -> Plain:
         "n": group.n,
         "status": group.status,
         "status_text": origins.status(group.status, told.runs),
-        "accuracy": told.accuracy.mean if told.accuracy else None,
-        "accuracy_text": told.accuracy.text() if told.accuracy else "",
+        "accuracy": told.score.mean if told.score else None,
+        "accuracy_text": told.score.text() if told.score else "",
         "interval": f"{told.interval[0]:.2f}–{told.interval[1]:.2f}" if told.interval else "",
         "leading": told.leading,
         "zeros": told.zeros,
