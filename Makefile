@@ -67,6 +67,10 @@ why: $(installed) ## Explain a run, RUN=ID: done, stale and since which change, 
 reproduce: $(installed) ## Repeat a recorded run, RUN=ID, and compare it with its record
 	$(run) reproduce
 
+.PHONY: certify
+certify: $(installed) ## Prove that today's code gives the bits of the records' code, and note it; CHECK=N
+	$(run) certify
+
 .PHONY: profile
 profile: $(installed) ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
 	$(run) profile
