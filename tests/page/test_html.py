@@ -51,7 +51,7 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
     """Data in which one run failed, one is missing and one is stale."""
     failed = replace(synthetic(seeds[3], status="failed"), error="Traceback …\nValueError: nan")
     records = [synthetic(spec) for spec in seeds[6:]] + [failed, *map(synthetic, seeds[:3])]
-    stale = Uncounted("stale", "changed since: training", synthetic(seeds[4]))
+    stale = Uncounted("stale", "changed since: train.loop", synthetic(seeds[4]))
     others = {seeds[4].run_id: stale, seeds[5].run_id: Uncounted("missing", "interrupted")}
     return data.of(seeds, records, others, Request())
 
@@ -133,7 +133,7 @@ def test_what_does_not_count_is_marked_and_in_no_mean(shown: dict[str, Any]):
     assert [run["status"] for run in shown["runs"][3:6]] == ["failed", "stale", "missing"]
     failed, stale, missing = shown["runs"][3:6]
     assert failed["error"].endswith("ValueError: nan")
-    assert stale["why"] == "changed since: training"
+    assert stale["why"] == "changed since: train.loop"
     assert stale["accuracy"] is not None
     assert missing["accuracy"] is missing["total"] is None
     group = shown["groups"][1]

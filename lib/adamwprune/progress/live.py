@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -125,7 +126,7 @@ class Matrix:
     def estimate(self) -> None:
         """Work out anew when the matrix will be done."""
         running = [Work.of(row.spec, row.reading) for row in self.running.values()]
-        waiting = [Work.of(spec, at).at_rest() for spec, at in self.waiting.items()]
+        waiting = [replace(Work.of(spec, at), rate=None) for spec, at in self.waiting.items()]
         self._left = eta.remaining(running, waiting, self.slots, self.past, self.warm)
         self._estimated = self.now()
         settled = not self.running or self.elapsed >= SETTLED
