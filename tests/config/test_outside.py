@@ -22,8 +22,8 @@ config MODEL_TINY
 config CELL_MODEL
 	default "tiny" if MODEL_TINY
 
-config PRUNABLE_SHAPES
-	default "10x784" if MODEL_TINY
+config MODEL_TAKES
+	default "images" if MODEL_TINY
 """
 
 

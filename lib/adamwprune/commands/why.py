@@ -1,4 +1,4 @@
-"""``make why RUN=…``: what is there of one run, what it is worth, and what ``make`` would do."""
+"""Explain a run, RUN=: what is there of it, what that is worth, and what make would do."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from adamwprune.records.state import (
     State,
 )
 
+VARIABLES = ("RUN",)
 VERDICTS = {
     DONE: "done: make has nothing to do",
     PUBLISHED: "published: PUBLISHED=1 takes its record, make has nothing to do",

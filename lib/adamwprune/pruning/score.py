@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adamwprune.pruning.select.parts import Part
 
-FLOAT = 4  # bytes
+FLOAT = 4  # bytes of a float32
 
 
 class Score:
@@ -70,9 +70,12 @@ class Score:
         return {}
 
     def expected_bytes(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
-        """Bytes of :meth:`buffers` by name for weights of these ``shapes``, from :attr:`keeps`."""
+        """Bytes by owner beside the masks, for weights of these ``shapes``: :attr:`keeps`, and the
+        full weights of a returning method.
+        """
         numel = sum(math.prod(shape) for shape in shapes)
-        return {name: each * numel for name, each in self.keeps.items()}
+        kept = {**self.keeps, "kept_weights": FLOAT} if self.returns else self.keeps
+        return {name: each * numel for name, each in kept.items()}
 
     def state_dict(self, weights: list[Tensor]) -> dict[str, Any]:
         """What a checkpoint holds; ``weights`` fix the order."""

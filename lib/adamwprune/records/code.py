@@ -27,6 +27,7 @@ from adamwprune.records.content import PACKAGE, Content
 LIBRARY = Path(__file__).resolve().parents[2]
 TRAINING = f"{PACKAGE}.train.loop"
 COUNTED = ("train", "tasks", "models", "datasets", "optimizers", "pruning")
+# A folder of a directory with members from outside -> the package they belong to.
 OUTSIDE = {registry.folder(package): package for package in registry.PACKAGES.values()}
 CERTIFIED = LIBRARY.parent / "results" / "certified.jsonl"
 
@@ -79,7 +80,7 @@ class Sources:
             roots = [TRAINING, *(f"{package}.{_module(member)}" for package, member in packages)]
             for root in roots:
                 if self._path(root) is None:
-                    raise UserError(f"{self.library}: there is no module {root}")
+                    raise UserError(f"there is no module {root}; is it from outside, M=DIR?")
             names = sorted(name for name in self._closure(roots) if self._read(name).digest)
             modules = {name: self._entry(name) for name in names}
             self._runs[members] = Code(modules, self.certificates)

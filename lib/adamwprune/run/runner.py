@@ -32,6 +32,7 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
+from adamwprune.config import sources
 from adamwprune.plan.job import Job
 from adamwprune.pruning import ContractViolation, NotANumber
 from adamwprune.records import staleness, store
@@ -344,8 +345,7 @@ class _Run:
             "started": self.attempts[0]["started"],
             "ended": _now(),
             "attempts": self.attempts,
-            "command": f"{self.job.command} --device {_kind(self.job.device)}"
-            f" --threads {self.threads}",
+            "command": sources.placed(self.job.command, self.job.device, self.threads),
         }
 
 
