@@ -75,7 +75,7 @@ def datasets(name: str, data_dir: Path) -> tuple[Dataset[Example], Dataset[Examp
     if name == "mnist5k":
         from adamwprune.datasets import mnist5k
 
-        data = mnist5k.load(data_dir)
+        data = mnist5k.load({}, data_dir)
         return (
             Digits(data.train_images, data.train_labels, transform),
             Digits(data.test_images, data.test_labels, transform),

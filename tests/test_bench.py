@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from adamwprune.base.errors import UserError
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.records.code import Sources
 from adamwprune.records.record import RunResult
 from benchmarks import __main__ as benchmark
@@ -34,6 +35,8 @@ from benchmarks import (
 from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
 from tests.support.records import synthetic
+
+pytestmark = pytest.mark.trains
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = {"device_name": "Imaginary CPU @ 2.60GHz", "torch": "2.14.1", "threads": 2,
@@ -281,10 +284,9 @@ def test_ten_epochs_from_end_to_end() -> None:
 
 
 def test_the_plain_loop_s_network_is_ours() -> None:
-    from adamwprune import models
     from benchmarks.plain import LeNet5
 
-    ours = sorted(tuple(p.shape) for p in models.build("lenet5").module.parameters())
+    ours = sorted(tuple(p.shape) for p in FusedLeNet5().parameters())
     assert sorted(tuple(p.shape) for p in LeNet5().parameters()) == ours
 
 

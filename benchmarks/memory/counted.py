@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import profiler
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import optimizers, pruning
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.models.lenet5 import LeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
@@ -70,7 +71,7 @@ def gpt2() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "lenet5": lambda: models.build("lenet5").module,
+    "lenet5": LeNet5,
     "resnet18": resnet18,
     "gpt2": gpt2,
 }
@@ -138,7 +139,7 @@ def measure(build: Callable[[], nn.Module], spec: RunSpec) -> Row:
     size = Size(
         sum(param.numel() for param in parameters),
         len(parameters),
-        tuple(weight.numel() for weight in pruner.weights.values()),
+        tuple(tuple(weight.shape) for weight in pruner.weights.values()),
         sum(buffer.nbytes for buffer in model.buffers()),
     )
     return Row(spec, size, measured, computed(values, size), update.tensors, update.allocator)

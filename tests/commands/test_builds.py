@@ -18,6 +18,8 @@ import pytest
 from adamwprune.records.locks import is_locked
 from tests.commands.test_end_to_end import ROOT, TINY, environment, make, refused, train_py
 
+pytestmark = pytest.mark.trains
+
 TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
 LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1 2", "EPOCHS=12")
 
@@ -149,7 +151,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     again = make(tmp_path, *settings, "matrix")
     assert again.returncode != 0
     assert "2 runs, 1 done, 1 failed, 0 to train" in again.stdout
-    assert f"failed: {failed}: adamwprune.train.loop.Diverged: training diverged" in again.stdout
+    assert f"failed: {failed}: adamwprune.tasks.Diverged: training diverged" in again.stdout
     assert "make retry trains them again" in again.stdout
     told = make(tmp_path, *settings, f"RUN={failed}", "why").stdout
     assert "failed: make leaves it, make retry trains it again" in told

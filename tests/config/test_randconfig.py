@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import optimizers, pruning
 from adamwprune.base.errors import UserError
 from adamwprune.config import commands, flags, sources, strict
 from adamwprune.config.draw import _number, draw
@@ -18,6 +18,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.plan import matrix
 from adamwprune.plan.spec import RunSpec
+from adamwprune.train.data import network_for
 
 
 def written(workspace: Workspace) -> str:
@@ -70,10 +71,10 @@ def specs_of(tree: Tree, command: str) -> list[RunSpec]:
 
 def build(spec: RunSpec) -> None:
     """Everything that a run needs before its first step, put together as training does it."""
-    model = models.build(spec["MODEL"]).module
-    optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.values)
+    model = network_for(spec.settings).module
+    optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.settings)
     ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
-    pruner = pruning.build(model, spec.values, ramp_end)
+    pruner = pruning.build(model, spec.settings, ramp_end)
     pruner.attach(optimizer)
     assert pruner.schedule.target == spec.sparsity
     assert {group["lr"] for group in optimizer.param_groups} == {spec["LR"]}

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from adamwprune import datasets
+from adamwprune.base import registry
 from adamwprune.base.errors import UserError
+from adamwprune.base.kinds import Images, Tokens
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.datasets import _idx, fashion_mnist, mnist
+from adamwprune.datasets._images import SPLIT_SEED
 from adamwprune.plan.matrix import expand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,20 +27,21 @@ DATA = (HERE or PLACES)[0].absolute()
 MODULES = {"mnist": (mnist, "MNIST"), "fashion-mnist": (fashion_mnist, "FashionMNIST")}
 
 
-def declared(name: str) -> tuple[str, int]:
-    """What Kconfig declares: the digest and the number of training examples."""
+NOWHERE = Path("/nowhere")
+
+
+def settings(name: str, **words: str) -> dict[str, object]:
+    """The values of a run on this dataset."""
     tree = Tree()
-    strict.apply(tree, strict.command_line(tree, {"DATASET": name}, "test"))
-    spec = expand(tree).cells[0].spec
-    return spec["DATASET_DIGEST"], spec["TRAIN_EXAMPLES"]
+    strict.apply(tree, strict.command_line(tree, {"DATASET": name, **words}, "test"))
+    return dict(expand(tree).cells[0].spec.settings)
 
 
 def test_mnist5k_is_real_digits_in_a_stratified_split():
-    digest, examples = declared("mnist5k")
-    data = datasets.load("mnist5k", Path("/nowhere"), digest)
+    data = datasets.load(settings("mnist5k"), NOWHERE)
     assert data.train_images.shape == (4000, 1, 28, 28)
     assert data.test_images.shape == (1000, 1, 28, 28)
-    assert len(data.train_labels) == examples
+    assert (data.examples, data.measured_on) == (4000, 1000)
     assert torch.bincount(data.train_labels).tolist() == [400] * 10
     assert torch.bincount(data.test_labels).tolist() == [100] * 10
     train = {bytes(image) for image in data.train_images.flatten(1).numpy()}
@@ -48,11 +52,11 @@ def test_mnist5k_is_real_digits_in_a_stratified_split():
 
 
 def test_normalised_by_the_training_set_and_centred_in_the_field():
-    data = datasets.load("mnist5k", Path("/nowhere"), declared("mnist5k")[0])
+    data = datasets.load(settings("mnist5k"), NOWHERE)
     normal = data.normalise(data.train_images)
     assert normal.mean().item() == pytest.approx(0, abs=1e-4)
     assert normal.std().item() == pytest.approx(1, abs=1e-4)
-    padded = data.padded(32)
+    padded = data.fitted(Images(1, 32, 10))
     assert padded.test_images.shape == (1000, 1, 32, 32)
     assert torch.equal(padded.test_images[..., 2:30, 2:30], data.test_images)
     assert padded.test_images.sum() == data.test_images.sum(), "only background is added"
@@ -61,12 +65,12 @@ def test_normalised_by_the_training_set_and_centred_in_the_field():
 
 def test_a_digest_that_is_not_the_declared_one_is_refused():
     with pytest.raises(UserError, match="declared is 0123456789abcdef"):
-        datasets.load("mnist5k", Path("/nowhere"), "0123456789abcdef")
+        datasets.load({**settings("mnist5k"), "DATASET_DIGEST": "0123456789abcdef"}, NOWHERE)
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
     with pytest.raises(KeyError, match="fashion_mnist, mnist, mnist5k"):
-        datasets.load("imagenet", Path("/nowhere"), "")
+        datasets.load({"DATASET": "imagenet"}, NOWHERE)
 
 
 def fake(folder: Path, monkeypatch, examples: int = 30) -> dict[str, str]:
@@ -87,11 +91,11 @@ def fake(folder: Path, monkeypatch, examples: int = 30) -> dict[str, str]:
 
 def test_plain_and_gzipped_files_are_the_same(tmp_path, monkeypatch):
     fake(tmp_path, monkeypatch)
-    plain = mnist.load(tmp_path)
+    plain = mnist.load({}, tmp_path)
     for path in (tmp_path / "MNIST" / "raw").iterdir():
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    packed = mnist.load(tmp_path)
+    packed = mnist.load({}, tmp_path)
     assert plain.digest == packed.digest
     assert torch.equal(plain.train_images, packed.train_images)
     assert plain.train_images.shape == (30, 1, 4, 4)
@@ -103,7 +107,7 @@ def test_a_truncated_file_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "MNIST" / "raw" / _idx.FILES[0]
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=f"{_idx.FILES[0]}: checksum mismatch"):
-        mnist.load(tmp_path)
+        mnist.load({}, tmp_path)
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path, monkeypatch):
@@ -113,7 +117,7 @@ def test_a_truncated_gzip_file_is_refused(tmp_path, monkeypatch):
     path.unlink()
     path.with_name(path.name + ".gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz: cannot be read"):
-        mnist.load(tmp_path)
+        mnist.load({}, tmp_path)
 
 
 def test_without_data_and_network_the_offline_choice_is_named(tmp_path, monkeypatch):
@@ -124,7 +128,7 @@ def test_without_data_and_network_the_offline_choice_is_named(tmp_path, monkeypa
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
     with pytest.raises(UserError, match="DATASET=mnist5k") as refusal:
-        mnist.load(tmp_path / "data")
+        mnist.load({}, tmp_path / "data")
     assert len(str(refusal.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +148,7 @@ def test_a_download_that_fails_leaves_no_directory_behind(tmp_path, monkeypatch,
     before = found()
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
     with pytest.raises(UserError, match="cannot be downloaded"):
-        mnist.load(tmp_path / "a" / "b")
+        mnist.load({}, tmp_path / "a" / "b")
     assert found() == before
     assert there.startswith("a/b") or not list(tmp_path.rglob(".lock"))
 
@@ -160,7 +164,7 @@ def test_what_was_downloaded_stays_where_the_rest_failed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", partly)
     with pytest.raises(UserError, match="cannot be downloaded"):
-        mnist.load(tmp_path / "data")
+        mnist.load({}, tmp_path / "data")
     assert (tmp_path / "data" / "MNIST" / "raw" / _idx.FILES[0]).is_file()
 
 
@@ -176,7 +180,7 @@ def test_what_is_absent_is_downloaded_once(tmp_path, monkeypatch):
     fake(tmp_path / "stock", monkeypatch)
     monkeypatch.setattr(torchvision.datasets, "MNIST", download)
     for _ in range(2):
-        assert mnist.load(tmp_path / "data").train_images.shape == (30, 1, 4, 4)
+        assert mnist.load({}, tmp_path / "data").train_images.shape == (30, 1, 4, 4)
     assert downloads == [(str(tmp_path / "data"), True)]
 
 
@@ -185,20 +189,20 @@ def test_the_real_files_have_the_declared_digest(name):
     module, folder = MODULES[name]
     if not list((DATA / folder / "raw").glob("train-images*")):
         pytest.skip(f"{folder} is not in {DATA}; DATA_DIR names another directory")
-    digest, examples = declared(name)
-    data = datasets.load(name, DATA, digest)
-    assert data.train_images.shape == (examples, 1, 28, 28)
+    data = datasets.load(settings(name), DATA)
+    assert data.train_images.shape == (60_000, 1, 28, 28)
     assert data.test_images.shape == (10_000, 1, 28, 28)
     assert module.SHA256.keys() == set(_idx.FILES)
 
 
 def test_the_validation_split_is_held_out_of_the_training_set():
-    whole = datasets.load("mnist5k", Path("/nowhere"), declared("mnist5k")[0])
-    split = whole.validating(500)
+    whole = datasets.load(settings("mnist5k"), NOWHERE)
+    split = datasets.load(settings("mnist5k", VALIDATION_EXAMPLES="500"), NOWHERE)
+    assert (split.examples, split.measured_on) == (3_500, 500)
     assert (len(split.train_labels), len(split.test_labels)) == (3_500, 500)
     images = torch.cat([split.train_images, split.test_images]).flatten(1)
     labels = torch.cat([split.train_labels, split.test_labels])
-    order = torch.randperm(4_000, generator=torch.Generator().manual_seed(datasets.SPLIT_SEED))
+    order = torch.randperm(4_000, generator=torch.Generator().manual_seed(SPLIT_SEED))
     places = torch.cat([order[500:].sort().values, order[:500].sort().values])
     assert torch.equal(images, whole.train_images.flatten(1)[places])
     assert torch.equal(labels, whole.train_labels[places])
@@ -208,3 +212,31 @@ def test_the_validation_split_is_held_out_of_the_training_set():
     assert split.std == pytest.approx(float(pixels.std(correction=0)))
     again = whole.validating(500)
     assert torch.equal(again.test_images, split.test_images), "the same for every run"
+
+
+def test_a_batch_is_gathered_and_normalised_and_an_evaluation_is_all_of_the_test_set():
+    data = datasets.load(settings("mnist5k"), NOWHERE)
+    batch = data.batch(torch.tensor([7, 3]))
+    assert len(batch) == 2
+    assert torch.equal(batch.inputs, data.normalise(data.train_images[[7, 3]]))
+    assert torch.equal(batch.targets, data.train_labels[[7, 3]])
+    found = list(data.fitted(Images(1, 32, 10)).evaluation())
+    assert sum(map(len, found)) == data.measured_on
+    assert torch.equal(torch.cat([each.targets for each in found]), data.test_labels)
+
+
+@pytest.mark.parametrize(
+    "takes", [Images(3, 32, 10), Images(1, 32, 5), Images(1, 20, 10), Tokens(9, 4)]
+)
+def test_images_are_not_fitted_to_a_model_for_other_data(takes):
+    with pytest.raises(UserError, match="the data are Images"):
+        datasets.load(settings("mnist5k"), NOWHERE).fitted(takes)
+
+
+@pytest.mark.parametrize("name", registry.members("adamwprune.datasets"))
+def test_kconfig_knows_the_kind_by_its_word(name):
+    tree = Tree()
+    name = name.replace("_", "-")
+    strict.apply(tree, strict.command_line(tree, {"DATASET": name}, "test"))
+    kind = datasets.kind({"DATASET": name})
+    assert tree.text("DATASET_GIVES") == type(kind).__name__.lower()

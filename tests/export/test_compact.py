@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from adamwprune import models
 from adamwprune.base.errors import UserError
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
@@ -27,6 +26,7 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import compact, model_file
 from adamwprune.export.compact import FORMAT, Damaged, decode, encode
 from adamwprune.export.model_file import export, interleaved
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.pruning.storage import pack, unpack
 from adamwprune.records.record import RunResult
@@ -92,7 +92,7 @@ def test_a_transposed_weight_comes_back_as_it_is_read():
 
 
 def test_lenet5_at_90_percent_takes_what_it_should():
-    weights = models.build("lenet5").module.state_dict()
+    weights = FusedLeNet5().state_dict()
     names = [name for name in weights if weights[name].dim() > 1]
     numel = sum(weights[name].numel() for name in names)
     for name in names:
@@ -292,7 +292,7 @@ def test_what_is_measured_of_an_export(here):
 
 def test_an_accuracy_that_is_another_one_is_said_so(here, monkeypatch):
     experiment, _, result = here
-    monkeypatch.setattr(model_file.training, "evaluate", lambda *_: {"accuracy": 0.1})
+    monkeypatch.setattr(model_file, "evaluate", lambda *_: {"accuracy": 0.1})
     found = export(experiment, result.run_id)
     assert not found.agrees
     assert "10.00% after reload" in found.text()

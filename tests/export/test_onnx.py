@@ -16,16 +16,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adamwprune import models
 from adamwprune.base.errors import UserError
+from adamwprune.base.kinds import Images
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import model_file, onnx_file
 from adamwprune.export.onnx_file import export
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.run import runner
-from adamwprune.train import loop
+from adamwprune.train.data import loaded
 from tests.support.runs import SOURCES, job_of, specs
 
 missing = [name for name in onnx_file.PACKAGES if not importlib.util.find_spec(name)]
@@ -78,7 +79,7 @@ def test_the_file_is_sound_and_says_which_run_it_is(place, found):
     assert metadata["run_id"] == place.result.run_id
     assert float(metadata["test_accuracy"]) == place.result.final["test_accuracy"]
     assert metadata["zeros"] == "55323 of 61470"
-    data = loop._dataset(place.result.spec, place.root, 32, "cpu")
+    data = loaded(place.result.spec.settings, place.root, Images(1, 32, 10), "cpu")
     assert float(metadata["pixel_mean"]) == data.mean
     (images,), (logits,) = model.graph.input, model.graph.output
     assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == [
@@ -95,10 +96,10 @@ def test_onnxruntime_computes_what_torch_does_from_the_runs_weights(place, found
     """By the file alone, on the digits of the test set, in batches of any size."""
     import onnxruntime
 
-    module = models.build("lenet5").module
+    module = FusedLeNet5()
     module.load_state_dict(torch.load(place.folder / "weights.pt", weights_only=True))
     module.eval()
-    data = loop._dataset(place.result.spec, place.root, 32, "cpu")
+    data = loaded(place.result.spec.settings, place.root, Images(1, 32, 10), "cpu")
     images = data.normalise(data.test_images)
     session = onnxruntime.InferenceSession(str(found.path), providers=["CPUExecutionProvider"])
     with torch.no_grad():

@@ -9,13 +9,18 @@ from torch.nn import functional as F
 
 from adamwprune import models
 from adamwprune.base import registry
+from adamwprune.base.errors import UserError
+from adamwprune.base.kinds import Images
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.models import _pooled_conv, _pooled_conv_gpu
 from adamwprune.models._pooled_conv import conv_norm_pool, phases_of
-from adamwprune.plan import feasible
+from adamwprune.models.lenet5 import FusedLeNet5, LeNet5
+from adamwprune.plan import shapes
 from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import prunable
+from adamwprune.train.data import network_for
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -139,22 +144,84 @@ def test_phases_are_rows_and_columns_taken_in_turn():
     ]
 
 
-@pytest.mark.parametrize("name", registry.members("adamwprune.models"))
-def test_kconfig_declares_what_of_a_model_can_be_pruned(name):
+NAMES = registry.members("adamwprune.models")
+
+
+def spec_of(name: str, **settings: str) -> RunSpec:
+    """A run of this model, on the first dataset that goes with it."""
     tree = Tree()
-    strict.apply(tree, strict.command_line(tree, {"MODEL": name}, "test"))
-    weights = prunable(models.build(name).module).values()
-    assert feasible.shapes(tree.text("PRUNABLE_SHAPES")) == [tuple(w.shape) for w in weights]
-    assert not any("PRUNABLE_SHAPES" in spec for spec in expand(tree).specs)
+    words = {"MODEL": name, "DATASET": " ".join(tree.families["DATASET"].members), **settings}
+    strict.apply(tree, strict.command_line(tree, words, "test"))
+    return expand(tree).specs[0]
 
 
-@pytest.mark.parametrize("name", registry.members("adamwprune.models"))
+@pytest.mark.parametrize("name", NAMES)
+def test_planning_knows_the_shapes_that_pruning_finds_without_torch(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shapes, "_ENTRIES", [])
+    spec = spec_of(name)
+    network = network_for(spec.settings)
+    found = [tuple(w.shape) for w in prunable(network.module, network.prunable).values()]
+    assert shapes.prunable_shapes(spec) == found
+    monkeypatch.setattr(shapes, "_computed", lambda spec: pytest.fail("it was kept"))
+    assert shapes.prunable_shapes(RunSpec({**spec.values, "SEED": 9})) == found
+    shapes._ENTRIES.clear()
+    assert shapes.prunable_shapes(spec) == found, "in a file, for other processes"
+    (tmp_path / "adamwprune" / "shapes.json").write_text("[{")
+    shapes._ENTRIES.clear()
+    monkeypatch.setattr(shapes, "_computed", lambda spec: {"read": {}, "shapes": [[2, 3]]})
+    assert shapes.prunable_shapes(spec) == [(2, 3)], "a damaged file is none"
+
+
+def test_a_model_that_cannot_be_built_is_named_where_it_is_planned(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shapes, "_ENTRIES", [])
+    with pytest.raises(UserError, match="weights of nothing cannot be counted: KeyError"):
+        shapes.prunable_shapes(RunSpec({"MODEL": "nothing", "DATASET": "mnist5k"}))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_a_plain_module_with_a_plain_state(name):
-    model = models.build(name)
-    images = torch.zeros(2, 1, model.image_size, model.image_size)
-    assert model.module(images).shape == (2, 10)
+    settings = spec_of(name).settings
+    model = network_for(settings)
+    example = model.example()
+    assert example.is_meta
+    inputs = torch.zeros(2, *example.shape[1:], dtype=example.dtype)
+    outputs = model.module(inputs)
+    assert outputs.shape[0] == 2
     state = model.module.state_dict()
-    again = models.build(name).module
+    again = network_for(settings).module
     again.load_state_dict(state)
     again.eval(), model.module.eval()
-    assert torch.equal(again(images), model.module(images))
+    assert torch.equal(again(inputs), model.module(inputs))
+
+
+def test_a_model_is_built_for_the_channels_and_classes_of_its_data():
+    values = {"MODEL": "lenet5", "LENET5_FUSED": False}
+    model = models.build(values, Images(channels=3, size=28, classes=7))
+    assert model.takes == Images(3, 32, 7)
+    assert model.example(5).shape == (5, 3, 32, 32)
+    assert model.module(torch.zeros(5, 3, 32, 32)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_layers_compute_what_the_plain_ones_do(training):
+    plain_one, fused = LeNet5().double(), FusedLeNet5().double()
+    fused.load_state_dict(plain_one.state_dict())
+    plain_one.train(training), fused.train(training)
+    images = torch.randn(8, 1, 32, 32, dtype=torch.float64)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(fused(images), plain_one(images), rtol=1e-9, atol=1e-10)
+    fused_values, plain_values = ({"MODEL": "lenet5", "LENET5_FUSED": on} for on in (True, False))
+    kind = Images(1, 28, 10)
+    assert type(models.build(fused_values, kind).module) is FusedLeNet5
+    assert type(models.build(plain_values, kind).module) is LeNet5
+    assert spec_of("lenet5")["LENET5_FUSED"] is True
+    assert spec_of("lenet5", LENET5_FUSED="n").run_id != spec_of("lenet5").run_id
+
+
+def test_embeddings_and_a_head_tied_to_one_are_not_prunable():
+    network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.Linear(5, 4), nn.Linear(4, 9))
+    network[3].weight = network[0].weight
+    assert list(prunable(network)) == ["1.weight", "2.weight"]
+    assert list(prunable(network, ("2.weight",))) == ["2.weight"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune import models, optimizers, pruning
+from adamwprune import optimizers, pruning
 from adamwprune.base.errors import ConfigError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.plan import feasible
 from adamwprune.plan.matrix import expand
+from adamwprune.plan.shapes import prunable_shapes
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
+from adamwprune.train.data import network_for
 
 
 def specs(**settings: str) -> list[RunSpec]:
@@ -23,7 +25,7 @@ def specs(**settings: str) -> list[RunSpec]:
 
 def build(spec: RunSpec) -> Pruner:
     """The pruner of a run, as training puts it together."""
-    model = models.build(spec["MODEL"]).module
+    model = network_for(spec.settings).module
     optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.values)
     ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
     return pruning.build(model, spec.values, ramp_end).attach(optimizer)
@@ -47,6 +49,20 @@ def test_every_option_reaches_the_pruner():
 def test_masks_are_stored_as_the_method_presets(method):
     (spec,) = specs(PRUNING_METHOD=method)
     assert spec["MASK_STORAGE"] == ("implied" if method == "state" else "bool")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamwprune"])
+@pytest.mark.parametrize("method", Tree().families["PRUNING_METHOD"].members)
+def test_kconfig_and_the_class_say_the_same_of_a_method(method, optimizer):
+    """Also where a method means another one: movement under adamwprune is pruning by state."""
+    tree = Tree()
+    settings = {"OPTIMIZER": optimizer, "PRUNING_METHOD": method}
+    strict.apply(tree, strict.command_line(tree, settings, "test"))
+    (spec,) = expand(tree).specs
+    score = build(spec).score
+    for name in ("prunes", "returns", "regrows", "scores_untrained"):
+        if score.prunes or name == "prunes":
+            assert tree.is_on(name.upper()) == getattr(score, name), name
 
 
 def test_without_a_floor_a_run_is_the_one_it_was():
@@ -105,7 +121,7 @@ def test_a_floor_that_leaves_no_room_is_refused():
 def test_planning_refuses_just_what_pruning_would(scope):
     """At the last floor that can be reached, at the first that cannot, and far from both."""
     (spec,) = specs(PRUNING_SCOPE=scope)
-    shapes = feasible.shapes(Tree().text("PRUNABLE_SHAPES"))
+    shapes = prunable_shapes(spec)
     verdicts = set()
     for target in [0.5] if scope == "2-4" else [0.0, 0.15, 0.5, 0.9, 0.999, 1.0]:
         for floor in [0, 1, 10, 420, 421, 1866, 1867, 12000, 24157, 48000, 48001, 10**6]:
@@ -116,7 +132,7 @@ def test_planning_refuses_just_what_pruning_would(scope):
                 refused = False
             except ValueError:
                 refused = True
-            assert bool(feasible.problems(cell, shapes)) == refused, values
+            assert bool(feasible.problems(cell, lambda _: shapes)) == refused, values
             verdicts.add(refused)
     assert verdicts == {True, False}
 

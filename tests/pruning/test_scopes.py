@@ -7,16 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import models
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.pruning import Magnitude, Pruner, Schedule, prunable
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.select import selection as selection
+from tests.pruning.held import Held
 from tests.pruning.networks import network
 from tests.pruning.test_selection import brute_force, chosen
 
-LENET = {
-    name: tuple(weight.shape) for name, weight in prunable(models.build("lenet5").module).items()
-}
+LENET = {name: tuple(weight.shape) for name, weight in prunable(FusedLeNet5()).items()}
 shapes = st.lists(
     st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple), min_size=1, max_size=4
 ).map(lambda found: {f"layer{i}": shape for i, shape in enumerate(found)})
@@ -25,7 +24,7 @@ shapes = st.lists(
 def choose(scope, scores, k, pruned):
     """The masks of what is zero then; ``pruned``: those of what is zero already."""
     counts = {name: int(mask.sum()) for name, mask in pruned.items()}
-    found = scope.among(selection.Held(scores, pruned))
+    found = scope.among(Held(scores, pruned))
     return {
         n: m | pruned[n] for n, m in selection.masks(found, scope.choose(found, k, counts)).items()
     }

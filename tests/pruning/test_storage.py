@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamwprune import models
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.optimizers import AdamW
 from adamwprune.pruning import Magnitude, Pruner, Schedule
 from adamwprune.pruning.storage import pack, unpack
@@ -30,7 +30,7 @@ def test_the_first_weight_is_in_the_lowest_bit():
 
 @pytest.mark.parametrize(("storage", "size"), [("bool", 61_470), ("bits", 7_684), ("implied", 0)])
 def test_bytes_of_lenet5s_masks(storage, size):
-    model = models.build("lenet5").module
+    model = FusedLeNet5()
     optimizer = AdamW(model.parameters())
     schedule = Schedule(target=0.9, warmup=0, interval=1, ramp_end=2)
     pruner = Pruner(model, Magnitude(), schedule, storage=storage).attach(optimizer)

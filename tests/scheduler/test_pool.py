@@ -26,6 +26,8 @@ from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.pool import Policy
 from tests.support.runs import specs
 
+pytestmark = pytest.mark.trains
+
 CPU = Slot("cpu", 1)
 
 
@@ -313,10 +315,10 @@ def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, mo
         "        import adamwprune.train.loop as training, torch\n"
         "        whole = training.evaluate\n"
         "        calls = []\n"
-        "        def evaluate(model, data):\n"
+        "        def evaluate(model, task, data):\n"
         "            calls.append(0)\n"
         f"            if len(calls) == 2: {crash}\n"
-        "            return whole(model, data)\n"
+        "            return whole(model, task, data)\n"
         "        training.evaluate = evaluate\n"
         "sys.meta_path.insert(0, Finder())\n"
     )

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from adamwprune import models
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.train import compiling
 from adamwprune.train.compiling import compiled
 from tests.support.runs import job_of, specs
@@ -36,7 +36,7 @@ def backend(monkeypatch):
 
 def test_a_compiled_network_is_the_network(backend):
     torch.manual_seed(3)
-    module = models.build("lenet5").module
+    module = FusedLeNet5()
     images = torch.randn(8, 1, 32, 32)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()
@@ -66,7 +66,7 @@ def test_one_network_after_the_other_is_compiled_in_one_process(monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", counted)
     for size in range(10, 22):
         images = torch.randn(size, 1, 32, 32)
-        fast = compiled(models.build("lenet5").module, [images, images[:3]])
+        fast = compiled(FusedLeNet5(), [images, images[:3]])
         calls.clear()
         fast(images)
         fast(images[:3])
@@ -108,7 +108,7 @@ def test_memory_that_ran_out_is_no_missing_compiler(monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", greedy)
     torch.compiler.reset()
     with pytest.raises(torch.OutOfMemoryError):
-        compiled(models.build("lenet5").module, [torch.randn(4, 1, 32, 32)])
+        compiled(FusedLeNet5(), [torch.randn(4, 1, 32, 32)])
 
 
 LEAN = """
@@ -138,7 +138,7 @@ def test_by_torchs_own_compiler(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.compiler.reset()
     torch.manual_seed(3)
-    module = models.build("lenet5").module
+    module = FusedLeNet5()
     images = torch.randn(8, 1, 32, 32)
     fast = compiled(module, [images])
     torch.testing.assert_close(fast(images), module(images))

@@ -20,6 +20,8 @@ from adamwprune.train.graphs import EAGER_STEPS, StepGraphs
 from adamwprune.train.loop import Training
 from tests.support.runs import specs
 
+pytestmark = pytest.mark.trains
+
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
     PRUNING_METHOD="none magnitude movement movement-seed random state",
@@ -100,7 +102,7 @@ class Watch:
     def stepped(self, training):
         pass
 
-    def epoch_ended(self, training, entry):
+    def evaluated(self, training, entry):
         pass
 
 

@@ -12,12 +12,15 @@ import sys
 import pytest
 import torch
 
-from adamwprune import datasets, models
+from adamwprune import tasks
 from adamwprune.base.errors import ConfigError, UserError
-from adamwprune.pruning.schedule import count
+from adamwprune.base.metrics import ACCURACY, LOSS
+from adamwprune.base.sparsity import count
+from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
-from adamwprune.train import loop
+from adamwprune.train.data import loaded, network_for
+from adamwprune.train.evaluation import evaluate
 from tests.support.runs import SOURCES, specs
 
 CAPTURED = {
@@ -91,13 +94,15 @@ def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
 def test_the_weights_on_disk_are_the_ones_that_were_tested(train, tmp_path):
     spec = specs(OPTIMIZER="adamwprune", PRUNING_METHOD="state")[0]
     result = train(spec)
-    model = models.build("lenet5")
+    model = network_for(spec.settings)
     weights = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
     model.module.load_state_dict(weights)
-    data = datasets.load("mnist5k", tmp_path, spec["DATASET_DIGEST"]).padded(32)
-    assert loop.evaluate(model.module, data) == pytest.approx(
+    data = loaded(spec.settings, tmp_path, model.takes, "cpu")
+    assert evaluate(model.module, tasks.build(spec.settings, data), data) == pytest.approx(
         {name: result.final[f"test_{name}"] for name in ("loss", "accuracy")}
     )
+    assert result.judged_by == (ACCURACY, LOSS)
+    assert result.examples == 1_000
     zeros = sum(int((w == 0).sum()) for name, w in weights.items() if w.dim() > 1)
     assert zeros == result.pruning["zeros"]
 
@@ -151,7 +156,7 @@ def test_bytes_are_counted_by_owner(train):
 
 
 def test_lenet5_has_the_papers_size():
-    module = models.build("lenet5").module
+    module = FusedLeNet5()
     assert sum(p.numel() for p in module.parameters()) == 61_750
     assert sum(p.numel() for p in module.parameters() if p.dim() > 1) == 61_470
 
@@ -166,9 +171,11 @@ def test_progress_tells_how_far_the_run_is(train, monkeypatch):
     assert {(e["steps"], e["epochs"], e["threads"], e["device"]) for e in told} == {
         (32, 2, 1, "cpu")
     }
-    assert told[0]["loss"] is None
+    assert [metric["name"] for metric in told[0]["metrics"]] == ["accuracy", "loss"]
+    assert told[0]["train_loss"] is None
     assert told[0]["test_accuracy"] is None
-    assert all(0 < e["loss"] < 3 for e in told[1:])
+    assert all(0 < e["train_loss"] < 3 for e in told[1:])
+    assert all(0 < e["train_accuracy"] <= 1 for e in told[1:])
     assert told[-1]["test_accuracy"] > 0.3
     assert told[-1]["rate"] > 0
 

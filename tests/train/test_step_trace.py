@@ -38,7 +38,7 @@ class Watch:
     def stepped(self, training):
         pass
 
-    def epoch_ended(self, training, entry):
+    def evaluated(self, training, entry):
         pass
 
 

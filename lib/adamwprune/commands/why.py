@@ -1,4 +1,4 @@
-"""``make why RUN=…``: what is there of one run, what it is worth, and what ``make`` would do."""
+"""Explain a run, RUN=: what is there of it, what that is worth, and what make would do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records import staleness
+from adamwprune.records import provenance, staleness
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import (
     DAMAGED,
@@ -24,6 +24,7 @@ from adamwprune.records.state import (
     State,
 )
 
+VARIABLES = ("RUN",)
 VERDICTS = {
     DONE: "done: make has nothing to do",
     PUBLISHED: "published: PUBLISHED=1 takes its record, make has nothing to do",
@@ -94,8 +95,11 @@ def _verdict(state: State) -> str:
 def _of_result(result: RunResult) -> Iterator[str]:
     place = result.environment
     commit = f"commit {place.get('commit') or 'unknown'}"
-    patch = f" and changes kept as {place['diff']}.diff" if place.get("diff") else ""
+    kept = " and ".join(f"{diff}.diff" for diff in provenance.diffs(place))
+    patch = f" and changes kept as {kept}" if kept else ""
     yield f"its record is of {place.get('ended', 'an unknown time')}, {commit}{patch}"
+    if "members" in place:
+        yield f"members from outside the tree: commit {place['members']['commit'] or 'unknown'}"
     attempts = place.get("attempts", [])
     if len(attempts) > 1:
         steps = ", ".join(str(attempt["from_step"]) for attempt in attempts[1:])

@@ -14,6 +14,7 @@ _SMALLEST = 1e-6  # of a number drawn over orders of magnitude
 _MAX_POINTS = 200  # of the matrix, before anything is dropped
 # Where a legal value may be one that nobody can wait for, or that no network has room for.
 _PLAUSIBLE = {
+    "STEPS": Interval.parse("[0, 4000]"),
     "EPOCHS": Interval.parse("[1, 30]"),
     "BATCH_SIZE": Interval.parse("[16, 1024]"),
     "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
@@ -86,6 +87,8 @@ def _item(rng: Random, kind: Type, interval: Interval | None) -> Callable[[], st
 def _number(rng: Random, interval: Interval, *, whole: bool) -> str:
     """A number in the interval: even over a fraction of 1, else over orders of magnitude."""
     while True:
+        if whole and interval.low == 0 and rng.random() < 0.5:
+            return "0"  # which often means without
         if not whole and interval.high <= 1 and rng.random() < 0.5:
             number = rng.uniform(interval.low, interval.high)
         else:

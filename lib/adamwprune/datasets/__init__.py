@@ -1,108 +1,97 @@
-"""Datasets, each one tensor: decoded once, verified, moved to the device as a whole.
+"""Datasets: decoded once, verified, moved to the device as a whole.
 
-A member's module has ``load(data_dir: Path) -> Dataset``.
+A member's module has ``kind(values) -> Kind``, which reads no file, and
+``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
+from adamwprune.base.kinds import Kind
 
 registry.extend(__name__, __path__)
 
-SPLIT_SEED = 0x5EED  # of the validation split: the same for every run
-
 
 @dataclass(frozen=True)
-class Dataset:
-    """Images and labels of a classification task, and the digest of the files they came from.
+class Batch:
+    """Examples on their device, as a network takes them, and what is to be learnt of them."""
 
-    Images are uint8 of shape ``[n, channels, height, width]``, labels int64 of shape ``[n]``.
-    ``mean`` and ``std`` are the training images' pixel mean and population deviation on the scale
-    0..1; they normalise training and test images alike.
-    """
+    inputs: Tensor  # [n, ...]
+    targets: Tensor  # [n, ...]
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: int
-    digest: str
-    mean: float
-    std: float
+    def __len__(self) -> int:
+        return len(self.targets)
 
-    @classmethod
-    def of(
-        cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, digest: str
-    ) -> Dataset:
-        """A data set from ``(images, labels)`` pairs; measures the training set's mean and std."""
-        # Moments over the 256 grey levels: exact, and no float copy of all pixels.
-        counts = torch.bincount(train[0].flatten(), minlength=256).double()
-        levels = torch.arange(256, dtype=torch.float64) / 255
-        share = counts / counts.sum()
-        mean = (share * levels).sum()
-        std = (share * (levels - mean) ** 2).sum().sqrt()
-        return cls(*train, *test, classes, digest, float(mean), float(std))
 
-    def validating(self, examples: int) -> Dataset:
-        """Trained on without ``examples`` of the training set, which stand in for the test set.
+class Data(Protocol):
+    """A dataset on its device: examples to train on, and others to be judged by."""
 
-        Which ones does not depend on a run's seed. Pixels are normalised by what is left.
+    @property
+    def kind(self) -> Kind:
+        """What the examples are."""
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 over the files it came from."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its batches are."""
+
+    @property
+    def examples(self) -> int:
+        """How many there are to train on."""
+
+    @property
+    def measured_on(self) -> int:
+        """How many :meth:`evaluation` has, as its metrics count them."""
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The training examples of these numbers ``[n]``, gathered and normalised on the device.
+
+        It runs within a CUDA graph: nothing may be read back.
         """
-        order = torch.randperm(
-            len(self.train_labels), generator=torch.Generator().manual_seed(SPLIT_SEED)
-        )
-        kept, held_out = order[examples:].sort().values, order[:examples].sort().values
-        return Dataset.of(
-            (self.train_images[kept], self.train_labels[kept]),
-            (self.train_images[held_out], self.train_labels[held_out]),
-            self.classes,
-            self.digest,
-        )
 
-    def padded(self, size: int) -> Dataset:
-        """Images centred in a field of ``size`` x ``size`` background (0) pixels."""
-        return replace(
-            self,
-            train_images=_centred(self.train_images, size),
-            test_images=_centred(self.test_images, size),
-        )
+    def evaluation(self) -> Iterator[Batch]:
+        """All examples of the test (or validation) set, in batches of the data's own size."""
 
-    def to(self, device: torch.device) -> Dataset:
-        """All tensors on ``device``."""
-        return replace(
-            self,
-            train_images=self.train_images.to(device),
-            train_labels=self.train_labels.to(device),
-            test_images=self.test_images.to(device),
-            test_labels=self.test_labels.to(device),
-        )
+    def validating(self, examples: int) -> Data:
+        """Without ``examples`` of the training set, which stand in for the test set."""
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images as float32 with the training set's mean 0 and deviation 1."""
-        return images.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+    def fitted(self, takes: Kind) -> Data:
+        """In the form that a model takes; :class:`UserError` where that cannot be."""
+
+    def to(self, device: torch.device) -> Data:
+        """All of it on ``device``."""
 
 
-def load(name: str, data_dir: Path, digest: str) -> Dataset:
-    """The data set ``name``; :class:`UserError` if its files do not have the declared digest."""
-    dataset = cast(Dataset, registry.member(__name__, name).load(data_dir))
-    if dataset.digest != digest:
-        raise UserError(
-            f"dataset {name}: its files have the digest {dataset.digest}, declared is {digest}"
-        )
-    return dataset
+def kind(values: Mapping[str, Any]) -> Kind:
+    """What the data of a run are, known without their files."""
+    return cast(Kind, registry.member(__name__, values["DATASET"]).kind(values))
 
 
-def _centred(images: Tensor, size: int) -> Tensor:
-    height, width = images.shape[-2:]
-    top, left = (size - height) // 2, (size - width) // 2
-    field = images.new_zeros(*images.shape[:-2], size, size)
-    field[..., top : top + height, left : left + width] = images
-    return field
+def load(values: Mapping[str, Any], data_dir: Path) -> Data:
+    """The data of a run, with its validation split; :class:`UserError` where they are not what
+    Kconfig and the member's ``kind`` declare.
+    """
+    name = values["DATASET"]
+    data = cast(Data, registry.member(__name__, name).load(values, data_dir))
+    _check(name, "has {} training examples", data.examples, values["TRAIN_EXAMPLES"])
+    _check(name, "its files have the digest {}", data.digest, values["DATASET_DIGEST"])
+    _check(name, "gives {}", data.kind, kind(values))
+    held_out = values["VALIDATION_EXAMPLES"]
+    return data.validating(held_out) if held_out else data
+
+
+def _check(name: str, text: str, found: object, declared: object) -> None:
+    if found != declared:
+        raise UserError(f"dataset {name}: {text.format(found)}, declared is {declared}")

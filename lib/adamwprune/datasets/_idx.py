@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing
-from adamwprune.datasets import Dataset
+from adamwprune.datasets._images import ImageData
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -27,7 +27,7 @@ FILES = (
 )
 
 
-def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> Dataset:
+def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> ImageData:
     """The four files of ``name/raw`` below ``data_dir``, plain or gzipped, downloaded if absent.
 
     ``sha256`` maps a file's name to the digest of its decompressed content. Raises
@@ -50,7 +50,7 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> Dataset:
         whole.update(content)
         arrays.append(_parse(content))
     train_images, train_labels, test_images, test_labels = arrays
-    return Dataset.of(
+    return ImageData.of(
         (train_images.unsqueeze(1), train_labels.long()),
         (test_images.unsqueeze(1), test_labels.long()),
         classes=10,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from adamwprune.datasets import Dataset, _idx
+from adamwprune.base.kinds import Images
+from adamwprune.datasets import _idx
+from adamwprune.datasets._images import ImageData
 
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -14,6 +18,11 @@ SHA256 = {
 }
 
 
-def load(data_dir: Path) -> Dataset:
+def kind(values: Mapping[str, Any]) -> Images:
+    """Grey images of 28x28 pixels in ten classes."""
+    return Images(channels=1, size=28, classes=10)
+
+
+def load(values: Mapping[str, Any], data_dir: Path) -> ImageData:
     """MNIST below ``data_dir/MNIST/raw``."""
     return _idx.load("MNIST", data_dir, SHA256)

@@ -16,20 +16,23 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from adamwprune import models
+from adamwprune import tasks
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
+from adamwprune.base.kinds import Tokens
 from adamwprune.datasets import _idx
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import compact
 from adamwprune.export.compact import Damaged
+from adamwprune.models import Model
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DONE
 from adamwprune.records.store import WEIGHTS
 from adamwprune.run.weights import digest
-from adamwprune.train import loop
+from adamwprune.train.data import loaded, network_for
+from adamwprune.train.evaluation import evaluate
 
 NAME = "model.safetensors"  # in the run's directory
 ROUNDS, CALLS = 60, 20  # rounds of calls that are timed together, one after the other
@@ -198,10 +201,12 @@ def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) 
     """Of a network with these weights, as the run measured its own; None without the data."""
     if not is_here(str(result.spec["DATASET"]), data_dir):
         return None
-    network = models.build(result.spec["MODEL"])
+    settings = result.spec.settings
+    network = network_for(settings)
     network.module.load_state_dict(weights)
-    data = loop._dataset(result.spec, data_dir, network.image_size, "cpu")
-    return loop.evaluate(network.module, data)["accuracy"]
+    data = loaded(settings, data_dir, network.takes, "cpu")
+    task = tasks.build(settings, data)
+    return evaluate(network.module, task, data)[result.headline.name]
 
 
 def is_here(dataset: str, data_dir: Path) -> bool:
@@ -228,14 +233,14 @@ def _latency(
     result: RunResult, weights: Mapping[str, Tensor], reloaded: Mapping[str, Tensor]
 ) -> Latency:
     """One example through three networks in turn."""
-    network = models.build(result.spec["MODEL"])
+    network = network_for(result.spec.settings)
     dense = network.module.eval()
     again = copy.deepcopy(dense)
     dense.load_state_dict(weights)
     again.load_state_dict(reloaded)
     sparse = copy.deepcopy(again)
     layers = compact.make_sparse(sparse)
-    example = one_example(dense, network.image_size)
+    example = one_example(network)
     networks = {DENSE: dense, RELOADED: again, **({SPARSE: sparse} if layers else {})}
     with torch.inference_mode(), threads():
         difference = float((sparse(example) - dense(example)).abs().max())
@@ -252,11 +257,12 @@ def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
     return lambda: module(example)
 
 
-def one_example(module: nn.Module, size: int) -> Tensor:
-    """A batch of one image, of as many channels as the first convolution takes."""
-    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    channels = next((m.in_channels for m in convolutions), 1)
-    return torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(0))
+def one_example(network: Model) -> Tensor:
+    """A batch of one random input, as the network takes it."""
+    shape, generator = network.example().shape, torch.Generator().manual_seed(0)
+    if isinstance(network.takes, Tokens):
+        return torch.randint(network.takes.vocabulary, shape, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 def interleaved(

@@ -24,15 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adamwprune import models
+from adamwprune import tasks
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
-from adamwprune.datasets import Dataset
+from adamwprune.datasets import Data
+from adamwprune.datasets._images import ImageData
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import model_file
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import WEIGHTS
-from adamwprune.train import loop
+from adamwprune.train.data import loaded, network_for
+from adamwprune.train.evaluation import evaluate
 
 NAME = "model.onnx"  # in the run's directory
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra named onnx
@@ -112,13 +114,14 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     result = model_file.finished(experiment, prefix)
     folder = experiment.root / result.run_id
     weights = model_file.read_weights(folder / WEIGHTS, result)
-    network = models.build(result.spec["MODEL"])
+    settings = result.spec.settings
+    network = network_for(settings)
     network.module.load_state_dict(weights)
     module = network.module.eval()
-    example = model_file.one_example(module, network.image_size)
+    example = model_file.one_example(network)
     data = None
     if model_file.is_here(str(result.spec["DATASET"]), experiment.data_dir):
-        data = loop._dataset(result.spec, experiment.data_dir, network.image_size, "cpu")
+        data = loaded(settings, experiment.data_dir, network.takes, "cpu")
     proto = _translate(module, example)
     _describe(proto, {**model_file.metadata(result), **_of_pixels(data)})
     path = folder / NAME
@@ -127,7 +130,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
         write_bytes(path, content)
     session = _session(path)
     with torch.inference_mode(), model_file.threads(result.environment.get("threads")):
-        accuracy, examples, difference, largest = _compare(session, module, example, data)
+        accuracy, examples, difference, largest = _compare(session, module, example, result, data)
     seconds, ratio = _latency(session, module, example)
     sizes = {
         "weights.pt, dense": (folder / WEIGHTS).stat().st_size,
@@ -199,9 +202,9 @@ def _describe(proto: Any, metadata: Mapping[str, str]) -> None:
         proto.metadata_props.add(key=name, value=value)
 
 
-def _of_pixels(data: Dataset | None) -> dict[str, str]:
+def _of_pixels(data: Data | None) -> dict[str, str]:
     """How pixels become inputs; only the data say it."""
-    if data is None:
+    if not isinstance(data, ImageData):
         return {}
     told = "(pixel / 255 - pixel_mean) / pixel_std"
     return {"normalised": told, "pixel_mean": repr(data.mean), "pixel_std": repr(data.std)}
@@ -239,13 +242,16 @@ class _Compared(nn.Module):
 
 
 def _compare(
-    session: Any, module: nn.Module, example: Tensor, data: Dataset | None
+    session: Any, module: nn.Module, example: Tensor, result: RunResult, data: Data | None
 ) -> tuple[float | None, int, float, float]:
     """Accuracy, examples, and difference and size of outputs at most, over all that is here."""
     compared = _Compared(session, module)
-    accuracy = loop.evaluate(compared, data)["accuracy"] if data else None
+    accuracy = None
     if data is None:
         compared(example)
+    else:
+        task = tasks.build(result.spec.settings, data)
+        accuracy = evaluate(compared, task, data)[result.headline.name]
     return accuracy, compared.examples, compared.difference, compared.largest
 
 

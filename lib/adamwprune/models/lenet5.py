@@ -1,10 +1,14 @@
-"""LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998) with batch normalisation, ReLU and max-pooling."""
+"""LeNet-5 (LeCun et al., 1998) with batch normalisation, ReLU and max-pooling."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adamwprune.base.kinds import Images
 from adamwprune.models import Model
 from adamwprune.models._pooled_conv import conv_norm_pool
 
@@ -12,29 +16,43 @@ from adamwprune.models._pooled_conv import conv_norm_pool
 class LeNet5(nn.Module):
     """61,750 parameters, 61,470 of them weights of convolutions and linear layers.
 
-    Takes float images of shape ``[n, 1, 32, 32]``, returns logits of shape ``[n, 10]``.
+    Takes float images of shape ``[n, channels, 32, 32]``, returns logits ``[n, classes]``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1, classes: int = 10) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)
+        self.conv1 = nn.Conv2d(channels, 6, 5)
         self.norm1 = nn.BatchNorm2d(6)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.norm2 = nn.BatchNorm2d(16)
         self.fc1 = nn.Linear(400, 120)
         self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
+        self.fc3 = nn.Linear(84, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        # ReLU and max-pooling commute; pooling first leaves ReLU a quarter of the work.
-        x = F.relu(conv_norm_pool(images, self.conv1, self.norm1))
-        x = F.relu(conv_norm_pool(x, self.conv2, self.norm2))
-        x = F.relu(self.fc1(x.flatten(1)))
+        x = self.features(images).flatten(1)
+        x = F.relu(self.fc1(x))
         x = F.relu(self.fc2(x))
         logits: Tensor = self.fc3(x)
         return logits
 
+    def features(self, images: Tensor) -> Tensor:
+        """``[n, channels, 32, 32]`` → ``[n, 16, 5, 5]``."""
+        x = F.max_pool2d(F.relu(self.norm1(self.conv1(images))), 2)
+        return F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
 
-def build() -> Model:
-    """LeNet-5 for images of 32x32 pixels."""
-    return Model(LeNet5(), image_size=32)
+
+class FusedLeNet5(LeNet5):
+    """The same function up to the order of sums, several times as fast on few channels."""
+
+    def features(self, images: Tensor) -> Tensor:
+        # ReLU and max-pooling commute; pooling first leaves ReLU a quarter of the work.
+        x = F.relu(conv_norm_pool(images, self.conv1, self.norm1))
+        return F.relu(conv_norm_pool(x, self.conv2, self.norm2))
+
+
+def build(values: Mapping[str, Any], kind: Images) -> Model:
+    """LeNet-5 for images of up to 32x32 pixels, which are centred in a field of 32x32."""
+    network = FusedLeNet5 if values["LENET5_FUSED"] else LeNet5
+    module = network(kind.channels, kind.classes)
+    return Model(module, Images(kind.channels, 32, kind.classes))

@@ -1,36 +1,37 @@
 """Whether a run's target sparsity can be reached with its scope and floor, known without torch.
 
-The arithmetic is that of :mod:`adamwprune.pruning`, which refuses the same when a run begins; here
-it is said when the matrix is planned. It is no part of the code that makes a record.
+The arithmetic is that of :mod:`adamwprune.pruning` (:mod:`adamwprune.base.sparsity`), which refuses
+the same when a run begins. Here the refusal comes when the matrix is planned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 
+from adamwprune.base import sparsity
+from adamwprune.plan.shapes import Shape, prunable_shapes
 from adamwprune.plan.spec import RunSpec
 
-Shape = tuple[int, ...]
-GROUP, ZEROS = 4, 2  # of N:M sparsity: 2 of 4
 
+def problems(
+    spec: RunSpec, shapes: Callable[[RunSpec], Sequence[Shape]] = prunable_shapes
+) -> list[str]:
+    """Why the weights of a run's model cannot be pruned as ``spec`` asks.
 
-def shapes(text: str) -> list[Shape]:
-    """The shapes in the words of PRUNABLE_SHAPES: ``6x1x5x5 120x400``."""
-    return [tuple(map(int, word.split("x"))) for word in text.split()]
-
-
-def problems(spec: RunSpec, layers: Sequence[Shape]) -> list[str]:
-    """Why weights of these shapes cannot be pruned as ``spec`` asks; nothing of no shapes."""
-    if "PRUNING_SCOPE" not in spec or not layers:
+    ``shapes`` is asked only where they matter: without a floor any sparsity has room.
+    """
+    if "PRUNING_SCOPE" not in spec:
         return []
-    floor = int(spec["PRUNING_FLOOR"])
-    if spec["PRUNING_SCOPE"] == "2-4":
+    floor, is_two_of_four = int(spec["PRUNING_FLOOR"]), spec["PRUNING_SCOPE"] == "2-4"
+    if not floor and not is_two_of_four:
+        return []
+    layers = shapes(spec)
+    if is_two_of_four:
         return _two_of_four_problems(spec, layers, floor)
     numels = [math.prod(shape) for shape in layers]
-    room = sum(max(0, numel - floor) for numel in numels)
-    wanted = math.floor(Fraction(repr(spec.sparsity)) * sum(numels) + Fraction(1, 2))
+    room = sum(sparsity.room_above(numels, floor))
+    wanted = sparsity.count(spec.sparsity, sum(numels))
     if wanted <= room:
         return []
     return [
@@ -40,8 +41,9 @@ def problems(spec: RunSpec, layers: Sequence[Shape]) -> list[str]:
 
 
 def _two_of_four_problems(spec: RunSpec, layers: Sequence[Shape], floor: int) -> list[str]:
-    fitting = [math.prod(shape) for shape in layers if math.prod(shape[1:]) % GROUP == 0]
-    if not fitting:
+    kept = [sparsity.kept_by_group(shape) for shape in layers if sparsity.divides_by_group(shape)]
+    if not kept:
         return [f"PRUNING_SCOPE=2-4: no layer of {spec['MODEL']} has rows that divide by 4"]
-    kept = min(fitting) * ZEROS // GROUP
-    return [f"PRUNING_FLOOR={floor}: 2:4 keeps {kept} weights of a layer"] if kept < floor else []
+    if min(kept) >= floor:
+        return []
+    return [f"PRUNING_FLOOR={floor}: 2:4 keeps {min(kept)} weights of a layer"]

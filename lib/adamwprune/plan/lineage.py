@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
+    "LENET5_FUSED": True,
     "PRUNING_FLOOR": 0,
+    "STEPS": 0,
+    "TASK": "classification",
     "TORCH_COMPILE": False,
     "VALIDATION_EXAMPLES": 0,
 }

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adamwprune.base.errors import ConfigError
 from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.plan import feasible
-from adamwprune.plan.feasible import Shape
 from adamwprune.plan.spec import COMPONENTS, RunSpec
 
-SHAPES = "PRUNABLE_SHAPES"  # the symbol that says what of a cell's model can be pruned
 Point = Mapping[str, str]  # axis -> the member or value chosen there
 
 
@@ -107,7 +105,6 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     if outline:
         axes = {name: values[:1] if name in plain else values for name, values in axes.items()}
     cells: dict[RunSpec, Cell] = {}
-    layers: dict[str, list[Shape]] = {}  # of each model, what of it can be pruned
     dropped: list[Dropped] = []
     with _restored(tree, axes):
         places: dict[tuple[str, ...], _Place] = {}
@@ -125,13 +122,12 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             spec = RunSpec({**place.values, **_values(tree, point, plain, place)})
             if spec not in cells:
                 cells[spec] = Cell(spec, point, place.notes, place.presets)
-                layers[spec["MODEL"]] = place.layers
-    problems = _problems(list(cells), layers)
+    problems = _problems(list(cells))
     if not cells:
         problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return Matrix(tuple(cells.values()), _distinct(dropped))
+    return Matrix(tuple(cells.values()), _distinct(dropped, cells.values()))
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,6 @@ class _Place:
     values: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
-    layers: list[Shape] = field(default_factory=list)
 
     @classmethod
     def of(cls, tree: Tree, point: Point) -> _Place:
@@ -150,8 +145,7 @@ class _Place:
         reason = _illegal(tree, point)
         if reason:
             return cls(reason)
-        layers = feasible.shapes(tree.text(SHAPES))
-        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets(), layers)
+        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets())
 
 
 def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:
@@ -163,11 +157,11 @@ def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[s
     }
 
 
-def _problems(specs: list[RunSpec], layers: Mapping[str, list[Shape]]) -> list[str]:
+def _problems(specs: list[RunSpec]) -> list[str]:
     """What is wrong with the specs, each problem once, with the first run that has it."""
     runs: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        for problem in spec.problems() or feasible.problems(spec, layers[spec["MODEL"]]):
+        for problem in spec.problems() or feasible.problems(spec):
             runs.setdefault(problem, []).append(spec)
     return [
         f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
@@ -240,7 +234,20 @@ def _illegal(tree: Tree, point: Point) -> str:
             symbol = tree.families[name].members[value]
             if not tree.is_on(symbol):
                 return f"{symbol} {tree.unmet(symbol)}"
-    return tree.exclusion()
+    return tree.exclusion() or _misfit(tree, point)
+
+
+def _misfit(tree: Tree, point: Point) -> str:
+    """Where the model or the task does not take what the dataset gives: which, or an empty text."""
+    gives = tree.text("DATASET_GIVES")
+    for family in ("MODEL", "TASK"):
+        takes = tree.text(f"{family}_TAKES")
+        if gives not in takes.split():
+            return (
+                f"{point[family]} takes {takes or 'nothing that it declares'}, "
+                f"{point['DATASET']} gives {gives or 'nothing that it declares'}"
+            )
+    return ""
 
 
 def _notes(tree: Tree, point: Point) -> Iterator[str]:
@@ -251,11 +258,21 @@ def _notes(tree: Tree, point: Point) -> Iterator[str]:
             yield f"under {point['OPTIMIZER']}, {name}={value} means {resolved}"
 
 
-def _distinct(dropped: list[Dropped]) -> tuple[Dropped, ...]:
-    """One entry for points of the same components and reason, whatever their list values."""
+def _is_about_the_task(each: Dropped) -> bool:
+    return each.reason.startswith(f"{each.point['TASK']} takes ")
+
+
+def _distinct(dropped: list[Dropped], cells: Iterable[Cell]) -> tuple[Dropped, ...]:
+    """One entry for points of the same components and reason, whatever their list values.
+
+    Nothing is said of a task that does not fit the data where another one that is on does.
+    """
+    axes = [axis for axis in COMPONENTS if axis != "TASK"]
+    legal = {tuple(cell.point[axis] for axis in axes) for cell in cells}
     first: dict[tuple[str, str], Dropped] = {}
     for each in dropped:
-        components = {axis: each.point[axis] for axis in COMPONENTS}
-        short = Dropped(components, each.reason)
-        first.setdefault((short.label, short.reason), short)
+        components = {axis: each.point[axis] for axis in axes}
+        if tuple(components.values()) not in legal or not _is_about_the_task(each):
+            short = replace(each, point=components)
+            first.setdefault((short.label, short.reason), short)
     return tuple(first.values())

@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from adamwprune.base import registry
+from adamwprune.base.sparsity import SETTLING
 from adamwprune.plan.lineage import NEUTRAL, RENAMED
 
 if TYPE_CHECKING:
     from adamwprune.config.options import Value
 
-SETTLING = 20  # steps after a momentum reset in which Adam's states say too little to prune by
+EVALUATIONS = 10  # of a run whose length is given in steps
 SCHEMA = 1  # version of the record's form; part of every identity
-COMPONENTS = {  # of a run, and the package that each one's members are in
-    "MODEL": "adamwprune.models",
-    "DATASET": "adamwprune.datasets",
-    "OPTIMIZER": "adamwprune.optimizers",
-    "PRUNING_METHOD": "adamwprune.pruning.methods",
-}
+COMPONENTS = registry.PACKAGES  # of a run, and the package that each one's members are in
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
 
@@ -96,9 +94,31 @@ class RunSpec:
         return float(self["TARGET_SPARSITY"]) if "TARGET_SPARSITY" in self else 0.0
 
     @property
+    def settings(self) -> Mapping[str, Value]:
+        """The values, and of symbols that this spec does not know what that means."""
+        return ChainMap(cast("dict[str, Value]", self.values), NEUTRAL)
+
+    @property
     def total_steps(self) -> int:
         """Training steps of the whole run; the last batch of an epoch may be smaller."""
-        return int(self["EPOCHS"]) * self.steps_per_epoch
+        return int(self["STEPS"]) or int(self["EPOCHS"]) * self.steps_per_epoch
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training set; a whole number unless the run's length is in steps."""
+        return self.epochs_after(self.total_steps)
+
+    def epochs_after(self, step: int) -> float:
+        """Passes over the training set in so many steps."""
+        passes, rest = divmod(step, self.steps_per_epoch)
+        return round(passes + rest / self.steps_per_epoch, 4) if rest else passes
+
+    @cached_property
+    def evaluated_after(self) -> tuple[int, ...]:
+        """Steps after which the metrics are measured: the end of each epoch, or tenths of STEPS."""
+        steps = int(self["STEPS"])
+        interval = -(-steps // EVALUATIONS) if steps else self.steps_per_epoch
+        return (*range(interval, self.total_steps, interval), self.total_steps)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -42,12 +42,12 @@ def summary(spec: RunSpec, result: RunResult, width: int | None = None) -> str:
     if result.status != "done":
         reason = (result.error.strip().splitlines() or ["no reason given"])[-1]
         return f"failed  {spec.slug}  {reason}  (results: {spec.run_id})"
-    accuracy, seconds = f"{result.score:.2f}%", f"{result.seconds['total']:.1f} s"
+    score, seconds = result.headline.text(result.score), f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"
-    line = f"done    {spec.slug}  {accuracy}  {zeros}  {seconds}"
+    line = f"done    {spec.slug}  {score}  {zeros}  {seconds}"
     if width is None or len(line) <= width:
         return line
-    rest = f"  {accuracy}  {seconds}"
+    rest = f"  {score}  {seconds}"
     return f"done    {shortened(spec.slug, max(NAME, width - len(rest) - 8))}{rest}"
 
 

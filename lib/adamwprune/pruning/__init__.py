@@ -6,14 +6,15 @@ method by name; dense training is the method ``none``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.pruning.contract import ContractViolation
-from adamwprune.pruning.pruner import Pruner, prunable
+from adamwprune.pruning.pruned import prunable
+from adamwprune.pruning.pruner import Pruner
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.selection import NotANumber
@@ -55,20 +56,30 @@ __all__ = [
     "Set",
     "State",
     "build",
+    "method",
     "prunable",
 ]
 
 
-def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
+def method(values: Mapping[str, Any]) -> Score:
+    """The score of a run's method; ``KeyError`` lists the known methods."""
+    return cast(Score, registry.member(METHODS, values["PRUNING_METHOD"]).build(values))
+
+
+def build(
+    model: nn.Module,
+    values: Mapping[str, Any],
+    ramp_end: int,
+    names: Sequence[str] | None = None,
+) -> Pruner:
     """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
+    ``names``: see :func:`prunable`.
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
-    score = cast(
-        Score, registry.member(f"{__name__}.methods", values["PRUNING_METHOD"]).build(values)
-    )
+    score = method(values)
     if not score.prunes:
-        return Pruner(model, score, Schedule.dense())
+        return Pruner(model, score, Schedule.dense(), names=names)
     return Pruner(
         model,
         score,
@@ -76,6 +87,7 @@ def build(model: nn.Module, values: Mapping[str, Any], ramp_end: int) -> Pruner:
         values["PRUNING_SCOPE"],
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
+        names,
     )
 
 

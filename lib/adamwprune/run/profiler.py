@@ -8,13 +8,14 @@ counters) is ``other``. What is wrapped is this one training's, from outside.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ from torch.autograd.profiler import record_function
 
 from adamwprune.base.files import refusing
 from adamwprune.base.wording import counted
-from adamwprune.datasets import Dataset
 from adamwprune.plan.spec import RunSpec
 from adamwprune.train.loop import Training
 
@@ -147,7 +147,8 @@ class _Profiled(Training):
 
     def __init__(self, spec: RunSpec, data_dir: Path, device: str) -> None:
         super().__init__(spec, data_dir, device, graphs=False)
-        self.data = cast(Dataset, _Data(self.data))
+        self.data = copy.copy(self.data)  # another training of this process may use it
+        object.__setattr__(self.data, "batch", _ranged("data", self.data.batch))
         self.model.forward = _ranged("forward", self.model.forward)
         self.optimizer.step = _ranged("optimizer", self.optimizer.step)  # type: ignore[method-assign]
         self.pruner.around_update = _ranged("mask update", self.meter)
@@ -159,16 +160,11 @@ class _Profiled(Training):
                 if getattr(hook, "__self__", None) is not self.pruner:
                     continue  # the trace's: part of what every step of the optimizer costs
                 hooks[key] = _ranged("pruning", hook)
-        self._batches: Iterator[Tensor] = iter(())
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Within this its steps can be run."""
         self.model.train()
-        order = torch.randperm(
-            len(self.data.train_labels), generator=self._order, device=self.device
-        )
-        self._batches = itertools.cycle(order.split(self.spec["BATCH_SIZE"]))
         backward = Tensor.backward
         Tensor.backward = _ranged("backward", backward)  # type: ignore[method-assign]
         try:
@@ -184,7 +180,7 @@ class _Profiled(Training):
                 # The next step is the ramp's last, after which the mask is updated whatever else.
                 self.pruner.steps = self.pruner.schedule.ramp_end - 1
             with record_function(_LABEL + STEP):
-                self._compute(next(self._batches))
+                self._compute(self.order.next())
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
 
@@ -198,29 +194,6 @@ class _Profiled(Training):
             f"at {self.pruner.schedule.target:.0%}; one of these {steps} steps updates the masks, "
             f"{due} of the run's {total} do"
         )
-
-
-class _Data:
-    """A data set whose batches are taken within a range."""
-
-    def __init__(self, data: Dataset) -> None:
-        self.train_images = _Rows(data.train_images)
-        self.train_labels = _Rows(data.train_labels)
-        self.normalise = _ranged("data", data.normalise)
-
-
-class _Rows:
-    """A tensor, indexed within a range."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def __getitem__(self, batch: Tensor) -> Tensor:
-        with record_function(_LABEL + "data"):
-            return self.tensor[batch]
 
 
 def _ranged(phase: str, work: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ What a run leaves there::
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import json
@@ -31,6 +32,7 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
+from adamwprune.config import sources
 from adamwprune.plan.job import Job
 from adamwprune.pruning import ContractViolation, NotANumber
 from adamwprune.records import store
@@ -39,7 +41,8 @@ from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
 from adamwprune.run import checkpoint, environment, process_settings, weights
-from adamwprune.train.loop import Diverged, Training
+from adamwprune.tasks import Diverged, measured
+from adamwprune.train.loop import Training
 
 HEARTBEAT = 0.5  # seconds between progress events
 FIRST_STEPS = 3  # after which a run's peak memory is known
@@ -118,6 +121,16 @@ def _finished(job: Job, code: Code) -> RunResult | None:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _line(training: Training, entry: dict[str, float]) -> str:
+    """An evaluation for a person: each metric on the training and on the test set."""
+    words = [f"epoch {entry['epoch']:g}/{training.spec.epochs:g}"]
+    for metric in training.task.metrics:
+        trained, tested = (metric.shown(entry[f"{on}_{metric.name}"]) for on in ("train", "test"))
+        words.append(f"{metric.label} {trained:.5g}, test {tested:.5g} {metric.unit}")
+    words += [f"sparsity {100 * entry['sparsity']:.2f}%", f"{entry['seconds']:.2f} s"]
+    return "  ".join(words)
 
 
 class _Run:
@@ -209,20 +222,11 @@ class _Run:
         if now - self.told >= HEARTBEAT:
             self._tell(training)
 
-    def epoch_ended(self, training: Training, entry: dict[str, float]) -> None:
-        """Note the epoch, and checkpoint."""
+    def evaluated(self, training: Training, entry: dict[str, float]) -> None:
+        """Note the evaluation, and checkpoint."""
         files.append_line(self.job.folder / store.METRICS, entry)
-        log.info(
-            "epoch %d/%d  loss %.4f  test loss %.4f  accuracy %.2f%%  sparsity %.2f%%  %.2f s",
-            entry["epoch"],
-            self.job.spec["EPOCHS"],
-            entry["train_loss"],
-            entry["test_loss"],
-            100 * entry["test_accuracy"],
-            100 * entry["sparsity"],
-            entry["seconds"],
-        )
-        if training.epoch <= self.job.spec["EPOCHS"]:
+        log.info("%s", _line(training, entry))
+        if training.step < self.job.spec.total_steps:
             self._checkpoint(training)
         else:
             self._tell(training)
@@ -287,20 +291,21 @@ class _Run:
             raise UserError(f"{self.job.folder}: {MOVED}")
 
     def _state(self, training: Training) -> dict[str, Any]:
-        means: dict[str, float] = {}
-        if training.sums.examples:
-            loss = training.sums.loss.item() / training.sums.examples
-            hits = training.sums.hits.item() / training.sums.examples
-            means = {"loss": loss, "train_accuracy": hits} if math.isfinite(loss) else {}
+        spec, metrics = self.job.spec, training.task.metrics
         last = training.history[-1] if training.history else {}
+        now: dict[str, float] = {}
+        if training.sums.examples:
+            with contextlib.suppress(Diverged):  # the next evaluation says so
+                now = measured(training.task, training.sums)
+        trained = {f"train_{m.name}": now.get(m.name, last.get(f"train_{m.name}")) for m in metrics}
         return {
-            "epoch": min(training.epoch, self.job.spec["EPOCHS"]),
-            "epochs": self.job.spec["EPOCHS"],
+            "epoch": math.ceil(spec.epochs_after(max(1, training.step))),
+            "epochs": math.ceil(spec.epochs),
             "step": training.step,
-            "steps": self.job.spec.total_steps,
-            "loss": means.get("loss", last.get("train_loss")),
-            "train_accuracy": means.get("train_accuracy", last.get("train_accuracy")),
-            "test_accuracy": last.get("test_accuracy"),
+            "steps": spec.total_steps,
+            "metrics": [metric.to_json() for metric in metrics],
+            **trained,
+            **{f"test_{m.name}": last.get(f"test_{m.name}") for m in metrics},
             "sparsity": training.pruner.k / training.pruner.numel if training.pruner.numel else 0.0,
             "rate": self.rate.value,
             "seconds": training.clock.elapsed(),
@@ -340,8 +345,7 @@ class _Run:
             "started": self.attempts[0]["started"],
             "ended": _now(),
             "attempts": self.attempts,
-            "command": f"{self.job.command} --device {_kind(self.job.device)}"
-            f" --threads {self.threads}",
+            "command": sources.placed(self.job.command, self.job.device, self.threads),
         }
 
 

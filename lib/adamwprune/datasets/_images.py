@@ -1,0 +1,131 @@
+"""Datasets of labelled images, each one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from adamwprune.base.errors import UserError
+from adamwprune.base.kinds import Images, Kind
+from adamwprune.datasets import Batch
+
+SPLIT_SEED = 0x5EED  # of the validation split: the same for every run
+EVALUATION_BATCH = {"cpu": 1000, "cuda": 2000}  # examples: in the caches, and few launches
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images and labels, and the digest of the files they came from (:class:`Data`).
+
+    Images are uint8 of shape ``[n, channels, size, size]``, labels int64 of shape ``[n]``.
+    ``mean`` and ``std`` are the training images' pixel mean and population deviation on the scale
+    0..1; they normalise training and test images alike.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: int
+    digest: str
+    mean: float
+    std: float
+
+    @classmethod
+    def of(
+        cls, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, digest: str
+    ) -> ImageData:
+        """A dataset from ``(images, labels)`` pairs; measures the training set's mean and std."""
+        # Moments over the 256 grey levels: exact, and no float copy of all pixels.
+        counts = torch.bincount(train[0].flatten(), minlength=256).double()
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        share = counts / counts.sum()
+        mean = (share * levels).sum()
+        std = (share * (levels - mean) ** 2).sum().sqrt()
+        return cls(*train, *test, classes, digest, float(mean), float(std))
+
+    @property
+    def kind(self) -> Images:
+        """The images as they are in the tensors."""
+        return Images(self.train_images.shape[1], self.train_images.shape[-1], self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.train_labels.device
+
+    @property
+    def examples(self) -> int:
+        """Images to train on."""
+        return len(self.train_labels)
+
+    @property
+    def measured_on(self) -> int:
+        """Images of the test set."""
+        return len(self.test_labels)
+
+    def batch(self, indices: Tensor) -> Batch:
+        """Training images of these numbers as normalised float32, and their labels."""
+        return Batch(self.normalise(self.train_images[indices]), self.train_labels[indices])
+
+    def evaluation(self) -> Iterator[Batch]:
+        """The test set in its order."""
+        size = EVALUATION_BATCH[self.device.type]
+        parts = zip(self.test_images.split(size), self.test_labels.split(size), strict=True)
+        return (Batch(self.normalise(images), labels) for images, labels in parts)
+
+    def validating(self, examples: int) -> ImageData:
+        """Trained on without ``examples`` of the training set, which stand in for the test set.
+
+        Which ones does not depend on a run's seed. Pixels are normalised by what is left.
+        """
+        order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(SPLIT_SEED))
+        kept, held_out = order[examples:].sort().values, order[:examples].sort().values
+        return ImageData.of(
+            (self.train_images[kept], self.train_labels[kept]),
+            (self.train_images[held_out], self.train_labels[held_out]),
+            self.classes,
+            self.digest,
+        )
+
+    def fitted(self, takes: Kind) -> ImageData:
+        """Images centred in a larger field of background (0) pixels, where the model takes one."""
+        own = self.kind
+        if (
+            not isinstance(takes, Images)
+            or replace(takes, size=own.size) != own
+            or takes.size < own.size
+        ):
+            raise UserError(f"the model takes {takes}, the data are {own}")
+        if takes == own:
+            return self
+        train, test = (
+            _centred(self.train_images, takes.size),
+            _centred(self.test_images, takes.size),
+        )
+        return replace(self, train_images=train, test_images=test)
+
+    def to(self, device: torch.device) -> ImageData:
+        """All tensors on ``device``."""
+        return replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device),
+            test_labels=self.test_labels.to(device),
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images as float32 with the training set's mean 0 and deviation 1."""
+        return images.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+
+
+def _centred(images: Tensor, size: int) -> Tensor:
+    height, width = images.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    field = images.new_zeros(*images.shape[:-2], size, size)
+    field[..., top : top + height, left : left + width] = images
+    return field
