@@ -12,6 +12,8 @@ from torch import Tensor
 from adamwprune.optimizers import AdamWPrune
 from adamwprune.pruning import Pruner, Schedule, State
 from adamwprune.pruning.select import radix, selection
+from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.select.selection import Scores
 from adamwprune.train.measure.update_peak import transient_of
 from benchmarks import metrics, networks, optimizer_step
 from benchmarks.metrics import Goal, Metric, Options, at_most
@@ -68,9 +70,8 @@ class Update:
         self.pruner.k, self.pruner.steps = self._k, self.STEPS
         return self
 
-    @torch.no_grad()
     def __call__(self) -> None:
-        self.pruner._update()
+        self.pruner.update()
 
 
 def _update(
@@ -101,6 +102,27 @@ class Way:
     name: str
     find: Callable[[Sequence[Tensor], int], float]
     is_slow: bool = False
+
+
+class Given(Scores):
+    """Scores that are there already, by layer."""
+
+    def __init__(self, scores: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.layers = {str(number): score for number, score in enumerate(scores)}
+        self.sizes = {name: score.numel() for name, score in self.layers.items()}
+
+    def layer(self, name: str) -> Tensor:
+        return self.layers[name]
+
+    def raw(self, name: str, part: Part) -> Tensor:
+        return part.of(self.layers[name]).clone()
+
+
+def masks_of_lowest(scores: Sequence[Tensor], k: int) -> dict[str, Tensor]:
+    """The masks that a mask update would make of these scores."""
+    given = Given(scores)
+    return selection.masks(given, [selection.cut(given, given.layers, k)])
 
 
 def radix_threshold(scores: Sequence[Tensor], k: int) -> float:
@@ -150,8 +172,7 @@ def _thresholds(title: str, weights: Sequence[Tensor], options: Options) -> list
     ]
     numel = sum(score.numel() for score in scores)
     k = round(networks.SPARSITY * numel)
-    named = {str(number): score for number, score in enumerate(scores)}
-    choose = partial(selection.lowest, named, k)
+    choose = partial(masks_of_lowest, scores, k)
     choices: list[float] = []
     times: dict[str, list[float]] = {way.name: [] for way in WAYS}
     for number in range(options.repetitions):

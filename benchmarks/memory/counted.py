@@ -139,7 +139,7 @@ def measure(build: Callable[[], nn.Module], spec: RunSpec) -> Row:
     size = Size(
         sum(param.numel() for param in parameters),
         len(parameters),
-        tuple(weight.numel() for weight in pruner.weights.values()),
+        tuple(tuple(weight.shape) for weight in pruner.weights.values()),
         sum(buffer.nbytes for buffer in model.buffers()),
     )
     return Row(spec, size, measured, computed(values, size), update.tensors, update.allocator)

@@ -1,9 +1,8 @@
-"""What training should take by formula, to stand beside what the ledger counted.
+"""What training should take by what its members declare, to stand beside what the ledger counted.
 
-A float is four bytes. N parameters take 4 N bytes, their gradients as many, and so does each state
-of the optimizer; pruning P weights takes what its method and its mask's storage say below. Only
-the model's size and the run's values are needed, no torch: a record's figure can be computed
-where it is shown.
+A float is four bytes. N parameters take 4 N bytes, their gradients as many. An optimizer declares
+its states (``Base.declared_states``), a pruning method the bytes a weight that it keeps
+(``Score.expected_bytes``), a storage those of its masks (``Masks.expected_bytes``).
 """
 
 from __future__ import annotations
@@ -12,23 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adamwprune.base.errors import UserError
+import torch
+from torch.nn import Parameter
 
-FLOAT = 4  # bytes
-NORMS = 100  # gradient norms that the z-score looks back on
-STATISTICS = 4 * 8  # bytes: four float64 a parameter tensor, which Stable-SPAM keeps
+from adamwprune import optimizers, pruning
+from adamwprune.pruning.score import FLOAT, Score
+from adamwprune.pruning.storage import STORAGES
 
-# Bytes a prunable weight that a method keeps from step to step, by owner.
-METHODS: dict[str, dict[str, int]] = {
-    "none": {},
-    "magnitude": {},
-    "state": {},
-    "random": {},
-    "set": {},
-    "rigl": {},
-    "movement": {"scores": FLOAT, "kept_weights": FLOAT},
-    "movement-seed": {"initial_weights": FLOAT},
-}
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,91 +26,45 @@ class Size:
     """What the formulas take of a model."""
 
     parameters: int  # N, numbers
-    tensors: int  # that hold them
-    prunable: tuple[int, ...]  # weights of each prunable tensor; their sum is P
+    tensors: int  # T, parameter tensors
+    prunable: tuple[Shape, ...]  # shapes of the prunable tensors
     buffers: int = 0  # bytes
-
-    @classmethod
-    def of_record(
-        cls,
-        memory: Mapping[str, Any],
-        pruning: Mapping[str, Any],
-        groups: list[Mapping[str, Any]],
-    ) -> Size:
-        """The size of a recorded run's model, from the record's parts of these names."""
-        return cls(
-            memory["weights"] // FLOAT,
-            sum(group["params"] for group in groups),
-            tuple(layer["numel"] for layer in pruning["layers"]),
-            memory["buffers"],
-        )
 
 
 def computed(values: Mapping[str, Any], size: Size) -> dict[str, Any]:
     """Bytes by owner of a run with these ``values``, in the form of the ledger's record.
 
-    They hold from the first mask update on. Raises :class:`UserError` for an optimizer, a
-    method or a storage without a formula.
+    They hold from the first mask update on. Raises ``KeyError`` for an optimizer, a method or a
+    storage that is not there, and ``NotImplementedError`` for an optimizer that declares nothing.
     """
     floats = FLOAT * size.parameters
-    optimizer = _states(values, size)
-    pruner = _pruner(values, size)
-    own = sum(optimizer.values()) + sum(pruner.values())
+    states = optimizer_bytes(values, size)
+    kept = pruner_bytes(values, size)
+    own = sum(states.values()) + sum(kept.values())
     return {
         "weights": floats,
         "buffers": size.buffers,
         "gradients": floats,
-        "optimizer": optimizer,
-        "pruner": pruner,
+        "optimizer": states,
+        "pruner": kept,
         "total": 2 * floats + size.buffers + own,
     }
 
 
-def _states(values: Mapping[str, Any], size: Size) -> dict[str, int]:
+def optimizer_bytes(values: Mapping[str, Any], size: Size) -> dict[str, int]:
     """Bytes of the optimizer's states by name."""
-    floats = FLOAT * size.parameters
-    if "SGD_MOMENTUM" in values:
-        return {"momentum_buffer": floats} if values["SGD_MOMENTUM"] else {}
-    if "AMSGRAD" not in values:
-        raise UserError(f"there is no formula for the states of {values['OPTIMIZER']}")
-    states = {"step": FLOAT * size.tensors, "exp_avg": floats, "exp_avg_sq": floats}
-    if values["AMSGRAD"] == "on":
-        states["max_exp_avg_sq"] = floats
-    if values["SPAM_MODE"] == "zscore":
-        states["spam_norms"] = FLOAT * NORMS
-        states["spam_count"] = 8  # int64: of them
-    elif values["SPAM_MODE"] == "stable":
-        states["gradient_statistics"] = STATISTICS * size.tensors
-    elif values["SPAM_MODE"] not in ("none", "paper"):  # paper: settings, and no state
-        raise UserError(f"there is no formula for the states of SPAM mode {values['SPAM_MODE']}")
-    return states
+    optimizer = optimizers.build(values["OPTIMIZER"], [Parameter(torch.empty(0))], values)
+    return {
+        name: each.of(size.parameters, size.tensors)
+        for name, each in optimizer.declared_states().items()
+    }
 
 
-def _pruner(values: Mapping[str, Any], size: Size) -> dict[str, int]:
+def pruner_bytes(values: Mapping[str, Any], size: Size) -> dict[str, int]:
     """Bytes of what pruning keeps beside the optimizer, by owner."""
-    method = values["PRUNING_METHOD"]
-    if method not in METHODS:
-        raise UserError(f"there is no formula for the method {method}")
-    kept = {owner: each * sum(size.prunable) for owner, each in METHODS[method].items()}
-    masks = mask_bytes(values["MASK_STORAGE"], size.prunable) if method != "none" else 0
+    score: Score = pruning.method(values)
+    if not score.prunes:
+        return {}
+    kept = score.expected_bytes(size.prunable)
+    masks = STORAGES[values["MASK_STORAGE"]].expected_bytes(size.prunable)
     return {**kept, "masks": masks} if masks else kept
-
-
-def mask_bytes(storage: str, prunable: tuple[int, ...]) -> int:
-    """``bool``: a byte a weight; ``bits``: a bit, whole bytes each tensor; ``implied``: none."""
-    if storage == "bool":
-        return sum(prunable)
-    if storage == "bits":
-        return sum(-(-numel // 8) for numel in prunable)
-    if storage == "implied":
-        return 0
-    raise UserError(f"there is no formula for the mask storage {storage}")
-
-
-def above_dense(phases: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, int]:
-    """Bytes by phase beyond those of the dense run with the same seed.
-
-    A phase that the dense run does not have is compared with its steady one: a mask update
-    comes on top of what a step leaves allocated.
-    """
-    return {name: size - dense.get(name, dense["steady"]) for name, size in phases.items()}

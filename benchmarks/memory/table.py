@@ -5,6 +5,7 @@ a part of it elsewhere. GPT-2 takes 6 GB of memory and some minutes.
 """
 
 import argparse
+import math
 import os
 import platform
 import time
@@ -70,8 +71,9 @@ def place() -> str:
 def section(name: str, rows: list[Row]) -> str:
     """One network: its size and its table."""
     size = rows[0].size
+    prunable = sum(map(math.prod, size.prunable))
     return (
-        f"## {name}: {size.parameters:,} parameters, {sum(size.prunable):,} prunable\n\n"
+        f"## {name}: {size.parameters:,} parameters, {prunable:,} prunable\n\n"
         f"{NOTES[name][0].upper()}{NOTES[name][1:]}.\n\n{counted.table(rows)}\n"
     )
 

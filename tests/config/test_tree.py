@@ -16,7 +16,7 @@ PACKAGES = {
     "DATASET": "datasets",
     "TASK": "tasks",
     "OPTIMIZER": "optimizers",
-    "PRUNING_METHOD": "pruning",
+    "PRUNING_METHOD": "pruning/methods",
 }
 _TREE = Tree()
 
@@ -233,7 +233,7 @@ def test_no_dependency_on_a_multi_select_member_is_negative() -> None:
         for symbol in family.members.values()
     }
     selected = {target.name for name in members for target, _ in _TREE.symbols[name].selects}
-    assert selected == {"HAS_ADAM_STATES", "HAS_SPAM", "PRUNES", "REGROWS"}
+    assert {"HAS_ADAM_STATES", "HAS_SPAM", "PRUNES", "REGROWS"} <= selected
     seen = 0
     for name, expression, decides_what_can_be_set in expressions():
         if not decides_what_can_be_set:

@@ -8,15 +8,19 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Set
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adamwprune.base.errors import UserError
+from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import history, status
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
+from adamwprune.records.code import Code
+from adamwprune.records.state import decide
 from adamwprune.records.store import LOCK, RESULT, Store, publish
 from adamwprune.scheduler.devices import Slot
 from tests.support.records import expand, synthetic
@@ -25,21 +29,18 @@ SPECS = expand("memory-comparison")[:6]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Runs:
+CODE = Code({"adamwprune.train.loop": "0123456789"})
+
+
+class Runs(Store):
     """A store whose runs are locked by being in a set."""
 
-    root: Path
-    locked: set = field(default_factory=set)
-
-    def folder(self, spec):
-        return Store(self.root).folder(spec)
+    def __init__(self, root: Path, locked: Set[RunSpec] = frozenset()) -> None:
+        super().__init__(root)
+        vars(self)["locked"] = locked
 
     def files(self, spec):
-        return Store(self.root).files(spec) | ({LOCK} if spec in self.locked else set())
-
-    def result(self, spec):
-        return Store(self.root).result(spec)
+        return super().files(spec) | ({LOCK} if spec in self.locked else set())
 
     def is_running(self, spec):
         return spec in self.locked
@@ -47,6 +48,7 @@ class Runs:
 
 def told(spec, **values: object) -> str:
     plain = {"event": "progress", "epoch": 3, "step": 300, "loss": 0.04, "test_accuracy": 0.98}
+    plain["code"] = CODE.digest
     return json.dumps({**plain, "sparsity": 0.5, "rate": 10.0, "updated": time.time(), **values})
 
 
@@ -60,15 +62,20 @@ def left_by(runs: Runs, spec, content: str | bytes) -> None:
 
 def ended(runs: Runs, spec, **changes: object) -> None:
     here = {"host": os.uname().nodename, "device": "cpu", "threads": 1}
-    made = replace(synthetic(spec), environment=here, seconds={"total": 118.0, "train": 118.0})
+    made = replace(
+        synthetic(spec),
+        code=CODE.to_json(),
+        environment=here,
+        seconds={"total": 118.0, "train": 118.0},
+    )
     runs.folder(spec).mkdir(parents=True, exist_ok=True)
     publish(runs.folder(spec), replace(made, **changes))
 
 
-def report(runs: Runs, width: int = 200, slots: int = 2, **options) -> list[str]:
-    return status.report(
-        ".config", SPECS, runs, lambda count: [Slot("cpu", 1)] * slots, width, **options
-    )
+def report(runs: Runs, width: int = 200, slots: int = 2) -> list[str]:
+    states = [decide(runs, spec, CODE) for spec in SPECS]
+    places = lambda count: [Slot("cpu", 1)] * slots  # noqa: E731
+    return status.report(".config", states, runs.root, places, width)
 
 
 def test_a_matrix_in_full_swing(tmp_path):
@@ -119,7 +126,8 @@ def test_a_device_that_is_not_here_gives_no_eta(tmp_path):
     def none(count: int) -> list[Slot]:
         raise UserError("DEVICE=cuda: there is no CUDA device")
 
-    lines = status.report(".config", SPECS, Runs(tmp_path), none, 80)
+    states = [decide(Runs(tmp_path), spec, CODE) for spec in SPECS]
+    lines = status.report(".config", states, tmp_path, none, 80)
     assert lines[-1] == "eta     not known yet"
 
 
@@ -152,29 +160,16 @@ def test_a_damaged_record_is_named(tmp_path):
     runs.folder(SPECS[0]).mkdir(parents=True)
     (runs.folder(SPECS[0]) / RESULT).write_text("{")
     lines = report(runs)
-    assert lines[0] == ".config: 6 runs: 1 failed, 5 missing"
+    assert lines[0] == ".config: 6 runs: 1 damaged, 5 missing"
     assert "remove it to train the run again" in lines[1]
-
-
-def test_what_goes_on_counts_before_an_older_record(tmp_path):
-    runs = Runs(tmp_path, {SPECS[0]})
-    for spec in SPECS[:3]:
-        ended(runs, spec, status="failed", error="ValueError: x")
-    left_by(runs, SPECS[0], told(SPECS[0]))
-    left_by(runs, SPECS[1], told(SPECS[1]))
-    left_by(runs, SPECS[2], told(SPECS[2]))
-    times = {SPECS[1]: 2_000_000_000, SPECS[2]: 1_000_000_000}
-    for spec, when in times.items():
-        os.utime(runs.folder(spec) / "progress.json", (when, when))
-    names = [status.standing(runs, spec, lambda result: result.status).name for spec in SPECS[:3]]
-    assert names == ["running", "interrupted", "failed"], "the last one's file was left over"
 
 
 def test_a_stale_record_is_to_be_trained_again(tmp_path):
     runs = Runs(tmp_path)
     for spec in SPECS:
         ended(runs, spec)
-    lines = report(runs, verdict=lambda result: "stale" if result.spec == SPECS[0] else "done")
+    ended(runs, SPECS[0], code={"digest": "0" * 16, "modules": {}})
+    lines = report(runs)
     assert lines[0] == ".config: 6 runs: 5 done, 1 stale"
     assert lines[1].startswith(("eta     2:0", "eta     1:5"))
 

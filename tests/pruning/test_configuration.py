@@ -51,6 +51,20 @@ def test_masks_are_stored_as_the_method_presets(method):
     assert spec["MASK_STORAGE"] == ("implied" if method == "state" else "bool")
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adamwprune"])
+@pytest.mark.parametrize("method", Tree().families["PRUNING_METHOD"].members)
+def test_kconfig_and_the_class_say_the_same_of_a_method(method, optimizer):
+    """Also where a method means another one: movement under adamwprune is pruning by state."""
+    tree = Tree()
+    settings = {"OPTIMIZER": optimizer, "PRUNING_METHOD": method}
+    strict.apply(tree, strict.command_line(tree, settings, "test"))
+    (spec,) = expand(tree).specs
+    score = build(spec).score
+    for name in ("prunes", "returns", "regrows", "scores_untrained"):
+        if score.prunes or name == "prunes":
+            assert tree.is_on(name.upper()) == getattr(score, name), name
+
+
 def test_without_a_floor_a_run_is_the_one_it_was():
     (spec,) = specs()
     old = {name: value for name, value in spec.values.items() if name != "PRUNING_FLOOR"}

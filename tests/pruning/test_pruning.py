@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from adamwprune.base.sparsity import count
 from adamwprune.optimizers import SGD, AdamW, AdamWPrune, AdamWSpam, Spam
 from adamwprune.pruning import (
     ContractViolation,
@@ -27,9 +28,8 @@ from adamwprune.pruning import (
     Set,
     State,
 )
+from adamwprune.pruning.masking import mask_gradient
 from adamwprune.pruning.methods.state import CRITERIA
-from adamwprune.pruning.pruner import mask_gradient
-from adamwprune.pruning.schedule import count
 from adamwprune.pruning.scope import SCOPES, Global
 from adamwprune.pruning.select.parts import whole
 from adamwprune.pruning.select.selection import cut

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from adamwprune.base.sparsity import count, part_of
 from adamwprune.optimizers import SGD, AdamW, AdamWPrune, AdamWSpam, Spam
 from adamwprune.pruning import (
     ContractViolation,
@@ -26,7 +27,6 @@ from adamwprune.pruning import (
     State,
     contract,
 )
-from adamwprune.pruning.schedule import count, part_of
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.select.parts import whole
 from adamwprune.train.measure import ledger
@@ -214,7 +214,7 @@ def test_every_update_is_the_one_of_sorted_lists(way, method, schedule, scope, s
             if method == "set":
                 growth = [number(index, 5, step) for index in indices]
             else:
-                dense = pruner._dense.get(name, torch.zeros_like(weight))
+                dense = pruner._gradients.get(name, torch.zeros_like(weight))
                 growth = dense.abs().flatten().tolist()
             layers.append((mask, size, growth))
             first += weight.numel()
@@ -408,12 +408,12 @@ def test_what_the_optimizer_is_given_is_masked_in_an_update_too():
 
     def look(*arguments):
         mask = pruner.masks.mask("4.weight", {})
-        seen.append((bool(model[4].weight.grad[mask].any()), len(pruner._dense)))
+        seen.append((bool(model[4].weight.grad[mask].any()), len(pruner._gradients)))
 
     optimizer.register_step_pre_hook(look)
     train(model, optimizer, 9)
     assert seen == [(False, 2 if step in (4, 8) else 0) for step in range(1, 10)]
-    assert pruner._dense == {}
+    assert pruner._gradients == {}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -534,7 +534,7 @@ def test_more_zeros_than_were_grown_are_caught():
     with torch.no_grad():
         model[4].weight.zero_()
     if int((~mask).sum()) <= grown:
-        pruner._returned["4.weight"] = grown = 3
+        pruner.returned_by_layer["4.weight"] = grown = 3
     message = rf"1440 weights of 4\.weight are zero, {int(mask.sum())} were pruned and {grown} "
     with pytest.raises(ContractViolation, match=message):
         pruner.verify()

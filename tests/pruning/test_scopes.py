@@ -11,6 +11,7 @@ from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.pruning import Magnitude, Pruner, Schedule, prunable
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.select import selection as selection
+from tests.pruning.held import Held
 from tests.pruning.networks import network
 from tests.pruning.test_selection import brute_force, chosen
 
@@ -23,7 +24,7 @@ shapes = st.lists(
 def choose(scope, scores, k, pruned):
     """The masks of what is zero then; ``pruned``: those of what is zero already."""
     counts = {name: int(mask.sum()) for name, mask in pruned.items()}
-    found = scope.among(selection.Held(scores, pruned))
+    found = scope.among(Held(scores, pruned))
     return {
         n: m | pruned[n] for n, m in selection.masks(found, scope.choose(found, k, counts)).items()
     }

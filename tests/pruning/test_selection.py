@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from adamwprune.pruning.select import parts as parts
 from adamwprune.pruning.select import radix as radix
 from adamwprune.pruning.select import selection as selection
+from tests.pruning.held import lowest
 
 # What a threshold stumbles over: ties, both zeros, denormals, neighbours, the ends of the range.
 AWKWARD = torch.tensor(  # as float32 holds them
@@ -68,7 +69,7 @@ one_way = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=scores, data=st.data())
 def test_lowest_is_the_brute_force_choice(way, values, data):
     k = data.draw(st.integers(0, sum(map(len, values))))
-    masks = selection.lowest(layers(values), k)
+    masks = lowest(layers(values), k)
     assert chosen(masks) == brute_force(values, k)
     assert [mask.numel() for mask in masks.values()] == [len(layer) for layer in values]
 
@@ -79,30 +80,30 @@ def test_shorter_floats_are_chosen_alike(way, values, data, dtype):
     found = layers(values, dtype)
     k = data.draw(st.integers(0, sum(map(len, values))))
     exact = [layer.double().tolist() for layer in found.values()]
-    assert chosen(selection.lowest(found, k)) == brute_force(exact, k)
+    assert chosen(lowest(found, k)) == brute_force(exact, k)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -math.inf])
 @pytest.mark.parametrize("k", range(8))
 def test_among_equals_the_first_go(way, value, k):
-    masks = selection.lowest(layers([[value] * 3, [value], [value] * 3]), k)
+    masks = lowest(layers([[value] * 3, [value], [value] * 3]), k)
     assert chosen(masks) == [True] * k + [False] * (7 - k)
 
 
 def test_minus_zero_is_zero(way):
-    masks = selection.lowest(layers([[0.0, -0.0, 0.0, -1e-45]]), 2)
+    masks = lowest(layers([[0.0, -0.0, 0.0, -1e-45]]), 2)
     assert chosen(masks) == [True, False, False, True]
 
 
 def test_the_shapes_stay(way):
-    found = selection.lowest({"a": torch.randn(2, 3, 4).transpose(0, 2), "b": torch.ones(1, 1)}, 5)
+    found = lowest({"a": torch.randn(2, 3, 4).transpose(0, 2), "b": torch.ones(1, 1)}, 5)
     assert [tuple(mask.shape) for mask in found.values()] == [(4, 3, 2), (1, 1)]
     assert sum(chosen(found)) == 5
 
 
 def test_what_is_not_contiguous_counts_by_its_indices(way):
     plain = torch.tensor([[3.0, 1.0, 1.0], [1.0, 0.0, 2.0]])
-    (mask,) = selection.lowest({"a": plain.t().contiguous().t()}, 2).values()
+    (mask,) = lowest({"a": plain.t().contiguous().t()}, 2).values()
     assert mask.tolist() == [[False, True, False], [False, True, False]]
 
 
@@ -110,18 +111,18 @@ def test_what_is_not_contiguous_counts_by_its_indices(way):
 def test_a_nan_is_an_error_that_names_its_layer(way, value):
     found = layers([[1.0, 2.0], [math.inf, value, -math.inf]])
     with pytest.raises(ValueError, match="layer1: 1 of 3 scores are NaN"):
-        selection.lowest(found, 1)
+        lowest(found, 1)
 
 
 def test_nothing_but_nan_is_an_error_too(way):
     with pytest.raises(ValueError, match="layer1: 3 of 3 scores are NaN"):
-        selection.lowest(layers([[], [math.nan] * 3]), 3)
+        lowest(layers([[], [math.nan] * 3]), 3)
 
 
 @pytest.mark.parametrize("k", [-1, 4])
 def test_k_is_a_count_of_the_weights(way, k):
     with pytest.raises(ValueError, match=f"cannot choose {k} of 3 weights"):
-        selection.lowest(layers([[1.0, 2.0, 3.0]]), k)
+        lowest(layers([[1.0, 2.0, 3.0]]), k)
 
 
 def test_many_scores_are_not_sorted(monkeypatch):
@@ -133,11 +134,11 @@ def test_many_scores_are_not_sorted(monkeypatch):
     for k in (1, number // 3, number - 1):
         expected = torch.zeros(number, dtype=torch.bool)
         expected[many.argsort(stable=True)[:k]] = True
-        assert torch.equal(torch.cat(list(selection.lowest(found, k).values())), expected)
+        assert torch.equal(torch.cat(list(lowest(found, k).values())), expected)
     monkeypatch.setattr(torch.Tensor, "argsort", None)
-    assert int(sum(mask.sum() for mask in selection.lowest(found, 5).values())) == 5
+    assert int(sum(mask.sum() for mask in lowest(found, 5).values())) == 5
     monkeypatch.setattr(torch.Tensor, "kthvalue", None)
-    assert int(sum(mask.sum() for mask in selection.lowest(found, 5).values())) == 5
+    assert int(sum(mask.sum() for mask in lowest(found, 5).values())) == 5
 
 
 @given(st.lists(st.sampled_from(AWKWARD), min_size=1, max_size=20), st.data())

@@ -32,7 +32,7 @@ from tests.pruning.test_selection import brute_force
 def whole_scores(pruner, name):
     """As the methods define them, of a whole layer."""
     w, score = pruner.weights[name].detach(), pruner.score
-    state = pruner._optimizer.state[pruner.weights[name]]
+    state = pruner.optimizer.state[pruner.weights[name]]
     m, v = state["exp_avg"], state["exp_avg_sq"]
     if isinstance(score, State):
         return {

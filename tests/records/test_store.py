@@ -20,7 +20,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.locks import lock
 from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import LOCK, Store, prepare, publish
+from adamwprune.records.store import LOCK, Store, only, prepare, publish
 from adamwprune.report import export
 
 
@@ -81,17 +81,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
         Store(tmp_path / "results").check_writable()
 
 
-def test_runs_are_found_by_the_start_of_their_name(tmp_path, spec):
-    store = Store(tmp_path)
-    other = RunSpec({**spec.values, "SEED": 1})
-    for each in (spec, other):
-        publish(prepare(store.folder(each), each), record(each))
-    assert store.find(spec.run_id).spec == spec
-    assert store.find(spec.run_id[:-3]).spec == spec
-    with pytest.raises(UserError, match="start of 2 runs"):
-        store.find("lenet5")
-    with pytest.raises(UserError, match="no run starts with"):
-        store.find("resnet")
+def test_runs_are_found_by_the_start_of_their_name():
+    named = {"lenet5-s0-aa": 1, "lenet5-s1-bb": 2, "lenet5-s1-bb-copy": 3}
+    assert only("lenet5-s0-aa", named) == only("lenet5-s0", named) == 1
+    assert only("lenet5-s1-bb", named) == 2, "a whole name is that run"
+    assert only("resnet", named) is None
+    with pytest.raises(UserError, match="start of 3 runs"):
+        only("lenet5", named)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +178,9 @@ def test_damaged_progress_is_no_progress(tmp_path, spec, content):
     (folder / "progress.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert store.progress(spec) is None
     (folder / "progress.json").write_text('{"step": 3}')
-    assert store.progress(spec) == {"step": 3}
+    assert store.progress(spec) == store.begun(spec) == {"step": 3}
     (folder / "checkpoint.pt").unlink()
-    assert store.progress(spec) is None, "there is nothing to go on from"
+    assert store.begun(spec) is None, "there is nothing to go on from"
 
 
 def test_published_records_are_verbatim(tmp_path, spec):

@@ -251,7 +251,7 @@ def test_bars_are_the_records_numbers(published: list[RunSpec], make: Make):
     records = [make(spec) for spec in specs]
     figure = figure_of(specs, records, "sgd-with-magnitude-pruning-model_comparison")
     accuracy = panel(figure, "Accuracy after the last epoch")
-    assert bar_ends(accuracy) == [pytest.approx(record.accuracy) for record in records]
+    assert bar_ends(accuracy) == [pytest.approx(record.score) for record in records]
     assert accuracy.get_xlim()[0] == 0
     ratios = [61_470 / (61_470 - record.pruning["zeros"]) for record in records]
     assert bar_ends(panel(figure, "Compression of the prunable weights")) == pytest.approx(ratios)
@@ -266,7 +266,7 @@ def test_dots_and_curves_are_the_records_numbers(published: list[RunSpec], make:
     found = [
         each[0].get_xdata()[0] for each in dots.containers if isinstance(each, ErrorbarContainer)
     ]
-    assert found == pytest.approx([record.accuracy for record in records])
+    assert found == pytest.approx([record.score for record in records])
     assert len(rows_of(dots)) == 12
     movement = panel(figure, "Movement (adamwprune: state (precond))")
     lines = {line.get_label(): line for line in movement.get_lines()}

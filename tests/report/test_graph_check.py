@@ -170,7 +170,7 @@ def test_a_planted_drift_is_found(
     history = [*before.history[:-1], {**before.history[-1], **final}]
     planted = [replace(before, final=final, history=history), *records[1:]]
     found = check.problems(published, draw(planted, tmp_path / "planted"))
-    old, new = f"{before.accuracy:.2f}", f"{planted[0].accuracy:.2f}"
+    old, new = f"{before.score:.2f}", f"{planted[0].score:.2f}"
     assert {problem.split(":")[0] for problem in found} == {
         "data/optimizer_comparison_baseline.json"
     }

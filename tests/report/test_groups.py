@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from adamwprune.base.metrics import ACCURACY
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.metrics import difference_error
 from adamwprune.report.groups import (
@@ -40,7 +41,7 @@ def test_seeds_are_one_group(published: list[RunSpec], make: Make):
     specs = seeds(published[0], 3)
     (group,) = group_runs(specs, [make(spec) for spec in specs])
     assert group.n == 3
-    assert group.accuracy.mean == pytest.approx(sum(make(s).accuracy for s in specs) / 3)
+    assert group.score.mean == pytest.approx(sum(make(s).score for s in specs) / 3)
     assert group.status == "done"
 
 
@@ -131,12 +132,14 @@ def test_the_error_of_a_difference_is_that_of_two_binomial_proportions():
 
 def test_noise_is_two_standard_errors_of_a_difference():
     """At 99% on 10,000 images: 0.0995 points of one accuracy, √2 times that of a difference."""
-    assert noise_note([99.0], 10_000) == (
-        "differences under 0.3 points on 10,000 test images are noise "
+    assert noise_note([99.0], ACCURACY, 10_000) == (
+        "differences under 0.3 points on 10,000 test examples are noise "
         "(standard error of a difference 0.14)"
     )
-    assert "under 1.3 points on 1,000 validation" in noise_note([98.0], 1_000, "validation")
-    assert noise_note([98.0], None) == ""
+    assert "under 1.3 points on 1,000 validation" in noise_note(
+        [98.0], ACCURACY, 1_000, "validation"
+    )
+    assert noise_note([98.0], ACCURACY, None) == ""
 
 
 def test_the_spread_note_names_n(published: list[RunSpec], make: Make):

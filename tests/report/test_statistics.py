@@ -39,7 +39,7 @@ from adamwprune.report.statistics import (
     holm,
     judge,
 )
-from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, render
+from adamwprune.report.tables import PLAIN_WIDTH, render, result_rows
 from tests.support.records import Make, elsewhere, expand, synthetic
 
 # Hours of sleep gained by ten patients under two drugs: Student (1908), The probable error of a
@@ -461,8 +461,8 @@ def test_a_matrix_with_nothing_to_compare_says_nothing(make: Make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
     text = present.tables_of(specs, [make(spec) for spec in specs], "text", memory=False)
     assert "Comparisons" not in text
-    assert f"{accuracy_rows(specs, map(make, specs))[0].interval[0]:.2f}–" in text
-    assert "95%" not in render(accuracy_rows(specs[:1], map(make, specs)), "text")
+    assert f"{result_rows(specs, map(make, specs))[0].interval[0]:.2f}–" in text
+    assert "95%" not in render(result_rows(specs[:1], map(make, specs)), "text")
 
 
 # -- what is missing ---------------------------------------------------------

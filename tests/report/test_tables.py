@@ -10,7 +10,7 @@ import pytest
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.report.tables import PLAIN_WIDTH, accuracy_rows, memory_rows, render
+from adamwprune.report.tables import PLAIN_WIDTH, memory_rows, render, result_rows
 from tests.support.records import Make, elsewhere, expand, marked
 
 H100 = {"device": "cuda:1", "device_name": "NVIDIA H100", "threads": 8}
@@ -22,18 +22,18 @@ def records(published: list[RunSpec], make: Make) -> list[RunResult]:
 
 
 def test_every_cell_is_a_row_with_its_records_numbers(published, records):
-    rows = accuracy_rows(published, records)
+    rows = result_rows(published, records)
     assert len(rows) == 42
     for row, record in zip(rows, records, strict=True):
-        assert row.accuracy.mean == pytest.approx(100 * record.final["test_accuracy"])
+        assert row.score.mean == pytest.approx(100 * record.final["test_accuracy"])
         assert (row.zeros, row.prunable) == (record.pruning["zeros"], 61_470)
         assert (row.n, row.status, row.seconds) == (1, "done", 14.2)
 
 
 def test_missing_and_failed_cells_have_no_numbers(published, make):
-    rows = accuracy_rows(published[:3], [make(published[0]), make(published[1], status="failed")])
+    rows = result_rows(published[:3], [make(published[0]), make(published[1], status="failed")])
     assert [row.status for row in rows] == ["done", "failed", "missing"]
-    assert [(row.accuracy, row.zeros, row.seconds) for row in rows[1:]] == [(None, None, None)] * 2
+    assert [(row.score, row.zeros, row.seconds) for row in rows[1:]] == [(None, None, None)] * 2
     text = render(rows, "text")
     assert "(failed)" in text
     assert "(missing)" in text
@@ -45,23 +45,23 @@ def test_missing_and_failed_cells_have_no_numbers(published, make):
 
 def test_seeds_give_mean_and_deviation(make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
-    (row,) = accuracy_rows(specs, [make(spec) for spec in specs])
+    (row,) = result_rows(specs, [make(spec) for spec in specs])
     assert row.n == row.expected == 3
     text = render([row], "text")
-    assert f"{row.accuracy.mean:.2f} ± {row.accuracy.deviation:.2f}" in text
+    assert f"{row.score.mean:.2f} ± {row.score.deviation:.2f}" in text
     assert "n = 1" not in text
 
 
 def test_single_runs_carry_the_noise_of_their_test_set(published, records, quick, make):
-    assert "differences under 0.3 points on 10,000 test images are noise" in render(
-        accuracy_rows(published, records), "text"
+    assert "differences under 0.3 points on 10,000 test examples are noise" in render(
+        result_rows(published, records), "text"
     )
-    rows = accuracy_rows(quick, [make(spec) for spec in quick])
-    assert "on 1,000 test images are noise" in render(rows, "markdown")
+    rows = result_rows(quick, [make(spec) for spec in quick])
+    assert "on 1,000 test examples are noise" in render(rows, "markdown")
 
 
 def test_no_table_names_a_winner(published, records):
-    for rows in (accuracy_rows(published, records), memory_rows(published, records)):
+    for rows in (result_rows(published, records), memory_rows(published, records)):
         text = render(rows, "text").lower()
         assert not any(word in text for word in ("best", "win", "better", "superior"))
 
@@ -113,7 +113,7 @@ def test_the_caveat_of_state_pruning_is_said(published, records):
     )
 
 
-@pytest.mark.parametrize("which", [accuracy_rows, memory_rows])
+@pytest.mark.parametrize("which", [result_rows, memory_rows])
 def test_text_fits_a_plain_terminal_and_loses_nothing(which, published, records):
     text = render(which(published, records), "text")
     table = [line for line in text.splitlines() if "test images" not in line]
@@ -151,7 +151,7 @@ def plain(rows) -> list[dict[str, str]]:
 
 
 def test_nothing_is_said_of_records_that_are_alike(published, records):
-    for which in (accuracy_rows, memory_rows):
+    for which in (result_rows, memory_rows):
         for format in ("text", "markdown"):
             text = render(which(published, records), format)
             assert not any(word in text.lower() for word in ("stale", "frozen", "†", "all other"))
@@ -163,7 +163,7 @@ def test_a_stale_record_says_so_in_its_status(make):
     found = [make(spec) for spec in specs]
     for record in (0, 1, 2, 3):  # all of the first cell's seeds, one of the second's
         found[record] = marked(found[record], STALE)
-    rows = accuracy_rows(specs, found)
+    rows = result_rows(specs, found)
     for format in ("text", "markdown"):
         text = render(rows, format)
         assert text.count("done, stale") == 1
@@ -187,9 +187,9 @@ def test_a_stale_record_says_so_in_its_status(make):
 def test_failed_and_missing_seeds_stand_before_marks(make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
     records = [marked(make(specs[0]), FROZEN), make(specs[1], status="failed")]
-    (row,) = cells(render(accuracy_rows(specs, records), "markdown"))
+    (row,) = cells(render(result_rows(specs, records), "markdown"))
     assert row[-1] == "1 failed, 1 missing, 1 of 1 frozen"
-    (row,) = cells(render(accuracy_rows(specs[1:2], [marked(records[1], STALE)]), "markdown"))
+    (row,) = cells(render(result_rows(specs[1:2], [marked(records[1], STALE)]), "markdown"))
     assert (row[4], row[-1]) == ("(failed)", "failed, stale")
 
 
@@ -222,7 +222,7 @@ def test_rows_from_elsewhere_carry_a_sign_that_is_explained(published, make):
     records[1] = elsewhere(records[1], **H100)
     records[2] = elsewhere(records[2], torch="2.9.0")
     records[3] = elsewhere(records[3], **{**H100, "device": "cuda:0"})
-    rows = accuracy_rows(specs, records)
+    rows = result_rows(specs, records)
     table = render(rows, "markdown")
     assert [cell[1] for cell in cells(table)][:5] == [
         "dense",
@@ -249,9 +249,9 @@ def test_a_row_with_seeds_from_two_places_names_both(make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
     records = [make(spec) for spec in specs]
     records[2] = elsewhere(records[2], **H100)
-    (row,) = plain(accuracy_rows(specs, records))
+    (row,) = plain(result_rows(specs, records))
     assert (row["device"], row["threads"], row["elsewhere"]) == ("cpu; cuda", "2; 8", "1")
-    assert "magnitude †" in render(accuracy_rows(specs, records), "text")
+    assert "magnitude †" in render(result_rows(specs, records), "text")
 
 
 def test_each_table_has_a_common_place_of_its_own(make):
@@ -259,12 +259,12 @@ def test_each_table_has_a_common_place_of_its_own(make):
     records = [
         elsewhere(make(spec), **(H100 if spec["DATASET"] == "mnist" else {})) for spec in specs
     ]
-    rows = accuracy_rows(specs, records)
+    rows = result_rows(specs, records)
     assert "†" not in render(rows, "text")
     assert {row["elsewhere"] for row in plain(rows)} == {"0"}
 
 
-@pytest.mark.parametrize("which", [accuracy_rows, memory_rows])
+@pytest.mark.parametrize("which", [result_rows, memory_rows])
 def test_marked_text_fits_a_plain_terminal_and_loses_nothing(which, published, records):
     found = [
         elsewhere(marked(record, STALE), **H100) if record.spec.sparsity == 0.9 else record
@@ -280,7 +280,7 @@ def test_marked_text_fits_a_plain_terminal_and_loses_nothing(which, published, r
 
 def test_an_unknown_format_is_refused(published):
     with pytest.raises(UserError, match="no table format 'html'; there are text, markdown, csv"):
-        render(accuracy_rows(published, []), "html")
+        render(result_rows(published, []), "html")
 
 
 def test_no_rows():

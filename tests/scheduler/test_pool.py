@@ -26,6 +26,8 @@ from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.pool import Policy
 from tests.support.runs import specs
 
+pytestmark = pytest.mark.trains
+
 CPU = Slot("cpu", 1)
 
 

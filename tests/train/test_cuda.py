@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from adamwprune.pruning.select import radix
-from adamwprune.pruning.select.selection import lowest
 from adamwprune.run import runner
 from adamwprune.train.loop import Training
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY
+from tests.pruning.held import lowest
 from tests.support.runs import specs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,6 +20,8 @@ from adamwprune.train.graphs import EAGER_STEPS, StepGraphs
 from adamwprune.train.loop import Training
 from tests.support.runs import specs
 
+pytestmark = pytest.mark.trains
+
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
     PRUNING_METHOD="none magnitude movement movement-seed random state",

@@ -14,23 +14,23 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from adamwprune import optimizers, pruning
-from adamwprune.base import registry
-from adamwprune.base.errors import UserError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.models.lenet5 import FusedLeNet5
+from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import ContractViolation, Pruner
+from adamwprune.pruning.storage import STORAGES
 from adamwprune.train.measure import ledger
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
 from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transient_of
-from benchmarks.memory import counted, formulas
+from benchmarks.memory import counted
 from benchmarks.memory.counted import NETWORKS, allocated_by
-from benchmarks.memory.formulas import Size, above_dense, computed, mask_bytes
+from benchmarks.memory.formulas import Size, computed
 
 CPU = torch.device("cpu")
-LENET5 = Size(61_750, 14, (150, 2_400, 48_000, 10_080, 840), 192)
+LENET5 = Size(61_750, 14, ((6, 25), (16, 150), (120, 400), (84, 120), (10, 84)), 192)
 
 
 def every_run() -> list[RunSpec]:
@@ -112,14 +112,6 @@ def test_what_is_computed_is_what_is_there(spec: RunSpec) -> None:
     assert run.account() == computed(spec.values, LENET5)
 
 
-def test_every_member_has_a_formula() -> None:
-    methods = {str(spec["PRUNING_METHOD"]) for spec in EVERY}
-    assert methods == {name.replace("_", "-") for name in registry.members("adamwprune.pruning")}
-    assert methods <= formulas.METHODS.keys()
-    for spec in EVERY:
-        assert computed(spec.values, LENET5)["total"] > 0
-
-
 def test_the_formulas_of_lenet5() -> None:
     def states(optimizer: str) -> int:
         found = computed(values_of(optimizer, "none"), LENET5)["optimizer"]
@@ -128,9 +120,8 @@ def test_the_formulas_of_lenet5() -> None:
     assert states("sgd") == 247_000
     assert states("adam") == states("adamw") == 494_056
     assert states("adamwadv") == states("adamwspam") == states("adamwprune") == 741_056
-    assert mask_bytes("implied", LENET5.prunable) == 0
-    assert mask_bytes("bits", LENET5.prunable) == 7_684
-    assert mask_bytes("bool", LENET5.prunable) == 61_470
+    masks = {name: storage.expected_bytes(LENET5.prunable) for name, storage in STORAGES.items()}
+    assert masks == {"bool": 61_470, "bits": 7_684, "implied": 0}
     assert computed(values_of("adamw", "movement"), LENET5)["pruner"] == {
         "scores": 245_880,
         "kept_weights": 245_880,
@@ -140,22 +131,17 @@ def test_the_formulas_of_lenet5() -> None:
 
 
 def test_the_last_byte_of_each_tensors_bits_is_a_whole_one() -> None:
-    assert mask_bytes("bits", (1, 8, 9)) == 1 + 1 + 2
+    assert STORAGES["bits"].expected_bytes([(1, 1), (2, 4), (3, 3)]) == 1 + 1 + 2
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"PRUNING_METHOD": "guessed"}, "the method guessed"),
-        ({"MASK_STORAGE": "guessed"}, "the mask storage guessed"),
-        ({"SPAM_MODE": "guessed"}, "SPAM mode guessed"),
-    ],
-)
-def test_nothing_is_computed_without_a_formula(change: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        computed({**values_of("adamwprune", "magnitude"), **change}, LENET5)
-    with pytest.raises(UserError, match="the states of lion"):
-        computed({"OPTIMIZER": "lion", "PRUNING_METHOD": "none"}, LENET5)
+def test_nothing_is_computed_of_what_is_not_there_or_declares_nothing(monkeypatch) -> None:
+    values = values_of("adamw", "magnitude")
+    for name in ("OPTIMIZER", "PRUNING_METHOD", "MASK_STORAGE"):
+        with pytest.raises(KeyError, match="guessed"):
+            computed({**values, name: "guessed"}, LENET5)
+    monkeypatch.delattr(AdamFamily, "declared_states")
+    with pytest.raises(NotImplementedError, match="AdamW does not declare its states"):
+        computed(values, LENET5)
 
 
 def test_momentum_of_zero_keeps_nothing() -> None:
@@ -175,20 +161,6 @@ def test_each_way_to_handle_spikes(mode: str) -> None:
     run = Run.of(spec.values)
     run.steps(2)
     assert run.account() == computed(spec.values, LENET5)
-
-
-def test_the_size_of_a_recorded_run() -> None:
-    run = run_of("adamw", "magnitude")
-    run.steps(3)
-    groups: list[Any] = [{"params": 14}]
-    found = Size.of_record(run.account(), {"layers": run.pruner.layers()}, groups)
-    assert found == LENET5
-
-
-def test_formulas_need_no_torch() -> None:
-    probe = "import sys, benchmarks.memory.formulas; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 # -- beside torch's own tracker ---------------------------------------------------------
@@ -270,7 +242,7 @@ def test_the_peak_is_the_one_of_torchs_own_tracker(spec: RunSpec) -> None:
     tracker.track_external(run.model, run.optimizer, *tensors)
     before = tracker.get_tracker_snapshot("current")[CPU]["Total"]
     with tracker, torch.no_grad():
-        ours = transient_of(run.pruner._update)
+        ours = transient_of(run.pruner.update)
         peak = tracker.get_tracker_snapshot("peak")[CPU]["Total"]
     assert ours.peak == peak - before
     # Scores and their copy, 4 bytes a weight each, and the index by which they are sorted, 8.
@@ -442,12 +414,6 @@ def test_a_gpus_updates_are_read_off_its_allocator() -> None:
     assert meter.worst == Transient(peak=900, kept=61)
     assert meter.record() == {"transient": 839, "peak": 900}
     assert phases.record() == {STEADY: 1_061, MASK_UPDATE: 1_900}
-
-
-def test_phases_above_those_of_the_dense_run() -> None:
-    dense = {INIT: 100, FIRST_STEP: 300, STEADY: 250}
-    pruned = {INIT: 100, FIRST_STEP: 310, STEADY: 311, MASK_UPDATE: 600}
-    assert above_dense(pruned, dense) == {INIT: 0, FIRST_STEP: 10, STEADY: 61, MASK_UPDATE: 350}
 
 
 # -- the table -----------------------------------------------------------------------------

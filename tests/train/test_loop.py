@@ -15,8 +15,8 @@ import torch
 from adamwprune import tasks
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.metrics import ACCURACY, LOSS
+from adamwprune.base.sparsity import count
 from adamwprune.models.lenet5 import FusedLeNet5
-from adamwprune.pruning.schedule import count
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
 from adamwprune.train.data import loaded, network_for

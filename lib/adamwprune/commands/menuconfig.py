@@ -1,10 +1,11 @@
-"""make menuconfig: configure in a terminal, which shows how many runs the configuration makes."""
+"""Configure in a terminal, which shows how many runs the configuration makes."""
 
 import argparse
 import functools
 from collections import Counter
 from collections.abc import Iterator
 
+from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config import menu
 from adamwprune.config.sources import Workspace
@@ -13,10 +14,10 @@ from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan import matrix
 from adamwprune.records.code import Sources
+from adamwprune.records.state import MISSING, NAMES
 from adamwprune.records.store import Store
 
 LIMIT = 5000  # points of a matrix; to count the runs of more takes seconds
-STATES = ("done", "published", "stale", "failed", "damaged")  # what else it is, is missing
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
@@ -39,10 +40,16 @@ def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:
     catalogue = Catalogue(experiment, Store(experiment.root), code)
     number = counted(len(expanded.cells), "run")
     counts: Counter[str] = Counter(done=0)
-    for cell in expanded.cells:
-        yield number
-        counts[catalogue.state(cell.spec).name] += 1
-    parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
+    try:
+        for spec in expanded.specs:
+            yield number
+            counts[catalogue.state(spec).name] += 1
+    except UserError:  # it names a file, for which there is no room
+        yield f"{number}; make plan says what is wrong with a published record"
+        return
+    parts = [
+        f"{counts[state]:,} {state}" for state in NAMES if state in counts and state != MISSING
+    ]
     if expanded.dropped:
         parts.append(f"{len(expanded.dropped):,} dropped")
     yield f"{number}, {', '.join(parts)}"

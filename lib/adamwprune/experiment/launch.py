@@ -9,7 +9,7 @@ from typing import Any
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.config import sources
-from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.job import Job
@@ -146,8 +146,8 @@ class Launch:
     @property
     def trackers(self) -> list[str]:
         """The trackers that are on."""
-        known = registry.members("adamwprune.trackers")
-        return [n for n in known if self.experiment.tree.is_on(f"TRACKER_{n.upper()}")]
+        tree = self.experiment.tree
+        return [name for name in trackers_of(tree) if tree.is_on(f"TRACKER_{name.upper()}")]
 
     def tracking(self, told: Callable[[str], None], patience: float | None = PATIENCE) -> Tracking:
         """The trackers that are on, to be entered while there is something to track."""
@@ -160,7 +160,7 @@ class Launch:
         configuration, whose identity starts with ``prefix``. Returns the exit status.
         """
         if not self.trackers:
-            known = registry.members("adamwprune.trackers")
+            known = trackers_of(self.experiment.tree)
             symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
             raise UserError(f"no tracker is on: set one of {symbols}")
         catalogue = Catalogue.of(self.experiment)
@@ -175,6 +175,12 @@ class Launch:
         for folder in tracking.complete:
             print(f"{folder}: {len(runs)} run{'s' if len(runs) > 1 else ''}")
         return 1 if tracking.failed else 0
+
+
+def trackers_of(tree: Tree) -> list[str]:
+    """All trackers that there are: the modules that have a symbol."""
+    known = registry.members("adamwprune.trackers")
+    return [name for name in known if f"TRACKER_{name.upper()}" in tree.symbols]
 
 
 def trackable(catalogue: Catalogue) -> list[str]:

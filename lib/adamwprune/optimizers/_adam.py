@@ -18,8 +18,8 @@ from torch.nn import Parameter
 from torch.optim.adam import adam
 
 from adamwprune.optimizers import _base, _stable
-from adamwprune.optimizers._base import Closure
-from adamwprune.optimizers._spam import NormWindow, Spam, clip_elements
+from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
+from adamwprune.optimizers._spam import WINDOW, NormWindow, Spam, clip_elements
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -97,6 +97,22 @@ class AdamFamily(_base.KeepsMoments):
             max_grad_norm=values["MAX_GRAD_NORM"],
             spam=Spam.from_values(values),
         )
+
+    def declared_states(self) -> Mapping[str, StateBytes]:
+        """Adam's, and those of the spike handling that is on."""
+        states = {
+            "step": StateBytes(tensor=FLOAT),
+            "exp_avg": StateBytes(number=FLOAT),
+            "exp_avg_sq": StateBytes(number=FLOAT),
+        }
+        if any(group["amsgrad"] for group in self.param_groups):
+            states["max_exp_avg_sq"] = StateBytes(number=FLOAT)
+        if self.spam.zscore:
+            states["spam_norms"] = StateBytes(once=FLOAT * WINDOW)
+            states["spam_count"] = StateBytes(once=8)  # int64
+        if self.spam.gammas:
+            states[_stable.STATISTICS] = StateBytes(tensor=4 * 8)  # four float64
+        return states
 
     @property
     def steps_since_reset(self) -> int:

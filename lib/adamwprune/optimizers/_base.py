@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,8 +14,22 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 Closure = Callable[[], float] | None
 F = TypeVar("F", bound=Callable[..., Any])
 
+FLOAT = 4  # bytes of a float32
 CLIP_EPS = 1e-6  # torch's, added to the norm that gradients are divided by
-SETTLING = 20  # steps after the start and after a reset in which exp_avg_sq says too little
+
+
+class StateBytes(NamedTuple):
+    """What a state takes, in bytes: for each number of the parameters, for each parameter tensor
+    whatever its size, and once for all.
+    """
+
+    number: int = 0
+    tensor: int = 0
+    once: int = 0
+
+    def of(self, numbers: int, tensors: int) -> int:
+        """Bytes for so many numbers in so many parameter tensors."""
+        return self.number * numbers + self.tensor * tensors + self.once
 
 
 class Base(torch.optim.Optimizer):
@@ -41,6 +55,12 @@ class Base(torch.optim.Optimizer):
         super().__init__(params, defaults)
         self._rates: dict[int, Tensor] = {}  # by group: float32 [2], see _step_rates
         self._written: dict[int, tuple[float, float]] = {}  # what is in them
+
+    def declared_states(self) -> Mapping[str, StateBytes]:
+        """What float32 parameters take in the optimizer, by the names that the ledger
+        (:mod:`adamwprune.train.measure.ledger`) gives to states.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not declare its states")
 
     def step_kind(self) -> Hashable:
         """What the next step does beside arithmetic on tensors; equal for steps that do the same.

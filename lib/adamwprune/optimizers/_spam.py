@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamwprune.base.sparsity import SETTLING
 from adamwprune.optimizers import _base, _stable
-from adamwprune.optimizers._base import SETTLING
 
 WINDOW = 100  # gradient norms that the z-score looks back on
 FEWEST = 10  # norms before which it says nothing

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.optim.sgd import sgd
 
 from adamwprune.optimizers import _base
-from adamwprune.optimizers._base import Closure
+from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
 
 
 class SGD(_base.Base):
@@ -36,6 +36,12 @@ class SGD(_base.Base):
         _base.check("max_grad_norm value", max_grad_norm, 0)
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.max_grad_norm = max_grad_norm
+
+    def declared_states(self) -> Mapping[str, StateBytes]:
+        """The momentum buffer, if there is momentum."""
+        if not any(group["momentum"] for group in self.param_groups):
+            return {}
+        return {"momentum_buffer": StateBytes(number=FLOAT)}
 
     @_base.untraced
     @torch.no_grad()

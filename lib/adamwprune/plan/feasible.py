@@ -1,19 +1,17 @@
 """Whether a run's target sparsity can be reached with its scope and floor, known without torch.
 
-The arithmetic is that of :mod:`adamwprune.pruning`, which refuses the same when a run begins; here
-it is said when the matrix is planned.
+The arithmetic is that of :mod:`adamwprune.pruning` (:mod:`adamwprune.base.sparsity`), which refuses
+the same when a run begins. Here the refusal comes when the matrix is planned.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
+from adamwprune.base import sparsity
 from adamwprune.plan.shapes import Shape, prunable_shapes
 from adamwprune.plan.spec import RunSpec
-
-GROUP, ZEROS = 4, 2  # of N:M sparsity: 2 of 4
 
 
 def problems(
@@ -32,8 +30,8 @@ def problems(
     if is_two_of_four:
         return _two_of_four_problems(spec, layers, floor)
     numels = [math.prod(shape) for shape in layers]
-    room = sum(max(0, numel - floor) for numel in numels)
-    wanted = math.floor(Fraction(repr(spec.sparsity)) * sum(numels) + Fraction(1, 2))
+    room = sum(sparsity.room_above(numels, floor))
+    wanted = sparsity.count(spec.sparsity, sum(numels))
     if wanted <= room:
         return []
     return [
@@ -43,8 +41,9 @@ def problems(
 
 
 def _two_of_four_problems(spec: RunSpec, layers: Sequence[Shape], floor: int) -> list[str]:
-    fitting = [math.prod(shape) for shape in layers if math.prod(shape[1:]) % GROUP == 0]
-    if not fitting:
+    kept = [sparsity.kept_by_group(shape) for shape in layers if sparsity.divides_by_group(shape)]
+    if not kept:
         return [f"PRUNING_SCOPE=2-4: no layer of {spec['MODEL']} has rows that divide by 4"]
-    kept = min(fitting) * ZEROS // GROUP
-    return [f"PRUNING_FLOOR={floor}: 2:4 keeps {kept} weights of a layer"] if kept < floor else []
+    if min(kept) >= floor:
+        return []
+    return [f"PRUNING_FLOOR={floor}: 2:4 keeps {min(kept)} weights of a layer"]

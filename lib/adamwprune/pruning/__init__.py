@@ -13,7 +13,8 @@ from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.pruning.contract import ContractViolation
-from adamwprune.pruning.pruner import Pruner, prunable
+from adamwprune.pruning.pruned import prunable
+from adamwprune.pruning.pruner import Pruner
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.selection import NotANumber
@@ -55,8 +56,14 @@ __all__ = [
     "Set",
     "State",
     "build",
+    "method",
     "prunable",
 ]
+
+
+def method(values: Mapping[str, Any]) -> Score:
+    """The score of a run's method; ``KeyError`` lists the known methods."""
+    return cast(Score, registry.member(METHODS, values["PRUNING_METHOD"]).build(values))
 
 
 def build(
@@ -70,9 +77,7 @@ def build(
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
-    score = cast(
-        Score, registry.member(f"{__name__}.methods", values["PRUNING_METHOD"]).build(values)
-    )
+    score = method(values)
     if not score.prunes:
         return Pruner(model, score, Schedule.dense(), names=names)
     return Pruner(

@@ -31,8 +31,8 @@ class Regrowth(Score):
     ``ValueError`` for a fraction outside [0, 1] or a seed beyond 32 bits.
     """
 
+    regrows = True
     scores_untrained = True
-    reads_gradients = False  # whether growth() needs the gradient of all weights
 
     def __init__(self, fraction: float = 0.3, seed: int = 0) -> None:
         if not 0 <= fraction <= 1:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 SHAPES = ("cubic", "linear", "one-shot", "constant")
 
@@ -92,16 +90,3 @@ class Schedule:
         one-shot does rests on the scores of one step: it waits.
         """
         return step == self.ramp_end and self.shape != "one-shot"
-
-
-def count(sparsity: float, numel: int) -> int:
-    """k = floor(s·N + 1/2), s read as the decimal number it was written as.
-
-    In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
-    """
-    return math.floor(Fraction(repr(float(sparsity))) * numel + Fraction(1, 2))
-
-
-def part_of(numel: int, fraction: float) -> int:
-    """⌊f·n⌋, f read as the decimal number it was written as, as in :func:`count`."""
-    return math.floor(Fraction(repr(float(fraction))) * numel)

@@ -15,12 +15,19 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.schedule import count, part_of
+from adamwprune.base.sparsity import (
+    GROUP,
+    ZEROS,
+    count,
+    divides_by_group,
+    kept_by_group,
+    part_of,
+    room_above,
+)
 from adamwprune.pruning.select.parts import Part
 from adamwprune.pruning.select.selection import Cut, Scores, apportion, counts, cut, shares
 
 Shape = tuple[int, ...]
-GROUP, ZEROS = 4, 2  # of N:M sparsity: 2 of 4
 
 
 class Scope:
@@ -36,7 +43,7 @@ class Scope:
         self.shapes = shapes
         self.floor = floor
         self.numels = {name: math.prod(shape) for name, shape in shapes.items()}
-        self.room = {name: max(0, numel - floor) for name, numel in self.numels.items()}
+        self.room = dict(zip(shapes, room_above(self.numels.values(), floor), strict=True))
         self.target_k = self.k(target)
         if self.target_k > sum(self.room.values()):
             raise ValueError(
@@ -171,13 +178,13 @@ class TwoOfFour(Layer):
     """
 
     def __init__(self, shapes: Mapping[str, Shape], target: float, floor: int = 0) -> None:
-        fitting = {n: s for n, s in shapes.items() if math.prod(s[1:]) % GROUP == 0}
+        fitting = {name: shape for name, shape in shapes.items() if divides_by_group(shape)}
         self.fitting = frozenset(fitting)
         if target != ZEROS / GROUP:
             raise ValueError(f"Invalid target sparsity: {target:g} (2:4 has its own, 0.5)")
         if not fitting:
             raise ValueError("2:4 needs a layer whose rows divide by 4, and there is none")
-        short = [n for n, s in fitting.items() if math.prod(s) * ZEROS // GROUP < floor]
+        short = [name for name, shape in fitting.items() if kept_by_group(shape) < floor]
         if short:
             raise ValueError(f"Invalid floor: 2:4 keeps fewer than {floor} weights of {short[0]}")
         super().__init__(fitting, target, 0)

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from adamwprune.pruning.select.parts import Part
 
+FLOAT = 4  # bytes of a float32
+
 
 class Score:
-    """Base of all methods. Class attributes say what the pruner has to do for it."""
+    """Base of all methods. Class attributes say what the pruner has to do for a method.
 
-    prunes = True
-    reads_states = False  # whether the score needs exp_avg and exp_avg_sq
-    least_at_zero = False  # whether a weight that is zero scores 0, and none scores lower
+    The method's Kconfig entry sets the symbols of the same names, with which a matrix is planned:
+    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``.
+    """
+
+    prunes = True  # false for dense training alone
     returns = False  # whether pruned weights keep their values and can return
+    regrows = False  # whether pruned weights are taken into use again, from zero
     scores_untrained = False  # whether it can say what to prune before the first step
+    reads_states = False  # whether the score needs exp_avg and exp_avg_sq
+    reads_gradients = False  # whether a regrowing one needs the gradients of all weights
+    least_at_zero = False  # whether a weight that is zero scores 0, and none scores lower
+    keeps: Mapping[str, int] = {}  # bytes a prunable weight, by the names of buffers()
 
     @property
     def observes(self) -> bool:
         """Whether the method looks at each step: it has an :meth:`observe` of its own."""
         return type(self).observe is not Score.observe
+
+    @property
+    def observes_inputs(self) -> bool:
+        """Whether the method looks at what its layers read: it has an :meth:`observe_input`."""
+        return type(self).observe_input is not Score.observe_input
 
     def begin(self, weights: list[Tensor]) -> None:
         """Called once, before the first step, with all prunable weights in their order."""
@@ -31,6 +46,12 @@ class Score:
         """Called before each optimizer step with the weight as the model saw it, the same with
         the values that pruned weights of a returning method keep, its unmasked gradient, and the
         size of the step to come (a learning rate; a tensor where steps are captured).
+        """
+
+    def observe_input(self, weight: Tensor, layer: nn.Module, given: Tensor) -> None:
+        """Called in each forward pass of training with what the ``layer`` of ``weight`` reads.
+
+        A step may be captured in a CUDA graph: write to tensors in place and read nothing back.
         """
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
@@ -47,6 +68,14 @@ class Score:
     def buffers(self) -> dict[str, list[Tensor]]:
         """Tensors the method keeps from step to step, by name."""
         return {}
+
+    def expected_bytes(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
+        """Bytes by owner beside the masks, for weights of these ``shapes``: :attr:`keeps`, and the
+        full weights of a returning method.
+        """
+        numel = sum(math.prod(shape) for shape in shapes)
+        kept = {**self.keeps, "kept_weights": FLOAT} if self.returns else self.keeps
+        return {name: each * numel for name, each in kept.items()}
 
     def state_dict(self, weights: list[Tensor]) -> dict[str, Any]:
         """What a checkpoint holds; ``weights`` fix the order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ class Masks:
         """What is kept from step to step."""
         return list(self.stored.values())
 
+    @staticmethod
+    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+        """Bytes of all masks for weights of these ``shapes``."""
+        return sum(map(math.prod, shapes))
+
     def state_dict(self) -> dict[str, Tensor]:
         """The masks that were set, packed."""
         return {name: pack(mask) for name, mask in self.stored.items()}
@@ -75,6 +81,10 @@ class Bits(Masks):
             return super().part(name, part, states)
         return unpack(_bytes_of(self.stored[name], part), torch.Size([part.stop - part.start]))
 
+    @staticmethod
+    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+        return sum(-(-math.prod(shape) // 8) for shape in shapes)
+
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.stored)
 
@@ -91,6 +101,10 @@ class Implied(Masks):
 
     def put(self, name: str, part: Part, mask: Tensor) -> None:
         """The pruner zeroes the weights and their states: that is the mask."""
+
+    @staticmethod
+    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+        return 0
 
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
         zeros = part.of(self.weights[name]) == 0

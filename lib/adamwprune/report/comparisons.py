@@ -7,11 +7,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import counted
 from adamwprune.report import statistics
 from adamwprune.report.groups import held_out
@@ -25,6 +27,7 @@ from adamwprune.report.statistics import (
     TOO_FEW,
     WORSE,
     Comparison,
+    Estimate,
     Interval,
     Verdicts,
 )
@@ -83,18 +86,21 @@ class _Column:
     number: bool = True
 
 
+def _metrics(comparisons: Sequence[Comparison]) -> list[Metric]:
+    """What they are judged by, each once."""
+    return list(dict.fromkeys(filter(None, (each.headline for each in comparisons))))
+
+
 def _columns(comparisons: Sequence[Comparison]) -> list[_Column]:
+    """Of comparisons by several metrics each difference has its unit beside it."""
+    units = {metric.difference_unit for metric in _metrics(comparisons)}
     columns = [
         _Column("", _left, False),
         _Column("against", _right, False),
         _Column("n", _pairs),
-        _Column("points", lambda each: _signed(each.paired.difference.mean) if each.paired else ""),
-        _Column(
-            "95% (t)", lambda each: _range(each.paired.difference.interval) if each.paired else ""
-        ),
-        _Column(
-            "95% (BCa)", lambda each: _range(each.paired.difference.bca) if each.paired else ""
-        ),
+        _Column(units.pop(), _mean) if len(units) == 1 else _Column("difference", _difference),
+        _Column("95% (t)", lambda each: _range(each, attrgetter("interval"))),
+        _Column("95% (BCa)", lambda each: _range(each, attrgetter("bca"))),
         _Column("p", lambda each: _p_value(each.p)),
         _Column("d_z", _effect),
         _Column("verdict", lambda each: each.verdict, False),
@@ -123,12 +129,24 @@ def _pairs(each: Comparison) -> str:
     return str(each.n) if each.n == each.expected else f"{each.n} of {each.expected}"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+z.2f}"
+def _signed(each: Comparison, value: float) -> str:
+    """A difference, or a bound of one, by as many digits as the values it is of."""
+    means = [group.score.mean for group in (each.left, each.right) if group.done]
+    digits = each.headline.digits(means) if each.headline else 2
+    return f"{value:+z.{digits}f}"
 
 
-def _range(interval: Interval | None) -> str:
-    return f"{interval[0]:+z.2f}..{interval[1]:+z.2f}" if interval else ""
+def _mean(each: Comparison) -> str:
+    return _signed(each, each.paired.difference.mean) if each.paired else ""
+
+
+def _difference(each: Comparison) -> str:
+    return f"{_mean(each)} {each.headline.difference_unit}" if each.headline else ""
+
+
+def _range(each: Comparison, of: Callable[[Estimate], Interval | None]) -> str:
+    interval = of(each.paired.difference) if each.paired else None
+    return "..".join(_signed(each, end) for end in interval) if interval else ""
 
 
 def _p_value(p: float | None) -> str:
@@ -166,16 +184,18 @@ def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
 
 def _won(each: Comparison) -> str:
     assert each.paired is not None
-    found = each.paired.difference
-    interval = ""
+    assert each.headline is not None
+    found, notes = each.paired.difference, [each.headline.direction]
     if found.interval:
-        interval = f" (95% interval {found.interval[0]:+.2f} to {found.interval[1]:+.2f})"
+        low, high = (_signed(each, end) for end in found.interval)
+        notes.append(f"95% interval {low} to {high}")
+    told = "; ".join(filter(None, notes))
     effect = "" if each.paired.effect is None else f", d_z = {each.paired.effect:+.1f}"
     p = _p_value(each.p)
     return (
         f"{each.left.label} is {each.verdict} than {each.right.label}: "
-        f"{_signed(found.mean)} points{interval}, p {p if p.startswith('<') else f'= {p}'}"
-        f"{effect}, n = {found.n} pairs."
+        f"{_difference(each)}{f' ({told})' if told else ''}, "
+        f"p {p if p.startswith('<') else f'= {p}'}{effect}, n = {found.n} pairs."
     )
 
 
@@ -231,12 +251,22 @@ def _seeds(seeds: Sequence[int]) -> str:
     return " ".join(map(str, seeds))
 
 
+def _quantity(metric: Metric, comparisons: Sequence[Comparison]) -> str:
+    """``points of test accuracy``, ``test bits per byte (lower is better)``."""
+    own = [group for c in comparisons if c.headline == metric for group in (c.left, c.right)]
+    told = f"{held_out(own)} {metric.label}"
+    if metric.difference_unit != metric.label:
+        told = f"{metric.difference_unit} of {told}"
+    return f"{told} ({metric.direction})" if metric.direction else told
+
+
 def caption(verdicts: Verdicts) -> str:
     """What must be known to read the table."""
-    groups = [group for each in verdicts.comparisons for group in (each.left, each.right)]
+    shown = verdicts.comparisons
+    told = " and ".join(_quantity(metric, shown) for metric in _metrics(shown))
+    quantities = told[:1].upper() + told[1:] if told else "Differences"
     lines = [
-        f"Points of {held_out(groups)} accuracy, left minus right, in n pairs of equal seeds. "
-        "Intervals: each for itself."
+        f"{quantities}, left minus right, in n pairs of equal seeds. Intervals: each for itself."
     ]
     if verdicts.tests:
         tests = counted(verdicts.tests, "test")

@@ -14,6 +14,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
 from adamwprune.base.wording import last_line
 from adamwprune.records.brief import read_result
+from adamwprune.records.metrics import FORMER
 from adamwprune.records.published import each_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import RESULT
@@ -23,9 +24,13 @@ Row = dict[str, Any]
 
 # There in every table, in this order; what else records hold stands at the end of its part.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "run": ("run_id", "status", "source", "stale", "frozen", "measured_on"),
+    "run": (
+        *("run_id", "status", "source", "stale", "frozen"),
+        *("metric", "unit", "better", "score", "measured_on", "examples"),
+    ),
     "spec": (),  # whatever symbols the records have
-    "final": tuple(f"{part}_{what}" for part in ("train", "test") for what in ("loss", "accuracy")),
+    # What older records are judged by; that of others, in their own order, follows.
+    "final": tuple(f"{part}_{m.name}" for part in ("train", "test") for m in reversed(FORMER)),
     "pruning": ("method", "requested", "k", "zeros", "prunable", "returned", "mask_storage"),
     "memory": (
         *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
@@ -40,7 +45,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "end": ("weights", "error"),
 }
 _OWN = ("run", "end")  # parts whose columns have no prefix
-_LEFT_OUT = {"run_id", "status", "spec", "history", "trace", "param_groups", "error", "schema"}
+_LEFT_OUT = {
+    *("run_id", "status", "spec", "history", "trace", "param_groups", "error", "schema"),
+    *("metrics", "examples"),
+}
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
         "stale": STALE in record.marks,
         "frozen": FROZEN in record.marks,
         "measured_on": record.spec.held_out,
+        **_judged(record),
     }
     parts["spec"] = dict(record.spec.values)
     for part, value in plain.items():
@@ -131,6 +140,20 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
     parts["code"] = {"digest": record.code.get("digest")}  # and not those of its modules
     parts["end"]["error"] = last_line(record.error) or None
     return parts
+
+
+def _judged(record: RunResult) -> Row:
+    """The headline metric, and the score in its unit; nothing of a run that is not done."""
+    if record.status != "done":
+        return {}
+    metric = record.headline
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "better": metric.better,
+        "score": record.score,
+        "examples": record.measured_on,
+    }
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:

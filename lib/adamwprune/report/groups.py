@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.metrics import difference_error, former_examples
+from adamwprune.records.metrics import difference_error
 from adamwprune.records.record import RunResult
 
 DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning
 _COMPARED = ("OPTIMIZER", "PRUNING_METHOD", "STATE_CRITERION", "TARGET_SPARSITY", "SEED")
+_JUDGED_BY = "JUDGED_BY"  # divides settings as an option does; its value is a metric
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Statistic:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The expected runs that differ only in their seed, and the records there are of them."""
+    """The expected runs that differ only in their seed, and the records there are of them.
+
+    All of its completed runs are judged by one headline metric.
+    """
 
     specs: tuple[RunSpec, ...]
     done: tuple[RunResult, ...]
@@ -108,10 +115,20 @@ class Group:
         counts = [(len(self.failed), "failed"), (missing, "missing")]
         return ", ".join(f"{count} {what}" for count, what in counts if count)
 
+    @property
+    def headline(self) -> Metric | None:
+        """What its runs are judged by; None where no run is done."""
+        return self.done[0].headline if self.done else None
+
     @cached_property
-    def accuracy(self) -> Statistic:
-        """Test accuracy after the last epoch, percent."""
+    def score(self) -> Statistic:
+        """The headline's value after the last epoch, in its unit."""
         return self.statistic(lambda record: record.score)
+
+    @property
+    def worth(self) -> float:
+        """The mean score, negated where lower is better: more is always better."""
+        return self.done[0].headline.sign * self.score.mean
 
     @cached_property
     def compression(self) -> float:
@@ -125,11 +142,18 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Groups that may be compared: they differ in optimizer, pruning and sparsity only."""
+    """Groups that may be compared: they differ in optimizer, pruning and sparsity only, and are
+    judged by one metric.
+    """
 
     prefix: str  # of file names: empty where the matrix has one setting
     title: str  # "lenet5 on mnist, 10 epochs"
     groups: tuple[Group, ...]
+
+    @property
+    def headline(self) -> Metric | None:
+        """What its runs are judged by; None where no run is done."""
+        return next(filter(None, (group.headline for group in self.groups)), None)
 
     @property
     def optimizers(self) -> list[str]:
@@ -202,8 +226,23 @@ def compression(record: RunResult) -> float:
     return record.pruning["prunable"] / kept if kept else math.inf
 
 
+def judged_by(groups: Iterable[Group]) -> Metric:
+    """The headline metric of the completed runs of one figure, of which there must be one."""
+    return next(group.done[0].headline for group in groups if group.done)
+
+
+def score_digits(groups: Iterable[Group]) -> int:
+    """Decimals of the scores of one figure or table, as :meth:`Metric.digits` has them."""
+    done = [group for group in groups if group.done]
+    return judged_by(done).digits(group.score.mean for group in done) if done else 2
+
+
 def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[Group]:
-    """The expected runs in groups of seeds, in their order; other records play no part."""
+    """The expected runs in groups of seeds, in their order; other records play no part.
+
+    Seeds whose records are judged by different metrics (an outside task was changed between them)
+    make a group for each metric.
+    """
     by_id: dict[str, RunResult] = {}
     for record in records:
         known = by_id.get(record.run_id)
@@ -213,7 +252,17 @@ def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> lis
     for spec in dict.fromkeys(expected):
         rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
         seeds.setdefault(rest, []).append(spec)
-    return [_group(specs, by_id) for specs in seeds.values()]
+    return [_group(own, by_id) for specs in seeds.values() for own in _by_headline(specs, by_id)]
+
+
+def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list[RunSpec]]:
+    """The seeds of each metric; those without a completed run stand with the first one's."""
+    records = {spec: by_id.get(spec.run_id) for spec in specs}
+    metrics = {s: r.headline for s, r in records.items() if r is not None and r.status == "done"}
+    if len(set(metrics.values())) < 2:
+        return [specs]
+    first, *others = dict.fromkeys(metrics.values())
+    return [[s for s in specs if metrics.get(s, first) == each] for each in (first, *others)]
 
 
 def _group(specs: list[RunSpec], by_id: dict[str, RunResult]) -> Group:
@@ -230,11 +279,18 @@ def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[
 
     Model and data set divide, and so does each option that differs between groups of the same
     optimizer, method and sparsity. A group without that option (a dense run under two ramps)
-    takes part in every setting it does not contradict.
+    takes part in every setting it does not contradict. Where groups that these options leave
+    together are judged by different metrics, these divide them as well.
     """
     groups = group_runs(expected, records)
     axes = _dividing(groups)
-    places = [{name: g.spec[name] for name in axes if name in g.spec} for g in groups]
+    places: list[dict[str, object]] = [
+        {name: g.spec[name] for name in axes if name in g.spec} for g in groups
+    ]
+    if _is_mixed(groups, places):
+        axes.append(_JUDGED_BY)
+        for group, place in zip(groups, places, strict=True):
+            place.update({_JUDGED_BY: group.headline} if group.headline else {})
     distinct = [dict(items) for items in dict.fromkeys(tuple(p.items()) for p in places)]
     fullest = [p for p in distinct if not any(p.items() < other.items() for other in distinct)]
     shared = {name for name in axes if len({p.get(name) for p in fullest}) == 1}
@@ -248,17 +304,29 @@ def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[
     ]
 
 
+def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -> bool:
+    """Whether groups that would stand in one setting have different headlines."""
+    found = {
+        (group.headline, tuple(place.items()))
+        for group, place in zip(groups, places, strict=True)
+        if group.headline
+    }
+    return any(
+        one != other and all(dict(there).get(name, value) == value for name, value in here)
+        for (one, here), (other, there) in itertools.combinations(found, 2)
+    )
+
+
 def _setting(place: dict[str, object], own: dict[str, object], groups: list[Group]) -> Setting:
     """``own``: what tells this setting from the others; it goes into the names of its files."""
-    words = [
-        str(value) if name in ("MODEL", "DATASET") else f"{name.lower()}_{value}"
-        for name, value in own.items()
-    ]
-    extra = [
-        f"{name.lower().replace('_', ' ')} {value}"
-        for name, value in own.items()
-        if name not in ("MODEL", "DATASET")
-    ]
+    told = {n: v.heading if isinstance(v, Metric) else str(v) for n, v in own.items()}
+    words, extra = [], []
+    for name, value in told.items():
+        if name in ("MODEL", "DATASET"):
+            words.append(value)
+        else:
+            words.append(f"{name.lower()}_{re.sub('[^A-Za-z0-9.-]+', '_', value)}")
+            extra.append(f"{name.lower().replace('_', ' ')} {value}")
     epochs = sorted({group.spec.epochs for group in groups})
     length = f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
     if held_out(groups) != "test":
@@ -311,12 +379,14 @@ def _difference(group: Group, others: Sequence[Group]) -> str:
         ]
         if differing:
             return ", ".join(differing)
+    if group.headline and any(other.headline != group.headline for other in others):
+        return f"judged by {group.headline.heading}"
     return group.spec.digest
 
 
 def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> str:
     """``n = 3 runs``, what is ``shown`` of their spread, and where there is none for a single run;
-    there with the ``noise`` of its accuracy.
+    there with the ``noise`` of its score.
     """
     counts = sorted({group.n for group in groups if group.n})
     if not counts:
@@ -330,27 +400,32 @@ def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> s
 
 
 def _noise_clause(groups: Sequence[Group]) -> str:
-    images = former_examples(groups[0].spec)
-    note = noise_note([g.accuracy.mean for g in groups if g.n == 1], images, held_out(groups))
+    single = [group for group in groups if group.n == 1]
+    scores, examples = [group.score.mean for group in single], single[0].done[0].measured_on
+    note = noise_note(scores, judged_by(single), examples, held_out(groups))
     return f": {note}" if note else ""
 
 
 def held_out(groups: Sequence[Group]) -> str:
-    """What the groups' accuracies are measured on: ``test`` or ``validation``, or both."""
+    """What the groups' scores are measured on: ``test`` or ``validation``, or both."""
     return " and ".join(dict.fromkeys(group.spec.held_out for group in groups))
 
 
-def noise_note(accuracies: Sequence[float], images: int | None, kind: str = "test") -> str:
-    """How large a difference single accuracies (percent) must have to mean anything.
+def noise_note(
+    scores: Sequence[float], metric: Metric, examples: int | None, kind: str = "test"
+) -> str:
+    """How large a difference between single runs must be to mean anything.
 
-    Twice the standard error of the difference of two such accuracies, both at their median, on
-    ``images`` of the ``kind`` set. Empty where the number of images is not known.
+    For shares of examples: twice the standard error of the difference of two of them, both at the
+    median of ``scores``, on ``examples`` of the ``kind`` set. Empty for every other metric, whose
+    noise only other seeds tell, and where the number of examples is not known.
     """
-    if images is None or not accuracies:
+    if not (metric.is_fraction and examples and scores):
         return ""
-    p = statistics.median(accuracies) / 100
-    error = 100 * difference_error(p, p, images)
+    p = statistics.median(scores) / metric.scale
+    error = metric.scale * difference_error(p, p, examples)
+    digits = max(1, metric.digits([error]))
     return (
-        f"differences under {2 * error:.1f} points on {images:,} {kind} images are noise "
-        f"(standard error of a difference {error:.2f})"
+        f"differences under {2 * error:.{digits - 1}f} {metric.difference_unit} on {examples:,} "
+        f"{kind} examples are noise (standard error of a difference {error:.{digits}f})"
     )

@@ -36,13 +36,13 @@ def tables_of(
     memory: bool,
     request: Request | None = None,
 ) -> str:
-    """The accuracy table, its comparisons and, on demand, the memory table, in ``format``.
+    """The table of results, its comparisons and, on demand, the memory table, in ``format``.
 
     As CSV there are tables only.
     """
     request = request or Request()
     verdicts = judge(settings(expected, records), request.presets)
-    rows = tables.accuracy_rows(expected, records, verdicts.leading)
+    rows = tables.result_rows(expected, records, verdicts.leading)
     told = comparisons.render(verdicts, format, tables.terminal_width(), request.commands)
     parts = [tables.render(rows, format), *filter(None, [told])]
     if memory:

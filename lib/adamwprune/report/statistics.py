@@ -1,7 +1,7 @@
 """Verdicts: which of two groups of runs is better, worse or tied, in pairs of equal seeds.
 
 A function of records; docs/statistics.md says what is computed, after whom, and what it means.
-Accuracies, and differences of them, are in percent of the images ("points").
+Values, and differences of them, are in the unit of the metric that the runs are judged by.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
 from adamwprune.report.groups import Group, Setting, distinct_labels
 
@@ -22,7 +23,7 @@ ALPHA = 0.05  # of one false winner or more among all verdicts
 CONFIDENCE = 0.95  # of each interval for itself
 BOOTSTRAPPED = 8  # values from which on the bootstrap is worth a look
 RESAMPLES = 9_999
-DIGITS = 9  # of a difference in points: what is beyond them is the rounding of floats
+DIGITS = 9  # of a difference: what is beyond them is the rounding of floats
 _SEEDS = 2**32  # that Kconfig admits
 _REFERENCES = ("magnitude", "adamw")  # what others are held against, where it is there
 
@@ -127,7 +128,7 @@ class Paired:
 def _p_value(pairs: Sequence[tuple[float, float]]) -> float:
     """Of the paired t-test.
 
-    That is not defined where all differences are equal, and small samples of rounded accuracies
+    That is not defined where all differences are equal, and small samples of rounded values
     are so by chance: there the exact sign test stands for it, 2/2ⁿ, or 1 for no difference.
     """
     from scipy import stats
@@ -169,6 +170,11 @@ class Comparison:
     p: float | None = None  # after Holm; None where nothing is tested
 
     @property
+    def headline(self) -> Metric | None:
+        """What both sides are judged by; None where neither has a completed run."""
+        return self.left.headline or self.right.headline
+
+    @property
     def n(self) -> int:
         """Pairs."""
         return self.paired.difference.n if self.paired else 0
@@ -187,7 +193,8 @@ class Comparison:
             return TOO_FEW
         if self.p >= ALPHA:
             return TIED
-        return BETTER if self.paired.difference.mean > 0 else WORSE
+        sign = self.headline.sign if self.headline else 1
+        return BETTER if sign * self.paired.difference.mean > 0 else WORSE
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,7 +342,7 @@ def _leading(contest: Contest, found: Mapping[tuple[str, str], Comparison]) -> I
     enough = [group for group in contest.groups if group.n >= LEAST]
     if len(enough) < 2 or any(each.verdict == REFUSED for each in pairs):
         return
-    best = max(enough, key=lambda group: group.accuracy.mean)
+    best = max(enough, key=lambda group: group.worth)
     against = {
         (each.left if each.right is best else each.right).spec.run_id: each.verdict
         for each in pairs

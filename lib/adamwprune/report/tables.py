@@ -1,4 +1,4 @@
-"""Accuracy and memory as tables: one list of rows, shown as text, Markdown or CSV."""
+"""Results and memory as tables: one list of rows, shown as text, Markdown or CSV."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.metrics import former_examples
 from adamwprune.records.record import RunResult
 from adamwprune.report import origins, owned_bytes
 from adamwprune.report.groups import (
@@ -26,6 +26,7 @@ from adamwprune.report.groups import (
     Statistic,
     noise_note,
     percent,
+    score_digits,
     settings,
 )
 from adamwprune.report.origins import Origins
@@ -33,11 +34,11 @@ from adamwprune.report.statistics import Estimate, Interval
 
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal
-LEADING = "*"  # after the accuracy of the best and of those tied with it
+LEADING = "*"  # after the score of the best and of those tied with it
 
 
 @dataclass(frozen=True)
-class AccuracyRow:
+class ResultRow:
     """One optimizer, method and target sparsity over its seeds."""
 
     setting: str
@@ -47,14 +48,16 @@ class AccuracyRow:
     n: int  # completed runs
     expected: int  # runs the matrix asks for
     status: str  # done, missing, failed, or what is wrong with some seeds
-    accuracy: Statistic | None  # percent, after the last epoch
+    metric: Metric | None  # what the runs of its setting are judged by; None if none is done
+    digits: int  # decimals of the scores in its table
+    score: Statistic | None  # the metric's value after the last epoch, in its unit
     interval: Interval | None  # of its mean, 95%; None for one run
     leading: bool  # the best of those it is compared with, or tied with that one
     zeros: int | None  # counted among the prunable weights
     prunable: int | None
     seconds: float | None  # a run, mean
     measured_on: str  # the test set or the validation set
-    test_images: int | None  # None where the data set is not known here
+    examples: int | None  # that it was measured on; None where that is not known
     runs: tuple[RunResult, ...]  # completed ones; failed ones where none is
 
 
@@ -73,29 +76,29 @@ class MemoryRow:
     runs: tuple[RunResult, ...]  # completed ones that the row stands for; or failed ones
 
 
-Row = AccuracyRow | MemoryRow
+Row = ResultRow | MemoryRow
 
 
-def accuracy_rows(
+def result_rows(
     expected: Iterable[RunSpec],
     records: Iterable[RunResult],
     leading: Collection[str] = (),
-) -> list[AccuracyRow]:
+) -> list[ResultRow]:
     """A row for every expected cell, also for those without a completed run.
 
     ``leading``: run ids of the first seed of those to be marked, as
     :class:`~adamwprune.report.statistics.Verdicts` has them.
     """
     return [
-        _accuracy_row(setting, group, group.spec.run_id in leading)
+        _result_row(setting, group, group.spec.run_id in leading)
         for setting in settings(expected, records)
         for group in setting.groups
     ]
 
 
-def _accuracy_row(setting: Setting, group: Group, leading: bool) -> AccuracyRow:
+def _result_row(setting: Setting, group: Group, leading: bool) -> ResultRow:
     first = group.done[0] if group.done else None
-    return AccuracyRow(
+    return ResultRow(
         setting=setting.title,
         optimizer=group.optimizer,
         method=group.method,
@@ -103,14 +106,16 @@ def _accuracy_row(setting: Setting, group: Group, leading: bool) -> AccuracyRow:
         n=group.n,
         expected=len(group.specs),
         status=group.status,
-        accuracy=group.accuracy if first else None,
+        metric=setting.headline,
+        digits=score_digits(setting.groups),
+        score=group.score if first else None,
         interval=Estimate.of([run.score for run in group.done]).interval if first else None,
         leading=leading,
         zeros=first.pruning["k"] if first else None,  # exactly k, whatever the seed
         prunable=first.pruning["prunable"] if first else None,
         seconds=group.statistic(lambda run: run.seconds["total"]).mean if first else None,
         measured_on=group.spec.held_out,
-        test_images=former_examples(group.spec),
+        examples=first.measured_on if first else None,
         runs=group.done or group.failed,
     )
 
@@ -192,27 +197,30 @@ _SPARSITY = Column(
 _SECONDS = Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
 
 
-def _accuracy_columns(rows: Sequence[AccuracyRow], narrow: bool) -> Iterator[Column]:
+def _result_columns(rows: Sequence[ResultRow], narrow: bool) -> Iterator[Column]:
     """Where there are intervals, a narrow table has no room for what the zeros say as well."""
     interval = any(row.interval for row in rows)
+    metric = rows[0].metric  # of all: a table is of one setting
+    heading = metric.heading if metric else "result"
     yield from _CELL
-    yield Column("accuracy %", partial(_accuracy, any(row.leading for row in rows)))
+    yield Column(heading, partial(_score, any(row.leading for row in rows)))
     if interval:
-        yield Column("95% of mean", _interval)
+        yield Column("95% of mean", interval_text)
     yield _ZEROS
     if not (interval and narrow):
         yield _SPARSITY
     yield _SECONDS
 
 
-def _accuracy(marked: bool, row: AccuracyRow) -> str:
+def _score(marked: bool, row: ResultRow) -> str:
     """``marked``: whether rows of the table have a mark, so that others keep its place free."""
-    text = row.accuracy.text() if row.accuracy else f"({row.status})"
+    text = row.score.text(row.digits) if row.score else f"({row.status})"
     return f"{text} {LEADING if row.leading else ' '}" if marked else text
 
 
-def _interval(row: AccuracyRow) -> str:
-    return f"{row.interval[0]:.2f}–{row.interval[1]:.2f}" if row.interval else ""
+def interval_text(row: ResultRow) -> str:
+    """``98.59–98.83``; empty without an interval."""
+    return "–".join(f"{end:.{row.digits}f}" for end in row.interval) if row.interval else ""
 
 
 def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
@@ -271,13 +279,13 @@ def _columns(
     """``size``: how to write a number of bytes. ``narrow``: without room for every column."""
     found = _origins(rows)
     memory = [row for row in rows if isinstance(row, MemoryRow)]
-    accuracy = [row for row in rows if isinstance(row, AccuracyRow)]
+    results = [row for row in rows if isinstance(row, ResultRow)]
     marks_apart = not memory or (bool(found.marks) and not narrow)
     show = partial(_signed if marks_apart else _labelled, found)
     columns = [
         Column("optimizer", lambda row: row.optimizer, False),
         Column("method", show, False),
-        *(_memory_columns(memory, size) if memory else _accuracy_columns(accuracy, narrow)),
+        *(_memory_columns(memory, size) if memory else _result_columns(results, narrow)),
     ]
     return [*columns, _STATUS] if marks_apart else columns
 
@@ -297,27 +305,29 @@ def _labelled(found: Origins, row: Row) -> str:
 
 def captions(rows: Sequence[Row]) -> list[str]:
     """What must be known to read one table: units, noise, what is compared with what, origins."""
-    accuracy = [row for row in rows if isinstance(row, AccuracyRow)]
+    results = [row for row in rows if isinstance(row, ResultRow)]
     memory = [row for row in rows if isinstance(row, MemoryRow)]
-    own = _accuracy_captions(accuracy) if accuracy else _memory_captions(memory)
-    return [*own, *_origins(rows).captions(seconds=bool(accuracy))]
+    own = _result_captions(results) if results else _memory_captions(memory)
+    return [*own, *_origins(rows).captions(seconds=bool(results))]
 
 
-def _accuracy_captions(accuracy: Sequence[AccuracyRow]) -> list[str]:
-    single = [row for row in accuracy if row.n == 1 and row.accuracy]
-    images = accuracy[0].test_images
-    kind = accuracy[0].measured_on
-    note = noise_note([row.accuracy.mean for row in single if row.accuracy], images, kind)
+def _result_captions(rows: Sequence[ResultRow]) -> list[str]:
+    metric, kind = rows[0].metric, rows[0].measured_on
+    name = metric.label.capitalize() if metric else "Result"
+    direction = f", {metric.direction}" if metric and metric.direction else ""
     lines = [
-        f"Accuracy: {kind} set, after the last epoch, mean ± standard deviation "
-        "over n seeds. s/run: "
+        f"{name}: {kind} set, after the last epoch, mean ± standard deviation "
+        f"over n seeds{direction}. s/run: "
         "wall clock, not a timing: other runs and other work may have shared the machine."
     ]
+    single = [row for row in rows if row.n == 1]
     if single:
+        scores = [row.score.mean for row in single if row.score]
+        note = noise_note(scores, metric, single[0].examples, kind) if metric else ""
         lines.append(f"n = 1: no spread{'; ' + note if note else ''}.")
-    if any(row.interval for row in accuracy):
+    if any(row.interval for row in rows):
         lines.append("95% of mean: Student's t, over seeds.")
-    if any(row.leading for row in accuracy):
+    if any(row.leading for row in rows):
         lines.append(
             f"{LEADING} the best mean, or tied with it: among the optimizers without pruning, and "
             "among the pruning methods of an optimizer at one target."
@@ -416,7 +426,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _plain(row: Row) -> dict[str, object]:
-    return _plain_memory(row) if isinstance(row, MemoryRow) else _plain_accuracy(row)
+    return _plain_memory(row) if isinstance(row, MemoryRow) else _plain_result(row)
 
 
 def _plain_origins(table: Origins, row: Row) -> dict[str, object]:
@@ -438,8 +448,8 @@ def _plain_owners(row: Row) -> dict[str, int]:
     return {f"{name}_bytes": size for name, size in owners.items()}
 
 
-def _plain_accuracy(row: AccuracyRow) -> dict[str, object]:
-    accuracy = row.accuracy
+def _plain_result(row: ResultRow) -> dict[str, object]:
+    """The columns of a value begin with its metric's name: ``accuracy_percent``."""
     return {
         "setting": row.setting,
         "optimizer": row.optimizer,
@@ -448,15 +458,27 @@ def _plain_accuracy(row: AccuracyRow) -> dict[str, object]:
         "n": row.n,
         "expected": row.expected,
         "status": row.status,
-        "accuracy_percent": accuracy.mean if accuracy else None,
-        "accuracy_deviation": accuracy.deviation if accuracy else None,
-        "accuracy_low": row.interval[0] if row.interval else None,
-        "accuracy_high": row.interval[1] if row.interval else None,
+        "metric": row.metric.name if row.metric else None,
+        "unit": row.metric.unit if row.metric else None,
+        "better": row.metric.better if row.metric else None,
+        **(_plain_score(row.metric, row) if row.metric else {}),
         "leading": row.leading,
         "zeros": row.zeros,
         "prunable": row.prunable,
         "seconds_per_run": row.seconds,
-        "test_images": row.test_images,
+        "examples": row.examples,
+    }
+
+
+def _plain_score(metric: Metric, row: ResultRow) -> dict[str, object]:
+    low, high = row.interval or (None, None)
+    return {
+        f"{metric.name}_percent" if metric.unit == "%" else metric.name: (
+            row.score.mean if row.score else None
+        ),
+        f"{metric.name}_deviation": row.score.deviation if row.score else None,
+        f"{metric.name}_low": low,
+        f"{metric.name}_high": high,
     }
 
 

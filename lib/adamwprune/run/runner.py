@@ -32,9 +32,10 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
+from adamwprune.config import sources
 from adamwprune.plan.job import Job
 from adamwprune.pruning import ContractViolation, NotANumber
-from adamwprune.records import store
+from adamwprune.records import staleness, store
 from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
@@ -114,7 +115,7 @@ def _finished(job: Job, code: Code) -> RunResult | None:
     if not path.is_file():
         return None
     result = read_result(path)
-    fresh = result.status == "done" and result.code.get("digest") == code.digest
+    fresh = result.status == "done" and not staleness.changes(result, code)
     return result if fresh else None
 
 
@@ -344,8 +345,7 @@ class _Run:
             "started": self.attempts[0]["started"],
             "ended": _now(),
             "attempts": self.attempts,
-            "command": f"{self.job.command} --device {_kind(self.job.device)}"
-            f" --threads {self.threads}",
+            "command": sources.placed(self.job.command, self.job.device, self.threads),
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.score import Score
+from adamwprune.pruning.score import FLOAT, Score
 from adamwprune.pruning.select.parts import Part
 
 
@@ -26,6 +26,7 @@ class Movement(Score):
     """
 
     returns = True
+    keeps: Mapping[str, int] = {"scores": FLOAT}
 
     def __init__(self) -> None:
         self._scores: dict[Tensor, Tensor] = {}

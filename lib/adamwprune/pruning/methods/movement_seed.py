@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adamwprune.pruning.score import Score
+from adamwprune.pruning.score import FLOAT, Score
 from adamwprune.pruning.select.parts import Part
 
 
@@ -19,6 +19,8 @@ class MovementSeed(Score):
     place of the gradients. A pruned weight stays pruned.
     Memory: one number a weight, of the weight's type, for W⁰.
     """
+
+    keeps: Mapping[str, int] = {"initial_weights": FLOAT}
 
     def __init__(self) -> None:
         self._initial: dict[Tensor, Tensor] = {}

@@ -96,32 +96,6 @@ class Scores:
                 raise NotANumber(f"{name}: {count} of {layer.numel()} scores are NaN")
 
 
-class Held(Scores):
-    """Scores that are there; ``excluded``: bool tensors, True where a weight is no candidate."""
-
-    def __init__(
-        self, scores: Mapping[str, Tensor], excluded: Mapping[str, Tensor] | None = None
-    ) -> None:
-        super().__init__()
-        self.scores = scores
-        self.excluded = excluded or {}
-        self.sizes = {
-            name: score.numel() - int(self.excluded[name].sum() if name in self.excluded else 0)
-            for name, score in scores.items()
-        }
-
-    def layer(self, name: str) -> Tensor:
-        return self.scores[name]
-
-    def raw(self, name: str, part: Part) -> Tensor:
-        return part.of(self.scores[name]).clone()
-
-    def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
-        if name in self.excluded:
-            scores.masked_fill_(part.of(self.excluded[name]), math.nan)
-        return scores
-
-
 def _float(scores: Tensor) -> Tensor:
     """float32 holds each number of the shorter types."""
     return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
@@ -323,16 +297,6 @@ def counts(cut: Cut) -> dict[str, int]:
             numbers.append((values <= chooser.bound(values)).sum())
         sums[name] = torch.stack(numbers).sum()
     return dict(zip(sums, torch.stack([*sums.values()]).tolist(), strict=True))
-
-
-def lowest(scores: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-    """Bool tensors, True at the ``k`` lowest of all layers' ``scores`` together.
-
-    Among equal scores the lower index goes first, in the order of the mapping. Raises
-    ``ValueError`` if a score is NaN, naming its layer, or if ``k`` is no count of them.
-    """
-    held = Held(scores)
-    return masks(held, [cut(held, scores, k)])
 
 
 # -- dividing k ---------------------------------------------------------------------------------

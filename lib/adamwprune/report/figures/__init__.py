@@ -26,7 +26,7 @@ from adamwprune.report.figures import (
     training,
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
-from adamwprune.report.groups import Setting, group_runs, settings
+from adamwprune.report.groups import Group, Setting, group_runs, judged_by, settings
 
 FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     optimizers.baseline,
@@ -100,15 +100,25 @@ def _raise(error: Exception) -> NoReturn:
 def draw_comparison(
     records: Sequence[RunResult], folder: Path, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """``model_comparison`` and ``accuracy_evolution`` of chosen records, seeds together."""
+    """``model_comparison`` and ``accuracy_evolution`` of chosen records, seeds together.
+
+    Runs that are judged by different metrics stand in figures of their own, whose names begin with
+    the metric's.
+    """
     for record in records:
         _require_done(record)
     specs = [record.spec for record in records]
     with style.sheet():
         title = "; ".join(setting.title for setting in settings(specs, records))
-        groups = group_runs(specs, records)
-        drawings = models.comparison(groups, "Runs side by side", title)
-        return [path for d in drawings for path in _write(d, folder / d.name, formats)]
+        by_metric: dict[str, list[Group]] = {}
+        for group in group_runs(specs, records):
+            by_metric.setdefault(judged_by([group]).heading, []).append(group)
+        paths = []
+        for groups in by_metric.values():
+            prefix = f"{judged_by(groups).name}-" if len(by_metric) > 1 else ""
+            for each in models.comparison(groups, "Runs side by side", title):
+                paths += _write(each, folder / f"{prefix}{each.name}", formats)
+        return paths
 
 
 def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:

@@ -47,7 +47,7 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
     note = f"Weights of the layers, from left to right: {', '.join(sizes)}."
     notes = [note, *parts.places_note(groups), *_notes(setting.pruned(), groups)]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("layer_density", figure, groups)
 
 
@@ -79,7 +79,7 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     )
     told = _notes(setting.pruned(), groups, lacking, "returns of each update")
     notes = [note, *parts.places_note(groups), *told]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("mask_change", figure, groups)
 
 
@@ -203,7 +203,7 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     _legend(figure)
     lacking = [g for g in pruned if g not in groups]
     notes = [_bins_note(groups[0]), *_notes(setting.pruned(done[-1]), groups, lacking, "histogram")]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("weight_histogram", figure, groups)
 
 

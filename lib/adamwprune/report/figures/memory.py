@@ -48,7 +48,7 @@ def summary(setting: Setting) -> Iterator[Drawing]:
         axes.set_xlabel("KiB (1,024 bytes), counted in the tensors")
     _legend(figure, owners)
     notes = _notes(chosen)
-    parts.footer(figure, setting.title, chosen, *notes, accuracy=False)
+    parts.footer(figure, setting.title, chosen, *notes, scores=False)
     yield parts.drawing("memory_efficiency_summary", figure, chosen)
 
 
@@ -151,7 +151,7 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     note = "All tensors of the process: activations and the data set on the device included."
     groups += dense
     notes = [note, *parts.marks_note(groups), *parts.places_note(groups)]  # dense runs have no row
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False, seconds=True)
+    parts.footer(figure, setting.title, groups, *notes, scores=False, seconds=True)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
     yield parts.drawing(name, figure, groups)
 

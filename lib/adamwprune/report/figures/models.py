@@ -11,10 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from adamwprune.base.metrics import Metric
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Group, Setting, Statistic, distinct_labels, held_out, percent
+from adamwprune.report.groups import (
+    Group,
+    Setting,
+    Statistic,
+    distinct_labels,
+    held_out,
+    judged_by,
+    percent,
+    score_digits,
+)
 
 DENSE_COLOUR = "#000000"
 HEADLINE = ("adamw", "adamwprune")  # whom model_comparison sets side by side, if both are there
@@ -94,39 +104,42 @@ def _by_sparsity(groups: Sequence[Group], sparsities: Sequence[float]) -> list[S
 
 
 def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
-    """Accuracy, loss and sparsity over training; final accuracy, compression, and both."""
+    """The headline, a second metric and sparsity over training; score, compression, and both."""
+    groups = [each.group for each in series]
+    metric, measured_on = judged_by(groups), held_out(groups)
     rows = 0.24 * max(0, len(series) - 6)
     longest = max(len(each.label) for each in series)
     figure = style.new_figure(14 + 0.14 * max(0, longest - 6), 8.2 + rows, heading)
     axes = figure.subplots(2, 3)
-    _accuracy(axes[0, 0], series)
-    _loss(axes[0, 1], series)
+    _headline(axes[0, 0], series, metric, measured_on)
+    _second_metric(axes[0, 1], series, measured_on)
     _sparsity(axes[0, 2], series)
-    _final_accuracy(axes[1, 0], series)
+    _scores(axes[1, 0], series, metric, measured_on)
     _compression(axes[1, 1], series)
     axes[1, 1].sharey(axes[1, 0])
     axes[1, 1].tick_params(axis="y", labelleft=False)  # the same rows as to its left
-    _tradeoff(axes[1, 2], series)
+    _tradeoff(axes[1, 2], series, metric, measured_on)
     parts.legend(figure, series, legend)
-    parts.footer(figure, title, [each.group for each in series])
+    parts.footer(figure, title, groups)
     return figure
 
 
-def _accuracy(axes: Axes, series: Sequence[Series]) -> None:
-    panels.draw_curves(axes, series, "test_accuracy", scale=100)
+def _headline(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
+    panels.draw_curves(axes, series, metric)
     panels.epoch_axis(axes, series)
-    measured_on = held_out([each.group for each in series])
-    panels.percent_axis(axes, f"{measured_on} accuracy")
-    axes.set_title(f"{measured_on.capitalize()} accuracy")
+    panels.metric_axis(axes, metric, measured_on)
+    axes.set_title(f"{measured_on.capitalize()} {metric.label}")
 
 
-def _loss(axes: Axes, series: Sequence[Series]) -> None:
-    panels.draw_curves(axes, series, "test_loss")
-    panels.draw_thin_curves(axes, series, "train_loss")
-    panels.loss_axis(axes)
+def _second_metric(axes: Axes, series: Sequence[Series], measured_on: str) -> None:
+    """Mostly the loss; of runs that have one metric, that one, in training too."""
+    every = next(each.group.done[0].judged_by for each in series if each.group.done)
+    metric = every[min(1, len(every) - 1)]
+    panels.draw_curves(axes, series, metric)
+    panels.draw_thin_curves(axes, series, metric)
+    panels.loss_axis(axes, metric)
     panels.epoch_axis(axes, series)
-    measured_on = held_out([each.group for each in series])
-    axes.set_title(f"Loss (thick: {measured_on}, thin: training)")
+    axes.set_title(f"{metric.label.capitalize()} (thick: {measured_on}, thin: training)")
 
 
 def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
@@ -154,12 +167,14 @@ def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
     axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
-def _final_accuracy(axes: Axes, series: Sequence[Series]) -> None:
-    panels.draw_bars(axes, series, lambda group: group.accuracy, lambda value: value.text())
-    axes.set_xlim(0, 135)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel(f"{held_out([each.group for each in series])} accuracy (%)")
-    axes.set_title("Accuracy after the last epoch")
+def _scores(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
+    digits = score_digits(each.group for each in series)
+    panels.draw_bars(axes, series, lambda group: group.score, lambda value: value.text(digits))
+    if metric.is_fraction:
+        axes.set_xlim(0, 1.35 * metric.scale)
+        axes.set_xticks([metric.scale * fifth / 5 for fifth in range(6)])
+    axes.set_xlabel(f"{measured_on} {metric.axis()}")
+    axes.set_title(f"{metric.label.capitalize()} after the last epoch")
 
 
 def _compression(axes: Axes, series: Sequence[Series]) -> None:
@@ -174,14 +189,14 @@ def _times(value: Statistic) -> str:
     return f"{value.mean:.2f}×" if value.mean != float("inf") else "∞: no weight is left"
 
 
-def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
+def _tradeoff(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
     shown = [s for s in series if s.group.done and s.group.compression != float("inf")]
     for each in shown:
-        accuracy = each.group.accuracy
+        score = each.group.score
         axes.errorbar(
             each.group.compression,
-            accuracy.mean,
-            yerr=panels.half_interval(accuracy),
+            score.mean,
+            yerr=panels.half_interval(score),
             label=each.label,
             color=each.colour,
             marker=each.marker,
@@ -195,9 +210,9 @@ def _tradeoff(axes: Axes, series: Sequence[Series]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.margins(x=0.12, y=0.15)
-    panels.percent_axis(axes, f"{held_out([each.group for each in series])} accuracy")
+    panels.metric_axis(axes, metric, measured_on)
     axes.set_xlabel("compression of the prunable weights (log scale)")
-    axes.set_title("Accuracy against compression")
+    axes.set_title(f"{metric.label.capitalize()} against compression")
 
 
 def _apart(ticks: Sequence[float]) -> list[float]:
@@ -212,25 +227,27 @@ def _apart(ticks: Sequence[float]) -> list[float]:
     return kept
 
 
-# -- accuracy alone ----------------------------------------------------------
+# -- the headline alone ----------------------------------------------------------
 
 
 def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
-    """Test accuracy over all epochs, its later half enlarged, and training accuracy."""
+    """The headline over all epochs, its later half enlarged, and in training."""
+    groups = [each.group for each in series]
+    metric, measured_on = judged_by(groups), held_out(groups)
     epochs = math.ceil(max(each.group.spec.epochs for each in series))
     later = epochs // 2 + 1
-    measured_on = held_out([each.group for each in series])
     name = f"{measured_on.capitalize()} set"
-    columns = [(name, "test_accuracy", 1), ("Training set", "train_accuracy", 1)]
+    columns = [(name, "test", 1), ("Training set", "train", 1)]
     if epochs >= 4:
-        columns.insert(1, (f"{name} from epoch {later}, enlarged", "test_accuracy", later))
-    figure = style.new_figure(3 + 4.6 * len(columns), 5, f"{heading}: accuracy over the epochs")
-    for axes, (name, key, first) in zip(figure.subplots(1, len(columns)), columns, strict=True):
-        panels.draw_curves(axes, series, key, scale=100, first=first)
+        columns.insert(1, (f"{name} from epoch {later}, enlarged", "test", later))
+    figure = style.new_figure(
+        3 + 4.6 * len(columns), 5, f"{heading}: {metric.label} over the epochs"
+    )
+    for axes, (name, part, first) in zip(figure.subplots(1, len(columns)), columns, strict=True):
+        panels.draw_curves(axes, series, metric, part, first=first)
         panels.epoch_axis(axes, series, first)
-        what = "training" if key.startswith("train_") else measured_on
-        panels.percent_axis(axes, f"{what} accuracy")
+        panels.metric_axis(axes, metric, "training" if part == "train" else measured_on)
         axes.set_title(name)
     parts.legend(figure, series, legend)
-    parts.footer(figure, title, [each.group for each in series])
+    parts.footer(figure, title, groups)
     return figure

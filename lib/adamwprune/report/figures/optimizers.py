@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Setting, held_out, percent
+from adamwprune.report.groups import Setting, held_out, judged_by, percent
 
 
 def baseline(setting: Setting) -> Iterator[Drawing]:
-    """Dense training with every optimizer: accuracy over the epochs, and at the end."""
+    """Dense training with every optimizer: its score over the epochs, and at the end."""
     groups = setting.dense()
     if not parts.any_done(groups):
         return
     series = [Series.of(g, g.optimizer, style.colour_of(g.optimizer)) for g in groups]
-    title = f"Optimizers without pruning: {held_out(groups)} accuracy"
+    title = f"Optimizers without pruning: {held_out(groups)} {judged_by(groups).label}"
     figure = _compare(setting, title, {"dense": series}, series)
     yield parts.drawing("optimizer_comparison_baseline", figure, groups)
 
@@ -39,7 +39,7 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
             Series.of(g, f"{g.optimizer}  {g.method}", style.colour_of(g.optimizer)) for g in groups
         ]
         title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity"
-        title += f": {held_out(setting.groups)} accuracy"
+        title += f": {held_out(setting.groups)} {judged_by(groups).label}"
         draw = partial(_compare, setting, title, curves, rows)
         yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", draw, groups)
 
@@ -47,7 +47,9 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
 def _compare(
     setting: Setting, title: str, curves: dict[str, list[Series]], rows: Sequence[Series]
 ) -> Figure:
-    """A panel of curves a method, all on one scale, and the final accuracies."""
+    """A panel of curves a method, all on one scale, and the scores at the end."""
+    groups = [row.group for row in rows]
+    metric = judged_by(groups)
     rows = parts.flagged(rows)
     columns = len(curves)
     figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
@@ -55,13 +57,12 @@ def _compare(
     for panel, (tag, series) in zip(axes, curves.items(), strict=False):
         if panel is not axes[0]:
             panel.sharey(axes[0])
-        panels.draw_curves(panel, series, "test_accuracy", scale=100)
+        panels.draw_curves(panel, series, metric)
         panels.epoch_axis(panel, series)
         panel.set_title(parts.panel_title(tag, [each.group for each in series]))
-    panels.percent_axis(axes[0], f"{held_out([row.group for row in rows])} accuracy")
+    panels.metric_axis(axes[0], metric, held_out(groups))
     panels.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
     parts.colour_legend(figure, setting.optimizers)
-    groups = [row.group for row in rows]
     parts.footer(figure, setting.title, groups, *parts.twins_note(groups))
     return figure

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from adamwprune.base.metrics import Metric
 from adamwprune.report import style
 from adamwprune.report.figures.parts import Series, count
-from adamwprune.report.groups import Group, Statistic, held_out
+from adamwprune.report.groups import Group, Statistic, held_out, judged_by, score_digits
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
@@ -49,22 +50,22 @@ def name_leftmost(row: Any, label: str) -> None:
 # -- curves ------------------------------------------------------------------
 
 
-def curve(group: Group, key: str) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """Epochs, and one row of values a run."""
+def curve(group: Group, metric: Metric, part: str) -> tuple[list[int], np.ndarray[Any, Any]]:
+    """Epochs, and one row of values a run in the metric's unit; ``part``: ``test`` or ``train``."""
     epochs = [int(entry["epoch"]) for entry in group.done[0].history]
-    return epochs, np.array([[entry[key] for entry in run.history] for run in group.done])
+    rows = [[entry[f"{part}_{metric.name}"] for entry in run.history] for run in group.done]
+    return epochs, metric.scale * np.array(rows)
 
 
 def draw_curves(
-    axes: Axes, series: Sequence[Series], key: str, *, scale: float = 1.0, first: int = 1
+    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "test", *, first: int = 1
 ) -> None:
     """The mean over seeds by epoch, from epoch ``first``; its 95% interval as a band if n > 1."""
     for each in series:
         if not each.group.done:
             continue
-        epochs, values = curve(each.group, key)
+        epochs, values = curve(each.group, metric, part)
         shown = slice(epochs.index(first) if first in epochs else 0, None)
-        values = scale * values
         mean = values.mean(axis=0)
         axes.plot(
             epochs[shown],
@@ -115,11 +116,13 @@ def half_interval(found: Statistic) -> float | None:
     return None if found.deviation is None else reach(found.n) * found.deviation
 
 
-def draw_thin_curves(axes: Axes, series: Sequence[Series], key: str) -> None:
+def draw_thin_curves(
+    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "train"
+) -> None:
     """The mean over seeds by epoch as a thin line without markers, for comparison."""
     for each in series:
         if each.group.done:
-            epochs, values = curve(each.group, key)
+            epochs, values = curve(each.group, metric, part)
             axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
 
 
@@ -140,18 +143,23 @@ def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
         axes.text(0.5, 0.5, "no completed run", transform=axes.transAxes, ha="center")
 
 
-def percent_axis(axes: Axes, what: str, *, vertical: bool = True) -> None:
-    """Name an axis of percentages that ends at 100 at most, and say so where it skips zero.
+def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -> None:
+    """Name an axis after a metric ``of`` a set, with its unit and direction in words.
 
-    It starts at a tick, so that the number at which it starts stands beside it.
+    It starts at a tick, so that the number at which it starts stands beside it, and says so where
+    it skips zero. The axis of a share of the examples ends at all of them at most.
     """
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     low, high = axis.get_view_interval()
-    ticks = axis.get_major_locator().tick_values(max(0.0, low), min(100.0, high))
-    low = max([tick for tick in ticks if tick <= low], default=0.0)
-    high = min(100.0 + 0.02 * (100 - low), high)
-    label = f"{what} (%)" if low == 0 else f"{what} (%; axis starts at {low:g})"
+    if metric.is_fraction:
+        ticks = axis.get_major_locator().tick_values(max(0.0, low), min(metric.scale, high))
+        low = max([tick for tick in ticks if tick <= low], default=0.0)
+        high = min(metric.scale + 0.02 * (metric.scale - low), high)
+    else:
+        ticks = axis.get_major_locator().tick_values(low, high)
+        low = max([tick for tick in ticks if tick <= low], default=low)
+    label = f"{of} {metric.axis(f'axis starts at {low:g}' if low > 0 else '')}".lstrip()
     if vertical:
         axes.set_ylim(low, high)
         axes.set_ylabel(label)
@@ -160,10 +168,14 @@ def percent_axis(axes: Axes, what: str, *, vertical: bool = True) -> None:
         axes.set_xlabel(label)
 
 
-def loss_axis(axes: Axes) -> None:
-    """Of cross-entropies, logarithmic."""
-    log_axis(axes)
-    axes.set_ylabel("cross-entropy (nats, log scale)")
+def loss_axis(axes: Axes, metric: Metric) -> None:
+    """Name an axis of a metric beside the headline: logarithmic where less is better."""
+    positive = all(np.min(np.asarray(line.get_ydata())) > 0 for line in axes.lines)
+    if metric.better == "lower" and positive:
+        log_axis(axes)
+        axes.set_ylabel(metric.axis("log scale"))
+    else:
+        metric_axis(axes, metric, "")
 
 
 def log_axis(axes: Axes) -> None:
@@ -205,20 +217,22 @@ def mark_absent(axes: Axes, row: int, why: str) -> None:
 
 
 def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
-    """Final test accuracy, one row a group; its number and n stand to the right.
+    """The score after the last epoch, one row a group; its number and n stand to the right.
 
     Dots, not bars: their axis need not start at zero.
     """
     category_axis(axes, [each.label for each in series])
+    groups = [each.group for each in series]
+    metric, digits = judged_by(groups), score_digits(groups)
     for row, each in enumerate(series):
         if not each.group.done:
             mark_absent(axes, row, each.group.absence)
             continue
-        accuracy = each.group.accuracy
+        score = each.group.score
         axes.errorbar(
-            accuracy.mean,
+            score.mean,
             row,
-            xerr=half_interval(accuracy),
+            xerr=half_interval(score),
             label=each.label,
             color=each.colour,
             marker=each.marker,
@@ -229,15 +243,14 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
         axes.text(
             1.02,
             row,
-            f"{accuracy.text()}  {count(each.group)}",
+            f"{score.text(digits)}  {count(each.group)}",
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,
             color=style.INK,
         )
     axes.margins(x=0.08)
-    measured_on = held_out([each.group for each in series])
-    percent_axis(axes, f"{measured_on} accuracy", vertical=False)
+    metric_axis(axes, metric, held_out(groups), vertical=False)
 
 
 def draw_bars(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -170,11 +170,16 @@ def twins_note(groups: Iterable[Group]) -> list[str]:
 
 
 def _course(group: Group) -> tuple[object, ...]:
-    names = ("train_loss", "test_loss", "test_accuracy", "sparsity")
     return tuple(
-        (record.spec["SEED"], *(entry[name] for entry in record.history for name in names))
+        (record.spec["SEED"], *(_measured(entry) for entry in record.history))
         for record in group.done
     )
+
+
+def _measured(entry: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Of an epoch, without what depends on the machine or on the recipe alone."""
+    measured = ("train_", "test_", "sparsity")
+    return tuple((name, value) for name, value in entry.items() if name.startswith(measured))
 
 
 def _named(groups: Sequence[Group]) -> str:
@@ -239,20 +244,20 @@ def footer(
     title: str,
     groups: Sequence[Group],
     *notes: str,
-    accuracy: bool = True,
+    scores: bool = True,
     seconds: bool = False,
 ) -> None:
     """Small print: what was run, how often, by which code, on what, from which commit.
 
     Of spread it explains what is drawn, so that it comes after all that.
-    ``accuracy``: whether the figure shows accuracies, so that their noise must be named.
+    ``scores``: whether the figure shows what runs are judged by, so that noise must be named.
     ``seconds``: whether it shows times.
     """
     records = [record for group in groups for record in group.done]
     sentences = origins_of(groups).captions(seconds=seconds)
     if seconds:
         sentences += shared_note(records)
-    spread = spread_note(groups, _spread(figure), noise=accuracy)
+    spread = spread_note(groups, _spread(figure), noise=scores)
     told = [*notes, f"{title} · {spread}"]
     lines = [*_captions(figure, told), *_captions(figure, sentences)]
     figure.set_figheight(figure.get_figheight() + PRINT_HEIGHT * (len(lines) - len(told)))

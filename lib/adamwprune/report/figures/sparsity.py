@@ -1,4 +1,4 @@
-"""What pruning costs: accuracy against sparsity, and against the bytes that training takes."""
+"""What pruning costs: scores against sparsity, and against the bytes that training takes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing
-from adamwprune.report.groups import Group, Setting, held_out, percent
+from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
-SQUEEZED = 2  # times the range of most accuracies that all have: from here on most are enlarged
+SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
 LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
-LEAST_SPREAD = 0.2  # points between the quartiles, at least: less is noise
+LEAST_SPREAD = 0.002  # of all that a score may be, between the quartiles: less is noise
 FRONTIER = "#8c8c8c"
 
 
@@ -24,14 +24,14 @@ FRONTIER = "#8c8c8c"
 
 
 def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
-    """Final accuracy at every target sparsity: a panel a method, a line an optimizer."""
+    """The score at every target sparsity: a panel a method, a line an optimizer."""
     pruned = setting.pruned()
     if not parts.any_done(pruned):
         return
     tags = setting.tags
     groups = [*setting.dense(), *pruned]
     zoom = _focus(groups)
-    title = f"{held_out(groups).capitalize()} accuracy against sparsity"
+    title = f"{held_out(groups).capitalize()} {judged_by(groups).label} against sparsity"
     figure = style.new_figure(2.4 + 3.9 * len(tags), 4.4 if zoom is None else 7.2, title)
     axes = figure.subplots(1 if zoom is None else 2, len(tags), sharey="row", squeeze=False)
     for column, tag in enumerate(tags):
@@ -63,10 +63,10 @@ def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
         colour = style.colour_of(optimizer)
         for group in dense:
             line: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.8}
-            axes.axhline(group.accuracy.mean, color=colour, label=f"{optimizer} dense", **line)
+            axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **line)
         shown = [*dense, *own] if len(dense) == 1 else own
         at = [100 * group.sparsity for group in shown]
-        means = [group.accuracy.mean for group in shown]
+        means = [group.score.mean for group in shown]
         axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(own[0])[1])
         for x, group in zip(at, shown, strict=True):
             _point(axes, x, group)
@@ -89,14 +89,14 @@ def _gather(place: Any) -> Any:
 def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
     """The mean and its interval; hollow where other code made a run."""
     colour = style.colour_of(group.optimizer)
-    accuracy = group.accuracy
+    score = group.score
     look: dict[str, Any] = {"color": colour, "linestyle": "none", "capsize": 2.5, "elinewidth": 0.9}
     if parts.is_stale(group):
         look["markerfacecolor"] = "white"
     axes.errorbar(
         x,
-        accuracy.mean,
-        yerr=panels.half_interval(accuracy),
+        score.mean,
+        yerr=panels.half_interval(score),
         marker=style.marker_and_dashes(group)[0],
         markersize=size,
         label=group.label,
@@ -107,10 +107,10 @@ def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
 def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
     """Between the intervals of neighbours, where both have one."""
     for left in range(len(groups) - 1):
-        halves = [panels.half_interval(g.accuracy) for g in groups[left : left + 2]]
+        halves = [panels.half_interval(g.score) for g in groups[left : left + 2]]
         if None in halves:
             continue
-        means = np.array([g.accuracy.mean for g in groups[left : left + 2]])
+        means = np.array([g.score.mean for g in groups[left : left + 2]])
         low, high = means - np.array(halves, float), means + np.array(halves, float)
         between = at[left : left + 2]
         axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -126,44 +126,53 @@ def _notes(groups: Sequence[Group], wanted: Sequence[Group]) -> list[str]:
 
 
 def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
-    """Where most accuracies lie, if a few far below squeeze them; far as boxplots mean it.
+    """Where most scores lie, if a few that are far worse squeeze them; far as boxplots mean it.
 
     That is by more than 1.5 times the distance of the quartiles (J. Tukey, Exploratory Data
     Analysis, 1977).
     """
-    means = sorted(group.accuracy.mean for group in groups if group.done)
-    lower, _, upper = np.quantile(means, [0.25, 0.5, 0.75])
-    near = [mean for mean in means if mean >= lower - 1.5 * max(upper - lower, LEAST_SPREAD)]
+    done = [group for group in groups if group.done]
+    metric = judged_by(done)
+    worths = sorted(group.worth for group in done)
+    lower, _, upper = np.quantile(worths, [0.25, 0.5, 0.75])
+    whole = metric.scale if metric.is_fraction else max(map(abs, worths))
+    fence = lower - 1.5 * max(upper - lower, LEAST_SPREAD * whole)
+    near = [worth for worth in worths if worth >= fence]
     height = near[-1] - near[0]
-    if means[-1] - means[0] <= SQUEEZED * height:
+    if worths[-1] - worths[0] <= SQUEEZED * height:
         return None
-    whiskers = [g.accuracy.mean + (panels.half_interval(g.accuracy) or 0) for g in groups if g.done]
-    top = min(max(whiskers), near[-1] + height / 2, 100.0)
-    return near[0] - 0.1 * height, top + 0.05 * height
+    whiskers = [group.worth + (panels.half_interval(group.score) or 0) for group in done]
+    top = min(max(whiskers), near[-1] + height / 2)
+    if metric.is_fraction and metric.better == "higher":
+        top = min(top, metric.scale)
+    worst, best = near[0] - 0.1 * height, top + 0.05 * height
+    return (worst, best) if metric.sign > 0 else (-best, -worst)
 
 
 def _name_rows(axes: Any, zoom: tuple[float, float] | None, groups: Sequence[Group]) -> None:
-    """Accuracy at the left of each row; the last one enlarged."""
-    panels.percent_axis(axes[0, 0], f"{held_out(groups)} accuracy")
+    """The metric at the left of each row; the last one enlarged."""
+    metric, measured_on = judged_by(groups), held_out(groups)
+    panels.metric_axis(axes[0, 0], metric, measured_on)
     if zoom is not None:
         axes[-1, 0].set_ylim(*zoom)
-        panels.percent_axis(axes[-1, 0], f"{held_out(groups)} accuracy")
+        panels.metric_axis(axes[-1, 0], metric, measured_on)
 
 
 # -- against bytes -----------------------------------------------------------
 
 
 def pareto(setting: Setting) -> Iterator[Drawing]:
-    """Final accuracy against all bytes that training keeps, a panel a sparsity.
+    """The score against all bytes that training keeps, a panel a sparsity.
 
-    The frontier: what nothing else in the panel beats in accuracy with as few bytes or fewer.
+    The frontier: what nothing else in the panel is better than with as few bytes or fewer.
     """
     sparsities = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
     if not sparsities:
         return
     groups = [g for g in setting.groups if g.is_dense or g.sparsity in sparsities]
     zoom = _focus(groups)
-    title = f"{held_out(groups).capitalize()} accuracy against the bytes of training"
+    label = judged_by(groups).label
+    title = f"{held_out(groups).capitalize()} {label} against the bytes of training"
     figure = style.new_figure(2.6 + 4.1 * len(sparsities), 4.6 if zoom is None else 7.6, title)
     rows = 1 if zoom is None else 2
     axes = figure.subplots(rows, len(sparsities), sharey="row", squeeze=False)
@@ -186,10 +195,11 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
 
 
 def _against_bytes(axes: Axes, groups: Sequence[Group]) -> None:
-    best = frontier([(_kib(group), group.accuracy.mean) for group in groups])
+    best = frontier([(_kib(group), group.worth) for group in groups])
+    sign = judged_by(groups).sign
     axes.plot(
-        [point[0] for point in best],
-        [point[1] for point in best],
+        [cost for cost, _ in best],
+        [sign * worth for _, worth in best],
         color=FRONTIER,
         linewidth=1.0,
         drawstyle="steps-post",

@@ -60,7 +60,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     _legend(figure)
     lacking = [g for g in chosen if g.done and g not in groups]
     notes = [_note(groups), *parts.marks_note(groups), *parts.absent_note(chosen, lacking, "trace")]
-    parts.footer(figure, setting.title, groups, *notes, accuracy=False)
+    parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("gradient_norms", figure, groups)
 
 

@@ -52,7 +52,7 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
     _legend(axes, shared)
-    parts.footer(figure, setting.title, shown, accuracy=False, seconds=True)
+    parts.footer(figure, setting.title, shown, scores=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
 
 

@@ -1,11 +1,13 @@
-"""One run by itself: loss, accuracy, sparsity and learning rate over its epochs."""
+"""One run by itself: its metrics, sparsity and learning rate over its epochs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
+from adamwprune.base.metrics import Metric
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
@@ -25,16 +27,17 @@ def example(setting: Setting) -> Iterator[Drawing]:
 
 def single_run(record: RunResult, title: str) -> Drawing:
     """``training_plot`` of one record that has at least one epoch."""
-    figure = style.new_figure(11, 7.4, record.spec.slug)
-    axes = figure.subplots(2, 2)
-    _pair(axes[0, 0], record, "loss", 1)
-    panels.loss_axis(axes[0, 0])
-    axes[0, 0].set_title("Loss")
-    _pair(axes[0, 1], record, "accuracy", 100)
-    panels.percent_axis(axes[0, 1], "accuracy")
-    axes[0, 1].set_title("Accuracy")
-    _sparsity(axes[1, 0], record)
-    _learning_rate(axes[1, 1], record)
+    headline, *others = record.judged_by
+    panels_of = [*others, headline]
+    rows = math.ceil((len(panels_of) + 2) / 2)
+    figure = style.new_figure(11, 3.7 * rows, record.spec.slug)
+    axes = figure.subplots(rows, 2)
+    for panel, metric in zip(axes.flat, panels_of, strict=False):
+        _metric(panel, record, metric)
+    _sparsity(axes.flat[len(panels_of)], record)
+    _learning_rate(axes.flat[len(panels_of) + 1], record)
+    for panel in axes.flat[len(panels_of) + 2 :]:
+        panel.set_axis_off()
     for panel in axes.flat:
         panel.set_xlabel("training step")
         panel.set_xlim(left=0)
@@ -45,12 +48,17 @@ def single_run(record: RunResult, title: str) -> Drawing:
     return parts.drawing("training_plot", figure, groups)
 
 
-def _pair(axes: Axes, record: RunResult, what: str, scale: float) -> None:
+def _metric(axes: Axes, record: RunResult, metric: Metric) -> None:
     steps = [entry["step"] for entry in record.history]
     for part, colour, marker in (("train", TRAIN, "o"), ("test", TEST, "s")):
-        values = [scale * entry[f"{part}_{what}"] for entry in record.history]
+        values = [metric.shown(entry[f"{part}_{metric.name}"]) for entry in record.history]
         label = "training set" if part == "train" else f"{record.spec.held_out} set"
         axes.plot(steps, values, color=colour, marker=marker, label=label)
+    if metric == record.headline:
+        panels.metric_axis(axes, metric, "")
+    else:
+        panels.loss_axis(axes, metric)
+    axes.set_title(metric.label.capitalize())
 
 
 def _sparsity(axes: Axes, record: RunResult) -> None:

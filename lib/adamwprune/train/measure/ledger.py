@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -53,7 +53,9 @@ def _states(optimizer: Optimizer) -> dict[str, list[Tensor]]:
         for name, value in state.items():
             if isinstance(value, Tensor):
                 states.setdefault(name, []).append(value)
-    for name, value in optimizer.state_dict().get("spam", {}).items():
-        if isinstance(value, Tensor):
-            states.setdefault(f"spam_{name}", []).append(value)
+    for owner, kept in optimizer.state_dict().items():
+        if owner != "state" and isinstance(kept, Mapping):  # what the class has beside torch's
+            for name, value in kept.items():
+                if isinstance(value, Tensor):
+                    states.setdefault(f"{owner}_{name}", []).append(value)
     return states

@@ -1,0 +1,47 @@
+"""How many weights are pruned: the arithmetic that planning and pruning share, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+GROUP, ZEROS = 4, 2  # of N:M sparsity: of each 4 neighbours in a row 2 are zero
+SETTLING = (
+    20  # steps after the start and after a momentum reset in which exp_avg_sq says too little
+)
+
+
+def count(sparsity: float, numel: int) -> int:
+    """k = floor(s·N + 1/2), with s the decimal number it was written as.
+
+    In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
+    """
+    return math.floor(_decimal(sparsity) * numel + Fraction(1, 2))
+
+
+def part_of(numel: int, fraction: float) -> int:
+    """⌊f·n⌋, with f the decimal number it was written as, as in :func:`count`."""
+    return math.floor(_decimal(fraction) * numel)
+
+
+def _decimal(number: float) -> Fraction:
+    return Fraction(repr(float(number)))
+
+
+def room_above(numels: Iterable[int], floor: int) -> list[int]:
+    """How many weights of each layer can be pruned if at least ``floor`` of them are kept."""
+    return [max(0, numel - floor) for numel in numels]
+
+
+def divides_by_group(shape: Sequence[int]) -> bool:
+    """Whether 2:4 can prune a weight of this shape: its rows divide by 4.
+
+    A row is what one output reads: a weight of shape [n, …] is a matrix of n rows.
+    """
+    return math.prod(shape[1:]) % GROUP == 0
+
+
+def kept_by_group(shape: Sequence[int]) -> int:
+    """How many weights of a layer of this shape 2:4 keeps."""
+    return math.prod(shape) * (GROUP - ZEROS) // GROUP

@@ -1,0 +1,61 @@
+"""What there is to say of pruned weights, counted in the weights themselves, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from adamwprune.pruning.pruned import PrunedWeights
+from adamwprune.pruning.select.weight_bins import LIMIT, histogram
+
+
+def layers(pruned: PrunedWeights) -> list[dict[str, Any]]:
+    """Each layer: its name, number of weights, number of zeros, density (the fraction that is not
+    zero), and how many pruned weights returned. The device is asked once.
+    """
+    weights = pruned.weights.values()
+    zeros = torch.stack([(w == 0).sum() for w in weights]).tolist() if weights else []
+    return [
+        {
+            "name": name,
+            "numel": weight.numel(),
+            "zeros": count,
+            "density": 1 - count / weight.numel(),
+            "returned": pruned.returned_by_layer[name],
+        }
+        for (name, weight), count in zip(pruned.weights.items(), zeros, strict=True)
+    ]
+
+
+def record(
+    pruned: PrunedWeights,
+    target: float,
+    updates: Sequence[dict[str, float]],
+    before: Sequence[int],
+) -> dict[str, Any]:
+    """What a run's record says of its pruning.
+
+    ``requested``: the target sparsity; ``k``: the number of zeros that this means in the scope,
+    at present; ``zeros``: counted, with grown weights that have not moved; ``prunable``: the number
+    of weights; ``layers``; ``updates``: step, target, k and number of weights that returned of
+    each; ``returned``; ``histogram``: the weights that are not zero in bins of equal width from
+    ``low`` to ``high``, ``before`` the first update (None without one) and ``after`` training.
+    """
+    found = layers(pruned)
+    return {
+        "requested": target,
+        "k": pruned.k,
+        "zeros": sum(layer["zeros"] for layer in found),
+        "prunable": pruned.numel,
+        "layers": found,
+        "updates": list(updates),
+        "returned": pruned.returned,
+        "histogram": {
+            "low": -LIMIT,
+            "high": LIMIT,
+            "before": list(before) or None,
+            "after": histogram(pruned.weights.values()),
+        },
+    }

@@ -1,0 +1,137 @@
+"""One mask update: the choice of what is pruned, and its application, layer by layer in parts.
+
+Nothing is written before all is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from adamwprune.pruning.contract import Sums
+from adamwprune.pruning.masking import zero_up_to
+from adamwprune.pruning.pruned import PrunedWeights
+from adamwprune.pruning.regrowth import Regrowth, exchange
+from adamwprune.pruning.scope import Scope
+from adamwprune.pruning.select.parts import Part, parts, whole
+from adamwprune.pruning.select.selection import Chooser, Cut, Scores
+from adamwprune.pruning.storage import Implied
+
+
+def prune(
+    weights: PrunedWeights, scope: Scope, k: int, pruned: Mapping[str, int], sums: Sums
+) -> dict[str, int]:
+    """Prune the lowest scores, so that ``k`` weights are zero with those that are ``pruned``.
+
+    ``pruned``: how many of each layer were, and stay so. ``sums``: are given all parts as they are
+    afterwards. Returns how many pruned weights of each layer came back.
+    """
+    candidates = scope.among(_Candidates(weights, pruned))
+    returned: dict[str, Tensor] = {}
+    for cut in scope.choose(candidates, k, pruned):
+        returned.update(_apply(weights, cut, sums))
+    return _read(returned)
+
+
+def regrow(
+    weights: PrunedWeights,
+    scope: Scope,
+    k: int,
+    pruned: Mapping[str, int],
+    score: Regrowth,
+    last: int,
+    gradients: Mapping[str, Tensor],
+) -> dict[str, int]:
+    """Drop the lowest scores and grow others, so that ``k`` weights are masked.
+
+    ``last``: the step of the last update. ``gradients``: of all weights in this step, by layer.
+    Returns how many pruned weights of each layer were grown.
+    """
+    step = weights.steps
+
+    def drop(name: str, part: Part) -> Tensor:
+        return _scores(weights, name, part)
+
+    def grow(name: str, part: Part) -> Tensor:
+        return score.growth(weights.weights[name], gradients.get(name), step, part)
+
+    before = {name: weights.masks.mask(name, {}) for name in weights.weights}
+    fraction = score.exchanged(step, last) if step else 0.0
+    after = exchange(scope, before, pruned, k, fraction, drop=drop, grow=grow)
+    returned = {name: (before[name] & ~mask).sum() for name, mask in after.items()}
+    for name, mask in after.items():
+        weights.masks.put(name, whole(mask), mask.view(-1))
+        for tensor in weights.zeroed(name):
+            tensor.masked_fill_(mask, 0)
+    return _read(returned)
+
+
+class _Candidates(Scores):
+    """Scores of the weights that are not pruned yet; ``pruned``: how many of each layer are."""
+
+    def __init__(self, weights: PrunedWeights, pruned: Mapping[str, int]) -> None:
+        super().__init__()
+        self.weights = weights
+        self.pruned = pruned
+        self.sizes = {name: w.numel() - pruned[name] for name, w in weights.weights.items()}
+
+    def layer(self, name: str) -> Tensor:
+        return self.weights.weights[name]
+
+    def raw(self, name: str, part: Part) -> Tensor:
+        return _scores(self.weights, name, part)
+
+    def unmarked(self) -> Scores | None:
+        if not self.weights.score.least_at_zero or not any(self.pruned.values()):
+            return None
+        return _Candidates(self.weights, dict.fromkeys(self.pruned, 0))
+
+    def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
+        if not self.pruned[name]:
+            return scores
+        kept = torch.ne(part.of(self.layer(name)), 0, out=torch.empty_like(scores))
+        return scores.mul_(kept.div_(kept))  # 1/1 or 0/0
+
+
+def _scores(weights: PrunedWeights, name: str, part: Part) -> Tensor:
+    """A fresh tensor [n]: scores of all weights of a part, pruned or not."""
+    score = weights.score.score if weights.steps else weights.score.initial
+    return score(weights.weights[name], weights.states(name), part)
+
+
+def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
+    """Prune what is chosen; how many pruned weights of each layer came back by that."""
+    chooser, returned = Chooser(cut), {}
+    for name in cut.names:
+        weight = weights.weights[name]
+        count = torch.zeros((), dtype=torch.int64, device=weight.device)
+        for part in parts(weight):
+            values = cut.scores.of(name, part)
+            bound = chooser.bound(values)
+            if not isinstance(weights.masks, Implied):
+                count += _store(weights, name, part, values <= bound)
+            for tensor in weights.zeroed(name):
+                part.put(tensor, zero_up_to(part.of(tensor), values, bound))
+            sums.add(name, part)  # while it is in the cache
+        returned[name] = count
+    return returned
+
+
+def _store(weights: PrunedWeights, name: str, part: Part, chosen: Tensor) -> Tensor:
+    """Store a part of the mask; how many pruned weights of it came back."""
+    if not weights.score.returns:
+        # A pruned weight is no candidate any more, and stays pruned.
+        weights.masks.put(name, part, chosen.logical_or_(part.of(weights.weights[name]) == 0))
+        return chosen.new_zeros((), dtype=torch.int64)
+    before = weights.mask_part(name, part)
+    returned = (before & ~chosen).sum()
+    weights.masks.put(name, part, chosen)
+    return returned
+
+
+def _read(counts: Mapping[str, Tensor]) -> dict[str, int]:
+    """The numbers, read back from the device at once."""
+    found: list[int] = torch.stack([*counts.values()]).tolist()
+    return dict(zip(counts, found, strict=True))
