@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
@@ -30,9 +31,11 @@ from adamwprune.records import staleness
 from adamwprune.records.certified import Certificates, Proof, device_kind, path_of
 from adamwprune.records.code import CERTIFIED, Code, Sources
 from adamwprune.records.comparison import IDENTICAL, compare
-from adamwprune.records.published import read_published
+from adamwprune.records.published import each_published
 from adamwprune.records.record import RunResult
 from adamwprune.scheduler import devices
+
+NAMED = 10  # records without a proof that are listed by name
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def needed(
 ) -> Needed:
     """The pairs that the records need. ``kinds``: of device that this machine has."""
     found, groups = Needed(), dict[tuple[str, str, str], RunResult]()
-    for record in sorted(records, key=lambda each: each.run_id):
+    order = sorted(records, key=lambda each: (bool(each.environment.get("dirty")), each.run_id))
+    for record in order:  # what was made without uncommitted changes first
         device = kind if (kind := device_kind(record)) in kinds else "cpu"
         try:
             today = code.of(record.spec)
@@ -88,10 +92,8 @@ def _check(record: RunResult, trees: Worktrees) -> None:
         raise UserError("failed, or does not say what code made it")
     if place.get("members"):
         raise UserError("made with members from outside the tree")
-    if place.get("dirty") or not place.get("commit"):
-        raise UserError("made with uncommitted changes")
-    if not trees.has(str(place["commit"])):
-        raise UserError(f"commit {place['commit']} is not in this repository")
+    if not trees.has(str(place.get("commit"))):
+        raise UserError(f"commit {place.get('commit')} is not in this repository")
 
 
 def prove(pairs: list[Pair], trees: Worktrees, code: Sources) -> Iterator[tuple[Pair, Proof | str]]:
@@ -120,13 +122,13 @@ def _proof(pair: Pair, before: Future[RunResult], after: Future[RunResult]) -> P
     except UserError as error:
         return str(error)
     if proof.codes[0] != pair.digest:
-        return f"commit {pair.commit[:10]} has code {proof.codes[0]}, the records {pair.digest}"
+        return "the records were made with uncommitted changes of that code"
     return proof.problem() or proof
 
 
 def certify(experiment: Experiment, trees: Worktrees, certificates: Certificates) -> int:
     """Prove what is needed and can be proved; the exit status."""
-    published = read_published(experiment.published)
+    published = list(_sound(experiment.published))
     records = [*published, *Catalogue.of(experiment).store.sound_results()]
     code = Sources()
     kinds = {"cpu", "cuda"} if devices.machine("auto").gpus else {"cpu"}
@@ -150,6 +152,14 @@ def certify(experiment: Experiment, trees: Worktrees, certificates: Certificates
     return 1 if failures else 0
 
 
+def _sound(folder: Path) -> Iterator[RunResult]:
+    """Every published record; a run may have several."""
+    for found in each_published(folder):
+        if isinstance(found, UserError):
+            raise found
+        yield found
+
+
 def summary(
     published: list[RunResult], code: Sources, beyond: dict[str, list[str]]
 ) -> Iterator[str]:
@@ -161,7 +171,9 @@ def summary(
         yield f"for {worth['elsewhere']} of them the proof was given on another kind of device"
     for reason, names in beyond.items():
         yield f"{counted(len(names), 'record')} without proof: {reason}"
-        yield from (f"    {name}" for name in names)
+        yield from (f"    {name}" for name in names[:NAMED])
+        if len(names) > NAMED:
+            yield f"    and {len(names) - NAMED} others"
 
 
 def _worth(record: RunResult, code: Sources) -> str:

@@ -24,7 +24,7 @@ from adamwprune.records.record import RunResult
 
 _VALUES = ("SEED", "DATASET_DIGEST")  # of them no path through the code depends
 _BULK = ("trace", "param_groups", "memory", "seconds")  # of a record: not needed here
-_PLACE = ("device", "device_name", "threads", "torch", "python", "cpu", "packages", "determinism")
+_PLACE = ("device", "device_name", "threads", "torch", "cpu", "determinism")  # must be one
 
 
 def path_of(spec: RunSpec) -> str:
@@ -99,7 +99,7 @@ class Proof:
             return f"its records differ: {found.text()}"
         for record in (self.before, self.after):
             place, modules = record.environment, record.code.get("modules", {})
-            if not place.get("commit") or place.get("dirty") or place.get("members"):
+            if not place.get("commit") or place.get("dirty") or "members" in place:
                 return "its code is no commit's"
             if record.code["digest"] not in _digests(modules):
                 return "the digest of its code is not that of the modules"
