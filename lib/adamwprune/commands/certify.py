@@ -22,7 +22,7 @@ from pathlib import Path
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
-from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.config.tree import IS_CHECKOUT, SOURCE_TREE
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.worktrees import Worktrees, shortened
@@ -35,6 +35,7 @@ from adamwprune.records.published import each_published
 from adamwprune.records.record import RunResult
 from adamwprune.scheduler import devices
 
+VARIABLES = ("CHECK",)
 NAMED = 10  # records without a proof that are listed by name
 
 
@@ -226,6 +227,8 @@ def _repeated(proof: Proof, trees: Worktrees) -> str:
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     text = workspace.variables.get("CHECK", "")
+    if not IS_CHECKOUT:
+        raise UserError("certify trains by the code of commits: it needs the source tree")
     certificates = Certificates(CERTIFIED)
     with Worktrees(experiment.tree, SOURCE_TREE, experiment.data_dir) as trees:
         if text not in ("", "0"):
