@@ -102,12 +102,14 @@ def prove(pairs: list[Pair], trees: Worktrees, code: Sources) -> Iterator[tuple[
         if trees.digest(trees.head, pair.spec) != code.of(pair.spec).digest:
             raise UserError("modules that make numbers have uncommitted changes: commit them first")
 
+    now: dict[tuple[RunSpec, str], Future[RunResult]] = {}
+    before: dict[Future[RunResult], Pair] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        now = {
-            (spec, device): pool.submit(trees.train, trees.head, spec, device)
-            for spec, device in {(pair.spec, pair.device): None for pair in pairs}
-        }
-        before = {pool.submit(trees.train, p.commit, p.spec, p.device): p for p in pairs}
+        for pair in sorted(pairs, key=lambda each: each.spec.run_id):  # both sides soon
+            if (pair.spec, pair.device) not in now:
+                run = pool.submit(trees.train, trees.head, pair.spec, pair.device)
+                now[pair.spec, pair.device] = run
+            before[pool.submit(trees.train, pair.commit, pair.spec, pair.device)] = pair
         try:
             for done in as_completed(before):
                 pair = before[done]
