@@ -1,7 +1,8 @@
 """Run every gate: ruff, mypy, the import contracts, the tests; all of them, then the verdict.
 
 A tool that the interpreter lacks counts as failed, except with VENV= (an interpreter used as it
-is): there the gate is named as skipped. --long runs the tests that are marked long too, which
+is): there the gate is named as skipped. --fast leaves out the tests that train, start make or drive
+a browser (marked ``trains``); --long adds those that take minutes (marked ``long``), which
 otherwise are left out; other arguments go to pytest. Tests that need a GPU run where there is one;
 DEVICE=cuda insists on it.
 """
@@ -29,14 +30,15 @@ GATES = {
     ),
     "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
 }
-ALL_TESTS = ("-m", "")  # in place of what pyproject.toml says to select
+# In place of what pyproject.toml says to select.
+SELECTIONS = {"--fast": ("-m", "not long and not trains"), "--long": ("-m", "")}
 # A process a core; the tests of a file stay together, because they share what takes long to make.
 IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
 
 
 def for_pytest(arguments: list[str]) -> list[str]:
     """The arguments that pytest gets."""
-    chosen = [word for each in arguments for word in (ALL_TESTS if each == "--long" else (each,))]
+    chosen = [word for each in arguments for word in SELECTIONS.get(each, (each,))]
     return [*(IN_PARALLEL if importlib.util.find_spec("xdist") else ()), *chosen]
 
 

@@ -48,3 +48,10 @@ def _no_inherited_settings() -> Iterator[None]:
 def repository() -> Path:
     """The source tree."""
     return REPOSITORY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever trains in this process or drives a browser is marked so; files mark the rest."""
+    for item in items:
+        if {"train", "browser"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("trains")

@@ -36,6 +36,8 @@ from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
 from tests.support.records import synthetic
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = {"device_name": "Imaginary CPU @ 2.60GHz", "torch": "2.14.1", "threads": 2,
          "commit": "0123abc" * 5, "cpu": {"model": "Imaginary", "usable": 2}}  # fmt: skip

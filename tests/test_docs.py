@@ -13,6 +13,8 @@ import pytest
 
 from tests.commands.test_end_to_end import ROOT, environment
 
+pytestmark = pytest.mark.trains
+
 BLOCK = re.compile(r"(?:^`([^`\n]+)`(?:, after `([^\n]+)`)?:\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 PAGES = [
     "first-hour.md",

@@ -18,6 +18,8 @@ import pytest
 from adamwprune.records.locks import is_locked
 from tests.commands.test_end_to_end import ROOT, TINY, environment, make, refused, train_py
 
+pytestmark = pytest.mark.trains
+
 TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
 LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1 2", "EPOCHS=12")
 

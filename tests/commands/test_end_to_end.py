@@ -15,6 +15,8 @@ import pytest
 from adamwprune.scheduler import devices
 from tests.datasets.test_datasets import DATA
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512")
 RAMP = ("PRUNING_WARMUP=3", "PRUNING_INTERVAL=4")

@@ -51,7 +51,7 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
     """Data in which one run failed, one is missing and one is stale."""
     failed = replace(synthetic(seeds[3], status="failed"), error="Traceback …\nValueError: nan")
     records = [synthetic(spec) for spec in seeds[6:]] + [failed, *map(synthetic, seeds[:3])]
-    stale = Uncounted("stale", "changed since: training", synthetic(seeds[4]))
+    stale = Uncounted("stale", "changed since: train.loop", synthetic(seeds[4]))
     others = {seeds[4].run_id: stale, seeds[5].run_id: Uncounted("missing", "interrupted")}
     return data.of(seeds, records, others, Request())
 
@@ -102,7 +102,7 @@ def test_groups_are_the_rows_of_the_table(seeds: list[RunSpec]):
     verdicts = judge(settings(seeds, records))
     rows = tables.result_rows(seeds, records, verdicts.leading)
     groups = data.of(seeds, records, {}, Request())["groups"]
-    assert [g["accuracy_text"] for g in groups] == [r.accuracy.text() for r in rows if r.accuracy]
+    assert [g["score_text"] for g in groups] == [r.score.text() for r in rows if r.score]
     assert [g["leading"] for g in groups] == [row.leading for row in rows]
     assert any(g["leading"] for g in groups)
     assert [len(g["runs"]) for g in groups] == [3] * len(rows)
@@ -133,12 +133,12 @@ def test_what_does_not_count_is_marked_and_in_no_mean(shown: dict[str, Any]):
     assert [run["status"] for run in shown["runs"][3:6]] == ["failed", "stale", "missing"]
     failed, stale, missing = shown["runs"][3:6]
     assert failed["error"].endswith("ValueError: nan")
-    assert stale["why"] == "changed since: training"
-    assert stale["accuracy"] is not None
-    assert missing["accuracy"] is missing["total"] is None
+    assert stale["why"] == "changed since: train.loop"
+    assert stale["score"] is not None
+    assert missing["score"] is missing["total"] is None
     group = shown["groups"][1]
     assert group["runs"] == [3, 4, 5]
-    assert (group["n"], group["accuracy"], group["status"]) == (0, None, "1 failed, 2 missing")
+    assert (group["n"], group["score"], group["status"]) == (0, None, "1 failed, 2 missing")
 
 
 def test_published_records_keep_their_mark(quick: list[RunSpec]):
@@ -326,16 +326,16 @@ def numbers(texts: Sequence[str]) -> list[float]:
 
 
 def test_the_table_is_sorted_by_its_headings(report: Browser):
-    assert len(report.column("accuracy")) == 10
+    assert len(report.column("score")) == 10
     report.heading("accuracy %").click()
-    found = numbers(report.column("accuracy"))
+    found = numbers(report.column("score"))
     assert found == sorted(found, reverse=True)
     assert report.heading("accuracy %").find_element("xpath", "..").get_attribute("aria-sort") == (
         "descending"
     )
     report.heading("accuracy %").click()
-    assert numbers(report.column("accuracy")) == found[::-1]
-    assert report.column("accuracy")[-1] == ""  # what has no number stands below, either way
+    assert numbers(report.column("score")) == found[::-1]
+    assert report.column("score")[-1] == ""  # what has no number stands below, either way
     report.heading("optimizer").click()
     assert report.column("optimizer") == ["adam"] * 5 + ["adamw"] * 5
 

@@ -34,6 +34,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records import state, store
 from adamwprune.records.code import Code, Sources
 from adamwprune.records.locks import lock
+from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import RunResult
 from tests.support.browser import Browser
 from tests.support.records import synthetic
@@ -246,13 +247,13 @@ def test_a_run_says_how_far_it_is(matrix: Matrix):
     assert told(watched, matrix, spec) is None
     matrix.begin(spec)
     assert told(watched, matrix, spec) == {
-        "status": "running", "curves": dict.fromkeys(data.CURVES)}  # fmt: skip
+        "status": "running", "curves": data.curves([], FORMER)}  # fmt: skip
     matrix.go_on(spec, 2)
     now = told(watched, matrix, spec) or {}
     assert (now["epoch"], now["step"], now["steps"]) == (
         3, 2 * spec.steps_per_epoch, spec.total_steps)  # fmt: skip
     assert now["left"] == (spec.total_steps - 2 * spec.steps_per_epoch) / 50
-    assert now["curves"] == data.curves(matrix.record(spec).history[:2])
+    assert now["curves"] == data.curves(matrix.record(spec).history[:2], FORMER)
     matrix.go_on(spec, 3)
     assert len((told(watched, matrix, spec) or {})["curves"]["lr"]) == 3
     before = watched.report().digest
@@ -294,7 +295,7 @@ def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix: Matrix):
     assert (told(watched, matrix, spec) or {})["curves"]["test_accuracy"] == [50, None, 100]
 
 
-@pytest.mark.parametrize("name", data.CURVES)
+@pytest.mark.parametrize("name", data.measures(FORMER))
 @pytest.mark.parametrize("value", ["1" + 400 * "0", "1e307", "1.797e308", "-1e999"])
 def test_a_number_too_large_to_show_is_a_gap_too(matrix: Matrix, name: str, value: str):
     spec = matrix.specs[0]
@@ -302,8 +303,9 @@ def test_a_number_too_large_to_show_is_a_gap_too(matrix: Matrix, name: str, valu
     matrix.begin(spec)
     (matrix.folder(spec) / store.METRICS).write_text(f'{{"{name}": {value}}}\n{{"{name}": 1}}\n')
     shown = (told(watched, matrix, spec) or {})["curves"][name]
-    fits = data.CURVES[name] == 1 and value in ("1e307", "1.797e308")
-    assert shown == [float(value) if fits else None, data.CURVES[name]]
+    scale = 100 if data.measures(FORMER)[name].get("unit") == "%" else 1
+    fits = scale == 1 and value in ("1e307", "1.797e308")
+    assert shown == [float(value) if fits else None, scale]
 
 
 @pytest.mark.parametrize("rate", [5e-324, 1e-300])
@@ -392,8 +394,8 @@ def test_a_record_that_comes_too_soon_is_told_beside_the_report(
     watched.live()  # the first is worked out at once, and the next only after very long
     before = watched.report().digest
     matrix.end(matrix.specs[1])
-    now = told(watched, matrix, matrix.specs[1]) or {}
-    assert now == {"status": "done", "curves": data.curves(matrix.record(matrix.specs[1]).history)}
+    now, history = told(watched, matrix, matrix.specs[1]), matrix.record(matrix.specs[1]).history
+    assert now == {"status": "done", "curves": data.curves(history, FORMER)}
     assert watched.report().digest == before
     assert told(watched, matrix, matrix.specs[0]) is None
 
@@ -525,13 +527,13 @@ def test_the_page_fills_and_keeps_its_place(browser: Browser, matrix: Matrix, se
         matrix.go_on(adamw[2], epochs)
         browser.until(f"{curve} === {epochs}")
         so_far = 100 * matrix.record(adamw[2]).history[epochs - 1]["test_accuracy"]
-        assert f"{so_far:.2f} so far" in browser.column("accuracy")
+        assert f"{so_far:.2f} so far" in browser.column("score")
         bar = browser.js("document.querySelector('#table progress').value")
         assert bar == epochs * adamw[2].steps_per_epoch
     assert browser.js("document.querySelector('#plot').dataset.runs") == "2"
     matrix.end(adamw[2])
     browser.until("document.title === '3/10 done – AdamWPrune'")
-    accuracies = [float(text) for text in browser.column("accuracy") if text]
+    accuracies = [float(text) for text in browser.column("score") if text]
     assert len(accuracies) == 3
     assert accuracies == sorted(accuracies, reverse=True)
     assert browser.js("document.querySelector('#table progress')") is None
@@ -554,7 +556,7 @@ def test_the_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(
                 browser.visit(serving.url)
             browser.until(f"document.title.startsWith('{done}/10') && {live} === ''")
         browser.until(f"{live}.startsWith('make watch does not answer')")
-        assert len([text for text in browser.column("accuracy") if text]) == done
+        assert len([text for text in browser.column("score") if text]) == done
         assert browser.js("document.querySelector('#plot').dataset.runs") == str(done)
         matrix.end(matrix.specs[3])
 

@@ -42,7 +42,7 @@ def test_a_reading_is_what_the_event_says():
     found = Reading.of(SPEC, EVENT)
     assert (found.step, found.steps, found.left) == (30, STEPS, STEPS - 30)
     assert (found.epoch, found.epochs) == (min(3, EPOCHS), EPOCHS)
-    assert (found.loss, found.accuracy, found.sparsity) == (0.25, 0.95, 0.5)
+    assert (found.loss, found.score, found.sparsity) == (0.25, 95, 0.5)
     assert (found.rate, found.device, found.threads) == (12.5, "cuda:1", 4)
 
 
@@ -50,7 +50,7 @@ def test_a_reading_is_what_the_event_says():
 def test_what_makes_no_sense_is_unknown(value):
     found = Reading.of(SPEC, dict.fromkeys(EVENT, value))
     assert (found.step, found.left) == (0, STEPS)
-    assert (found.rate, found.accuracy, found.sparsity) == (None, None, None)
+    assert (found.rate, found.score, found.sparsity) == (None, None, None)
     assert (found.device, found.threads) == (value if isinstance(value, str) else "cpu", 1)
     assert found.loss in (None, -1)
 

@@ -11,7 +11,7 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.pruning import Score, State
 from adamwprune.pruning.methods.state import CRITERIA
-from tests.members.language.pruning.weight_gradient import WeightGradient
+from tests.members.language.pruning.saliency import Saliency
 from tests.pruning.wanda import Wanda
 
 
@@ -31,4 +31,4 @@ METHODS: dict[str, Callable[[], Score]] = _members()
 del METHODS["state"]  # by each criterion:
 METHODS |= {f"state-{name}": partial(State, name) for name in CRITERIA}
 # As members from outside the tree: one asks for gradients, one for what its layers read.
-METHODS |= {"weight-gradient": WeightGradient, "wanda": Wanda}
+METHODS |= {"saliency": Saliency, "wanda": Wanda}

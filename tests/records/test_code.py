@@ -321,7 +321,7 @@ def test_the_closure_holds_every_module_that_a_run_really_imports():
     script = (
         "import sys, ast, pathlib\n"
         "import adamwprune.train.loop, adamwprune.models.lenet5\n"
-        "import adamwprune.datasets.fashion_mnist\n"
+        "import adamwprune.datasets.fashion_mnist, adamwprune.tasks.classification\n"
         "import adamwprune.optimizers.adamwprune, adamwprune.pruning.methods.state\n"
         "print(*sorted(name for name, module in sys.modules.items()\n"
         "    if name.split('.')[0] == 'adamwprune'\n"

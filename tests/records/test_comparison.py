@@ -55,7 +55,7 @@ def record(accuracies: list[float], spec: RunSpec = SPEC, zeros: int = 55_323) -
     final = {"test_accuracy": accuracies[-1], "test_loss": 1 - accuracies[-1]}
     pruning = {"zeros": zeros, "k": 55_323, "layers": [{"name": "fc1", "zeros": zeros}]}
     return RunResult(
-        spec.run_id, "done", spec, history, final, pruning, environment=copy.deepcopy(PLACE)
+        spec.run_id, "done", spec, history, final, pruning=pruning, environment=copy.deepcopy(PLACE)
     )
 
 

@@ -45,7 +45,8 @@ def test_values_are_in_the_order_of_their_tasks(jobs: int):
     tasks = ((str(n), lambda n=n: task(n)) for n in range(7))
     found = processes.run(tasks, jobs)
     assert [number for number, _ in found] == list(range(7))
-    assert len({pid for _, pid in found}) == (1 if jobs == 1 else 7)
+    assert (os.getpid() in {pid for _, pid in found}) == (jobs == 1)
+    assert len({pid for _, pid in found}) <= jobs
     assert processes.run([], jobs) == []
 
 
@@ -67,7 +68,9 @@ def test_what_the_user_can_mend_is_a_message(jobs: int):
 
 
 def test_a_process_that_is_killed_is_told():
-    with pytest.raises(RuntimeError, match=r"^bad: its process ended with status -9$"):
+    with pytest.raises(
+        RuntimeError, match=r"(?m)^bad: not done: a process of the pool was killed$"
+    ):
         processes.run([("bad", die), ("good", int)], 2)
 
 

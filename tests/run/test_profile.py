@@ -17,6 +17,8 @@ from adamwprune.commands import profile
 from adamwprune.scheduler.devices import Slot
 from tests.support.runs import specs
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
 

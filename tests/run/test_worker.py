@@ -8,8 +8,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from adamwprune.records.code import LIBRARY
 from tests.support.runs import job_of, specs
+
+pytestmark = pytest.mark.trains
 
 
 def test_code_that_was_edited_is_not_mixed_with_what_is_loaded(tmp_path):

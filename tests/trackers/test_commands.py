@@ -25,6 +25,8 @@ from tests.trackers.conftest import (
     steps_in_tensorboard,
 )
 
+pytestmark = pytest.mark.trains
+
 
 @needs("tensorboard")
 def test_make_trains_tracks_and_tracks_again(tmp_path):

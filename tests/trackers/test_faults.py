@@ -20,6 +20,8 @@ from tests.scheduler.test_pool import CPU, Pool, Recorder, alive, tasks
 from tests.support.runs import specs
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
 
+pytestmark = pytest.mark.trains
+
 
 def trained(root: Path, trackers: list[str]):
     """The records of two short runs, with these trackers, and what was told."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from adamwprune.base.forms import number as finite
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -56,6 +58,12 @@ class Metric:
             return self.label
         return f"{self.label} %" if self.unit == "%" else f"{self.label} ({self.unit})"
 
+    def axis(self, note: str = "") -> str:
+        """``accuracy (%)``, ``bits per byte (lower is better; axis starts at 1)``."""
+        unit = "" if self.unit == self.label else self.unit
+        notes = "; ".join(filter(None, [unit, self.direction, note]))
+        return f"{self.label} ({notes})" if notes else self.label
+
     @property
     def difference_unit(self) -> str:
         """The unit of a difference: ``points`` of a percentage, otherwise the metric's own."""
@@ -80,7 +88,10 @@ class Metric:
         return min(9, max(0, 3 - math.floor(math.log10(largest))))
 
     def number(self, value: float) -> str:
-        """A single value without its unit: ``98.71``, ``1.234``."""
+        """A single value without its unit: ``98.71``, ``1.234``, ``1.2e+09``."""
+        tiny = self.unit != "%" and 0 < abs(value) < 1e-4
+        if tiny or not abs(value) < 1e7:
+            return f"{value:.4g}"
         return f"{value:.{self.digits([value])}f}"
 
     def text(self, value: float) -> str:
@@ -95,9 +106,12 @@ class Metric:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Metric:
         """The inverse of :meth:`to_json`; ``TypeError`` for other fields, ``ValueError`` for
-        another direction or noise.
+        values that no metric has.
         """
         found = cls(**plain)
+        texts = isinstance(found.name, str) and isinstance(found.unit, str)
+        if not (texts and found.name and finite(found.scale)):
+            raise ValueError(f"metric {found.name!r} in {found.unit!r}, scale {found.scale!r}")
         if found.better not in ("higher", "lower") or found.noise not in ("binomial", "seeds"):
             raise ValueError(f"metric {found.name}: better={found.better}, noise={found.noise}")
         return found

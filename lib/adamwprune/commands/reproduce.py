@@ -1,11 +1,17 @@
-"""``make reproduce RUN=…``: a recorded run, repeated by its values, and compared."""
+"""Repeat a recorded run, RUN=, by its values, and compare the two records.
+
+The exit status is 1 where they differ by more than chance.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
+from collections.abc import Iterator
 
-from adamwprune.base.errors import UserError
+from adamwprune.base import registry
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.commands.train import train_here
 from adamwprune.config import strict
 from adamwprune.config.options import Value
@@ -23,6 +29,7 @@ from adamwprune.records.store import RESULT
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Slot
 
+VARIABLES = ("RUN",)
 FOLDER = ".reproduced"  # of the repetitions, below the directory of results
 
 
@@ -61,12 +68,23 @@ def spec_of(original: RunResult) -> RunSpec:
         if name in tree.families or name in tree.options
     }
     place = f"record of {original.run_id}"
-    strict.apply(tree, strict.command_line(tree, settings, place))
+    try:
+        strict.apply(tree, strict.command_line(tree, settings, place))
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *_members_from(original)]) from None
     specs = expand(tree).specs
     if specs != [original.spec]:
         found = ", ".join(spec.run_id for spec in specs)
         raise UserError(f"{original.run_id}: the values in its record mean {found} here")
     return specs[0]
+
+
+def _members_from(original: RunResult) -> Iterator[str]:
+    """Where a record's members from outside the tree were, unless these are there now."""
+    words = shlex.split(str(original.environment.get("command", "")))
+    for word in words:
+        if word.startswith("M=") and word != f"M={registry.outside()}":
+            yield f"record of {original.run_id}: it was trained with {word}, which brings members"
 
 
 def _text(value: Value) -> str:

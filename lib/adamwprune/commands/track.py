@@ -9,6 +9,8 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
 
+VARIABLES = ("RUN",)
+
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)

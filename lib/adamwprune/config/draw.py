@@ -87,7 +87,7 @@ def _item(rng: Random, kind: Type, interval: Interval | None) -> Callable[[], st
 def _number(rng: Random, interval: Interval, *, whole: bool) -> str:
     """A number in the interval: even over a fraction of 1, else over orders of magnitude."""
     while True:
-        if whole and interval.low == 0 and rng.random() < 0.5:
+        if whole and 0 in interval and rng.random() < 0.5:
             return "0"  # which often means without
         if not whole and interval.high <= 1 and rng.random() < 0.5:
             number = rng.uniform(interval.low, interval.high)

@@ -132,7 +132,7 @@ class Catalogue:
         """
         matrix, folder = self.experiment.matrix, self.experiment.published
         present.publish(folder, name, matrix.specs, records, memory, matrix.deciders)
-        made_with = [str(found) for r in records if (found := r.environment.get("diff"))]
+        made_with = [diff for r in records for diff in provenance.diffs(r.environment)]
         for diff in provenance.publish_diffs(made_with, self.store.root, folder):
             count = made_with.count(diff)
             print(f"note: {count} of these runs had uncommitted changes that are lost ({diff})")

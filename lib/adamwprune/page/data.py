@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from operator import itemgetter
 from typing import Any
 
 from adamwprune.base.forms import number
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DONE, FAILED, State
@@ -20,13 +22,12 @@ from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, 
 from adamwprune.report.tables import ResultRow
 
 Plain = dict[str, Any]
-CURVES = {  # a measure of each epoch, and what it is multiplied by to be shown
-    "test_accuracy": 100,
-    "train_accuracy": 100,
-    "test_loss": 1,
-    "train_loss": 1,
-    "sparsity": 100,
-    "lr": 1,
+PARTS = {"test": "", "train": "training "}  # of a history's entry, and how each is named
+# Curves beside those of metrics: what a recorded value is multiplied by, and how it is shown.
+_COURSE_SCALES = {"sparsity": 100.0, "lr": 1.0}
+_COURSE: dict[str, Plain] = {
+    "sparsity": {"name": "sparsity", "axis": "sparsity (%)", "unit": "%", "digits": 2},
+    "lr": {"name": "learning rate", "axis": "learning rate", "log": False},
 }
 ORIGIN = (  # of a record's environment, and its code's digest between them
     *("commit", "dirty", "diff", "code", "device", "device_name", "threads", "torch", "python"),
@@ -61,7 +62,7 @@ def uncounted(
 
 @dataclass(frozen=True)
 class _Row:
-    """A group, where it stands, and its row in the accuracy table."""
+    """A group, where it stands, and its row in the table of results."""
 
     group: Group
     settings: list[int]
@@ -81,32 +82,35 @@ def of(
     all_rows = tables.result_rows(expected, records, verdicts.leading)
     rows = _distinct(found, all_rows)
     specs = [spec for row in rows for spec in row.group.specs]
+    of_run = [row.row for row in rows for _ in row.group.specs]
     by_id = {spec.run_id: at for at, spec in enumerate(specs)}
+    metrics = list(dict.fromkeys(filter(None, (setting.headline for setting in found))))
     counted = {run.run_id: run for row in rows for run in (*row.group.done, *row.group.failed)}
     others = {name: each.record for name, each in uncounted.items() if each.record}
     known = {**others, **counted}
     shown = [known.get(spec.run_id) for spec in specs]
     labels = distinct_labels([row.group for row in rows])
+    drawn = [curves(record.history, record.judged_by) if record else {} for record in shown]
+    judged = judged_by(record for record in shown if record)
     return {
         "settings": _settings(found, all_rows),
+        "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
+        "measures": measures(judged),
         "verdicts": _verdicts(verdicts, request),
         "groups": [
-            _group(row, label, [by_id[spec.run_id] for spec in row.group.specs])
+            _group(row, label, [by_id[spec.run_id] for spec in row.group.specs], metrics)
             for row, label in zip(rows, labels, strict=True)
         ],
         "runs": [
-            _run(spec, record, uncounted.get(spec.run_id), counts=spec.run_id in counted)
-            for spec, record in zip(specs, shown, strict=True)
+            _run(spec, record, uncounted.get(spec.run_id), row, counts=spec.run_id in counted)
+            for spec, record, row in zip(specs, shown, of_run, strict=True)
         ],
         "spec": {
             name: column([spec.values.get(name) for spec in specs])
             for name in sorted({name for spec in specs for name in spec.values})
         },
         "origin": {name: column([_origin(record, name) for record in shown]) for name in ORIGIN},
-        "curves": {
-            name: [curve(record.history if record else [], name) for record in shown]
-            for name in CURVES
-        },
+        "curves": {name: [own.get(name) for own in drawn] for name in measures(judged)},
         "commands": {
             "make": request.commands.make(),
             "retry": request.commands.retry(),
@@ -166,9 +170,13 @@ def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
     }
 
 
-def _group(row: _Row, label: str, runs: list[int]) -> Plain:
-    """A row of the table: its texts as the terminal has them, and numbers to sort by."""
+def _group(row: _Row, label: str, runs: list[int], metrics: list[Metric]) -> Plain:
+    """A row of the table: its texts as the terminal has them, and numbers to sort by.
+
+    ``metrics``: the headlines of all groups; of several, a score has its unit beside it.
+    """
     group, told = row.group, row.row
+    unit = f" {told.metric.unit}" if told.metric and len(metrics) > 1 else ""
     first = group.done[0] if group.done else None
     return {
         "label": label,
@@ -180,9 +188,10 @@ def _group(row: _Row, label: str, runs: list[int]) -> Plain:
         "n": group.n,
         "status": group.status,
         "status_text": origins.status(group.status, told.runs),
-        "accuracy": told.score.mean if told.score else None,
-        "accuracy_text": told.score.text() if told.score else "",
-        "interval": f"{told.interval[0]:.2f}–{told.interval[1]:.2f}" if told.interval else "",
+        "metric": metrics.index(told.metric) if told.metric else None,
+        "score": told.score.mean if told.score else None,
+        "score_text": f"{told.score.text(told.digits)}{unit}" if told.score else "",
+        "interval": tables.interval_text(told),
         "leading": told.leading,
         "zeros": told.zeros,
         "prunable": told.prunable,
@@ -206,7 +215,10 @@ def _target(group: Group) -> str:
     return "" if group.is_dense else percent(group.sparsity)
 
 
-def _run(spec: RunSpec, record: RunResult | None, why: Uncounted | None, *, counts: bool) -> Plain:
+def _run(
+    spec: RunSpec, record: RunResult | None, why: Uncounted | None, row: ResultRow, *, counts: bool
+) -> Plain:
+    """``row``: that of the run's group."""
     done = record is not None and record.status == "done"
     return {
         "id": spec.run_id,
@@ -217,8 +229,9 @@ def _run(spec: RunSpec, record: RunResult | None, why: Uncounted | None, *, coun
         if record and counts
         else [],
         "error": record.error if record and record.status == "failed" else "",
-        "accuracy": number(record.score) if record and done else None,
-        "final": _final(record) if record and done else {},
+        "score": number(record.score) if record and done else None,
+        "score_text": f"{record.score:.{row.digits}f}" if record and done else "",
+        "results": _results(record) if record and done else [],
         "zeros": record.pruning["zeros"] if record and done else None,
         "prunable": record.pruning.get("prunable") if record and done else None,
         **_bytes(record if done else None),
@@ -240,8 +253,14 @@ def _bytes(record: RunResult | None) -> Plain:
     return {"total": record.memory["total"], "pruner": owned_bytes.pruner_bytes(record.memory)}
 
 
-def _final(record: RunResult) -> Plain:
-    return {name: number(value) for name, value in record.final.items()}
+def _results(record: RunResult) -> list[tuple[str, str]]:
+    """Its metrics after the last epoch, in words; without those that are no finite number."""
+    return [
+        (f"{of} {metric.label}", metric.text(metric.shown(value)))
+        for part, of in (("test", record.spec.held_out), ("train", "training"))
+        for metric in record.judged_by
+        if (value := number(record.final.get(f"{part}_{metric.name}"))) is not None
+    ]
 
 
 def _origin(record: RunResult | None, name: str) -> object:
@@ -250,17 +269,48 @@ def _origin(record: RunResult | None, name: str) -> object:
     return record.code.get("digest") if name == "code" else record.environment.get(name)
 
 
-def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None] | None]:
+def judged_by(records: Iterable[RunResult]) -> list[Metric]:
+    """The metrics of all of them, each once, headlines before others."""
+    every = [record.judged_by for record in records]
+    ranked = sorted(((rank, m) for own in every for rank, m in enumerate(own)), key=itemgetter(0))
+    return list(dict.fromkeys(metric for _, metric in ranked))
+
+
+def measures(metrics: Sequence[Metric]) -> dict[str, Plain]:
+    """What a chart may show, by the name of a curve: ``name``, ``axis``, ``unit``, ``digits``.
+
+    ``set``: it is measured on the test or validation set, which a setting names. ``log``: its axis
+    may be logarithmic, and begins so where it is true.
+    """
+    found: dict[str, Plain] = {}
+    for metric in metrics:
+        for part, of in PARTS.items():
+            told: Plain = {"name": of + metric.label, "axis": of + metric.axis()}
+            told["unit"], told["set"] = metric.unit, part == "test"
+            if metric.unit == "%":
+                told["digits"] = 2
+            if metric.better == "lower":
+                told["log"] = metric != metrics[0]
+            found.setdefault(f"{part}_{metric.name}", told)
+    return {**found, **_COURSE}
+
+
+def curves(
+    history: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]
+) -> dict[str, list[float | None] | None]:
     """Every curve of one run."""
-    return {name: curve(history, name) for name in CURVES}
+    own = {f"{part}_{metric.name}": metric.scale for metric in metrics for part in PARTS}
+    return {name: curve(history, name, scale) for name, scale in {**own, **_COURSE_SCALES}.items()}
 
 
-def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[float | None] | None:
+def curve(
+    history: Sequence[Mapping[str, Any]], name: str, scale: float
+) -> list[float | None] | None:
     """An entry an epoch; null where there is no finite number, and for a run without epochs."""
     if not history:
         return None
     values = [number(entry.get(name)) for entry in history]
-    return [None if each is None else _shown(CURVES[name] * each) for each in values]
+    return [None if each is None else _shown(scale * each) for each in values]
 
 
 def _shown(value: float) -> float | None:

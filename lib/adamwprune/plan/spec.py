@@ -12,6 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
+from adamwprune.base import registry
 from adamwprune.base.sparsity import SETTLING
 from adamwprune.plan.lineage import NEUTRAL, RENAMED
 
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 10  # of a run whose length is given in steps
 SCHEMA = 1  # version of the record's form; part of every identity
-COMPONENTS = {  # of a run, and the package that each one's members are in
-    "MODEL": "adamwprune.models",
-    "DATASET": "adamwprune.datasets",
-    "TASK": "adamwprune.tasks",
-    "OPTIMIZER": "adamwprune.optimizers",
-    "PRUNING_METHOD": "adamwprune.pruning.methods",
-}
+COMPONENTS = registry.PACKAGES  # of a run, and the package that each one's members are in
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,12 +42,12 @@ def summary(spec: RunSpec, result: RunResult, width: int | None = None) -> str:
     if result.status != "done":
         reason = (result.error.strip().splitlines() or ["no reason given"])[-1]
         return f"failed  {spec.slug}  {reason}  (results: {spec.run_id})"
-    accuracy, seconds = f"{result.score:.2f}%", f"{result.seconds['total']:.1f} s"
+    score, seconds = result.headline.text(result.score), f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"
-    line = f"done    {spec.slug}  {accuracy}  {zeros}  {seconds}"
+    line = f"done    {spec.slug}  {score}  {zeros}  {seconds}"
     if width is None or len(line) <= width:
         return line
-    rest = f"  {accuracy}  {seconds}"
+    rest = f"  {score}  {seconds}"
     return f"done    {shortened(spec.slug, max(NAME, width - len(rest) - 8))}{rest}"
 
 
@@ -125,7 +126,7 @@ class Matrix:
     def estimate(self) -> None:
         """Work out anew when the matrix will be done."""
         running = [Work.of(row.spec, row.reading) for row in self.running.values()]
-        waiting = [Work.of(spec, at).at_rest() for spec, at in self.waiting.items()]
+        waiting = [replace(Work.of(spec, at), rate=None) for spec, at in self.waiting.items()]
         self._left = eta.remaining(running, waiting, self.slots, self.past, self.warm)
         self._estimated = self.now()
         settled = not self.running or self.elapsed >= SETTLED

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from adamwprune.base.forms import number
+from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records.metrics import FORMER
 from adamwprune.records.store import PROGRESS
 
 SLOWEST = 1e-6  # steps a second that are believed: one in twelve days
@@ -22,14 +24,15 @@ SLOWEST = 1e-6  # steps a second that are believed: one in twelve days
 
 @dataclass(frozen=True)
 class Reading:
-    """The state of a run in hand. Losses are means, accuracies and sparsities fractions of 1."""
+    """The state of a run in hand. Losses are means, sparsities fractions of 1."""
 
     step: int  # steps done
     steps: int  # of so many
     epoch: int | None = None  # in hand, from 1
     epochs: int = 0
     loss: float | None = None
-    accuracy: float | None = None  # on the test set, after the last finished epoch
+    metrics: tuple[Metric, ...] = ()  # what it is judged by, the headline first
+    score: float | None = None  # the headline's, in its unit, after the last finished epoch
     sparsity: float | None = None
     rate: float | None = None  # steps a second, recently
     device: str = "cpu"
@@ -47,14 +50,15 @@ class Reading:
         steps, epochs = spec.total_steps, math.ceil(spec.epochs)
         step = min(steps, _count(plain.get("step")) or 0)
         epoch = _count(plain.get("epoch"))
-        device = plain.get("device")
+        device, metrics = plain.get("device"), _metrics(plain.get("metrics", []))
         return cls(
             step,
             steps,
             epoch=min(epoch, epochs) if epoch else None,
             epochs=epochs,
             loss=number(plain.get("loss")),
-            accuracy=_fraction(plain.get("test_accuracy")),
+            metrics=metrics,
+            score=_score(plain, metrics[0]) if metrics else None,
             sparsity=_fraction(plain.get("sparsity")),
             rate=_rate(plain.get("rate")),
             device=device if isinstance(device, str) else "cpu",
@@ -75,6 +79,22 @@ class Reading:
 def _count(value: object) -> int | None:
     found = number(value)
     return int(found) if found is not None and found >= 0 else None
+
+
+def _metrics(plain: object) -> tuple[Metric, ...]:
+    """Those of older runs where there are none, and none where there is something else."""
+    if not isinstance(plain, list):
+        return ()
+    try:
+        return tuple(map(Metric.from_json, plain)) or FORMER
+    except (TypeError, ValueError):
+        return ()
+
+
+def _score(plain: Mapping[str, Any], metric: Metric) -> float | None:
+    measure = _fraction if metric.is_fraction else number
+    found = measure(plain.get(f"test_{metric.name}"))
+    return None if found is None else number(metric.shown(found))
 
 
 def _fraction(value: object) -> float | None:

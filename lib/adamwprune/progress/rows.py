@@ -12,6 +12,7 @@ from adamwprune.progress.reading import Reading
 GAP = "  "
 NAME = 24  # columns are left out rather than names cut to less than this
 NONE = "-"
+WIDEST = 14  # of a column that is named after a metric
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,10 @@ class Column:
     text: Callable[[Row, Reading], str]
 
 
-COLUMNS = (
-    Column("epoch", 7, lambda row, now: f"{now.epoch or NONE}/{now.epochs}"),
-    Column("loss", 8, lambda row, now: _number(now.loss)),
-    Column("accuracy", 8, lambda row, now: _percent(now.accuracy, 2)),
-    Column("sparsity", 8, lambda row, now: _percent(now.sparsity, 1)),
-    Column("steps/s", 7, lambda row, now: _rate(now.rate)),
-)
+_EPOCH = Column("epoch", 7, lambda row, now: f"{now.epoch or NONE}/{now.epochs}")
+_LOSS = Column("loss", 8, lambda row, now: _number(now.loss))
+_SPARSITY = Column("sparsity", 8, lambda row, now: _percent(now.sparsity))
+_SPEED = Column("steps/s", 7, lambda row, now: _rate(now.rate))
 LEFT = Column("left", 8, lambda row, now: clock(now.left / now.rate) if now.rate else NONE)
 DEVICE = Column("device", 7, lambda row, now: now.device)
 AGE = Column("updated", 9, lambda row, now: f"{clock(row.age)} ago" if row.age is not None else "?")
@@ -88,13 +86,28 @@ def _longest(rows: Sequence[Row]) -> int:
 
 def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[Column]:
     """The columns that leave room for names."""
-    columns, longest = list(COLUMNS), _longest(rows)
+    columns, longest = [_EPOCH, _LOSS, _score(rows), _SPARSITY, _SPEED], _longest(rows)
     for column in extra:
         if _room([*columns, column], width) >= longest:
             columns.append(column)
     while columns and _room(columns, width) < min(NAME, longest):
         columns.pop()
     return columns
+
+
+def _score(rows: Sequence[Row]) -> Column:
+    """The headline metric of the runs; of runs with several, the name of none."""
+    labels = {row.reading.metrics[0].label for row in rows if row.reading and row.reading.metrics}
+    heading = labels.pop()[:WIDEST] if len(labels) == 1 else "result"
+    return Column(heading, max(8, len(heading)), lambda row, now: _headline(now))
+
+
+def _headline(now: Reading) -> str:
+    """In the unit of the heading, which a percentage does not name."""
+    if now.score is None:
+        return NONE
+    metric = now.metrics[0]
+    return f"{metric.number(now.score)}{'%' if metric.unit == '%' else ''}"
 
 
 def _line(row: Row, name: int, columns: Sequence[Column]) -> str:
@@ -156,8 +169,8 @@ def _number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.2g}"
 
 
-def _percent(fraction: float | None, digits: int) -> str:
-    return NONE if fraction is None else f"{100 * fraction:.{digits}f}%"
+def _percent(fraction: float | None) -> str:
+    return NONE if fraction is None else f"{100 * fraction:.1f}%"
 
 
 def _rate(rate: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
@@ -28,7 +29,7 @@ def reading(state: State) -> Reading | None:
 def _work(state: State) -> Work:
     """What is left of a run."""
     work = Work.of(state.spec, reading(state))
-    return work if state.name == RUNNING else work.at_rest()
+    return work if state.name == RUNNING else replace(work, rate=None)
 
 
 def _failure(state: State) -> str:

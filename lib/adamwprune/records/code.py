@@ -11,28 +11,25 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import COMPONENTS, RunSpec
 from adamwprune.records import content
+from adamwprune.records.certified import Certificates
 from adamwprune.records.content import PACKAGE, Content
 
 LIBRARY = Path(__file__).resolve().parents[2]
 TRAINING = f"{PACKAGE}.train.loop"
 COUNTED = ("train", "tasks", "models", "datasets", "optimizers", "pruning")
-OUTSIDE = {  # a folder of a directory with members from outside -> the package they belong to
-    "models": f"{PACKAGE}.models",
-    "datasets": f"{PACKAGE}.datasets",
-    "tasks": f"{PACKAGE}.tasks",
-    "optimizers": f"{PACKAGE}.optimizers",
-    "pruning": f"{PACKAGE}.pruning.methods",
-}
+# A folder of a directory with members from outside -> the package they belong to.
+OUTSIDE = {registry.folder(package): package for package in registry.PACKAGES.values()}
+CERTIFIED = LIBRARY.parent / "results" / "certified.jsonl"
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,7 @@ class Code:
     """
 
     modules: Mapping[str, str]
+    certificates: Certificates = field(default_factory=Certificates, compare=False, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -67,8 +65,9 @@ class Code:
 class Sources:
     """The package's source below ``library`` as it was when first asked for."""
 
-    def __init__(self, library: Path = LIBRARY) -> None:
-        self.library, self.outside = library, _outside()
+    def __init__(self, library: Path = LIBRARY, certified: Path | None = CERTIFIED) -> None:
+        self.certificates = Certificates(certified)
+        self.library, self.outside = library, registry.outside()
         self._contents: dict[str, Content] = {}
         self._paths: dict[str, Path | None] = {}
         self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
@@ -81,9 +80,10 @@ class Sources:
             roots = [TRAINING, *(f"{package}.{_module(member)}" for package, member in packages)]
             for root in roots:
                 if self._path(root) is None:
-                    raise UserError(f"{self.library}: there is no module {root}")
+                    raise UserError(f"there is no module {root}; is it from outside, M=DIR?")
             names = sorted(name for name in self._closure(roots) if self._read(name).digest)
-            self._runs[members] = Code({name: self._entry(name) for name in names})
+            modules = {name: self._entry(name) for name in names}
+            self._runs[members] = Code(modules, self.certificates)
         return self._runs[members]
 
     def _closure(self, roots: Iterable[str]) -> set[str]:
@@ -175,7 +175,7 @@ class Sources:
 def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
     """Each source file of the package, and of the directory with members from outside: when it was
     last written, in ns, and its size in bytes."""
-    outside = _outside()
+    outside = registry.outside()
     folders = [library / PACKAGE, *(outside / name for name in OUTSIDE if outside)]
     found = {}
     for path in (path for folder in folders for path in folder.rglob("*.py")):
@@ -185,11 +185,6 @@ def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
             stat = path.stat()
             found[str(path)] = (stat.st_mtime_ns, stat.st_size)
     return found
-
-
-def _outside() -> Path | None:
-    named = os.environ.get("ADAMWPRUNE_MEMBERS")
-    return Path(named) if named else None
 
 
 def _counts(module: str) -> bool:

@@ -161,7 +161,8 @@ def _causes(original: RunResult, repeated: RunResult) -> list[str]:
     """What both records hold of the circumstances and is not the same: ``threads 1, then 2``."""
     first, second = _circumstances(original), _circumstances(repeated)
     if original.code and repeated.code and not _differ(original.code, repeated.code):
-        del first["code"]  # another commit, and of what makes this run not a byte is other
+        # Another commit, and of what makes this run not a byte is other.
+        first = {name: text for name, text in first.items() if name not in ("code", "members")}
     return [
         f"{name} {first[name]}, then {second[name]}"
         for name in first
@@ -173,12 +174,18 @@ def _circumstances(record: RunResult) -> dict[str, Any]:
     """What the last bits of a result depend on, by name, the likeliest reasons first."""
     place = record.environment
     found = {name: place[name] for name in _PLACE if name in place}
-    changes = place.get("diff") or ("changed" if place.get("dirty") else "")
-    found["code"] = f"{place.get('commit') or 'unknown'} {changes}".strip()
+    found["code"] = _code(place)
+    if "members" in place:
+        found["members"] = _code(place["members"])
     versions, cpu = place.get("packages") or {}, place.get("cpu") or {}
     found.update({name: versions[name] for name in _KERNELS if name in versions})
     found.update({"instructions": cpu["instructions"]} if "instructions" in cpu else {})
     return {**found, **(place.get("determinism") or {})}
+
+
+def _code(place: Mapping[str, Any]) -> str:
+    changes = place.get("diff") or ("changed" if place.get("dirty") else "")
+    return f"{place.get('commit') or 'unknown'} {changes}".strip()
 
 
 def _short(causes: tuple[str, ...]) -> str:

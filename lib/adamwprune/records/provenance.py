@@ -70,6 +70,12 @@ def record(tree: Path, members: Path | None, root: Path) -> dict[str, Any]:
     return {**found.record(), "members": theirs.record()}
 
 
+def diffs(environment: Mapping[str, Any]) -> list[str]:
+    """The digests of the uncommitted changes that a record's ``environment`` names."""
+    places = (environment, environment.get("members") or {})
+    return [str(place["diff"]) for place in places if place.get("diff")]
+
+
 def keep_diff(source: Source, root: Path) -> Path | None:
     """Store the patch below the directory of results, once; its path, None where it is empty.
 

@@ -60,6 +60,7 @@ _FORM: dict[str, Form] = {
     "environment": {
         "commit": (str, None),
         "diff": (str, None),
+        "members": {"commit": (str, None), "diff": (str, None)},
         "device": str,
         "device_name": str,
         "threads": int,

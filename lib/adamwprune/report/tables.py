@@ -26,6 +26,7 @@ from adamwprune.report.groups import (
     Statistic,
     noise_note,
     percent,
+    score_digits,
     settings,
 )
 from adamwprune.report.origins import Origins
@@ -48,6 +49,7 @@ class ResultRow:
     expected: int  # runs the matrix asks for
     status: str  # done, missing, failed, or what is wrong with some seeds
     metric: Metric | None  # what the runs of its setting are judged by; None if none is done
+    digits: int  # decimals of the scores in its table
     score: Statistic | None  # the metric's value after the last epoch, in its unit
     interval: Interval | None  # of its mean, 95%; None for one run
     leading: bool  # the best of those it is compared with, or tied with that one
@@ -105,6 +107,7 @@ def _result_row(setting: Setting, group: Group, leading: bool) -> ResultRow:
         expected=len(group.specs),
         status=group.status,
         metric=setting.headline,
+        digits=score_digits(setting.groups),
         score=group.score if first else None,
         interval=Estimate.of([run.score for run in group.done]).interval if first else None,
         leading=leading,
@@ -198,26 +201,26 @@ def _result_columns(rows: Sequence[ResultRow], narrow: bool) -> Iterator[Column]
     """Where there are intervals, a narrow table has no room for what the zeros say as well."""
     interval = any(row.interval for row in rows)
     metric = rows[0].metric  # of all: a table is of one setting
-    digits = metric.digits(row.score.mean for row in rows if row.score) if metric else 2
     heading = metric.heading if metric else "result"
     yield from _CELL
-    yield Column(heading, partial(_score, digits, any(row.leading for row in rows)))
+    yield Column(heading, partial(_score, any(row.leading for row in rows)))
     if interval:
-        yield Column("95% of mean", partial(_interval, digits))
+        yield Column("95% of mean", interval_text)
     yield _ZEROS
     if not (interval and narrow):
         yield _SPARSITY
     yield _SECONDS
 
 
-def _score(digits: int, marked: bool, row: ResultRow) -> str:
+def _score(marked: bool, row: ResultRow) -> str:
     """``marked``: whether rows of the table have a mark, so that others keep its place free."""
-    text = row.score.text(digits) if row.score else f"({row.status})"
+    text = row.score.text(row.digits) if row.score else f"({row.status})"
     return f"{text} {LEADING if row.leading else ' '}" if marked else text
 
 
-def _interval(digits: int, row: ResultRow) -> str:
-    return "–".join(f"{end:.{digits}f}" for end in row.interval) if row.interval else ""
+def interval_text(row: ResultRow) -> str:
+    """``98.59–98.83``; empty without an interval."""
+    return "–".join(f"{end:.{row.digits}f}" for end in row.interval) if row.interval else ""
 
 
 def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:

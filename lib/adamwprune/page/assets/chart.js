@@ -4,15 +4,8 @@ report.chart = (() => {
   const { el, $ } = report;
   const DASHED = 200; // lines up to which methods can be told apart by their dashes
   const NEAR = 30; // pixels from a line within which the pointer is at it
-  const MEASURES = {
-    test_accuracy: ["accuracy", "accuracy (%)", 2, false],
-    train_accuracy: ["training accuracy", "training accuracy (%)", 2, false],
-    test_loss: ["loss", "loss (nats)", 4, true],
-    train_loss: ["training loss", "training loss (nats)", 4, true],
-    sparsity: ["sparsity", "sparsity (%)", 2, false],
-    lr: ["learning rate", "learning rate", 6, false],
-  };
-  let measure = "test_accuracy";
+  let measure = null; // name of a curve
+  let chosen = false; // whether the user chose it; otherwise it is the first that there is
   let colouring = "optimizer";
   let plot = null; // of Bokeh, and what is drawn in it
   let view = null;
@@ -23,7 +16,8 @@ report.chart = (() => {
   let at = null; // {run, epoch}: where the keyboard or the pointer is
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  const curve = (run) => report.data.curves[measure][run.number];
+  const shownAs = () => report.data.measures[measure];
+  const curve = (run) => report.data.curves[measure]?.[run.number];
   const isLog = () => $("log").checked && !$("log").disabled;
   const usable = (value) => value !== null && (!isLog() || value > 0);
 
@@ -155,8 +149,8 @@ report.chart = (() => {
 
   function label() {
     const sets = [...new Set(report.data.settings.map((each) => each.measured_on))];
-    const set = measure.startsWith("test_") ? `${sets.join(" and ")} ` : "";
-    return set + MEASURES[measure][1] + (isLog() ? ", log scale" : "");
+    const set = shownAs().set ? `${sets.join(" and ")} ` : "";
+    return set + shownAs().axis + (isLog() ? ", log scale" : "");
   }
 
   const epochs = new Map(); // number of epochs -> 1, 2, …; one list for all curves of a length
@@ -318,11 +312,11 @@ report.chart = (() => {
   }
 
   function sentence({ run, epoch }) {
-    const [name, , digits] = MEASURES[measure];
+    const { name, unit, digits } = shownAs();
     const value = curve(run)[epoch - 1];
-    const unit = name.includes("accuracy") || name === "sparsity" ? "%" : "";
     const told = value === null ? "no finite value" :
-      `${digits > 4 ? report.short(value) : report.fixed(value, digits)}${unit}`;
+      (digits ? report.fixed(value, digits) : report.short(value)) + (unit === "%" ? unit :
+        unit && unit !== name ? ` ${unit}` : "");
     const state = run.state === "done" ? "" : `, ${run.state}`;
     return { title: run.label + state, text: `epoch ${epoch}: ${name} ${told}` };
   }
@@ -418,29 +412,36 @@ report.chart = (() => {
   /** A choice of what some run has a curve of. */
   function measures() {
     const sets = [...new Set(report.data.settings.map((each) => each.measured_on))].join("/");
-    const drawn = Object.keys(MEASURES).filter((name) =>
-      report.data.curves[name].some((each) => each?.some((value) => value !== null)));
+    const all = report.data.measures;
+    const drawn = Object.keys(all).filter((name) =>
+      report.data.curves[name]?.some((each) => each?.some((value) => value !== null)));
     $("measure").parentElement.hidden = !drawn.length;
-    const there = Object.keys(MEASURES).filter((name) => name === measure || drawn.includes(name));
-    if (there.length === $("measure").length) return;
+    if (!chosen) choose(drawn[0] ?? Object.keys(all)[0]);
+    const there = Object.keys(all).filter((name) => name === measure || drawn.includes(name));
+    if (there.join() === $("measure").offered) return;
+    $("measure").offered = there.join();
     $("measure").replaceChildren(...there.map((name) => el("option", { value: name },
-      (name.startsWith("test_") ? `${sets} ` : "") + MEASURES[name][0])));
+      (all[name].set ? `${sets} ` : "") + all[name].name)));
     $("measure").value = measure;
+  }
+
+  /** Show this measure, on the axis that suits it. */
+  function choose(name) {
+    if (name === measure) return;
+    measure = name;
+    const { log } = shownAs();
+    $("log").checked = log === true;
+    $("log").disabled = log === undefined;
+    $("log-label").hidden = $("log").disabled;
   }
 
   function controls() {
     measures();
-    const change = () => {
-      $("log").disabled = !MEASURES[measure][0].includes("loss") && measure !== "lr";
-      $("log-label").hidden = $("log").disabled;
-    };
     $("measure").addEventListener("change", () => {
-      measure = $("measure").value;
-      $("log").checked = MEASURES[measure][3];
-      change();
+      chosen = true;
+      choose($("measure").value);
       redraw();
     });
-    change();
     $("log").addEventListener("change", redraw);
     const only = (part, group) => {
       const made = report.swatch(group);
@@ -480,8 +481,10 @@ report.chart = (() => {
 
   /** There are other curves; the part that the user chose, and the place, stay. */
   function refresh() {
+    const before = measure;
     measures();
-    update();
+    if (measure === before) update();
+    else redraw();
     if (!at) return;
     const stays = shown.includes(at.run) && at.epoch <= curve(at.run).length;
     if (stays) tell(at, false);

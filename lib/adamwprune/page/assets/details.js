@@ -49,15 +49,9 @@ report.details = (run) => {
   }
 
   function results() {
-    const set = report.data.settings[run.group.settings[0]].measured_on;
-    const final = run.final;
-    const percent = (value) => (none(value) ? "" : `${report.fixed(100 * value, 2)}%`);
     const size = (value) => `${report.kib(value)} KiB (${report.thousands(value)} bytes)`;
     return [
-      [`${set} accuracy`, percent(final.test_accuracy)],
-      [`${set} loss`, report.short(final.test_loss)],
-      ["training accuracy", percent(final.train_accuracy)],
-      ["training loss", report.short(final.train_loss)],
+      ...run.results,
       ["zeros", none(run.zeros) ? "" :
         `${report.thousands(run.zeros)} of ${report.thousands(run.prunable)} prunable weights`],
       ["all tensors", none(run.total) ? "" : size(run.total)],

@@ -72,21 +72,21 @@ report.live = (() => {
       version = JSON.parse(found.tag);
     }
     tag = version === plain.report ? now : ""; // otherwise it has moved on: ask at once
-    put(plain.runs, isNew);
+    put(plain.runs, plain.measures, isNew);
     since.textContent = `changed at ${new Date().toLocaleTimeString()}`;
     note = plain.note;
   }
 
   /** Everything that shows something says what is known now. */
-  function put(inHand, isNew) {
+  function put(inHand, measures, isNew) {
     const curves = {};
-    for (const [name, all] of Object.entries(values.curves)) {
-      curves[name] = all.slice();
+    for (const name of Object.keys(measures)) {
+      curves[name] = values.curves[name]?.slice() ?? values.runs.map(() => null);
       for (const [run, now] of Object.entries(inHand)) {
         curves[name][run] = now.curves[name] ?? curves[name][run];
       }
     }
-    report.read({ ...values, curves, look }, inHand);
+    report.read({ ...values, measures, curves, look }, inHand);
     report.subject();
     if (isNew) report.showVerdicts();
     report.table.refresh();

@@ -31,8 +31,7 @@ report.table = (() => {
       text: (e) => e.group.target },
     report.data.settings.length > 1 &&
       { name: "setting", heading: "setting", text: (e) => e.group.setting },
-    { name: "accuracy", heading: "accuracy %", number: true, sort: (e) => value(e, "accuracy"),
-      text: accuracy },
+    score(),
     report.groups.some((g) => g.interval) &&
       { name: "interval", heading: "95% of mean", number: true, unsorted: true,
         text: (e) => (e.run && several(e.group) ? "" : e.group.interval) },
@@ -55,6 +54,19 @@ report.table = (() => {
       text: (e) => value(e, "state") },
   ].filter(Boolean);
 
+  /** What runs are judged by. Runs of different metrics stand apart, and each has its unit. */
+  function score() {
+    const { metrics } = report.data;
+    const [only] = metrics.length === 1 ? metrics : [];
+    const sign = (group) => (metrics[group.metric]?.better === "lower" ? -1 : 1);
+    const worth = (e) => (none(value(e, "score")) ? null : sign(e.group) * value(e, "score"));
+    return { name: "score", heading: only?.heading ?? "result", number: true, text: scoreText,
+      about: only && only.better === "lower" ? "Lower is better" : null,
+      sort: only ? (e) => value(e, "score") : worth,
+      among: (e) => e.group.metric ?? metrics.length,
+      down: only?.better !== "lower" }; // the best first
+  }
+
   function bytes(name) {
     return (e) => (none(value(e, name)) ? null : `${report.thousands(value(e, name))} bytes`);
   }
@@ -65,10 +77,10 @@ report.table = (() => {
     return group.n === all ? `n = ${all}` : `n = ${group.n} of ${all}`;
   }
 
-  function accuracy({ group, run }) {
-    if (run?.now?.accuracy) return `${report.fixed(100 * run.now.accuracy, 2)} so far`;
-    if (run && several(group)) return report.fixed(run.accuracy, 2);
-    const told = group.accuracy_text || (run ? report.fixed(run.accuracy, 2) : "");
+  function scoreText({ group, run }) {
+    if (run?.now?.score) return `${run.now.score} so far`;
+    if (run && several(group)) return run.score_text;
+    const told = group.score_text || (run ? run.score_text : "");
     return group.leading ? `${told} *` : told;
   }
 
@@ -160,7 +172,9 @@ report.table = (() => {
     if (!sorting) return list;
     const by = sorting.column.sort ?? sorting.column.text;
     const sign = sorting.up ? 1 : -1;
+    const among = sorting.column.among ?? (() => 0);
     return list.slice().sort((one, other) => {
+      if (among(one) !== among(other)) return among(one) - among(other);
       const [a, b] = [by(one), by(other)];
       if (none(a) || none(b)) return none(a) - none(b); // what has no value stands below
       if (typeof a === "number" && typeof b === "number") return sign * (a - b);
@@ -169,7 +183,7 @@ report.table = (() => {
   }
 
   function sortBy(column) {
-    const down = column.name === "accuracy"; // the best first
+    const down = Boolean(column.down);
     const same = sorting?.column.name === column.name;
     if (same && sorting.up === down) sorting = null;
     else sorting = { column, up: same ? !sorting.up : !down };

@@ -12,13 +12,14 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import number
+from adamwprune.base.metrics import Metric
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.page import data, html
@@ -27,6 +28,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import status
 from adamwprune.records import code
 from adamwprune.records.brief import Brief
+from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import IN_HAND, State
 from adamwprune.records.store import METRICS, RESULT, TICK, Stamp, Store, stamp
@@ -117,6 +119,7 @@ class Report:
     """The report's values, and the records that they are of."""
 
     plain: Plain
+    metrics: Sequence[Metric]  # of the records
     records: Mapping[str, Stamp | None]  # by run id
     answer: Answer
 
@@ -216,34 +219,48 @@ class Watched:
         records = catalogue.records()
         others = data.uncounted(catalogue.states.values(), self._store.result, live=True)
         plain = data.of(experiment.matrix.specs, records, others, experiment.request)
-        return Report(plain, stamps, Answer.of(plain))
+        return Report(plain, data.judged_by(records), stamps, Answer.of(plain))
 
     # -- what is told ----------------------------------------------------------------
 
     def _now(self, note: str) -> Plain:
         """By the number of a run what the report's values do not say of it."""
-        runs = {}
+        runs, metrics = {}, dict.fromkeys(self._report.metrics)
         for name, seen in self._seen.items():
-            if seen.state.name in IN_HAND:
-                runs[self._places[name]] = self._in_hand(seen.state)
-            elif self._is_new(seen):
-                runs[self._places[name]] = self._ended(seen.state)
-        report = self._report.answer.digest
-        return {"page": self._page, "report": report, "runs": runs, "note": note}
+            if seen.state.name in IN_HAND or self._is_new(seen):
+                told, own = (
+                    self._in_hand(seen.state)
+                    if seen.state.name in IN_HAND
+                    else self._ended(seen.state)
+                )
+                runs[self._places[name]] = told
+                metrics.update(dict.fromkeys(own))
+        return {
+            "page": self._page,
+            "report": self._report.answer.digest,
+            "runs": runs,
+            "measures": data.measures(list(metrics)),
+            "note": note,
+        }
 
-    def _in_hand(self, state: State) -> Plain:
-        """How far a run is; None for what it has not said yet."""
-        told: Plain = {}
-        if now := status.reading(state):
-            left = number(now.left / now.rate) if now.rate else None
-            told = {**vars(now), "left": left}
+    def _in_hand(self, state: State) -> tuple[Plain, Sequence[Metric]]:
+        """How far a run is, None for what it has not said yet; and its metrics."""
         epochs = history(self._store.folder(state.spec))
-        return {"status": state.name, **told, "curves": data.curves(epochs)}
+        now = status.reading(state)
+        if now is None:
+            metrics = self._report.metrics or FORMER
+            return {"status": state.name, "curves": data.curves(epochs, metrics)}, metrics
+        told = {name: value for name, value in vars(now).items() if name != "metrics"}
+        told["left"] = number(now.left / now.rate) if now.rate else None
+        told["score"] = None if now.score is None else now.metrics[0].number(now.score)
+        told["curves"] = data.curves(epochs, now.metrics)
+        return {"status": state.name, **told}, now.metrics
 
-    def _ended(self, state: State) -> Plain:
+    def _ended(self, state: State) -> tuple[Plain, Sequence[Metric]]:
         """A run whose record came or went since the report's values were worked out."""
         result = self._store.result(state.spec) if state.record else None
-        return {"status": state.name, "curves": data.curves(result.history if result else [])}
+        epochs, metrics = (result.history, result.judged_by) if result else ([], ())
+        return {"status": state.name, "curves": data.curves(epochs, metrics)}, metrics
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

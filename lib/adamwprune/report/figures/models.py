@@ -173,7 +173,7 @@ def _scores(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: s
     if metric.is_fraction:
         axes.set_xlim(0, 1.35 * metric.scale)
         axes.set_xticks([metric.scale * fifth / 5 for fifth in range(6)])
-    axes.set_xlabel(panels.axis_label(metric, measured_on))
+    axes.set_xlabel(f"{measured_on} {metric.axis()}")
     axes.set_title(f"{metric.label.capitalize()} after the last epoch")
 
 

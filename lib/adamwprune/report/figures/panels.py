@@ -159,7 +159,7 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     else:
         ticks = axis.get_major_locator().tick_values(low, high)
         low = max([tick for tick in ticks if tick <= low], default=low)
-    label = axis_label(metric, of, f"axis starts at {low:g}" if low > 0 else "")
+    label = f"{of} {metric.axis(f'axis starts at {low:g}' if low > 0 else '')}".lstrip()
     if vertical:
         axes.set_ylim(low, high)
         axes.set_ylabel(label)
@@ -173,16 +173,9 @@ def loss_axis(axes: Axes, metric: Metric) -> None:
     positive = all(np.min(np.asarray(line.get_ydata())) > 0 for line in axes.lines)
     if metric.better == "lower" and positive:
         log_axis(axes)
-        axes.set_ylabel(axis_label(metric, "", "log scale"))
+        axes.set_ylabel(metric.axis("log scale"))
     else:
         metric_axis(axes, metric, "")
-
-
-def axis_label(metric: Metric, of: str, note: str = "") -> str:
-    """``test accuracy (%; axis starts at 95)``, ``test bits per byte (lower is better)``."""
-    unit = "" if metric.unit == metric.label else metric.unit
-    notes = "; ".join(filter(None, [unit, metric.direction, note]))
-    return f"{of} {metric.label}{f' ({notes})' if notes else ''}".lstrip()
 
 
 def log_axis(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Lion: Chen et al., "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675."""
+"""Lion (Chen et al., arXiv 2302.06675, algorithm 2)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ CONFORMANCE = {
 
 
 class Lion(_base.Base):
-    """c = β₁·m + (1 − β₁)·g;  w ← w − lr·(sign(c) + weight_decay·w);  m ← β₂·m + (1 − β₂)·g.
-
-    One state, ``exp_avg``; the betas are not Adam's: both are of the one average.
-    """
+    """c ← β1 · m + (1 − β1) · g;  w ← w − lr · (sign(c) + λ · w);  m ← β2 · m + (1 − β2) · g."""
 
     def __init__(
         self,
@@ -34,10 +31,10 @@ class Lion(_base.Base):
         max_grad_norm: float = 0.0,
     ) -> None:
         _base.check("learning rate", lr, 0)
-        _base.check("beta parameter at index 0", betas[0], 0, 1)
-        _base.check("beta parameter at index 1", betas[1], 0, 1)
         _base.check("weight_decay value", weight_decay, 0)
         _base.check("max_grad_norm value", max_grad_norm, 0)
+        for index, beta in enumerate(betas):
+            _base.check(f"beta parameter at index {index}", beta, 0, 1)
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
         self.max_grad_norm = max_grad_norm
 
@@ -47,24 +44,21 @@ class Lion(_base.Base):
     @_base.untraced
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
+        """One step; returns the closure's loss, if there is a closure."""
         loss = _base.evaluated(closure)
         groups = [list(_base.with_gradients(group, "Lion")) for group in self.param_groups]
         everything = [param for params in groups for param in params]
         if self.max_grad_norm and everything:
-            clip_grads_with_norm_(everything, self.max_grad_norm, _base.gradient_norm(everything))
+            norm = _base.gradient_norm(everything)
+            clip_grads_with_norm_(everything, self.max_grad_norm, norm)
         for index, params in enumerate(groups):
-            group, rate = self.param_groups[index], self.step_size(index)
+            rate, group = self.step_size(index), self.param_groups[index]
             beta1, beta2 = group["betas"]
             for param in params:
-                state, grad = self.state[param], param.grad
-                if "exp_avg" not in state:
-                    state["exp_avg"] = torch.zeros_like(param)
-                average = state["exp_avg"]
-                change = (
-                    average.lerp(grad, 1 - beta1).sign_().add_(param, alpha=group["weight_decay"])
-                )
-                param.sub_(rate * change)
-                average.lerp_(grad, 1 - beta2)
+                average = self.state[param].setdefault("exp_avg", torch.zeros_like(param))
+                direction = average.lerp(param.grad, 1 - beta1).sign_()
+                param.sub_(rate * (direction + group["weight_decay"] * param))
+                average.lerp_(param.grad, 1 - beta2)
         self.steps += 1
         return loss
 
@@ -74,7 +68,6 @@ def build(params: Iterable[Parameter], values: Mapping[str, Any]) -> Lion:
     return Lion(
         params,
         lr=values["LR"],
-        betas=(values["LION_BETA1"], values["LION_BETA2"]),
         weight_decay=values["WEIGHT_DECAY"],
         max_grad_norm=values["MAX_GRAD_NORM"],
     )
