@@ -235,6 +235,7 @@ def states(run: Run, results: Path) -> dict[str, str]:
 
 def test_the_plain_data_of_the_record_needs_nothing_of_the_members(results) -> None:
     record = json.loads((pruned(results) / "result.json").read_text())
-    assert record["final"]["test_bits_per_byte"] == read_result(
-        pruned(results) / "result.json"
-    ).final["test_bits_per_byte"]
+    assert (
+        record["final"]["test_bits_per_byte"]
+        == read_result(pruned(results) / "result.json").final["test_bits_per_byte"]
+    )
