@@ -31,7 +31,8 @@ run = $(Q)exec "$(python)" -P -m adamwprune
 script = $(Q)"$(python)" "$(srctree)/scripts"
 benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
-commands := all matrix plan retry measure status why reproduce profile train memory-comparison \
+commands := all matrix plan retry measure status why reproduce certify profile train \
+	memory-comparison \
 	update-graphs graph-check html-report watch export track export-model publish menuconfig \
 	oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs alldefconfig \
 	allyesconfig randconfig defconfig
@@ -45,6 +46,7 @@ measure: ## Train again, one at a time, the runs that shared their device: for t
 status: ## Show what runs now, how far it is and when the matrix will be done
 why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
 reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
+certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats proofs
 profile: ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
 train: ## Train a configuration that is one run, in the foreground
 memory-comparison: ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures

@@ -10,10 +10,10 @@ from torch import nn
 
 from adamwprune.optimizers import AdamWPrune
 from adamwprune.pruning import (
+    Magnitude,
     Movement,
     MovementSeed,
     Pruner,
-    Random,
     Schedule,
     Score,
     State,
@@ -24,8 +24,9 @@ from adamwprune.pruning.select import parts as parts
 from adamwprune.pruning.select import selection as selection
 from adamwprune.pruning.storage import STORAGES
 from adamwprune.train.measure.update_peak import transient_of
+from tests.pruning.methods import METHODS
 from tests.pruning.networks import network, train
-from tests.pruning.test_pruning import METHODS, REGROWING, SCHEDULE
+from tests.pruning.test_pruning import SCHEDULE
 from tests.pruning.test_selection import brute_force
 
 
@@ -46,9 +47,9 @@ def whole_scores(pruner, name):
         return (w - score._initial[pruner.weights[name]]) * w
     if isinstance(score, Movement):
         return score._scores[pruner.weights[name]].clone()
-    if isinstance(score, Random):
-        return score.score(pruner.weights[name], {}, parts.whole(w)).view(w.shape)
-    return w.abs()
+    if isinstance(score, Magnitude):
+        return w.abs()
+    return score.score(pruner.weights[name], state, parts.whole(w)).view(w.shape)
 
 
 def expected(pruner, k):
@@ -80,7 +81,7 @@ def expected(pruner, k):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in REGROWING])
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name]().regrows])
 def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
     model = network()
     optimizer = AdamWPrune(model.parameters(), 1e-2)

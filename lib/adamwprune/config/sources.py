@@ -43,6 +43,7 @@ RESERVED = {
     "BENCH_ARGS": "more words for the benchmark",
     "A": "a session of the benchmark, a JSON file",
     "B": "another one, to compare it with",
+    "CHECK": "lines of results/certified.jsonl to train again, or all",
     "PUBLISHED": "1 takes a published record for a run that was not done here",
     "WATCH_PORT": "the port of make watch; 0 takes a free one",
     "KEEP_STALE": "1 accepts records that other code produced, and marks them",

@@ -25,8 +25,9 @@ from adamwprune.records.state import RUNNING
 from adamwprune.records.store import Store
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Machine, Slot
+from adamwprune.scheduler.events import Outcome, Policy
 from adamwprune.scheduler.packing import History, Packer
-from adamwprune.scheduler.pool import Outcome, Policy, Pool
+from adamwprune.scheduler.pool import Pool
 from adamwprune.trackers.supervisor import PATIENCE, Tracked, Tracking
 
 Choose = Callable[[Catalogue], Sequence[Cell]]  # which cells are to be trained

@@ -24,7 +24,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import LIBRARY
 from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
-from adamwprune.scheduler.pool import Observer
+from adamwprune.scheduler.events import Observer
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 
 PATIENCE = 30.0  # seconds that trackers have when all runs have ended

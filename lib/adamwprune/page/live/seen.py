@@ -19,7 +19,7 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import number
-from adamwprune.base.metrics import Metric
+from adamwprune.base.metrics import Metric, second
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.looks import EVERY, Looks, Seen, record_stamp
@@ -212,9 +212,11 @@ class Watched:
         if now is None:
             metrics = self._report.metrics or FORMER
             return {"status": state.name, "curves": data.curves(epochs, metrics)}, metrics
-        told = {name: value for name, value in vars(now).items() if name != "metrics"}
+        told = {n: v for n, v in vars(now).items() if n not in ("metrics", "trained")}
         told["left"] = number(now.left / now.rate) if now.rate else None
         told["score"] = None if now.score is None else now.metrics[0].number(now.score)
+        if now.trained is not None:
+            told["trained"] = f"{second(now.metrics).label} {now.trained:.4g}"
         told["curves"] = data.curves(epochs, now.metrics)
         return {"status": state.name, **told}, now.metrics
 
