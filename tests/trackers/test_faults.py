@@ -159,7 +159,7 @@ def test_a_tracker_does_not_outlive_the_one_who_started_it(tmp_path, library):
 import sys, time
 from pathlib import Path
 from adamwprune.trackers import supervisor as tracking
-tracking.LIBRARY, tracking.ALONE = Path({str(library)!r}), 0.5
+tracking.LIBRARY, tracking.ORPHAN_GRACE = Path({str(library)!r}), 0.5
 with tracking.Tracking(["hanging_init"], Path({str(tmp_path)!r}), "", print, 0.5) as tracked:
     print(tracked.processes[0]._process.pid, flush=True)
     time.sleep(100)
