@@ -3,7 +3,7 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-$(foreach name,srctree Q python installed checkable run script benchmarks defconfigs configurators SHELL .SHELLFLAGS \
+$(foreach name,srctree Q python installed checkable run script benchmarks commands defconfigs SHELL .SHELLFLAGS \
 	.RECIPEPREFIX .VARIABLES MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 MAKEFLAGS += --no-print-directory
@@ -31,95 +31,40 @@ run = $(Q)exec "$(python)" -P -m adamwprune
 script = $(Q)"$(python)" "$(srctree)/scripts"
 benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
 defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
-configurators := oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs \
-	alldefconfig allyesconfig randconfig defconfig
+commands := all matrix plan retry measure status why reproduce certify profile train \
+	memory-comparison \
+	update-graphs graph-check html-report watch export track export-model publish menuconfig \
+	oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs alldefconfig \
+	allyesconfig randconfig defconfig
 
 ##@ Experiments
-.PHONY: all
-all: $(installed) ## Train the runs that are missing, print the table, draw the figures (default)
-	$(run) matrix --report
-
-.PHONY: matrix
-matrix: $(installed) ## Train the runs that are missing
-	$(run) matrix
-
-.PHONY: plan
-plan: $(installed) ## Show the expanded matrix, what is done and what was dropped, without running it
-	$(run) plan
-
-.PHONY: retry
-retry: $(installed) ## Train the runs that failed again, and no others
-	$(run) matrix --failed
-
-.PHONY: measure
-measure: $(installed) ## Train again, one at a time, the runs that shared their device: for their times
-	$(run) matrix --measure
-
-.PHONY: status
-status: $(installed) ## Show what runs now, how far it is and when the matrix will be done
-	$(run) status
-
-.PHONY: why
-why: $(installed) ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
-	$(run) why
-
-.PHONY: reproduce
-reproduce: $(installed) ## Repeat a recorded run, RUN=ID, and compare it with its record
-	$(run) reproduce
-
-.PHONY: profile
-profile: $(installed) ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
-	$(run) profile
-
-.PHONY: train
-train: $(installed) ## Train a configuration that is one run, in the foreground
-	$(run) train
-
-.PHONY: memory-comparison
-memory-comparison: $(installed) ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
-	$(run) matrix --defconfig memory-comparison --report --memory
-
-.PHONY: update-graphs
-update-graphs: $(installed) ## Publish memory-comparison: figures in images/, records in results/published/
-	$(run) update-graphs
-
-.PHONY: graph-check
-graph-check: $(installed) ## Redraw the published figures from their records; fail where data differ
-	$(run) graph-check
-
-.PHONY: html-report
-html-report: $(installed) ## Write results/report.html: runs, verdicts and curves for a browser, one file
-	$(run) html-report
-
-.PHONY: watch
-watch: $(installed) ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
-	$(run) watch
-
-.PHONY: export
-export: $(installed) ## Write all records as one table, results/export.csv
-	$(run) export
-
-.PHONY: track
-track: $(installed) ## Write the runs that are there to TensorBoard, W&B or Trackio: TRACKER_NAME=y
-	$(run) track
-
-.PHONY: export-model
-export-model: $(installed) ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
-	$(run) export-model
+all: ## Train the runs that are missing, print the table, draw the figures (default)
+matrix: ## Train the runs that are missing
+plan: ## Show the expanded matrix, what is done and what was dropped, without running it
+retry: ## Train the runs that failed again, and no others
+measure: ## Train again, one at a time, the runs that shared their device: for their times
+status: ## Show what runs now, how far it is and when the matrix will be done
+why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
+reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
+certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats proofs
+profile: ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
+train: ## Train a configuration that is one run, in the foreground
+memory-comparison: ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
+update-graphs: ## Publish memory-comparison: figures in images/, records in results/published/
+graph-check: ## Redraw the published figures from their records; fail where data differ
+html-report: ## Write results/report.html: runs, verdicts and curves for a browser, one file
+watch: ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
+export: ## Write all records as one table, results/export.csv
+track: ## Write runs to TensorBoard, W&B or Trackio, TRACKER_NAME=y; follow those that train
+export-model: ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
+publish: ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
 
 .PHONY: memory-models
 memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 small; 6 GB, 10 minutes
 	$(benchmarks) memory
 
-.PHONY: publish
-publish: $(installed) ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
-	$(run) publish
-
 ##@ Configuration
-.PHONY: menuconfig
-menuconfig: $(installed) ## Configure in a terminal, which shows how many runs that makes
-	$(run) menuconfig
-
+menuconfig: ## Configure in a terminal, which shows how many runs that makes
 ##> oldconfig        Bring .config up to date, asking about new symbols
 ##> olddefconfig     Bring .config up to date with defaults, listing what was dropped
 ##> defconfig        The quickstart's configuration
@@ -130,13 +75,15 @@ menuconfig: $(installed) ## Configure in a terminal, which shows how many runs t
 ##> alldefconfig     Every symbol at its default
 ##> allyesconfig     Every member of every family
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
-.PHONY: $(configurators) $(defconfigs) defconfig-
-$(configurators) $(defconfigs) defconfig-: $(installed)
-	$(run) kconfig '$(subst ','\'',$@)'
+
+# The words are the same here and for adamwprune, lib/adamwprune/__main__.py.
+.PHONY: $(commands) $(defconfigs) defconfig-
+$(commands) $(defconfigs) defconfig-: $(installed)
+	$(run) '$(subst ','\'',$@)'
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
 defconfig-%: $(installed)
-	$(run) kconfig '$(subst ','\'',$@)'
+	$(run) '$(subst ','\'',$@)'
 
 ##@ Checking and cleaning
 .PHONY: check-fast

@@ -27,6 +27,7 @@ Variables that are in no configuration:
   CONFIG=adamw             defconfigs/adamw in place of .config; CONFIG=A+B merges two
   KCONFIG_CONFIG=FILE      this file in place of .config
   O=/tmp/try               .config and results are there
+  M=../mine                members of a directory outside the tree count too
   PUBLISHED=1              a record of results/published/ stands for a run that was not done here
   KEEP_STALE=1             records that other code produced are accepted, and marked
   FORMAT=markdown          tables as text, markdown or csv; of export-model: safetensors or onnx

@@ -14,6 +14,7 @@ from adamwprune.config.tree import CELL, EXCLUDE, SOURCE_TREE, Tree, has_prompt,
 PACKAGES = {
     "MODEL": "models",
     "DATASET": "datasets",
+    "TASK": "tasks",
     "OPTIMIZER": "optimizers",
     "PRUNING_METHOD": "pruning/methods",
 }
@@ -28,6 +29,7 @@ def test_families(tree: Tree) -> None:
     assert exclusive == {
         "MODEL": False,
         "DATASET": False,
+        "TASK": False,
         "OPTIMIZER": False,
         "PRUNING_METHOD": False,
         "LR_SCHEDULE": True,

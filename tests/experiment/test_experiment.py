@@ -18,7 +18,7 @@ from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import prepare, publish
 from adamwprune.report import present
-from adamwprune.scheduler.pool import Outcome
+from adamwprune.scheduler.events import Outcome
 
 SOURCES = Sources()
 OTHER = {"digest": "0" * 16, "modules": {"adamwprune.train.loop": "0" * 10}}

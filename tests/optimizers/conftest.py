@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.optimizers import AdamWSpam, Spam
+from tests.members.language.optimizers import lion
 
 PACKAGE = "adamwprune.optimizers"
 
 
-def class_of(name: str) -> type[torch.optim.Optimizer]:
+def class_of(module: ModuleType) -> type[torch.optim.Optimizer]:
     """The one optimizer that a member's module declares."""
-    module = registry.member(PACKAGE, name)
     (found,) = (
         each
         for each in vars(module).values()
@@ -26,7 +27,9 @@ def class_of(name: str) -> type[torch.optim.Optimizer]:
     return found
 
 
-ALL = {name: class_of(name) for name in registry.members(PACKAGE)}
+MODULES = {name: registry.member(PACKAGE, name) for name in registry.members(PACKAGE)}
+MODULES["lion"] = lion  # as a member from outside the tree: no Adam, and betas of another meaning
+ALL = {name: class_of(module) for name, module in MODULES.items()}
 # Settings with states or a course of their own; the intervals let short runs meet resets.
 SPAMS = {
     "adamwspam-clip": Spam(zscore=True, theta=3.0, interval=25, warmup_steps=6),
@@ -34,6 +37,11 @@ SPAMS = {
     "adamwspam-stable": Spam(interval=25, gammas=(0.7, 0.9, 0.999)),
 }
 CASES = {**ALL, **{name: partial(AdamWSpam, spam=spam) for name, spam in SPAMS.items()}}
+
+
+def exceptions(name: str) -> dict[str, str]:
+    """The tests that a member's module takes itself out of, by name, each with the reason."""
+    return getattr(MODULES.get(name), "CONFORMANCE", {})
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:

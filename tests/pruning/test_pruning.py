@@ -23,9 +23,7 @@ from adamwprune.pruning import (
     MovementSeed,
     Pruner,
     Random,
-    RigL,
     Schedule,
-    Set,
     State,
 )
 from adamwprune.pruning.masking import mask_gradient
@@ -35,7 +33,10 @@ from adamwprune.pruning.select.parts import whole
 from adamwprune.pruning.select.selection import cut
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.storage import STORAGES
+from tests.members.language.optimizers.lion import Lion
+from tests.pruning.methods import METHODS
 from tests.pruning.networks import network, train
+from tests.support.pairwise import cases
 
 # -- schedule --------------------------------------------------------------------------------
 
@@ -161,17 +162,6 @@ def test_random_scores_are_a_function_of_seed_and_index():
 
 
 SCHEDULE = Schedule(target=0.9, warmup=5, interval=4, ramp_end=50)
-METHODS = {
-    "magnitude": Magnitude,
-    "movement": Movement,
-    "movement-seed": MovementSeed,
-    "random": lambda: Random(seed=3),
-    "set": lambda: Set(0.3, seed=3),
-    "rigl": lambda: RigL(0.3, seed=3),
-    **{f"state-{name}": (lambda name=name: State(name)) for name in CRITERIA},
-}
-REGROWING = ("set", "rigl")
-RETURNING = ("movement", *REGROWING)
 ADAMS = {
     "torch.AdamW": lambda p: torch.optim.AdamW(p, 1e-2),
     "AdamW": lambda p: AdamW(p, 1e-2),
@@ -182,21 +172,30 @@ OPTIMIZERS = {
     **ADAMS,
     "SGD": lambda p: SGD(p, 0.1),
     "torch.SGD": lambda p: torch.optim.SGD(p, 0.1, 0.9),
+    "Lion": lambda p: Lion(p, 1e-2),
 }
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def stays_pruned(method):
+    score = METHODS[method]()
+    return not (score.returns or score.regrows)
+
+
+def goes(optimizer, method, scope):
+    score = METHODS[method]()
+    if score.reads_states and optimizer not in ADAMS:
+        return False
+    return not (score.regrows and scope == "2-4")  # growing breaks the fours
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "method", "scope"), cases(OPTIMIZERS, METHODS, SCOPES, fits=goes)
+)
 def test_exactly_k_zeros_at_every_step(optimizer, method, scope):
-    if method.startswith("state") and "SGD" in optimizer:
-        pytest.skip("SGD has no states to prune by")
-    if method in REGROWING and scope == "2-4":
-        pytest.skip("growing breaks the fours")
-    model = network()
+    score, model = METHODS[method](), network()
     built = OPTIMIZERS[optimizer](model.parameters())
     schedule = replace(SCHEDULE, target=0.5 if scope == "2-4" else 0.9)
-    pruner = Pruner(model, METHODS[method](), schedule, scope).attach(built)
+    pruner = Pruner(model, score, schedule, scope).attach(built)
     pruned: set[tuple[str, int]] = set()
 
     def check(step):
@@ -205,7 +204,7 @@ def test_exactly_k_zeros_at_every_step(optimizer, method, scope):
             for name, w in pruner.weights.items()
             for i in (w.flatten() == 0).nonzero()
         }
-        if method in REGROWING:  # what was grown is zero at first, and no zero of these
+        if score.regrows:  # what was grown is zero at first, and no zero of these
             masked = {
                 (name, int(i))
                 for name in pruner.weights
@@ -215,7 +214,7 @@ def test_exactly_k_zeros_at_every_step(optimizer, method, scope):
             assert len(zeros) - pruner.k <= pruner.returned
             zeros = masked
         assert len(zeros) == pruner.k, f"step {step}"
-        if method not in RETURNING:
+        if not (score.returns or score.regrows):
             assert pruned <= zeros, "a pruned weight came back"
             pruned.update(zeros)
             _assert_states_are_zero(built, pruner)
@@ -224,7 +223,7 @@ def test_exactly_k_zeros_at_every_step(optimizer, method, scope):
     assert pruner.k == pruner.zeros() == (720 if scope == "2-4" else count(0.9, pruner.numel))
     pruner.verify()
     assert [u["step"] for u in pruner.updates][-1] == 50
-    assert (pruner.returned > 0) == (method in RETURNING)
+    assert (pruner.returned > 0) == (score.returns or score.regrows)
     zeros = [layer["zeros"] for layer in pruner.layers()]
     if scope != "global":
         # erk keeps 148 in proportion to 1 + 4 + 3 + 3 and 144 + 10; 2:4 leaves rows of 9 alone.
@@ -245,7 +244,7 @@ def _assert_states_are_zero(optimizer, pruner):
 @pytest.mark.parametrize("optimizer", ADAMS)
 def test_every_storage_gives_the_same_bits(optimizer, method):
     results = {}
-    for storage in STORAGES if method not in RETURNING else ("bool", "bits"):
+    for storage in STORAGES if stays_pruned(method) else ("bool", "bits"):
         model = network()
         built = ADAMS[optimizer](model.parameters())
         pruner = Pruner(model, METHODS[method](), SCHEDULE, storage=storage).attach(built)
@@ -602,7 +601,7 @@ def test_an_update_due_just_before_a_reset_is_not_deferred():
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("method", METHODS)
 def test_state_dict_round_trip_in_mid_run(method, storage):
-    if storage == "implied" and method in RETURNING:
+    if storage == "implied" and not stays_pruned(method):
         pytest.skip("what returns has no implied mask")
 
     def build(model):

@@ -11,7 +11,9 @@ import torch
 
 from adamwprune.records import store
 from adamwprune.run import checkpoint, runner
-from tests.support.runs import specs
+from tests.support.runs import toy_specs as specs
+
+pytestmark = pytest.mark.usefixtures("toys")
 
 COMBINATIONS = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
@@ -31,7 +33,7 @@ VARIANTS = [
     *specs(OPTIMIZER="adam", PRUNING_METHOD="state", MASK_STORAGE="bool", PRUNING_SCOPE="layer"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="layer", LR_SCHEDULE="cosine"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="movement", PRUNING_SCOPE="erk", MASK_STORAGE="bits"),
-    *specs(OPTIMIZER="sgd adamw", PRUNING_METHOD="movement-seed random", PRUNING_FLOOR="60"),
+    *specs(OPTIMIZER="sgd adamw", PRUNING_METHOD="movement-seed random", PRUNING_FLOOR="20"),
     *specs(OPTIMIZER="sgd", PRUNING_METHOD="set rigl", PRUNING_SCOPE="layer"),
     *specs(
         OPTIMIZER="adamwprune",
@@ -139,7 +141,7 @@ def test_what_is_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(train, tm
     assert "stopped after step 7" in log
     assert f"from step 7 of {STEPS}" in log
     left = {path.name for path in folder.iterdir()}
-    assert left == {"result.json", "weights.pt", "metrics.jsonl", "log.txt", ".lock"}
+    assert left == {"result.json", "weights.pt", "metrics.jsonl", "log.txt", "spec.yaml", ".lock"}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "something else"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +13,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish
 from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.events import Message, Policy
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
 from tests.support.runs import specs
 
@@ -135,23 +139,25 @@ ENDED = {
 }
 
 
-class Scripted(pool.Worker):
-    """In place of a worker process: answers each job with the events of a script."""
+class Scripted:
+    """An executor without processes: answers each job with the events of a script."""
 
-    script = staticmethod(lambda seed: [])
+    def __init__(self, script, slots, events, share_gpus, tell):
+        self.script, self.events, self.discarded = script, events, []
 
-    def send(self, job):
-        self.process = self
-        for event in self.script(job.spec["SEED"]):
-            self.events.put(pool.Message(self, self, event))
+    def start(self, job, place):
+        handle = SimpleNamespace(name="scripted")
+        for event in self.script(job):
+            self.events.put(Message(handle, event))
+        return handle
 
-    def _nothing(self):
-        return 0
+    def discard(self, handle):
+        self.discarded.append(handle)
 
-    terminate = kill = wait = replace = _nothing
+    stop = kill = None  # whoever called them would fail
 
 
-def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path, monkeypatch):
+def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path):
     """Three runs of 10 GiB on a device with room for two; the second needs more than it said."""
     store, slots = Store(tmp_path), [Slot("cuda:0", 1)] * 2
     todo = [Job(spec, store.folder(spec), tmp_path) for spec in specs(SEED="0 1 2")]
@@ -163,32 +169,32 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
         ended = progress = stopped = lambda self, *arguments: None
 
         def started(self, spec, slot):
-            running = [w.attempt.spec["SEED"] for w in made.workers if w.attempt]
+            running = [run.attempt.spec["SEED"] for run in made.running.values()]
             started.append((spec["SEED"], sorted(running)))
 
         def told(self, text):
             told.append(text)
 
-    def script(seed):
-        if seed == 1 and not told:
+    def script(job):
+        spec = job.spec
+        if spec["SEED"] == 1 and not told:
             return [
                 {"event": "memory", "bytes": 9 * GIB},
                 {"event": "crashed", "error": "OutOfMemoryError: CUDA", "out_of_memory": True},
             ]
-        spec = todo[seed].spec
+        store.folder(spec).mkdir(parents=True)
         publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
         return [{"event": "end", "status": "done"}]
 
     told = []
-    monkeypatch.setattr(Scripted, "script", staticmethod(script))
-    monkeypatch.setattr(pool, "Worker", Scripted)
     made = pool.Pool(
         store,
         slots,
         Observer(),
-        pool.Policy(retries=0),
+        Policy(retries=0),
         packer=Packer(slots, 8, {"cuda:0": 16 * GIB}),
         history=history,
+        executors=lambda *given: nullcontext(Scripted(script, *given)),
     )
     outcome = made.run(todo)
     assert {spec["SEED"] for spec in outcome.done} == {0, 1, 2}

@@ -18,9 +18,9 @@ from adamwprune import optimizers
 from adamwprune.optimizers import _base
 from adamwprune.train.graphs import EAGER_STEPS, StepGraphs
 from adamwprune.train.loop import Training
-from tests.support.runs import specs
+from tests.support.runs import toy_specs as specs
 
-pytestmark = pytest.mark.trains
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("toys")]
 
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",

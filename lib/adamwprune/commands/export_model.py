@@ -17,6 +17,7 @@ require("safetensors")
 
 from adamwprune.export import model_file, onnx_file  # noqa: E402  after what is missing is told
 
+VARIABLES = ("RUN", "FORMAT")
 Export = model_file.Export | onnx_file.OnnxExport
 FORMATS: dict[str, Callable[[Experiment, str], Export]] = {
     "safetensors": model_file.export,

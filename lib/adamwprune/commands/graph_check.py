@@ -26,7 +26,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     records = unmarked(Catalogue.of(experiment).frozen())
     if not records:
         raise UserError(f"{experiment.published}: there is no record of {NAME}")
-    images = experiment.tree.root / "images"
+    images = experiment.workspace.home(experiment.tree) / "images"
     with tempfile.TemporaryDirectory() as folder:
         redrawn = Path(folder)
         figures.draw_all(

@@ -14,6 +14,8 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.page import vendor
 from adamwprune.page.data import uncounted
 
+VARIABLES = ("PUBLISHED", "KEEP_STALE")
+
 
 def write(catalogue: Catalogue) -> str:
     """Write it, unless what is there says the same; a line on where it is."""

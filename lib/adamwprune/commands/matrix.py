@@ -14,6 +14,8 @@ from adamwprune.report import present
 
 require("scipy")  # before hours of training, not after them
 
+VARIABLES = ("FORMAT", "PUBLISHED", "KEEP_STALE")
+
 
 def flags(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""

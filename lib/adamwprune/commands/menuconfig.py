@@ -1,4 +1,4 @@
-"""make menuconfig: configure in a terminal, which shows how many runs the configuration makes."""
+"""Configure in a terminal, which shows how many runs the configuration makes."""
 
 import argparse
 import functools

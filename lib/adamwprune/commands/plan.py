@@ -10,6 +10,8 @@ from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.records.state import MISSING, NAMES
 
+VARIABLES = ("PUBLISHED", "KEEP_STALE")
+
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)

@@ -15,6 +15,8 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, only
 from adamwprune.report.figures import draw_comparison
 
+CONFIGURED = False  # takes records, not a configuration
+
 
 def record_of(name: str, results: Path) -> RunResult:
     """The record that ``name`` means; published ones count where none was run here."""

@@ -9,6 +9,8 @@ from adamwprune.commands.plot_comparison import places, record_of
 from adamwprune.config.sources import Workspace
 from adamwprune.report.figures import draw_training
 
+CONFIGURED = False  # takes records, not a configuration
+
 
 def flags(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""

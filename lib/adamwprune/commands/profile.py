@@ -14,6 +14,8 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
 from adamwprune.scheduler import devices
 
+VARIABLES = ("RUN",)
+
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)

@@ -1,4 +1,7 @@
-"""``make reproduce RUN=…``: a recorded run, repeated by its values, and compared."""
+"""Repeat a recorded run, RUN=, by its values, and compare the two records.
+
+The exit status is 1 where they differ by more than chance.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from adamwprune.records.store import RESULT
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Slot
 
+VARIABLES = ("RUN",)
 FOLDER = ".reproduced"  # of the repetitions, below the directory of results
 
 

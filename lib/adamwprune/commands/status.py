@@ -11,6 +11,7 @@ from adamwprune.experiment.launch import Launch
 from adamwprune.progress import rows, status
 from adamwprune.scheduler.devices import Slot
 
+VARIABLES = ("PUBLISHED", "KEEP_STALE")
 UNBOUNDED = 1000  # columns where the output is no terminal
 
 

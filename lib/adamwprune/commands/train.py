@@ -10,7 +10,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
-from adamwprune.plan.job import Job
+from adamwprune.plan.job import Event, Job
 from adamwprune.progress.live import summary
 from adamwprune.records.code import Code
 from adamwprune.records.record import RunResult
@@ -51,7 +51,7 @@ def train_here(job: Job, code: Code, tracking: Tracking | None = None) -> RunRes
     logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
 
     def watch(event: dict[str, Any]) -> None:
-        if event["event"] == "waiting":  # its log does not say so
+        if event["event"] == Event.WAITING:  # its log does not say so
             pid = event["pid"]
             print(f"another process ({pid}) is training this run: waiting for it", flush=True)
         if tracking is not None:

@@ -23,6 +23,7 @@ from adamwprune.report.figures import check
 
 require("scipy")
 
+VARIABLES = ("KEEP_STALE",)
 NAME = "memory-comparison-seeds"
 
 
@@ -48,7 +49,7 @@ def unmarked(records: Iterable[RunResult]) -> list[RunResult]:
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = load(workspace)
     catalogue = Catalogue.of(experiment)
-    root, expected = experiment.tree.root, experiment.matrix.specs
+    root, expected = experiment.workspace.home(experiment.tree), experiment.matrix.specs
     found = catalogue.records_or_published()
     records = unmarked(record for record in found if record.status == "done")
     if not records:

@@ -15,6 +15,8 @@ from adamwprune.page import vendor
 from adamwprune.page.live import server
 from adamwprune.page.live.seen import Watched
 
+VARIABLES = ("WATCH_PORT", "PUBLISHED", "KEEP_STALE")
+
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     require(vendor.PACKAGE, "scipy")

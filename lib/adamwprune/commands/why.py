@@ -1,4 +1,4 @@
-"""``make why RUN=…``: what is there of one run, what it is worth, and what ``make`` would do."""
+"""Explain a run, RUN=: what is there of it, what that is worth, and what make would do."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from adamwprune.records.state import (
     State,
 )
 
+VARIABLES = ("RUN",)
 VERDICTS = {
     DONE: "done: make has nothing to do",
     PUBLISHED: "published: PUBLISHED=1 takes its record, make has nothing to do",
@@ -71,7 +72,7 @@ def _of_cell(catalogue: Catalogue, spec: RunSpec) -> Iterator[str]:
     if state.name in IN_HAND and state.why:
         yield IN_HAND[state.name].format(state.why)
     if state.record is not None or state.name == PUBLISHED:
-        yield from _of_result(catalogue.find(spec.run_id))
+        yield from _of_result(catalogue, catalogue.find(spec.run_id))
     elif state.name != DAMAGED:
         yield from _nearest_record(catalogue, spec)
 
@@ -91,7 +92,7 @@ def _verdict(state: State) -> str:
     return VERDICTS.get(state.name) or f"{state.name}: {state.why}"
 
 
-def _of_result(result: RunResult) -> Iterator[str]:
+def _of_result(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
     place = result.environment
     commit = f"commit {place.get('commit') or 'unknown'}"
     kept = " and ".join(f"{diff}.diff" for diff in provenance.diffs(place))
@@ -99,6 +100,9 @@ def _of_result(result: RunResult) -> Iterator[str]:
     yield f"its record is of {place.get('ended', 'an unknown time')}, {commit}{patch}"
     if "members" in place:
         yield f"members from outside the tree: commit {place['members']['commit'] or 'unknown'}"
+    proof = staleness.proof(result, catalogue.code.of(result.spec))
+    if proof:
+        yield proof
     attempts = place.get("attempts", [])
     if len(attempts) > 1:
         steps = ", ".join(str(attempt["from_step"]) for attempt in attempts[1:])
@@ -110,7 +114,7 @@ def _of_result(result: RunResult) -> Iterator[str]:
 def _of_record(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
     """A record that the configuration does not ask for."""
     yield f"{result.run_id}: {result.status}, but no run of {catalogue.experiment.source}"
-    yield from _of_result(result)
+    yield from _of_result(catalogue, result)
     outdated = staleness.changes(result, catalogue.code.of(result.spec))
     if outdated:
         yield f"stale: {outdated}"

@@ -39,6 +39,11 @@ def run(target: str, workspace: Workspace, expand: Expand) -> None:
         raise UserError(f"no command {target!r}; there are: {', '.join(known)}")
 
 
+def is_target(word: str) -> bool:
+    """Whether :func:`run` knows a command by this name."""
+    return word in COMMANDS or word == "randconfig" or word.startswith("defconfig-")
+
+
 def defconfig(workspace: Workspace, tree: Tree, name: str = sources.DEFAULT) -> None:
     """Write ``.config`` from a defconfig, or from several joined by ``+``."""
     strict.apply(tree, sources.read_defconfig(tree, name))

@@ -17,6 +17,7 @@ _PLAUSIBLE = {
     "STEPS": Interval.parse("[0, 4000]"),
     "EPOCHS": Interval.parse("[1, 30]"),
     "BATCH_SIZE": Interval.parse("[16, 1024]"),
+    "ACCUMULATION": Interval.parse("[1, 8]"),
     "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
 }
 
@@ -87,7 +88,7 @@ def _item(rng: Random, kind: Type, interval: Interval | None) -> Callable[[], st
 def _number(rng: Random, interval: Interval, *, whole: bool) -> str:
     """A number in the interval: even over a fraction of 1, else over orders of magnitude."""
     while True:
-        if whole and interval.low == 0 and rng.random() < 0.5:
+        if whole and 0 in interval and rng.random() < 0.5:
             return "0"  # which often means without
         if not whole and interval.high <= 1 and rng.random() < 0.5:
             number = rng.uniform(interval.low, interval.high)

@@ -25,6 +25,7 @@ from adamwprune.config.tree import SOURCE_TREE, Tree
 
 _MEMBERS = re.compile(r"^# Members from outside the tree: M=(.+)$", re.MULTILINE)
 DEFAULT = "quickstart"  # the defconfig of a tree without .config
+DEFAULTS = "sgd"  # the defconfig that says what the tree's defaults say
 
 # Make variables that are no Kconfig symbols.
 RESERVED = {
@@ -42,6 +43,7 @@ RESERVED = {
     "BENCH_ARGS": "more words for the benchmark",
     "A": "a session of the benchmark, a JSON file",
     "B": "another one, to compare it with",
+    "CHECK": "lines of results/certified.jsonl to train again, or all",
     "PUBLISHED": "1 takes a published record for a run that was not done here",
     "WATCH_PORT": "the port of make watch; 0 takes a free one",
     "KEEP_STALE": "1 accepts records that other code produced, and marks them",
@@ -80,6 +82,10 @@ class Workspace:
     def settings(self) -> dict[str, str]:
         """Options and families set for this invocation."""
         return {name: text for name, text in self.variables.items() if name not in RESERVED}
+
+    def home(self, tree: Tree) -> Path:
+        """Where published records and their figures are: in the source tree, if there is one."""
+        return self.output if tree.root == registry.PACKAGE else tree.root
 
     def results(self, tree: Tree) -> Path:
         """The directory of all runs."""
@@ -280,7 +286,12 @@ def full_text(tree: Tree) -> str:
 
 
 def repeat_command(tree: Tree, minimal: str) -> str:
-    """The ``train.py`` line that repeats a run, from its minimal configuration."""
+    """The command that repeats a run, from its minimal configuration; ``train.py`` is in the tree.
+
+    :func:`placed` adds where it ran.
+    """
+    if tree.root == registry.PACKAGE:
+        return _installed_command(tree, minimal)
     words: list[str] = []
     for each in strict.parse_config(minimal, "minimal configuration"):
         family = tree.families.get(tree.family_of.get(each.name, ""))
@@ -292,6 +303,25 @@ def repeat_command(tree: Tree, minimal: str) -> str:
             words += _option_words(tree, each)
     members = [f"M={tree.outside}"] if tree.outside else []
     return shlex.join(["python", "train.py", *members, *words])
+
+
+def _installed_command(tree: Tree, minimal: str) -> str:
+    words = [f"CONFIG={DEFAULTS}", *([f"M={tree.outside}"] if tree.outside else [])]
+    for each in strict.parse_config(minimal, "minimal configuration"):
+        family = tree.families.get(tree.family_of.get(each.name, ""))
+        if family is None:
+            words += [] if tree.options[each.name].operational else [f"{each.name}={each.text}"]
+        elif each.text == "y":
+            words.append(f"{family.name}={family.member_of(each.name)}")
+    return shlex.join(["adamwprune", "train", *words])
+
+
+def placed(command: str, device: str, threads: int) -> str:
+    """The command that repeats a run on the same kind of device by as many threads."""
+    kind = device.partition(":")[0]
+    if command.startswith("adamwprune "):
+        return f"{command} DEVICE={kind} THREADS={threads}"
+    return f"{command} --device {kind} --threads {threads}"
 
 
 def _option_words(tree: Tree, each: Assignment) -> list[str]:

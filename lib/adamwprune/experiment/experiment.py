@@ -99,7 +99,7 @@ class Experiment:
     @property
     def published(self) -> Path:
         """The tracked folder of published records."""
-        return self.tree.root / "results" / "published"
+        return self.workspace.home(self.tree) / "results" / "published"
 
     @property
     def accepts_stale(self) -> bool:

@@ -1,9 +1,10 @@
-"""One run and how it is trained: what a scheduler hands to a worker, as plain data."""
+"""What a scheduler and a worker say to each other, as plain data: a job, and events on its way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,19 @@ class Job:
             )
         folder, data = Path(values.pop("folder")), Path(values.pop("data_dir"))
         return cls(spec, folder, data, **values)
+
+
+class Event(StrEnum):
+    """The kinds of a worker's events; an event is a JSON object, ``event`` and these fields."""
+
+    ACCEPTED = "accepted"  # the job has begun
+    PROGRESS = "progress"  # how far the run is: the fields of progress.json
+    MEMORY = "memory"  # bytes: the peak of the device's memory, once it is known
+    NOTE = "note"  # text: what a user should know
+    WAITING = "waiting"  # pid: another process trains this run
+    END = "end"  # status: the record is there
+    STOPPED = "stopped"  # at a checkpoint
+    OUTDATED = "outdated"  # the code is another than the worker has loaded
+    CRASHED = "crashed"  # error: a traceback; out_of_memory: whether it is that
+    REFUSED = "refused"  # reason: no run could go on
+    DIED = "died"  # error: how the worker ended; said by the executor, in its place

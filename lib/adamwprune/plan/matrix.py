@@ -42,8 +42,8 @@ class Dropped:
 
     @property
     def label(self) -> str:
-        """The point on one line."""
-        return " ".join(self.point.values())
+        """The point on one line, without its task, which follows from the data."""
+        return " ".join(value for axis, value in self.point.items() if axis != "TASK")
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ class InputNorms:
     def of(self, weight: Tensor, part: Part) -> Tensor:
         """The norms [n] of the features that the weights of a part multiply, float32.
 
-        Zero for a layer that has read nothing.
+        Raises ``RuntimeError`` for a layer whose input was never seen: it is not used, or the
+        model computes with its weight without calling it.
         """
-        index = torch.arange(part.start, part.stop, part.step, device=weight.device)
         if weight not in self._squares:
-            return torch.zeros(len(index), device=weight.device)
+            raise RuntimeError(f"no input of the layer of shape {tuple(weight.shape)} was seen")
+        index = torch.arange(part.start, part.stop, part.step, device=weight.device)
         norms = self._squares[weight].sqrt()
         columns, kernel = weight.shape[1], math.prod(weight.shape[2:])
         groups = len(norms) // columns  # of a convolution: each reads channels of its own
@@ -81,17 +82,23 @@ class _Observer:
         return _Observer, ()
 
 
-def layers_of(model: nn.Module, weights: Mapping[str, Tensor]) -> list[nn.Module]:
+def layers_of(model: nn.Module, weights: Mapping[str, Tensor]) -> Sequence[nn.Module]:
     """The layers of ``model`` that have one of the ``weights``.
 
-    Raises ``ValueError`` for a transposed convolution, whose weight has its inputs elsewhere.
+    Raises ``ValueError`` for a weight of anything but a linear layer or a convolution, and for a
+    transposed convolution, whose weight has its inputs elsewhere.
     """
-    wanted, found = set(weights.values()), []
-    for name, layer in model.named_modules():
-        if getattr(layer, "weight", None) in wanted:
-            if isinstance(layer, nn.modules.conv._ConvTransposeNd):
-                raise ValueError(f"{name}: a transposed convolution's inputs cannot be scored")
-            found.append(layer)
+    kinds, transposed = (nn.Linear, nn.modules.conv._ConvNd), nn.modules.conv._ConvTransposeNd
+    wanted = set(weights.values())
+    found = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, kinds) and not isinstance(layer, transposed) and layer.weight in wanted
+    ]
+    read = {layer.weight for layer in found}
+    if missing := [name for name, weight in weights.items() if weight not in read]:
+        names = ", ".join(missing)
+        raise ValueError(f"a score of inputs needs linear layers or convolutions, not {names}")
     return found
 
 

@@ -12,7 +12,7 @@ import ast
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import COMPONENTS, RunSpec
 from adamwprune.records import content
+from adamwprune.records.certified import Certificates
 from adamwprune.records.content import PACKAGE, Content
 
 LIBRARY = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ TRAINING = f"{PACKAGE}.train.loop"
 COUNTED = ("train", "tasks", "models", "datasets", "optimizers", "pruning")
 # A folder of a directory with members from outside -> the package they belong to.
 OUTSIDE = {registry.folder(package): package for package in registry.PACKAGES.values()}
+CERTIFIED = LIBRARY.parent / "results" / "certified.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Code:
     """
 
     modules: Mapping[str, str]
+    certificates: Certificates = field(default_factory=Certificates, compare=False, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -62,7 +65,8 @@ class Code:
 class Sources:
     """The package's source below ``library`` as it was when first asked for."""
 
-    def __init__(self, library: Path = LIBRARY) -> None:
+    def __init__(self, library: Path = LIBRARY, certified: Path | None = CERTIFIED) -> None:
+        self.certificates = Certificates(certified)
         self.library, self.outside = library, registry.outside()
         self._contents: dict[str, Content] = {}
         self._paths: dict[str, Path | None] = {}
@@ -78,7 +82,8 @@ class Sources:
                 if self._path(root) is None:
                     raise UserError(f"there is no module {root}; is it from outside, M=DIR?")
             names = sorted(name for name in self._closure(roots) if self._read(name).digest)
-            self._runs[members] = Code({name: self._entry(name) for name in names})
+            modules = {name: self._entry(name) for name in names}
+            self._runs[members] = Code(modules, self.certificates)
         return self._runs[members]
 
     def _closure(self, roots: Iterable[str]) -> set[str]:

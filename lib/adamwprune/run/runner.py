@@ -32,9 +32,10 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
-from adamwprune.plan.job import Job
+from adamwprune.config import sources
+from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
-from adamwprune.records import store
+from adamwprune.records import staleness, store
 from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
@@ -81,7 +82,7 @@ def run(
         job.folder.mkdir(parents=True, exist_ok=True)
         with lock(
             job.folder / store.LOCK,
-            lambda pid: progress({"event": "waiting", "pid": pid}),
+            lambda pid: progress({"event": Event.WAITING, "pid": pid}),
             lambda: _stop_if(should_stop),
         ) as is_ours:
             files.remove_leftovers(job.folder)
@@ -114,7 +115,7 @@ def _finished(job: Job, code: Code) -> RunResult | None:
     if not path.is_file():
         return None
     result = read_result(path)
-    fresh = result.status == "done" and result.code.get("digest") == code.digest
+    fresh = result.status == "done" and not staleness.changes(result, code)
     return result if fresh else None
 
 
@@ -182,7 +183,7 @@ class _Run:
             gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
         if self.job.spec["TORCH_COMPILE"]:
             note = "compiles its network, which takes minutes where that was not done before"
-            self.progress({"event": "note", "text": note})
+            self.progress({"event": Event.NOTE, "text": note})
         training = Training(self.job.spec, self.job.data_dir, self.job.device)
         if found:
             training.load_state_dict(found["training"])
@@ -272,14 +273,14 @@ class _Run:
 
     def _warn(self, text: str) -> None:
         log.warning("%s", text)
-        self.progress({"event": "note", "text": text})
+        self.progress({"event": Event.NOTE, "text": text})
 
     def _tell(self, training: Training) -> None:
         """Leave a progress event in the run's directory, and send it."""
         self._check_directory()
         self.told = time.monotonic()
         self.rate.add(training.step)
-        event = {"event": "progress", **self._state(training)}
+        event = {"event": Event.PROGRESS, **self._state(training)}
         path = self.job.folder / store.PROGRESS
         files.write_text(path, json.dumps(event), durable=False, folder=False)
         self.progress(event)  # who hears it finds the file
@@ -319,7 +320,7 @@ class _Run:
     def _tell_memory(self, training: Training) -> None:
         record = training.timeline.record(training.phases)
         if record is not None:
-            self.progress({"event": "memory", "bytes": record["reserved"]})
+            self.progress({"event": Event.MEMORY, "bytes": record["reserved"]})
 
     # -- the end -----------------------------------------------------------------
 
@@ -344,8 +345,7 @@ class _Run:
             "started": self.attempts[0]["started"],
             "ended": _now(),
             "attempts": self.attempts,
-            "command": f"{self.job.command} --device {_kind(self.job.device)}"
-            f" --threads {self.threads}",
+            "command": sources.placed(self.job.command, self.job.device, self.threads),
         }
 
 

@@ -18,6 +18,7 @@ import threading
 from types import FrameType
 from typing import Any, TextIO
 
+from adamwprune.plan.job import Event, Job
 from adamwprune.records.code import Sources, stamps
 
 LOADED = stamps()  # the source files as they are now, before most are imported
@@ -47,25 +48,24 @@ class Worker:
 
     def _train(self, plain: dict[str, Any]) -> None:
         from adamwprune.base.errors import UserError
-        from adamwprune.plan.job import Job
         from adamwprune.run import runner  # imports torch: after the code was looked at
 
         job = Job.from_json(plain)
         code = self.sources.of(job.spec)
-        self._send({"event": "accepted"})
+        self._send({"event": Event.ACCEPTED})
         if stamps() != LOADED:  # what was imported need not be what is there now
-            self._send({"event": "outdated"})
+            self._send({"event": Event.OUTDATED})
             return
         try:
             result = runner.run(job, code, self._send, lambda: self.stopping)
-            self._send({"event": "end", "status": result.status})
+            self._send({"event": Event.END, "status": result.status})
         except runner.Stopped:
-            self._send({"event": "stopped"})
+            self._send({"event": Event.STOPPED})
         except runner.Crashed as error:
-            event = {"event": "crashed", "error": str(error)}
+            event = {"event": Event.CRASHED, "error": str(error)}
             self._send({**event, "out_of_memory": error.out_of_memory})
         except UserError as error:
-            self._send({"event": "refused", "reason": str(error)})
+            self._send({"event": Event.REFUSED, "reason": str(error)})
 
     def _send(self, event: dict[str, Any]) -> None:
         try:

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
-from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.config.tree import IS_CHECKOUT, SOURCE_TREE
 from adamwprune.records.locks import lock
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 from adamwprune.trackers._follower import Follower
@@ -44,7 +44,8 @@ def main() -> int:
     except UserError as error:
         print(_one_line(error), file=told)
     except ImportError as error:
-        remedy = f"{sys.executable} -m pip install -e '{SOURCE_TREE}[{name}]'"
+        package = f"-e '{SOURCE_TREE}[{name}]'" if IS_CHECKOUT else f"'adamwprune[{name}]'"
+        remedy = f"{sys.executable} -m pip install {package}"
         print(f"{error}; to install it: {remedy}", file=told)
     except Exception as error:  # noqa: BLE001  whatever a tracker raises, it must be said
         print(f"{type(error).__name__}: {_one_line(error)}", file=told)

@@ -1,0 +1,367 @@
+"""Faults that systems like this one have had: each is planted, and tests must notice it.
+
+``python scripts/check_faults.py`` (``make check-faults``) plants them in a copy of the tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change of one file, and what must fail by it."""
+
+    name: str
+    path: str  # in the tree
+    old: str  # there exactly once
+    new: str
+    tests: str  # words for pytest: files or node ids, and -k
+
+
+LIB = "lib/adamwprune"
+PRUNING = "tests/pruning/test_pruning.py"
+SPAM = "tests/optimizers/test_spam.py"
+RESUME = "tests/run/test_resume.py"
+
+IN_PRUNING = [
+    Fault(
+        "the cubic ramp is p³, the reverse of 1 - (1 - p)³",
+        f"{LIB}/pruning/schedule.py",
+        "self.target * (1 - (1 - progress) ** 3)",
+        "self.target * progress**3",
+        f"{PRUNING} -k schedule",
+    ),
+    Fault(
+        "k is rounded down",
+        f"{LIB}/base/sparsity.py",
+        "_decimal(sparsity) * numel + Fraction(1, 2))",
+        "_decimal(sparsity) * numel)",
+        f"{PRUNING} -k half_up",
+    ),
+    Fault(
+        "k is rounded in binary",
+        f"{LIB}/base/sparsity.py",
+        "Fraction(repr(float(number)))",
+        "Fraction(float(number))",
+        f"{PRUNING} -k half_up",
+    ),
+    Fault(
+        "a warm-up past the ramp's end never prunes",
+        f"{LIB}/pruning/schedule.py",
+        "if not 0 <= self.warmup < self.ramp_end:",
+        "if self.warmup < 0:",
+        f"{PRUNING} -k contradictory",
+    ),
+    Fault(
+        "among equal scores not the first go",
+        f"{LIB}/pruning/select/selection.py",
+        "places = ties.cumsum(0).add_(self._seen)",
+        "places = ties.flip(0).cumsum(0).flip(0).add_(self._seen)",
+        "tests/pruning/test_selection.py -k among_equals",
+    ),
+    Fault(
+        "stale momentum stays with a pruned weight",
+        f"{LIB}/pruning/pruned.py",
+        "return [weight, *same]",
+        "return [weight, *same[:0]]",
+        f"{PRUNING} -k exactly_k",
+    ),
+    Fault(
+        "gradients of pruned weights are not masked",
+        f"{LIB}/pruning/pruner.py",
+        "            elif self.k:\n                mask_gradient(weight)\n",
+        "",
+        f"{PRUNING} -k exactly_k",
+    ),
+    Fault(
+        "a revived weight is no violation of the contract",
+        f"{LIB}/pruning/contract.py",
+        "    if each.regrown:\n",
+        "    if False:\n",
+        f"{PRUNING} -k 'revived or in_place_of'",
+    ),
+    Fault(
+        "moments of pruned weights are no violation",
+        f"{LIB}/pruning/contract.py",
+        "    if each.stale:\n",
+        "    if False:\n",
+        f"{PRUNING} -k 'stale or revived'",
+    ),
+    Fault(
+        "a mask is a buffer of the module, in its state_dict",
+        f"{LIB}/pruning/pruner.py",
+        "        self.schedule = schedule\n",
+        "        self.schedule = schedule\n"
+        '        next(model.children()).register_buffer("mask", torch.ones(1))\n',
+        f"{PRUNING} -k plain_module",
+    ),
+    Fault(
+        "movement's scores go without the learning rate",
+        f"{LIB}/pruning/methods/movement.py",
+        "addcmul_(grad, full, value=-rate)",
+        "addcmul_(grad, full, value=-1)",
+        f"{PRUNING} -k learning_rate",
+    ),
+    Fault(
+        "movement scores by the masked weight",
+        f"{LIB}/pruning/pruner.py",
+        "self.score.observe(weight, full, weight.grad, rates[self._groups[name]])",
+        "self.score.observe(weight, weight, weight.grad, rates[self._groups[name]])",
+        f"{PRUNING} -k straight_through",
+    ),
+    Fault(
+        "masks are updated just after the moments were reset",
+        f"{LIB}/pruning/pruner.py",
+        "optimizer.steps_since_reset < SETTLING",
+        "optimizer.steps_since_reset < 0",
+        f"{PRUNING} -k settle",
+    ),
+    Fault(
+        "packed masks lose their last byte",
+        f"{LIB}/pruning/storage.py",
+        "size = -(-weight.numel() // 8)",
+        "size = weight.numel() // 8",
+        f"tests/pruning/test_storage.py {PRUNING} -k 'bits or byte'",
+    ),
+]
+IN_OPTIMIZERS = [
+    Fault(
+        "SPAM's warm-up multiplies group['lr'] in place",
+        f"{LIB}/optimizers/_adam.py",
+        'rate: float | Tensor = group["lr"] * scale\n',
+        'group["lr"] *= scale\n        rate: float | Tensor = group["lr"]\n',
+        SPAM,
+    ),
+    Fault(
+        "the step counter advances twice a step",
+        f"{LIB}/optimizers/_adam.py",
+        "        self.steps += 1\n        for group, params in",
+        "        self.steps += 2\n        for group, params in",
+        SPAM,
+    ),
+    Fault(
+        "a reset leaves AMSGrad's maximum",
+        f"{LIB}/optimizers/_adam.py",
+        "for p in params for name in MOMENTS if name in self.state[p]]\n        steps",
+        "for p in params for name in MOMENTS[:2] if name in self.state[p]]\n        steps",
+        SPAM,
+    ),
+    Fault(
+        "the weight decay that is asked for is not applied",
+        f"{LIB}/optimizers/_adam.py",
+        "            weight_decay=decay,\n            eps",
+        "            weight_decay=0.0,\n            eps",
+        "tests/optimizers/test_optimizers.py",
+    ),
+    Fault(
+        "a checkpoint of the optimizer forgets the window of norms",
+        f"{LIB}/optimizers/_adam.py",
+        'self._window.load_state_dict(state_dict["spam"], device)',
+        "pass",
+        "tests/optimizers/test_conformance.py -k adamwspam",
+    ),
+]
+IN_RUNS = [
+    Fault(
+        "the test set is normalised by its own constants",
+        f"{LIB}/datasets/_images.py",
+        "        return (Batch(self.normalise(images), labels) for images, labels in parts)",
+        "        test = (self.test_images, self.test_labels)\n"
+        "        own = ImageData.of(test, test, self.classes, self.digest)\n"
+        "        return (Batch(own.normalise(images), labels) for images, labels in parts)",
+        "tests/datasets",
+    ),
+    Fault(
+        "validation examples are trained on too",
+        f"{LIB}/datasets/_images.py",
+        "kept, held_out = order[examples:].sort().values,",
+        "kept, held_out = order.sort().values,",
+        "tests/datasets tests/train/test_loop.py -k validat",
+    ),
+    Fault(
+        "batch statistics of the test set are used in evaluation",
+        f"{LIB}/train/evaluation.py",
+        "    model.eval()\n",
+        "",
+        "tests/train/test_loop.py",
+    ),
+    Fault(
+        "the best epoch is picked on the test set",
+        f"{LIB}/train/loop.py",
+        '"final": {name: self.history[-1][name] for name in parts},',
+        '"final": {name: max(each[name] for each in self.history) for name in parts},',
+        "tests/train/test_loop.py",
+    ),
+    Fault(
+        "a run goes on without the order of its data",
+        f"{LIB}/train/loop.py",
+        '        self.order.load_state_dict(state["order"])\n',
+        "",
+        f"{RESUME} -k 'killed_twice and dense-s0 or killed_twice and sgd-none'",
+    ),
+    Fault(
+        "a run goes on without movement's scores",
+        f"{LIB}/pruning/methods/movement.py",
+        'if state["scores"]:',
+        "if False:",
+        f"{RESUME} -k 'killed_twice and movement'",
+    ),
+    Fault(
+        "a damaged checkpoint is believed",
+        f"{LIB}/run/checkpoint.py",
+        "    if words != [hashlib.sha256(content).hexdigest().encode(), ",
+        "    if not content and words != [",
+        f"{RESUME} -k damaged",
+    ),
+    Fault(
+        "a checkpoint of other code is gone on from",
+        f"{LIB}/run/runner.py",
+        'if found.get("code") != self.code.digest:',
+        "if False:",
+        f"{RESUME} -k something_else",
+    ),
+    Fault(
+        "a record is published before the weights are there",
+        f"{LIB}/run/runner.py",
+        "        digest = weights.write(self.job.folder, training.model.state_dict())\n",
+        "        made = RunResult(self.job.spec.run_id, 'done', self.job.spec, **outcome)\n"
+        "        store.publish(self.job.folder, made)\n"
+        "        digest = weights.write(self.job.folder, training.model.state_dict())\n",
+        "tests/train/test_loop.py -k weights",
+    ),
+]
+IN_RECORDS = [
+    Fault(
+        "locks are ignored",
+        f"{LIB}/records/locks.py",
+        "            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            return\n",
+        "            return\n",
+        "tests/records/test_store.py -k lock",
+    ),
+    Fault(
+        "a file is written in place: a reader finds half of it",
+        f"{LIB}/base/files.py",
+        'temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")',
+        "temporary = path",
+        "tests/records/test_store.py tests/config/test_sources.py -k 'whole or half or replace'",
+    ),
+    Fault(
+        "files are opened through links",
+        f"{LIB}/base/files.py",
+        "flags | os.O_NOFOLLOW",
+        "flags",
+        "tests/records/test_store.py tests/test_security.py -k link",
+    ),
+    Fault(
+        "a record of other code is fresh",
+        f"{LIB}/records/state.py",
+        "why = outdated = changes(record, code)",
+        'why = outdated = ""',
+        "tests/records/test_state.py tests/experiment/test_experiment.py",
+    ),
+    Fault(
+        "a failed run counts as done",
+        f"{LIB}/records/state.py",
+        "name = STALE if outdated else record.status",
+        "name = STALE if outdated else DONE",
+        "tests/records/test_state.py tests/experiment/test_experiment.py",
+    ),
+    Fault(
+        "a new option changes every identity",
+        f"{LIB}/plan/spec.py",
+        "if name not in NEUTRAL or NEUTRAL[name] != value",
+        "if True",
+        "tests/plan/test_identity.py",
+    ),
+]
+IN_CONFIGURATION = [
+    Fault(
+        "a float out of its range is taken",
+        f"{LIB}/config/options.py",
+        "if interval is not None and number not in interval:",
+        'if interval is not None and kind == "int" and number not in interval:',
+        "tests/config/test_options.py",
+    ),
+    Fault(
+        "a typo is ignored",
+        f"{LIB}/config/strict.py",
+        '        return each.refused(f"no such symbol{nearest(each.name, tree.setting_names)}")',
+        "        return None",
+        "tests/config/test_strict.py",
+    ),
+    Fault(
+        "a dollar on make's command line stays doubled",
+        f"{LIB}/config/makeflags.py",
+        '.replace("$$", "$")',
+        "",
+        "tests/config/test_sources.py -k make",
+    ),
+    Fault(
+        "make expands what a user typed, $(shell ...) included",
+        "Makefile",
+        "unexport $(foreach name,$(.VARIABLES),",
+        "export $(foreach name,$(.VARIABLES),",
+        "tests/test_security.py -k 'make or command_line or expanded'",
+    ),
+    Fault(
+        "clean deletes results",
+        "scripts/clean.py",
+        '*(output / "results" / name for name in ("figures", "report.html"))',
+        'output / "results"',
+        "tests/config/test_commands.py -k clean",
+    ),
+]
+IN_REPORTS = [
+    Fault(
+        "two seeds are enough for a verdict",
+        f"{LIB}/report/statistics.py",
+        "LEAST = 3 ",
+        "LEAST = 2 ",
+        "tests/report/test_statistics.py",
+    ),
+    Fault(
+        "p-values are not corrected for the number of tests",
+        f"{LIB}/report/statistics.py",
+        "min(1.0, (len(p_values) - rank) * p_values[place])",
+        "p_values[place]",
+        "tests/report/test_statistics.py",
+    ),
+    Fault(
+        "runs that differ in more than what is compared are ranked",
+        f"{LIB}/report/statistics.py",
+        "if both and not differing:",
+        "if both:",
+        "tests/report/test_statistics.py",
+    ),
+    Fault(
+        "where lower is better, the higher mean wins",
+        f"{LIB}/report/statistics.py",
+        "sign = self.headline.sign if self.headline else 1",
+        "sign = 1",
+        "tests/report/test_statistics.py",
+    ),
+    Fault(
+        "a missing run is drawn as 95%",
+        f"{LIB}/report/groups.py",
+        "    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]\n",
+        '    made = {"status": "done", "final": {"test_accuracy": 0.95}, "history": []}\n'
+        "    found = [by_id.get(s.run_id) or RunResult(s.run_id, spec=s, **made) for s in specs]\n",
+        "tests/report/test_groups.py",
+    ),
+    Fault(
+        "a mean says nothing of its seeds",
+        f"{LIB}/report/groups.py",
+        "        return len(self.done)\n",
+        "        return len(self.specs)\n",
+        "tests/report/test_groups.py tests/report/test_tables.py",
+    ),
+]
+FAULTS = [
+    *IN_PRUNING,
+    *IN_OPTIMIZERS,
+    *IN_RUNS,
+    *IN_RECORDS,
+    *IN_CONFIGURATION,
+    *IN_REPORTS,
+]
