@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_end_to_end import ROOT, environment
+from tests.support.commands import ROOT, environment
 
 pytestmark = pytest.mark.trains
 

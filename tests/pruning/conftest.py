@@ -7,8 +7,10 @@ import pytest
 from adamwprune.pruning.select import parts as parts
 from adamwprune.pruning.select import selection as selection
 
+WAYS = ["sort", "sample", "histograms"]
 
-@pytest.fixture(params=["sort", "sample", "histograms"])
+
+@pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
     """The ways to a threshold; without the sort in parts of 16, so that layers are in several."""
     if request.param != "sort":

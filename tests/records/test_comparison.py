@@ -20,7 +20,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.comparison import compare
 from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from tests.commands.test_end_to_end import ROOT
+from tests.support.commands import ROOT
 
 SPEC = RunSpec(
     {

@@ -95,10 +95,10 @@ def test_the_daemon_ends_with_a_scheduler_that_is_killed(control, tmp_path):
     library = Path(mps.__file__).parents[3]
     code = (
         "from pathlib import Path; import time\n"
-        "from adamwprune.scheduler import sharing\n"
+        "from adamwprune.scheduler.executors import mps\n"
         "from adamwprune.scheduler.devices import Slot\n"
-        f"sharing.DEFAULT_PIPES = Path({str(tmp_path / 'nobody')!r})\n"
-        "with sharing.sharing([Slot('cuda:0', 1)] * 2, print):\n"
+        f"mps.DEFAULT_PIPES = Path({str(tmp_path / 'nobody')!r})\n"
+        "with mps.sharing([Slot('cuda:0', 1)] * 2, print):\n"
         "    print('ready', flush=True); time.sleep(600)\n"
     )
     process = subprocess.Popen(

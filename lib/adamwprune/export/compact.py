@@ -157,9 +157,10 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` → ``[..., out]``."""
-        product: Tensor = (self.weight @ x.flatten(0, -2).t()).t()
-        outputs = product if self.bias is None else product + self.bias
-        return outputs.unflatten(0, x.shape[:-1])
+        outputs: Tensor = (self.weight @ x.flatten(0, -2).t()).t()
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return outputs.reshape(*x.shape[:-1], -1)
 
 
 def make_sparse(model: nn.Module) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any
 from adamwprune.base import registry, subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import write_text
+from adamwprune.base.wording import last_line
 from adamwprune.plan.spec import RunSpec
 
 SOURCES = ("models", "datasets", "pruning")  # folders that decide the shapes
@@ -57,7 +58,7 @@ def _computed(spec: RunSpec) -> dict[str, Any]:
         env=subprocesses.environment(registry.PACKAGE.parent),
     )
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = last_line(done.stderr) or "no reason given"
         raise UserError(f"the weights of {spec['MODEL']} cannot be counted: {reason}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found

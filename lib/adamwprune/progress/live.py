@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from adamwprune.base.wording import last_line
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
 from adamwprune.progress.eta import Estimate, Paces, Work
@@ -40,7 +41,7 @@ def summary(spec: RunSpec, result: RunResult, width: int | None = None) -> str:
     Where it is too long, the zeros are left out, then the middle of the run's name.
     """
     if result.status != "done":
-        reason = (result.error.strip().splitlines() or ["no reason given"])[-1]
+        reason = last_line(result.error) or "no reason given"
         return f"failed  {spec.slug}  {reason}  (results: {spec.run_id})"
     score, seconds = result.headline.text(result.score), f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"

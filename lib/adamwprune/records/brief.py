@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.forms import ANY, Form, misfit
 from adamwprune.base.wording import last_line
 from adamwprune.plan.spec import SCHEMA, RunSpec
 from adamwprune.records.record import RunResult
@@ -24,6 +25,7 @@ REMEDY = "remove it to train the run again"
 _FIRST = b'{"schema": '
 _CODE = b'"code": '
 _END = b"}\n"
+_CODE_FORM: Form = {"digest": str, "modules": {ANY: str}}
 _HEAD = 1 << 13  # bytes, more than most heads have: two kilobytes each for the spec and the code
 
 
@@ -68,11 +70,15 @@ def read_brief(path: str, spec: RunSpec) -> Brief | None:
     """
     try:
         head, is_whole = _read_head(path)
-    except FileNotFoundError:
+        found = _of_head(head, spec) if is_whole else None
+        if found is None:  # of another layout
+            found = _of_plain(json.loads(Path(path).read_bytes()), spec)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; {REMEDY}") from None
-    found = _decode(head, spec) if is_whole else None
+    except (ValueError, RecursionError):  # read_result says what is wrong
+        found = None
     return found or Brief.of(checked(path, read_result(Path(path)), spec))
 
 
@@ -96,29 +102,33 @@ def _read_head(path: str) -> tuple[bytes, bool]:
         os.close(descriptor)
 
 
-def _decode(head: bytes, spec: RunSpec) -> Brief | None:
+def _of_head(head: bytes, spec: RunSpec) -> Brief | None:
     """The brief in the first two lines; None where they are of another layout or run."""
     first, _, rest = head.partition(b"\n")
     code = rest.partition(b"\n")[0]
     if not (first.startswith(_FIRST) and code.startswith(_CODE)):
         return None
-    try:
-        plain = json.loads(first.removesuffix(b",") + b"}")
-        made_by = _code(code.removesuffix(b",").removeprefix(_CODE))
-    except (ValueError, RecursionError):
+    plain = json.loads(first.removesuffix(b",") + b"}")
+    return _of_plain(plain, spec, _code(code.removesuffix(b",").removeprefix(_CODE)))
+
+
+def _of_plain(plain: Any, spec: RunSpec, code: Mapping[str, Any] | None = None) -> Brief | None:
+    """The brief of a record that was read; None unless it is a sound one of this run."""
+    if not isinstance(plain, dict):
         return None
-    error = plain.get("error")
-    is_sound = plain.get("schema") == SCHEMA and plain.get("status") in ("done", "failed")
-    if not is_sound or not isinstance(error, str) or plain.get("run_id") != spec.run_id:
+    made_by = plain.get("code", {}) if code is None else code
+    error, status, values = plain.get("error"), plain.get("status"), plain.get("spec")
+    if plain.get("schema") != SCHEMA or plain.get("run_id") != spec.run_id:
         return None
-    if plain.get("spec") != spec.values and RunSpec(plain["spec"]) != spec:
+    if misfit(made_by, _CODE_FORM) is not None or status not in ("done", "failed"):
         return None
-    return Brief(spec, plain["status"], made_by, last_line(error))
+    if not isinstance(error, str) or not isinstance(values, dict):
+        return None
+    if values != spec.values and RunSpec(values) != spec:
+        return None
+    return Brief(spec, status, made_by, last_line(error))
 
 
 @functools.lru_cache(64)  # few codes made all records
-def _code(text: bytes) -> Mapping[str, Any]:
-    found = json.loads(text)
-    if not isinstance(found, dict) or not isinstance(found.get("modules", {}), dict):
-        raise ValueError("not a code")
-    return found
+def _code(text: bytes) -> Any:
+    return json.loads(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.metrics import Metric
+from adamwprune.base.wording import last_line
 from adamwprune.config.options import Value
 from adamwprune.records.metrics import difference_error
 from adamwprune.records.record import RunResult
@@ -190,7 +191,7 @@ def _first_difference(before: _History, after: _History) -> tuple[int | None, di
 
 def _failures(original: RunResult, repeated: RunResult) -> list[str]:
     return [
-        f"the {which} run {record.status}: {(record.error.strip().splitlines() or ['?'])[-1]}"
+        f"the {which} run {record.status}: {last_line(record.error) or '?'}"
         for which, record in (("original", original), ("repeated", repeated))
         if record.status != "done"
     ]

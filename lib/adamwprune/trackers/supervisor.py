@@ -28,10 +28,10 @@ from adamwprune.scheduler.events import Observer
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
 
 PATIENCE = 30.0  # seconds that trackers have when all runs have ended
-HASTE = 5.0  # when the user has stopped them
-ALONE = 5.0  # more, for one whose parent is gone
+ABORT_TIMEOUT = 5.0  # when the user has stopped them
+ORPHAN_GRACE = 5.0  # more, for one whose parent is gone
 POLL = 0.05  # seconds between looks at one that is about to end
-PROMPT = 2.0  # seconds after which it is said what is waited for
+NOTICE_AFTER = 2.0  # seconds after which it is said what is waited for
 
 
 class Tracking(AbstractContextManager["Tracking"]):
@@ -55,7 +55,7 @@ class Tracking(AbstractContextManager["Tracking"]):
         self._epochs: dict[str, Any] = {}  # of each run, when it was last told of
 
     def __enter__(self) -> Self:
-        alone = 0.0 if self.patience is None else self.patience + ALONE
+        alone = 0.0 if self.patience is None else self.patience + ORPHAN_GRACE
         for name in self.names:
             try:
                 self.processes.append(_Process(name, self.root, self.group, alone))
@@ -70,7 +70,7 @@ class Tracking(AbstractContextManager["Tracking"]):
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._finish(self.patience if kind is None else HASTE)
+            self._finish(self.patience if kind is None else ABORT_TIMEOUT)
         finally:
             for process in self.processes:
                 process.kill()
@@ -79,6 +79,12 @@ class Tracking(AbstractContextManager["Tracking"]):
         """A run's files say more than they did."""
         for process in self.processes:
             process.send(run_id)
+        self.listen()
+
+    def listen(self) -> None:
+        """Pass on what the trackers have said, and to them what they had no room for."""
+        for process in self.processes:
+            process.flush()
             self._tell(process)
 
     def progress(self, run_id: str, event: Mapping[str, Any]) -> None:
@@ -87,6 +93,11 @@ class Tracking(AbstractContextManager["Tracking"]):
         if self.processes and self._epochs.get(run_id) != at:
             self._epochs[run_id] = at
             self.news(run_id)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether one of the trackers has not ended."""
+        return any(process.status is None for process in self.processes)
 
     @property
     def complete(self) -> list[Path]:
@@ -105,7 +116,7 @@ class Tracking(AbstractContextManager["Tracking"]):
             past = time.monotonic() - begun
             if patience is not None and past > patience:
                 break
-            if past > PROMPT and not prompted:
+            if past > NOTICE_AFTER and not prompted:
                 names = ", ".join(process.name for process in running)
                 self.told(f"waiting for trackers: {names}; {patience:.0f} s at most")
                 prompted = True
