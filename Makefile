@@ -46,7 +46,7 @@ measure: ## Train again, one at a time, the runs that shared their device: for t
 status: ## Show what runs now, how far it is and when the matrix will be done
 why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
 reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
-certify: ## Prove that today's code gives the bits of the records' code; CHECK=N proves again
+certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats
 profile: ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
 train: ## Train a configuration that is one run, in the foreground
 memory-comparison: ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
