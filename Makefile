@@ -55,7 +55,7 @@ graph-check: ## Redraw the published figures from their records; fail where data
 html-report: ## Write results/report.html: runs, verdicts and curves for a browser, one file
 watch: ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
 export: ## Write all records as one table, results/export.csv
-track: ## Write runs to TensorBoard, W&B or Trackio, TRACKER_NAME=y; follow those that go on
+track: ## Write runs to TensorBoard, W&B or Trackio, TRACKER_NAME=y; follow running ones
 export-model: ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
 publish: ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
 
