@@ -81,6 +81,7 @@ def run(
     """
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
+        store.check_identity(job.folder, job.spec)
         with lock(
             job.folder / store.LOCK,
             lambda pid: progress({"event": Event.WAITING, "pid": pid}),
@@ -96,7 +97,7 @@ def run(
         if not job.folder.is_dir():
             raise UserError(f"{job.folder}: {MOVED}") from None
         where = error.filename or job.folder
-        raise UserError(f"{where}: {error.strerror or error}") from None
+        raise UserError(f"{where}: {files.reason(error)}") from None
 
 
 def fail(job: Job, code: Code, error: str) -> RunResult:
@@ -405,7 +406,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 @contextmanager
 def _logging_to(path: Path, append: bool) -> Iterator[None]:
     """Send the package's log, and warnings, to a file of the run's own."""
-    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    handler = logging.StreamHandler(files.open_own(path, "a" if append else "w"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.captureWarnings(True)
     loggers = [logging.getLogger("adamwprune"), logging.getLogger("py.warnings")]
@@ -418,3 +419,4 @@ def _logging_to(path: Path, append: bool) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+        handler.stream.close()
