@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from adamwprune.records.locks import is_locked
-from tests.commands.test_end_to_end import ROOT, TINY, environment, make, refused, train_py
+from tests.commands.test_end_to_end import TINY
+from tests.support.commands import ROOT, environment, make_here, refused, train_py
 
 pytestmark = pytest.mark.trains
 
@@ -60,7 +61,7 @@ def succeeds(command: list[str]) -> bool:
 def two(tmp_path_factory) -> Path:
     """Two seeds of one run, trained once."""
     output = tmp_path_factory.mktemp("two")
-    result = make(output, *TWO, "matrix")
+    result = make_here(output, *TWO, "matrix")
     assert result.returncode == 0, result.stdout + result.stderr
     return output
 
@@ -88,11 +89,11 @@ def test_only_what_other_code_made_is_trained_again(output):
     stale, fresh = sorted(records(output))
     make_stale(output, stale)
     before = records(output)
-    plan = make(output, *TWO, "plan").stdout
+    plan = make_here(output, *TWO, "plan").stdout
     assert f"stale     {stale}: changed since: optimizers.sgd\n" in plan
     assert f"done      {fresh}\n" in plan
     assert "2 runs: 1 done, 1 stale; 0 dropped" in plan
-    result = make(output, *TWO, "matrix")
+    result = make_here(output, *TWO, "matrix")
     assert "2 runs, 1 done, 1 to train" in result.stdout
     after = records(output)
     assert after[fresh] == before[fresh]
@@ -104,19 +105,19 @@ def test_keep_stale_accepts_and_marks(output):
     stale, _ = sorted(records(output))
     make_stale(output, stale)
     before = {p: p.stat().st_mtime_ns for p in output.rglob("result.json")}
-    result = make(output, *TWO, "KEEP_STALE=1", "all")
+    result = make_here(output, *TWO, "KEEP_STALE=1", "all")
     assert result.returncode == 0, result.stderr
     assert "nothing to train" in result.stdout
     assert "1 of 2 stale" in result.stdout
     assert {p: p.stat().st_mtime_ns for p in output.rglob("result.json")} == before
-    assert "KEEP_STALE=maybe" in refused(make(output, *TWO, "KEEP_STALE=maybe", "plan"))
+    assert "KEEP_STALE=maybe" in refused(make_here(output, *TWO, "KEEP_STALE=maybe", "plan"))
 
 
 def test_why_explains_every_state(output):
     first, second = sorted(records(output))
 
     def why(run: str, *settings: str) -> str:
-        result = make(output, *TWO, *settings, f"RUN={run}", "why")
+        result = make_here(output, *TWO, *settings, f"RUN={run}", "why")
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -124,16 +125,16 @@ def test_why_explains_every_state(output):
     make_stale(output, first)
     assert "stale: changed since: optimizers.sgd; make trains it again" in why(first)
     assert "make KEEP_STALE=1 accepts it, marked" in why(first, "KEEP_STALE=1")
-    missing = make(output, *TWO, "SEED=7", "plan").stdout.split()[1]
+    missing = make_here(output, *TWO, "SEED=7", "plan").stdout.split()[1]
     told = why(missing, "SEED=7")
     assert told.startswith(f"{missing}: missing: make trains it\nthe nearest record is ")
     assert "\n    SEED 0 → 7\n" in told or "\n    SEED 1 → 7\n" in told
     told = why(second, "SEED=7")
     assert f"{second}: done, but no run of defconfig sgd" in told
     assert "from the record to it:\n    SEED" in told
-    assert "is the start of 2 runs" in refused(make(output, *TWO, "RUN=lenet5-mnist5k", "why"))
-    assert "no run starts with 'nosuch'" in refused(make(output, *TWO, "RUN=nosuch", "why"))
-    assert "needs RUN=" in refused(make(output, *TWO, "why"))
+    assert "is the start of 2 runs" in refused(make_here(output, *TWO, "RUN=lenet5-mnist5k", "why"))
+    assert "no run starts with 'nosuch'" in refused(make_here(output, *TWO, "RUN=nosuch", "why"))
+    assert "needs RUN=" in refused(make_here(output, *TWO, "why"))
 
 
 # -- faults ----------------------------------------------------------------------------
@@ -141,26 +142,26 @@ def test_why_explains_every_state(output):
 
 def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1")
-    result = make(tmp_path, *settings, "matrix")
+    result = make_here(tmp_path, *settings, "matrix")
     assert result.returncode != 0
     assert "training diverged: the loss is nan" in result.stdout
     assert "retry" not in result.stdout.replace("make retry", ""), "it would diverge again"
     (failed,) = [run for run, record in records(tmp_path).items() if record["status"] == "failed"]
     assert "end of log.txt:" in records(tmp_path)[failed]["error"]
 
-    again = make(tmp_path, *settings, "matrix")
+    again = make_here(tmp_path, *settings, "matrix")
     assert again.returncode != 0
     assert "2 runs, 1 done, 1 failed, 0 to train" in again.stdout
     assert f"failed: {failed}: adamwprune.tasks.Diverged: training diverged" in again.stdout
     assert "make retry trains them again" in again.stdout
-    told = make(tmp_path, *settings, f"RUN={failed}", "why").stdout
+    told = make_here(tmp_path, *settings, f"RUN={failed}", "why").stdout
     assert "failed: make leaves it, make retry trains it again" in told
     assert told.count("Traceback") == 1
     assert "Traceback" in told
-    assert f"failed    {failed}: " in make(tmp_path, *settings, "plan").stdout
+    assert f"failed    {failed}: " in make_here(tmp_path, *settings, "plan").stdout
 
     before = records(tmp_path)
-    retried = make(tmp_path, *settings, "retry")
+    retried = make_here(tmp_path, *settings, "retry")
     assert retried.stdout.count("\nstart ") == 1
     after = records(tmp_path)
     changed = [run for run in after if after[run] != before[run]]
@@ -203,15 +204,15 @@ def test_a_matrix_that_was_stopped_goes_on_from_its_checkpoints(number, tmp_path
         assert "stopped: 3 runs, 0 done, 3 to train" in output
         assert "Traceback" not in output
     wait_for(lambda: not _alive(tmp_path))
-    status = make(tmp_path, *LONG, "status").stdout
+    status = make_here(tmp_path, *LONG, "status").stdout
     assert "interrupted" in status
     begun = [path.parent.name for path in tmp_path.glob("results/*/checkpoint.pt")]
-    told = make(tmp_path, *LONG, f"RUN={begun[0]}", "why").stdout
+    told = make_here(tmp_path, *LONG, f"RUN={begun[0]}", "why").stdout
     assert ": interrupted: make trains it on" in told
     assert "it was interrupted at step" in told
     assert "goes on from its checkpoint" in told
-    assert re.search(r"interrupted .*: at step", make(tmp_path, *LONG, "plan").stdout)
-    result = make(tmp_path, *LONG, "matrix")
+    assert re.search(r"interrupted .*: at step", make_here(tmp_path, *LONG, "plan").stdout)
+    result = make_here(tmp_path, *LONG, "matrix")
     assert result.returncode == 0, result.stdout
     for run in begun:
         attempts = records(tmp_path)[run]["environment"]["attempts"]
@@ -280,12 +281,12 @@ def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_p
     assert process.returncode not in (0, None), output
     assert "Read-only file system" in output
     assert "Traceback" not in output
-    assert "Read-only file system" in refused(make(tmp_path, *LONG, "matrix"))
-    assert make(tmp_path, *LONG, "plan").returncode == 0
+    assert "Read-only file system" in refused(make_here(tmp_path, *LONG, "matrix"))
+    assert make_here(tmp_path, *LONG, "plan").returncode == 0
     read_only()
     done = records(tmp_path)
     assert done
-    result = make(tmp_path, *LONG, "matrix")
+    result = make_here(tmp_path, *LONG, "matrix")
     assert result.returncode == 0, result.stdout
     assert {run: records(tmp_path)[run] for run in done} == done
 
@@ -298,16 +299,19 @@ def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
     worker = json.loads(told.read_text())["pid"]
     os.kill(worker, signal.SIGKILL)
     assert process.wait(timeout=60) != 0
-    assert "1 failed" in make(tmp_path, *settings, "plan").stdout
-    assert "it was interrupted" not in make(tmp_path, *settings, "RUN=lenet5-mnist5k", "why").stdout
+    assert "1 failed" in make_here(tmp_path, *settings, "plan").stdout
+    assert (
+        "it was interrupted"
+        not in make_here(tmp_path, *settings, "RUN=lenet5-mnist5k", "why").stdout
+    )
     retry = background(tmp_path, *settings, "retry")
     wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
     os.killpg(retry.pid, signal.SIGINT)
     retry.communicate(timeout=60)
-    plan = make(tmp_path, *settings, "plan").stdout
+    plan = make_here(tmp_path, *settings, "plan").stdout
     assert "goes on from its checkpoint" in plan
     assert "1 interrupted" in plan
-    assert "1 interrupted" in make(tmp_path, *settings, "status").stdout
+    assert "1 interrupted" in make_here(tmp_path, *settings, "status").stdout
 
 
 # -- provenance ------------------------------------------------------------------------
@@ -315,7 +319,7 @@ def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
 
 def test_a_run_is_reproduced_to_the_bit_by_its_record(output):
     run_id = sorted(records(output))[0]
-    result = make(output, *TWO, f"RUN={run_id}", "reproduce")
+    result = make_here(output, *TWO, f"RUN={run_id}", "reproduce")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "identical: history, final, pruning, weights are equal to the bit" in result.stdout
 
@@ -326,7 +330,7 @@ def test_a_run_that_cannot_be_reproduced_says_from_which_epoch(output):
     record = json.loads(path.read_text())
     record["history"][1]["test_accuracy"] = record["final"]["test_accuracy"] = 0.01
     path.write_text(json.dumps(record))
-    result = make(output, *TWO, f"RUN={run_id}", "reproduce")
+    result = make_here(output, *TWO, f"RUN={run_id}", "reproduce")
     assert result.returncode != 0
     assert "different: 1.00% and" in result.stdout
     assert "differing from epoch 2 on: test_accuracy by" in result.stdout
@@ -338,13 +342,13 @@ def test_a_run_is_repeated_by_its_values_whatever_its_command_means(output):
     record = json.loads(path.read_text())
     record["environment"]["command"] = "rm -rf results"
     path.write_text(json.dumps(record))
-    result = make(output, *TWO, f"RUN={run_id}", "reproduce")
+    result = make_here(output, *TWO, f"RUN={run_id}", "reproduce")
     assert result.returncode == 0, result.stdout + result.stderr
     assert path.exists()
 
 
 def test_every_record_is_exported(output):
-    result = make(output, *TWO, "export")
+    result = make_here(output, *TWO, "export")
     assert result.returncode == 0, result.stderr
     with (output / "results" / "export.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["source"] == "run"]
@@ -356,7 +360,7 @@ def test_every_record_is_exported(output):
 
 
 def test_status_tells_what_is_there_when_nothing_runs(output):
-    result = make(output, *TWO, "SEED=0 1 2", "status")
+    result = make_here(output, *TWO, "SEED=0 1 2", "status")
     assert result.returncode == 0, result.stderr
     assert "2 done" in result.stdout
     assert "1 missing" in result.stdout

@@ -14,47 +14,12 @@ import pytest
 
 from adamwprune.scheduler import devices
 from tests.datasets.test_datasets import DATA
+from tests.support.commands import ROOT, environment, make, make_here, refused, train_py
 
 pytestmark = pytest.mark.trains
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ("DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512")
 RAMP = ("PRUNING_WARMUP=3", "PRUNING_INTERVAL=4")
-
-
-def environment() -> dict[str, str]:
-    """Nothing of the make that runs these tests."""
-    hidden = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONPATH")
-    return {name: value for name, value in os.environ.items() if name not in hidden}
-
-
-def make(output: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    """``make`` with this interpreter as it is, writing below ``output``."""
-    command = ["make", f"PYTHON={sys.executable}", "VENV=", f"O={output}", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, **options
-    )
-
-
-def train_py(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``train.py``, started in ``folder``."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The message of a command that refused: no traceback, an exit status, something to read."""
-    output = result.stdout + result.stderr
-    assert result.returncode != 0, output
-    assert "Traceback" not in output
-    assert "error: " in output
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +67,9 @@ def test_again_make_does_nothing_and_says_so(trained):
 
 
 def test_only_what_is_missing_is_trained(trained):
-    result = make(trained, "CONFIG=quickstart", *TINY, *RAMP, "TARGET_SPARSITY=0.7 0.8", "plan")
+    result = make_here(
+        trained, "CONFIG=quickstart", *TINY, *RAMP, "TARGET_SPARSITY=0.7 0.8", "plan"
+    )
     assert result.stdout.count("\ndone ") + result.stdout.startswith("done ") == 6
     assert "10 runs: 6 done, 4 missing; 0 dropped" in result.stdout
 
@@ -129,9 +96,9 @@ def test_measuring_repeats_runs_that_shared_their_device_and_changes_only_their_
         found = [json.loads(p.read_text()) for p in tmp_path.glob("results/*/result.json")]
         return {record["spec"]["SEED"]: record for record in found}
 
-    assert make(tmp_path, *small, "JOBS=2", "THREADS=1", "matrix").returncode == 0
+    assert make_here(tmp_path, *small, "JOBS=2", "THREADS=1", "matrix").returncode == 0
     before = records()
-    result = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    result = make_here(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
     assert result.returncode == 0, result.stdout + result.stderr
     if len(os.sched_getaffinity(0)) > 1:
         assert "2 to measure, one at a time" in result.stdout
@@ -139,7 +106,7 @@ def test_measuring_repeats_runs_that_shared_their_device_and_changes_only_their_
     for seed, record in records().items():
         assert record["environment"]["alone"] is True
         assert record["weights"] == before[seed]["weights"]
-    again = make(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
+    again = make_here(tmp_path, *small, "JOBS=2", "THREADS=1", "measure")
     assert "nothing to train" in again.stdout
 
 
@@ -160,9 +127,9 @@ def test_a_fresh_tree_gets_the_quickstart(tmp_path):
 
 
 def test_memory_comparison_has_42_runs_whatever_the_configuration(tmp_path):
-    assert make(tmp_path, "defconfig-sgd").returncode == 0
+    assert make_here(tmp_path, "defconfig-sgd").returncode == 0
     before = (tmp_path / ".config").read_text()
-    result = make(tmp_path, "CONFIG=memory-comparison", "plan")
+    result = make_here(tmp_path, "CONFIG=memory-comparison", "plan")
     assert "42 runs: 42 missing; 0 dropped" in result.stdout
     assert (tmp_path / ".config").read_text() == before
 
@@ -216,13 +183,13 @@ def test_a_wrong_step_gets_one_clear_message(tmp_path, arguments, told):
 
 def test_a_setting_that_changes_no_run_is_named(tmp_path):
     words = ("CONFIG=adamw", "ADAMW_LR=0.5", "LR=0.002", "EPOCHS=10", "JOBS=1", "SEED=1")
-    notes = [x for x in make(tmp_path, *words, "plan").stdout.splitlines() if "note: " in x]
+    notes = [x for x in make_here(tmp_path, *words, "plan").stdout.splitlines() if "note: " in x]
     assert notes == ["note: ADAMW_LR=0.5 changes no run"]
 
 
 def test_a_typo_in_the_configuration_is_refused_with_its_line(tmp_path):
     (tmp_path / ".config").write_text("CONFIG_EPOCHS=3\nCONFIG_EPOCS=3\n")
-    message = refused(make(tmp_path, "plan"))
+    message = refused(make_here(tmp_path, "plan"))
     assert f"{tmp_path}/.config:2: EPOCS=3: no such symbol; did you mean EPOCHS?" in message
 
 
@@ -231,7 +198,7 @@ def test_a_damaged_data_file_is_refused(tmp_path):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"\0\0\x08\x03truncated")
-    message = refused(make(tmp_path, "CONFIG=sgd", f"DATA_DIR={tmp_path}", "matrix"))
+    message = refused(make_here(tmp_path, "CONFIG=sgd", f"DATA_DIR={tmp_path}", "matrix"))
     assert "train-images-idx3-ubyte: checksum mismatch" in message
 
 

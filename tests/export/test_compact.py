@@ -270,7 +270,7 @@ def test_a_run_is_exported_and_comes_back(here):
 def test_what_is_measured_of_an_export(here):
     experiment, folder, result = here
     found = export(experiment, result.run_id)
-    assert found.accuracy == result.final["test_accuracy"], "equal, not about equal"
+    assert found.measured == result.final["test_accuracy"], "equal, not about equal"
     assert found.agrees
     assert found.sizes["weights.pt, dense"] == (folder / "weights.pt").stat().st_size
     assert found.sizes["model.safetensors"] == found.path.stat().st_size
@@ -303,7 +303,7 @@ def test_data_that_are_not_here_are_not_downloaded(here, monkeypatch):
     experiment, _, result = here
     monkeypatch.setattr(model_file, "is_here", lambda *_: False)
     found = export(experiment, result.run_id)
-    assert found.accuracy is None
+    assert found.measured is None
     assert found.agrees
     assert "not measured: mnist5k is not here" in found.text()
 

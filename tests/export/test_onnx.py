@@ -116,26 +116,26 @@ def test_onnxruntime_computes_what_torch_does_from_the_runs_weights(place, found
 @needs_onnx
 def test_what_is_measured_of_an_export(place, found):
     assert found.agrees
-    assert found.accuracy == place.result.final["test_accuracy"]
+    assert found.measured == place.result.final["test_accuracy"]
     assert (found.zeros, found.examples) == (55_323, 1000)
     assert found.difference < 1e-4 < found.largest
     content = found.path.read_bytes()
     assert found.sizes["model.onnx"] == len(content)
     assert 247_000 < len(content) < 256_000, "dense"
     assert found.sizes["model.onnx, gzip"] == len(gzip.compress(content, 9)) < 45_000
-    percent = f"{100 * found.accuracy:.2f}%"
+    percent = f"{100 * found.measured:.2f}%"
     assert f"{percent} by onnxruntime, {percent} in the record: equal" in found.text()
     assert max(map(len, found.text().splitlines()[1:])) <= 100
 
 
 @needs_onnx
 @pytest.mark.parametrize(
-    "change", [{"accuracy": 0.1}, {"zeros": 55_322}, {"difference": 0.01}], ids=str
+    "change", [{"measured": 0.1}, {"zeros": 55_322}, {"difference": 0.01}], ids=str
 )
 def test_what_is_not_as_the_record_says_is_said_so(found, change):
     other = replace(found, **change)
     assert not other.agrees
-    assert ("DIFFERENT" in other.text()) == ("accuracy" in change)
+    assert ("DIFFERENT" in other.text()) == ("measured" in change)
 
 
 @needs_onnx
@@ -143,7 +143,7 @@ def test_data_that_are_not_here_are_not_downloaded(place, monkeypatch):
     monkeypatch.setattr(model_file, "is_here", lambda *_: False)
     monkeypatch.setattr(onnx_file, "_latency", lambda *_: (1.0, 1.0))
     other = export(place.experiment, place.result.run_id)
-    assert (other.accuracy, other.examples) == (None, 1)
+    assert (other.measured, other.examples) == (None, 1)
     assert other.agrees
     assert "not measured: mnist5k is not here" in other.text()
 

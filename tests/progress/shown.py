@@ -17,7 +17,7 @@ def event(spec, step: int) -> dict:
     return {
         "epoch": step // spec.steps_per_epoch + 1,
         "step": step,
-        "loss": 0.0412,
+        "train_loss": 0.0412,
         "test_accuracy": 0.9876,
         "sparsity": 0.499,
         "rate": 120.0,

@@ -24,7 +24,7 @@ EVENT = {
     "epochs": EPOCHS,
     "step": 30,
     "steps": STEPS,
-    "loss": 0.25,
+    "train_loss": 0.25,
     "train_accuracy": 0.9,
     "test_accuracy": 0.95,
     "sparsity": 0.5,
@@ -42,7 +42,7 @@ def test_a_reading_is_what_the_event_says():
     found = Reading.of(SPEC, EVENT)
     assert (found.step, found.steps, found.left) == (30, STEPS, STEPS - 30)
     assert (found.epoch, found.epochs) == (min(3, EPOCHS), EPOCHS)
-    assert (found.loss, found.score, found.sparsity) == (0.25, 95, 0.5)
+    assert (found.trained, found.score, found.sparsity) == (0.25, 95, 0.5)
     assert (found.rate, found.device, found.threads) == (12.5, "cuda:1", 4)
 
 
@@ -52,7 +52,7 @@ def test_what_makes_no_sense_is_unknown(value):
     assert (found.step, found.left) == (0, STEPS)
     assert (found.rate, found.score, found.sparsity) == (None, None, None)
     assert (found.device, found.threads) == (value if isinstance(value, str) else "cpu", 1)
-    assert found.loss in (None, -1)
+    assert found.trained in (None, -1)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(EVENT)), st.one_of(st.floats(), st.integers())))

@@ -47,7 +47,13 @@ class Runs(Store):
 
 
 def told(spec, **values: object) -> str:
-    plain = {"event": "progress", "epoch": 3, "step": 300, "loss": 0.04, "test_accuracy": 0.98}
+    plain = {
+        "event": "progress",
+        "epoch": 3,
+        "step": 300,
+        "train_loss": 0.04,
+        "test_accuracy": 0.98,
+    }
     plain["code"] = CODE.digest
     return json.dumps({**plain, "sparsity": 0.5, "rate": 10.0, "updated": time.time(), **values})
 

@@ -30,7 +30,9 @@ from adamwprune.pruning import (
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.select.parts import whole
 from adamwprune.train.measure import ledger
+from tests.pruning.conftest import WAYS
 from tests.pruning.networks import network, train
+from tests.support.pairwise import cases
 
 CONSTANT = Schedule.constant(0.9, interval=4, end=50)
 CUBIC = Schedule(target=0.9, warmup=5, interval=4, ramp_end=50)
@@ -183,12 +185,16 @@ def reference(groups, fraction):
     return result
 
 
-@pytest.mark.parametrize("storage", ["bool", "bits"])
-@pytest.mark.parametrize("scope", GROWING_SCOPES)
-@pytest.mark.parametrize("schedule", [CUBIC, CONSTANT], ids=["cubic", "constant"])
-@pytest.mark.parametrize("method", METHODS)
-def test_every_update_is_the_one_of_sorted_lists(way, method, schedule, scope, storage):
-    model = network()
+SCHEDULES = {"cubic": CUBIC, "constant": CONSTANT}
+
+
+@pytest.mark.parametrize(
+    ("way", "method", "shape", "scope", "storage"),
+    cases(WAYS, METHODS, SCHEDULES, GROWING_SCOPES, ["bool", "bits"]),
+    indirect=["way"],
+)
+def test_every_update_is_the_one_of_sorted_lists(way, method, shape, scope, storage):
+    schedule, model = SCHEDULES[shape], network()
     # Of few values, so that very many are equal.
     with torch.no_grad():
         for weight in (model[0].weight, model[4].weight):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adamwprune.pruning.select import apportionment
 from adamwprune.pruning.select import parts as parts
 from adamwprune.pruning.select import radix as radix
 from adamwprune.pruning.select import selection as selection
@@ -52,7 +53,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(selection, "SMALL", -1)
         monkeypatch.setattr(selection, "_sorted", None)
     if request.param.startswith("sample"):
-        monkeypatch.setattr(selection, "_SAMPLED", 3)
+        monkeypatch.setattr(selection, "_SAMPLE_STRIDE", 3)
         monkeypatch.setattr(selection, "_SPREAD", 0.5)
     else:
         monkeypatch.setattr(selection, "_around", lambda *arguments, **named: None)
@@ -168,7 +169,7 @@ def test_apportion_is_exact_and_within_its_limits(numels, data):
     most = [data.draw(st.integers(low, n)) for low, n in zip(least, numels, strict=True)]
     k = data.draw(st.integers(sum(least), sum(most)))
     quotas = [Fraction(k * numel, sum(numels)) for numel in numels]
-    parts = selection.apportion(k, quotas, least, most)
+    parts = apportionment.apportion(k, quotas, least, most)
     assert sum(parts) == k
     for part, quota, low, high, numel in zip(parts, quotas, least, most, numels, strict=True):
         assert low <= part <= high
@@ -178,16 +179,16 @@ def test_apportion_is_exact_and_within_its_limits(numels, data):
 
 def test_the_largest_remainder_gets_what_is_left():
     quotas = [Fraction(12, 10), Fraction(26, 10), Fraction(12, 10)]
-    assert selection.apportion(5, quotas, [0] * 3, [9] * 3) == [1, 3, 1]
-    assert selection.apportion(2, [Fraction(1, 2)] * 4, [0] * 4, [9] * 4) == [1, 1, 0, 0]
+    assert apportionment.apportion(5, quotas, [0] * 3, [9] * 3) == [1, 3, 1]
+    assert apportionment.apportion(2, [Fraction(1, 2)] * 4, [0] * 4, [9] * 4) == [1, 1, 0, 0]
 
 
 def test_an_impossible_split_is_refused():
     for least, most in (([2, 2], [2, 2]), ([0, 0], [1, 1]), ([2, 0], [1, 9])):
         with pytest.raises(ValueError, match="cannot split 3"):
-            selection.apportion(3, [Fraction(3, 2)] * 2, least, most)
+            apportionment.apportion(3, [Fraction(3, 2)] * 2, least, most)
     with pytest.raises(ValueError, match="cannot split 5 into shares of 0 to 4"):
-        selection.shares(5, [1, 1], [0, 0], [2, 2])
+        apportionment.shares(5, [1, 1], [0, 0], [2, 2])
 
 
 limited = st.lists(
@@ -201,7 +202,7 @@ def test_shares_are_in_proportion_within_their_limits(drawn, data):
     least = [min(pair) for _, *pair in drawn]
     most = [max(pair) for _, *pair in drawn]
     total = data.draw(st.integers(sum(least), sum(most)))
-    shares = selection.shares(total, weights, least, most)
+    shares = apportionment.shares(total, weights, least, most)
     assert sum(shares) == total
     ratios = set()
     for share, weight, low, high in zip(shares, weights, least, most, strict=True):

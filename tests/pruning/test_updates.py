@@ -24,10 +24,12 @@ from adamwprune.pruning.select import parts as parts
 from adamwprune.pruning.select import selection as selection
 from adamwprune.pruning.storage import STORAGES
 from adamwprune.train.measure.update_peak import transient_of
+from tests.pruning.conftest import WAYS
 from tests.pruning.methods import METHODS
 from tests.pruning.networks import network, train
 from tests.pruning.test_pruning import SCHEDULE
 from tests.pruning.test_selection import brute_force
+from tests.support.pairwise import cases
 
 
 def whole_scores(pruner, name):
@@ -80,8 +82,12 @@ def expected(pruner, k):
     return found
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name]().regrows])
+ONCE_PRUNED = [name for name in METHODS if not METHODS[name]().regrows]
+
+
+@pytest.mark.parametrize(
+    ("way", "method", "scope"), cases(WAYS, ONCE_PRUNED, SCOPES), indirect=["way"]
+)
 def test_every_update_is_the_one_of_a_sort_of_all_scores(way, method, scope):
     model = network()
     optimizer = AdamWPrune(model.parameters(), 1e-2)

@@ -392,14 +392,27 @@ RECORD = RunResult("x", "done", RUNS["sgd none"], code=CODE.to_json())
 
 def test_a_record_of_the_same_code_is_fresh():
     assert staleness.changes(RECORD, CODE) == ""
+    renamed = Code({"adamwprune.train.steps": "a", "adamwprune.optimizers.sgd": "b"})
+    assert staleness.changes(RECORD, renamed) == ""
 
 
 def test_a_stale_record_says_what_changed():
     now = Code({"adamwprune.train.loop": "A", "adamwprune.optimizers._base": "c"})
-    told = "changed since: optimizers._base, optimizers.sgd, train.loop"
-    assert staleness.changes(RECORD, now) == told
-    unknown = replace(RECORD, code={})
-    assert staleness.changes(unknown, CODE) == "its record does not say what code made it"
+    changed = "changed since: optimizers._base, optimizers.sgd, train.loop"
+    assert staleness.changes(RECORD, now) == changed
+    unknown = staleness.changes(replace(RECORD, code={}), CODE)
+    assert unknown == "its record does not say what code made it"
+
+
+def test_a_module_is_named_that_changed_and_none_that_imports_it():
+    before = Code({"adamwprune.train.loop": "a-1", "adamwprune.train.graphs": "b-1"})
+    record = replace(RECORD, code=before.to_json())
+    now = Code({"adamwprune.train.loop": "a-2", "adamwprune.train.capture": "c-1"})
+    assert staleness.changes(record, now) == "changed since: train.capture, train.graphs"
+    other_import = Code({"adamwprune.train.loop": "a-2", "adamwprune.train.graphs": "b-1"})
+    assert staleness.changes(record, other_import) == "changed since: train.loop"
+    many = Code({f"adamwprune.train.m{number}": str(number) for number in range(9)})
+    assert staleness.changes(record, many).endswith(", train.m5 and 3 others")
 
 
 def test_a_published_record_is_marked_frozen_where_the_code_is_another():

@@ -131,7 +131,7 @@ EVERYTHING = specs(
 )
 # Each optimizer with one method, each method with one optimizer at least.
 COVER = ("sgd-none", "adam-magnitude", "adamw-movement", "adamwadv-state", "adamwspam-movement")
-COVER += ("adamwprune-state", "sgd-movement", "adamwprune-magnitude")
+COVER += ("adamwprune-state",)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def specs(**settings: str) -> list[RunSpec]:
             for k, v in words.items()
             if not k.startswith("PRUNING_W") and k != "PRUNING_INTERVAL"
         }
+    if "STEPS" in words:
+        del words["EPOCHS"]
     if words.get("PRUNING_SCHEDULE") == "one-shot":
         del words["PRUNING_INTERVAL"]
     if words.get("PRUNING_SCHEDULE") == "constant":

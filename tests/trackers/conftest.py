@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adamwprune.base import registry
-from adamwprune.config.tree import SOURCE_TREE
+from adamwprune.config.tree import SOURCE_TREE, Tree
+from adamwprune.experiment.launch import trackers_of
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import publish
 from adamwprune.trackers import supervisor
 from adamwprune.trackers.supervisor import Tracking
 from tests.support.runs import specs
 
-MEMBERS = registry.members("adamwprune.trackers")
+MEMBERS = trackers_of(Tree())
 TINY = ("CONFIG=quickstart", "DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512", "OPTIMIZER=adamw",
         "PRUNING_METHOD=none")  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_end_to_end import ROOT, environment, make, refused, train_py
+from tests.support.commands import ROOT, environment, make, refused, train_py
 from tests.test_docs import copied
 from tests.trackers.conftest import (
     DIARY,

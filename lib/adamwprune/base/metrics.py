@@ -8,7 +8,7 @@ name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -115,6 +115,11 @@ class Metric:
         if found.better not in ("higher", "lower") or found.noise not in ("binomial", "seeds"):
             raise ValueError(f"metric {found.name}: better={found.better}, noise={found.noise}")
         return found
+
+
+def second(metrics: Sequence[Metric]) -> Metric:
+    """The metric that is shown beside the headline; the headline where it is alone."""
+    return metrics[min(1, len(metrics) - 1)]
 
 
 ACCURACY = Metric("accuracy", "%", "higher", 100.0, "binomial")

@@ -23,7 +23,7 @@ from adamwprune.experiment.launch import Launch
 from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.comparison import DIFFERENT, Comparison, compare
+from adamwprune.records.comparison import DIFFERENT, Comparison, compare, other_seeds
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT
 from adamwprune.scheduler import devices
@@ -52,7 +52,7 @@ def reproduce(experiment: Experiment, prefix: str) -> Comparison:
     command = str(original.environment.get("command", ""))
     job = Job(spec, folder.absolute(), experiment.data_dir, command=command)
     repeated = train_here(launch.placed(job, _slot(original)), catalogue.code.of(spec))
-    return compare(original, repeated)
+    return compare(original, repeated, other_seeds(original, catalogue.store.sound_results()))
 
 
 def spec_of(original: RunResult) -> RunSpec:

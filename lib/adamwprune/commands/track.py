@@ -1,6 +1,7 @@
 """Write the configuration's runs to the trackers that are on, or one run, RUN=; trains nothing.
 
-What a tracker has of a run is replaced. The exit status is 1 if one of them lacks something.
+Runs that train in another shell are followed until they have ended; Ctrl-C ends that. What a
+tracker has of a run is replaced. The exit status is 1 if one of them lacks something.
 """
 
 import argparse

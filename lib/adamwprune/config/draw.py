@@ -17,6 +17,7 @@ _PLAUSIBLE = {
     "STEPS": Interval.parse("[0, 4000]"),
     "EPOCHS": Interval.parse("[1, 30]"),
     "BATCH_SIZE": Interval.parse("[16, 1024]"),
+    "ACCUMULATION": Interval.parse("[1, 8]"),
     "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
 }
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import counted
 from adamwprune.config import sources
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.looks import EVERY, Looks
 from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import Cell, configs_of
 from adamwprune.progress import history
@@ -156,25 +160,32 @@ class Launch:
         return Tracking(self.trackers, self.store.root, group, told, patience)
 
     def track(self, prefix: str = "") -> int:
-        """Have the trackers that are on write the runs that are there, whatever they have of them:
-        those of this matrix whose record counts or that are under way, or the one run, of whatever
-        configuration, whose identity starts with ``prefix``. Returns the exit status.
+        """Have the trackers that are on write the runs that are there, whatever they have of them.
+
+        These are the runs of this matrix whose record counts, and those that another process
+        trains: they are followed until they have ended, or until Ctrl-C. ``prefix``: the one run
+        instead, of whatever configuration, whose id starts so. Returns the exit status.
         """
         if not self.trackers:
             known = trackers_of(self.experiment.tree)
             symbols = ", ".join(f"TRACKER_{name.upper()}=y" for name in known)
             raise UserError(f"no tracker is on: set one of {symbols}")
         catalogue = Catalogue.of(self.experiment)
-        runs = [catalogue.find(prefix).run_id] if prefix else trackable(catalogue)
-        if not runs:
+        looks = None if prefix else Looks(catalogue)
+        runs = [catalogue.find(prefix).run_id] if looks is None else trackable(looks)
+        if not runs and not (looks and looks.is_under_way):
             raise UserError(
                 f"{self.experiment.source}: no run has a record to track; make trains them"
             )
-        with self.tracking(lambda text: print(text, flush=True), None) as tracking:
+        tracking = self.tracking(lambda text: print(text, flush=True), None)
+        with contextlib.suppress(KeyboardInterrupt), tracking:
             for run_id in runs:
                 tracking.news(run_id)
+            if looks is not None:
+                follow(looks, tracking)
+                runs = trackable(looks)
         for folder in tracking.complete:
-            print(f"{folder}: {len(runs)} run{'s' if len(runs) > 1 else ''}")
+            print(f"{folder}: {counted(len(runs), 'run')}")
         return 1 if tracking.failed else 0
 
 
@@ -184,7 +195,23 @@ def trackers_of(tree: Tree) -> list[str]:
     return [name for name in known if f"TRACKER_{name.upper()}" in tree.symbols]
 
 
-def trackable(catalogue: Catalogue) -> list[str]:
-    """The runs of the matrix whose record counts or that are under way."""
-    states = catalogue.states.values()
+def trackable(looks: Looks) -> list[str]:
+    """The runs whose record counts or that a process trains."""
+    states = [seen.state for seen in looks.seen.values()]
     return [each.spec.run_id for each in states if each.counts or each.name == RUNNING]
+
+
+def follow(looks: Looks, tracking: Tracking) -> None:
+    """Track the runs that other processes train until these have ended."""
+    is_under_way = True
+    while is_under_way and tracking.is_running:
+        is_under_way = looks.is_under_way  # asked first, so that nothing is missed by the last look
+        for each in looks.again():
+            run_id, progress = each.state.spec.run_id, each.state.progress
+            if each.state.name == RUNNING and progress is not None:
+                tracking.progress(run_id, progress)
+            elif each.state.counts:
+                tracking.news(run_id)
+        tracking.listen()
+        if is_under_way:
+            time.sleep(EVERY)

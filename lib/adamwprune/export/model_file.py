@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ from adamwprune.run.weights import digest
 from adamwprune.train.data import loaded, network_for
 from adamwprune.train.evaluation import evaluate
 
+CLOSE = 1e-4  # relative difference of two values of a metric that is no count
 NAME = "model.safetensors"  # in the run's directory
 ROUNDS, CALLS = 60, 20  # rounds of calls that are timed together, one after the other
 DENSE, RELOADED, SPARSE = "dense", "exported and reloaded", "with sparse linear layers"
@@ -56,31 +58,33 @@ class Export:
     result: RunResult
     path: Path
     sizes: dict[str, int]  # bytes on disk, the dense network's first
-    accuracy: float | None  # of the reloaded network, a fraction; None where the data are not here
+    measured: float | None  # the reloaded network's headline; None where the data are not here
     latency: Latency
 
     @property
     def agrees(self) -> bool:
         """Whether nothing that was measured contradicts the record."""
-        return self.accuracy in (None, self.result.final["test_accuracy"])
+        return self.measured is None or equal(self.result, self.measured)
 
     def text(self) -> str:
         """One screen."""
         return "\n".join([str(self.path), *self._of_file(), *self._of_sizes(), *self._of_latency()])
 
     def _of_file(self) -> Iterator[str]:
-        pruning, recorded = self.result.pruning, self.result.final["test_accuracy"]
+        pruning, metric = self.result.pruning, self.result.headline
         share = pruning["zeros"] / pruning["prunable"] if pruning["prunable"] else 0.0
         yield f"  zeros     {pruning['zeros']:,} of {pruning['prunable']:,} weights ({share:.2%})"
         yield "  reload    bit-identical to weights.pt" + (
             ", which is the record's" if self.result.weights else "; the record holds no digest"
         )
-        told = f"{100 * recorded:.2f}% in the record"
-        if self.accuracy is None:
-            yield f"  accuracy  {told}; not measured: {self.result.spec['DATASET']} is not here"
+        told = f"{metric.text(self.result.score)} in the record"
+        if self.measured is None:
+            where = f"{self.result.spec['DATASET']} is not here"
+            yield f"  {metric.label}  {told}; not measured: {where}"
         else:
             verdict = "equal" if self.agrees else f"DIFFERENT (trained on {self._device()})"
-            yield f"  accuracy  {100 * self.accuracy:.2f}% after reload, {told}: {verdict}"
+            found = metric.text(metric.shown(self.measured))
+            yield f"  {metric.label}  {found} after reload, {told}: {verdict}"
 
     def _device(self) -> str:
         return str(self.result.environment.get("device", "an unknown device"))
@@ -102,6 +106,17 @@ class Export:
             yield f"    sparse: {layers}; outputs differ by {found.difference:.1e} at most"
         else:
             yield "    no linear layer has zeros: none is sparse"
+
+
+def equal(result: RunResult, measured: float) -> bool:
+    """Whether a value of the headline metric is the record's: a share of examples to the bit, any
+    other within what another order of its sums makes.
+    """
+    metric = result.headline
+    recorded = result.final[f"test_{metric.name}"]
+    return measured == recorded or (
+        not metric.is_fraction and math.isclose(measured, recorded, rel_tol=CLOSE)
+    )
 
 
 def _told(ratio: float) -> str:
@@ -128,8 +143,8 @@ def export(experiment: Experiment, prefix: str) -> Export:
         raise UserError(f"{path}: does not hold the weights that were written")
     sizes = _sizes(weights, (folder / WEIGHTS).stat().st_size, content)
     with threads(result.environment.get("threads")):  # the run's: last bits depend on it
-        accuracy = _accuracy(experiment.data_dir, result, reloaded)
-    return Export(result, path, sizes, accuracy, _latency(result, weights, reloaded))
+        measured = _measured(experiment.data_dir, result, reloaded)
+    return Export(result, path, sizes, measured, _latency(result, weights, reloaded))
 
 
 def read(path: Path) -> compact.Compact:
@@ -176,11 +191,12 @@ def read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
 def metadata(result: RunResult) -> dict[str, str]:
     """What the file says of its run; all texts."""
     place, pruning = result.environment, result.pruning
+    headline = f"test_{result.headline.name}"
     return {
         "run_id": result.run_id,
         "commit": str(place.get("commit") or "unknown") + ("+" if place.get("dirty") else ""),
         "model": str(result.spec["MODEL"]),
-        "test_accuracy": repr(result.final["test_accuracy"]),
+        headline: repr(result.final[headline]),
         "zeros": f"{pruning['zeros']} of {pruning['prunable']}",
     }
 
@@ -197,8 +213,10 @@ def _sizes(weights: Mapping[str, Tensor], on_disk: int, content: bytes) -> dict[
     }
 
 
-def _accuracy(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) -> float | None:
-    """Of a network with these weights, as the run measured its own; None without the data."""
+def _measured(data_dir: Path, result: RunResult, weights: Mapping[str, Tensor]) -> float | None:
+    """The headline of a network with these weights, as the run measured its own; None without
+    the data.
+    """
     if not is_here(str(result.spec["DATASET"]), data_dir):
         return None
     settings = result.spec.settings

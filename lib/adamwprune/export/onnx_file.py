@@ -52,7 +52,7 @@ class OnnxExport:
     opset: int
     sizes: dict[str, int]  # bytes on disk, those of weights.pt first
     zeros: int  # in the file, of the weights that pruning may set to zero
-    accuracy: float | None  # by onnxruntime; None where the data are not here
+    measured: float | None  # the headline by onnxruntime; None where the data are not here
     examples: int  # whose outputs were compared
     difference: float  # of an output from torch's, at most
     largest: float  # of torch's outputs
@@ -63,7 +63,7 @@ class OnnxExport:
     def agrees(self) -> bool:
         """Whether nothing that was measured contradicts the record or torch."""
         return (
-            self.accuracy in (None, self.result.final["test_accuracy"])
+            (self.measured is None or model_file.equal(self.result, self.measured))
             and self.zeros == self.result.pruning["zeros"]
             and self.difference <= TOLERANCE * max(1.0, self.largest)
         )
@@ -73,21 +73,20 @@ class OnnxExport:
         return "\n".join([str(self.path), *self._lines()])
 
     def _lines(self) -> Iterator[str]:
-        pruning, recorded = self.result.pruning, 100 * self.result.final["test_accuracy"]
+        pruning, metric = self.result.pruning, self.result.headline
         yield f"  opset     {self.opset}; input {INPUT}, any number of them, output {OUTPUT}"
         yield (
             f"  zeros     {self.zeros:,} of {pruning['prunable']:,} weights, as numbers: the file "
             f"is dense; {pruning['zeros']:,} in the record"
         )
-        if self.accuracy is None:
-            dataset = self.result.spec["DATASET"]
-            yield f"  accuracy  {recorded:.2f}% in the record; not measured: {dataset} is not here"
+        told = f"{metric.text(self.result.score)} in the record"
+        if self.measured is None:
+            where = f"{self.result.spec['DATASET']} is not here"
+            yield f"  {metric.label}  {told}; not measured: {where}"
         else:
-            verdict = "equal" if 100 * self.accuracy == recorded else "DIFFERENT"
-            yield (
-                f"  accuracy  {100 * self.accuracy:.2f}% by onnxruntime, {recorded:.2f}% in the "
-                f"record: {verdict}"
-            )
+            verdict = "equal" if model_file.equal(self.result, self.measured) else "DIFFERENT"
+            found = metric.text(metric.shown(self.measured))
+            yield f"  {metric.label}  {found} by onnxruntime, {told}: {verdict}"
         yield (
             f"  outputs   of {self.examples:,} examples differ from torch's by "
             f"{self.difference:.1e} at most; the largest is {self.largest:.1f}"
@@ -130,7 +129,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
         write_bytes(path, content)
     session = _session(path)
     with torch.inference_mode(), model_file.threads(result.environment.get("threads")):
-        accuracy, examples, difference, largest = _compare(session, module, example, result, data)
+        measured, examples, difference, largest = _compare(session, module, example, result, data)
     seconds, ratio = _latency(session, module, example)
     sizes = {
         "weights.pt, dense": (folder / WEIGHTS).stat().st_size,
@@ -140,7 +139,7 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     zeros = _zeros(proto, {layer["name"] for layer in result.pruning["layers"]})
     opset = max(each.version for each in proto.opset_import if each.domain == "")
     return OnnxExport(
-        result, path, opset, sizes, zeros, accuracy, examples, difference, largest, seconds, ratio
+        result, path, opset, sizes, zeros, measured, examples, difference, largest, seconds, ratio
     )
 
 
@@ -244,15 +243,15 @@ class _Compared(nn.Module):
 def _compare(
     session: Any, module: nn.Module, example: Tensor, result: RunResult, data: Data | None
 ) -> tuple[float | None, int, float, float]:
-    """Accuracy, examples, and difference and size of outputs at most, over all that is here."""
+    """The headline, examples, and difference and size of outputs at most, over all that is here."""
     compared = _Compared(session, module)
-    accuracy = None
+    measured = None
     if data is None:
         compared(example)
     else:
         task = tasks.build(result.spec.settings, data)
-        accuracy = evaluate(compared, task, data)[result.headline.name]
-    return accuracy, compared.examples, compared.difference, compared.largest
+        measured = evaluate(compared, task, data)[result.headline.name]
+    return measured, compared.examples, compared.difference, compared.largest
 
 
 def _latency(session: Any, module: nn.Module, example: Tensor) -> tuple[float, float]:

@@ -26,7 +26,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 @dataclass(frozen=True)
 class Preset:
-    """What a member's name stands for, where its constructor is not told otherwise."""
+    """What a member's name stands for: the defaults of its constructor."""
 
     decoupled: bool = True  # weight decay as in AdamW, otherwise added to the gradient
     weight_decay: float = 0.0

@@ -28,7 +28,7 @@ class StateBytes(NamedTuple):
     once: int = 0
 
     def of(self, numbers: int, tensors: int) -> int:
-        """Bytes for so many numbers in so many parameter tensors."""
+        """Bytes for this number of numbers in this number of parameter tensors."""
         return self.number * numbers + self.tensor * tensors + self.once
 
 
@@ -136,20 +136,19 @@ class KeepsMoments(Base):
 def untraced(step: F) -> F:
     """A ``step`` that ``torch.compile`` calls as it is, to the same bits and without recompiling.
 
-    torch does not trace into its fused kernels, which are most of a step already; what is left
-    counts in Python and looks up states by parameter, and each would be compiled anew.
-    Telling the compiler so imports it, which takes as long as torch itself: it is told when it is
-    there.
+    Most of a step are torch's fused kernels, into which the compiler does not trace. The rest
+    counts in Python and looks up states by parameter, which would be compiled anew each time. The
+    compiler takes as long to import as torch itself: the step is excluded once somebody imports it.
     """
-    told: list[F] = []
+    excluded: list[F] = []
 
     @functools.wraps(step)
     def outer(*arguments: Any, **named: Any) -> Any:
         if "torch._dynamo" not in sys.modules:
             return step(*arguments, **named)
-        if not told:
-            told.append(cast(F, torch.compiler.disable(step, reason="it is fused already")))
-        return told[0](*arguments, **named)
+        if not excluded:
+            excluded.append(cast(F, torch.compiler.disable(step, reason="it is fused already")))
+        return excluded[0](*arguments, **named)
 
     return cast(F, outer)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
+    "ACCUMULATION": 1,
     "LENET5_FUSED": True,
     "PRUNING_FLOOR": 0,
     "STEPS": 0,

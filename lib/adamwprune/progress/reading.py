@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adamwprune.base.forms import number
-from adamwprune.base.metrics import Metric
+from adamwprune.base.metrics import Metric, second
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.store import PROGRESS
@@ -24,15 +24,15 @@ SLOWEST = 1e-6  # steps a second that are believed: one in twelve days
 
 @dataclass(frozen=True)
 class Reading:
-    """The state of a run in hand. Losses are means, sparsities fractions of 1."""
+    """The state of a run in hand. Values of metrics are in their units, sparsities fractions."""
 
     step: int  # steps done
     steps: int  # of so many
     epoch: int | None = None  # in hand, from 1
     epochs: int = 0
-    loss: float | None = None
     metrics: tuple[Metric, ...] = ()  # what it is judged by, the headline first
-    score: float | None = None  # the headline's, in its unit, after the last finished epoch
+    score: float | None = None  # the headline's, after the last finished epoch
+    trained: float | None = None  # of the second metric, mostly the loss, in training so far
     sparsity: float | None = None
     rate: float | None = None  # steps a second, recently
     device: str = "cpu"
@@ -56,9 +56,9 @@ class Reading:
             steps,
             epoch=min(epoch, epochs) if epoch else None,
             epochs=epochs,
-            loss=number(plain.get("loss")),
             metrics=metrics,
-            score=_score(plain, metrics[0]) if metrics else None,
+            score=_value(plain, "test", metrics[0]) if metrics else None,
+            trained=_value(plain, "train", second(metrics)) if metrics else None,
             sparsity=_fraction(plain.get("sparsity")),
             rate=_rate(plain.get("rate")),
             device=device if isinstance(device, str) else "cpu",
@@ -91,9 +91,9 @@ def _metrics(plain: object) -> tuple[Metric, ...]:
         return ()
 
 
-def _score(plain: Mapping[str, Any], metric: Metric) -> float | None:
+def _value(plain: Mapping[str, Any], part: str, metric: Metric) -> float | None:
     measure = _fraction if metric.is_fraction else number
-    found = measure(plain.get(f"test_{metric.name}"))
+    found = measure(plain.get(f"{part}_{metric.name}"))
     return None if found is None else number(metric.shown(found))
 
 

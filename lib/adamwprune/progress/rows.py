@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adamwprune.base.metrics import second
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.reading import Reading
@@ -47,7 +48,6 @@ class Column:
 
 
 _EPOCH = Column("epoch", 7, lambda row, now: f"{now.epoch or NONE}/{now.epochs}")
-_LOSS = Column("loss", 8, lambda row, now: _number(now.loss))
 _SPARSITY = Column("sparsity", 8, lambda row, now: _percent(now.sparsity))
 _SPEED = Column("steps/s", 7, lambda row, now: _rate(now.rate))
 LEFT = Column("left", 8, lambda row, now: clock(now.left / now.rate) if now.rate else NONE)
@@ -86,7 +86,7 @@ def _longest(rows: Sequence[Row]) -> int:
 
 def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[Column]:
     """The columns that leave room for names."""
-    columns, longest = [_EPOCH, _LOSS, _score(rows), _SPARSITY, _SPEED], _longest(rows)
+    columns, longest = [_EPOCH, *_metrics(rows), _SPARSITY, _SPEED], _longest(rows)
     for column in extra:
         if _room([*columns, column], width) >= longest:
             columns.append(column)
@@ -95,11 +95,27 @@ def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[C
     return columns
 
 
-def _score(rows: Sequence[Row]) -> Column:
-    """The headline metric of the runs; of runs with several, the name of none."""
-    labels = {row.reading.metrics[0].label for row in rows if row.reading and row.reading.metrics}
-    heading = labels.pop()[:WIDEST] if len(labels) == 1 else "result"
-    return Column(heading, max(8, len(heading)), lambda row, now: _headline(now))
+def _metrics(rows: Sequence[Row]) -> list[Column]:
+    """What is trained for and, after the last epoch, what runs are judged by.
+
+    They are named after the runs' metrics, unless these are several.
+    """
+    known = [row.reading.metrics for row in rows if row.reading and row.reading.metrics]
+    headline = _one({own[0].label for own in known}, "result")
+    trained = _one({second(own).label for own in known}, "training")
+    return [
+        _column("training" if trained == headline else trained, lambda now: _number(now.trained)),
+        _column(headline, _headline),
+    ]
+
+
+def _one(labels: set[str], otherwise: str) -> str:
+    return labels.pop() if len(labels) == 1 else otherwise
+
+
+def _column(heading: str, text: Callable[[Reading], str]) -> Column:
+    heading = heading[:WIDEST]
+    return Column(heading, max(8, len(heading)), lambda row, now: text(now))
 
 
 def _headline(now: Reading) -> str:

@@ -17,7 +17,7 @@ applied, since a grown weight is zero until it has had a gradient.
 
 The contract (:mod:`adamwprune.pruning.contract`) is checked before and after every mask update and
 at the end, never in between: no other step waits for the device. Nothing but an update sets a
-weight to zero: what was revived in between has not become zero again by itself.
+weight to zero, so that a weight that was revived in between is found.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Pruner(PrunedWeights):
     (:meth:`verify`).
     """
 
-    # Called with each mask update, which it has to make: for whoever measures updates.
+    # Called in place of each mask update, with the update, to measure it.
     around_update: Callable[[Callable[[], None]], None] | None = None
 
     def __init__(
@@ -122,7 +122,7 @@ class Pruner(PrunedWeights):
         return self
 
     def detach(self) -> None:
-        """Stop pruning for good: what is zero stays so until the optimizer moves it."""
+        """Stop pruning for good. Zeros stay zero until the optimizer moves them."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -130,7 +130,7 @@ class Pruner(PrunedWeights):
     @torch.no_grad()
     def _start_sparse(self) -> None:
         """The mask before the first step. A weight that starts at exactly zero, about one of 16
-        million, becomes the smallest number that is not: zero is what is pruned.
+        million, becomes the smallest number that is not: zero would count as pruned.
         """
         for weight in self.weights.values():
             weight.masked_fill_(weight == 0, torch.finfo(weight.dtype).tiny)
@@ -179,8 +179,7 @@ class Pruner(PrunedWeights):
     def step_kind(self) -> Hashable:
         """What the next step does beside arithmetic on tensors; None where a mask update may come.
 
-        For whoever captures steps in a CUDA graph; see
-        :class:`~adamwprune.optimizers._base.Base`.
+        For the capture of steps in a CUDA graph; see :class:`~adamwprune.optimizers._base.Base`.
         """
         if not self.score.prunes:
             return ()
@@ -262,7 +261,7 @@ class Pruner(PrunedWeights):
             return self.scope.target_k
         return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
 
-    # -- what is there -------------------------------------------------------
+    # -- counts and state ----------------------------------------------------
 
     def layers(self) -> list[dict[str, Any]]:
         """See :func:`adamwprune.pruning.counts.layers`."""

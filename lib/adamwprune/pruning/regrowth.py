@@ -26,7 +26,7 @@ ScoreOf = Callable[[str, Part], Tensor]  # scores [n] of a part of the layer of 
 class Regrowth(Score):
     """Base of the methods: |w| decides what is dropped, a subclass what is grown.
 
-    ``fraction``: of the weights in use, so many are exchanged in an update. ``seed``: of the mask
+    ``fraction``: of the weights in use, how much an update exchanges. ``seed``: of the mask
     that training starts with where the sparsity is constant, the one of random pruning. Raises
     ``ValueError`` for a fraction outside [0, 1] or a seed beyond 32 bits.
     """
@@ -82,7 +82,7 @@ def exchange(
     """
     active = _Among({name: ~mask for name, mask in before.items()}, drop)
     dropped = masks(active, scope.choose(active, k, pruned, fraction))
-    # In place: what was a candidate and stays one is in use, all others may grow.
+    # In place: a candidate that was not dropped is in use; all other weights may grow.
     for name, mask in active.candidates.items():
         mask.logical_and_(dropped[name].logical_not_()).logical_not_()
     pool = _Among(active.candidates, grow)

@@ -24,8 +24,9 @@ from adamwprune.base.sparsity import (
     part_of,
     room_above,
 )
+from adamwprune.pruning.select.apportionment import apportion, shares
 from adamwprune.pruning.select.parts import Part
-from adamwprune.pruning.select.selection import Cut, Scores, apportion, counts, cut, shares
+from adamwprune.pruning.select.selection import Cut, Scores, counts, cut
 
 Shape = tuple[int, ...]
 
@@ -33,7 +34,7 @@ Shape = tuple[int, ...]
 class Scope:
     """Base of all scopes, for layers of these ``shapes``.
 
-    ``floor``: so many weights of each layer are kept at least; a layer that has no more stays
+    ``floor``: the least number of weights that each layer keeps; a layer that has no more stays
     dense. Raises ``ValueError`` where a ``target`` cannot be reached with it.
     """
 
@@ -65,9 +66,10 @@ class Scope:
     ) -> list[Cut]:
         """Cuts of low scores (:meth:`among`) so that ``k`` weights are zero with the ``pruned``.
 
-        These are so many of each layer already, and no candidates; a method whose weights can
-        return has none. Every layer is in one of the cuts. Beyond that this ``fraction`` of what
-        is left is chosen, as far as the floor allows: :meth:`leave` lets as many grow again.
+        ``pruned``: the number of weights of each layer that are pruned already, and no candidates;
+        under a returning method there are none. Every layer is in one of the cuts. Beyond that this
+        ``fraction`` of what is left is chosen, as far as the floor allows: :meth:`leave` lets as
+        many grow again.
         """
         raise NotImplementedError
 
@@ -230,7 +232,7 @@ def _two_lowest(scores: Tensor) -> Tensor:
     """True at the two lowest of each four neighbours, by index among equals; NaN is lowest."""
     fours = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).view(-1, GROUP)
     columns = fours.unbind(1)
-    higher = torch.zeros_like(fours, dtype=torch.uint8)  # than so many of the other three
+    higher = torch.zeros_like(fours, dtype=torch.uint8)  # than how many of the other three
     for i, j in itertools.combinations(range(GROUP), 2):
         first = columns[i] <= columns[j]
         higher[:, j] += first

@@ -130,7 +130,7 @@ def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _bytes_of(packed: Tensor, part: Part) -> Tensor:
-    """Those of a part that begins with a byte, as all do: of so many weights."""
+    """The bytes of a part; every part begins with a whole byte."""
     return packed[part.start // 8 : -(-part.stop // 8)]
 
 

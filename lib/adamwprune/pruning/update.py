@@ -1,4 +1,4 @@
-"""One mask update: the choice of what is pruned, and its application, layer by layer in parts.
+"""One mask update: choose the weights to prune, then apply the choice, layer by layer in parts.
 
 Nothing is written before all is chosen.
 """
@@ -102,7 +102,7 @@ def _scores(weights: PrunedWeights, name: str, part: Part) -> Tensor:
 
 
 def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
-    """Prune what is chosen; how many pruned weights of each layer came back by that."""
+    """Prune the chosen weights; return how many pruned ones of each layer came back."""
     chooser, returned = Chooser(cut), {}
     for name in cut.names:
         weight = weights.weights[name]

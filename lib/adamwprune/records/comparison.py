@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import last_line
-from adamwprune.records.metrics import difference_error, former_examples
+from adamwprune.config.options import Value
+from adamwprune.records.metrics import difference_error
 from adamwprune.records.record import RunResult
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
-ERRORS = 3  # standard errors within which two accuracies may differ by chance
+ERRORS = 3  # standard errors within which two scores may differ by chance
+SEEDS = 3  # that the spread of scores is taken from, at least
 _TIMES = "seconds"
 _LISTED = 3  # metrics of an epoch, or causes, that a line names
 _PLACE = ("device", "device_name", "threads", "torch", "driver")  # of a record's environment
@@ -30,9 +35,10 @@ class Comparison:
     differing: tuple[str, ...] = ()  # those of them that are not equal to the bit
     epoch: int | None = None  # the first one with other metrics
     by: Mapping[str, float] = field(default_factory=dict)  # there: metric -> repeated - original
-    accuracies: tuple[float, float] | None = None  # final, of the original and repeated; 0..1
+    metric: Metric | None = None  # what the two are judged by; None where one failed
+    scores: tuple[float, float] | None = None  # of the original and repeated, in its unit
     zeros: tuple[int, int] | None = None  # weights that are zero at the end, likewise
-    tolerance: float | None = None  # of the accuracies' difference; None: test set not known
+    tolerance: float | None = None  # of the scores' difference; None where nothing gives one
     failures: tuple[str, ...] = ()  # of the two runs: which one, and its last words
     causes: tuple[str, ...] = ()  # what differs in where and by what code they were run
 
@@ -41,17 +47,20 @@ class Comparison:
         return "\n".join(filter(None, (self._verdict(), self._began(), self._reason())))
 
     def _verdict(self) -> str:
-        if self.accuracies is None or self.zeros is None:
+        if self.metric is None or self.scores is None or self.zeros is None:
             return f"{self.verdict}: {'; '.join(self.failures)}"
-        first, second = (100 * accuracy for accuracy in self.accuracies)
+        first, second = map(self.metric.text, self.scores)
         if self.verdict == IDENTICAL:
-            return f"{self.verdict}: {', '.join(self.compared)} are equal to the bit, {first:.2f}%"
-        told = f"{self.verdict}: {first:.2f}% and {second:.2f}% in the end"
+            return f"{self.verdict}: {', '.join(self.compared)} are equal to the bit, {first}"
+        told = f"{self.verdict}: {first} and {second} in the end"
         if self.zeros[0] != self.zeros[1]:
             return f"{told}, {self.zeros[0]:,} and {self.zeros[1]:,} weights zero"
-        if self.tolerance is None:
+        if self.tolerance is not None:
+            allowed = f"{self.tolerance:.{self.metric.digits(self.scores)}f}"
+            return f"{told}; {ERRORS} standard errors are {allowed} {self.metric.difference_unit}"
+        if self.metric.is_fraction:
             return f"{told}, and the size of the test set is not known"
-        return f"{told}; {ERRORS} standard errors are {100 * self.tolerance:.2f} points"
+        return f"{told}; what chance makes of it would take {SEEDS} seeds of this run to say"
 
     def _began(self) -> str:
         if self.epoch is None:
@@ -68,21 +77,27 @@ class Comparison:
         return f"probably because of: {_short(self.causes)}"
 
 
-def compare(original: RunResult, repeated: RunResult) -> Comparison:
+def compare(
+    original: RunResult, repeated: RunResult, seeds: Iterable[RunResult] = ()
+) -> Comparison:
     """Compare a run's record with the record of the same run, repeated.
 
     ``identical``: the metrics of every epoch but its seconds, the final ones and all of the
     pruning's counts are equal bit for bit, and so is the digest of the final weights where both
     records hold one. ``within tolerance``: the same number of weights is zero, and the final
-    test accuracies p and q on n test images differ by no more than three standard errors of the
-    difference of two binomial proportions::
+    scores differ by no more than three standard errors. Of shares p and q of n examples that is
+    the error of the difference of two binomial proportions::
 
         |p - q| <= 3 * sqrt((p * (1 - p) + q * (1 - q)) / n)
 
-    Both runs see the same images, whose luck is theirs in common: the true error is smaller, so
-    that this is what chance alone would very rarely exceed, and not a proof of equality.
-    ``different``: everything else, a run that failed included. The verdict does not depend on
-    the order of the two. Raises :class:`~adamwprune.base.errors.UserError` for records of two runs.
+    Both runs see the same examples, whose luck is theirs in common: the true error is smaller, so
+    that this is what chance alone would very rarely exceed, and not a proof of equality. Of any
+    other metric it is sqrt(2) times the standard deviation of the scores over seeds: the original's
+    and those of ``seeds``, records of the same run with others; of fewer than three there is none,
+    and no tolerance. ``different``: everything else, a run that failed included. The verdict on
+    shares does not depend on the order of the two.
+
+    Raises :class:`~adamwprune.base.errors.UserError` for records of two runs.
     """
     if original.spec != repeated.spec:
         raise UserError(f"{repeated.run_id} is no repetition of {original.run_id}: another run")
@@ -93,25 +108,49 @@ def compare(original: RunResult, repeated: RunResult) -> Comparison:
     parts = {name: (part(original), part(repeated)) for name, part in _PARTS.items()}
     compared = tuple(name for name, values in parts.items() if None not in values)
     differing = tuple(name for name in compared if _differ(*parts[name]))
-    p, q = original.final["test_accuracy"], repeated.final["test_accuracy"]
+    metric, scores = original.headline, (original.score, repeated.score)
     zeros = original.pruning["zeros"], repeated.pruning["zeros"]
-    tolerance = _tolerance(p, q, former_examples(original.spec))
-    close = tolerance is not None and abs(p - q) <= tolerance and zeros[0] == zeros[1]
+    tolerance = _tolerance(original, repeated, seeds)
+    apart = abs(scores[0] - scores[1])
+    close = tolerance is not None and apart <= tolerance and zeros[0] == zeros[1]
     return Comparison(
         IDENTICAL if not differing else WITHIN if close else DIFFERENT,
         compared,
         differing,
         *_first_difference(_epochs(original), _epochs(repeated)),
-        accuracies=(p, q),
+        metric=metric,
+        scores=scores,
         zeros=zeros,
         tolerance=tolerance,
         causes=causes,
     )
 
 
-def _tolerance(p: float, q: float, images: int | None) -> float | None:
-    """The largest difference of two accuracies that chance explains; see :func:`compare`."""
-    return None if images is None else ERRORS * difference_error(p, q, images)
+def _tolerance(
+    original: RunResult, repeated: RunResult, seeds: Iterable[RunResult]
+) -> float | None:
+    """The largest difference of two scores that chance explains; see :func:`compare`."""
+    metric = original.headline
+    if repeated.headline != metric:
+        return None
+    if metric.is_fraction:
+        p, q = (score / metric.scale for score in (original.score, repeated.score))
+        examples = original.measured_on
+        return ERRORS * metric.scale * difference_error(p, q, examples) if examples else None
+    scores = [seed.score for seed in (original, *seeds) if seed.headline == metric]
+    return ERRORS * math.sqrt(2) * statistics.stdev(scores) if len(scores) >= SEEDS else None
+
+
+def other_seeds(original: RunResult, records: Iterable[RunResult]) -> Iterator[RunResult]:
+    """The completed ones of the same run with other seeds."""
+    own = _seedless(original)
+    for record in records:
+        if record.status == "done" and record.spec != original.spec and _seedless(record) == own:
+            yield record
+
+
+def _seedless(record: RunResult) -> dict[str, Value]:
+    return {**record.spec.values, "SEED": 0}
 
 
 def _epochs(record: RunResult) -> _History:

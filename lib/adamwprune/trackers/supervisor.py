@@ -79,6 +79,12 @@ class Tracking(AbstractContextManager["Tracking"]):
         """A run's files say more than they did."""
         for process in self.processes:
             process.send(run_id)
+        self.listen()
+
+    def listen(self) -> None:
+        """Pass on what the trackers have said, and to them what they had no room for."""
+        for process in self.processes:
+            process.flush()
             self._tell(process)
 
     def progress(self, run_id: str, event: Mapping[str, Any]) -> None:
@@ -87,6 +93,11 @@ class Tracking(AbstractContextManager["Tracking"]):
         if self.processes and self._epochs.get(run_id) != at:
             self._epochs[run_id] = at
             self.news(run_id)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether one of the trackers has not ended."""
+        return any(process.status is None for process in self.processes)
 
     @property
     def complete(self) -> list[Path]:

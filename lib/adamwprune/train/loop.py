@@ -74,6 +74,7 @@ class Training:
         self.schedule = _lr_schedule(spec, self.optimizer)
         self.step = 0  # steps done
         self.order = Order(self.data.examples, spec["BATCH_SIZE"], spec["SEED"], self.device)
+        self.accumulation = spec["ACCUMULATION"]  # parts of a batch, one after the other
         self.sums = Sums(self.task.totals, self.device)  # since the last evaluation
         self.history: list[dict[str, float]] = []  # an entry an evaluation
         self.network: Network = self.model  # what trains: its forward pass
@@ -84,12 +85,17 @@ class Training:
 
     def _compile(self) -> None:
         examples, size = self.data.examples, self.spec["BATCH_SIZE"]
-        sizes = {min(size, examples), examples % size or size}
-        batches = (self.data.batch(torch.arange(n, device=self.device)) for n in sorted(sizes))
+        batches = {min(size, examples), examples % size or size}
+        sizes = {len(part) for n in batches for part in torch.arange(n).chunk(self.accumulation)}
+        parts = (self.data.batch(torch.arange(n, device=self.device)) for n in sorted(sizes))
+        score, weights = self.pruner.score, list(self.pruner.weights.values())
+        seen = score.state_dict(weights) if score.observes_inputs else None
         try:
-            self.network = compiled(self.model.train(), (batch.inputs for batch in batches))
+            self.network = compiled(self.model.train(), (part.inputs for part in parts))
         except CannotCompile as error:
             self.not_compiled = str(error)
+        if seen is not None:  # the batches of compiling are no training
+            score.load_state_dict(seen, weights)
 
     def train(self, watch: Watch) -> None:
         """All steps that are left, the evaluations, and the check of the pruning contract.
@@ -152,12 +158,16 @@ class Training:
 
     def _compute(self, indices: Tensor) -> None:
         """One step over these examples: all that the device does of it, and no more."""
-        batch = self.data.batch(indices)
-        loss, output = self.task.loss(self.network, batch)
-        self.optimizer.zero_grad()
-        loss.backward()
+        parts = indices.chunk(self.accumulation)
+        for part in parts:
+            batch = self.data.batch(part)
+            loss, output = self.task.loss(self.network, batch)
+            if part is parts[0]:
+                self.optimizer.zero_grad()  # not earlier: gradients need not be there meanwhile
+            share = loss if len(parts) == 1 else loss * (len(part) / len(indices))
+            share.backward()
+            self.task.observe(self.sums, batch, loss.detach(), output.detach())
         self.optimizer.step()
-        self.task.observe(self.sums, batch, loss.detach(), output.detach())
 
     def _evaluation(self) -> dict[str, float]:
         """An entry of the history: the metrics over the steps since the last one, and now."""

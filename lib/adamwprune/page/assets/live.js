@@ -14,7 +14,7 @@ report.progress = ({ now }) => {
   return [
     now.epoch && `epoch ${now.epoch} of ${now.epochs}`,
     `step ${report.thousands(now.step)} of ${report.thousands(now.steps)}`,
-    now.loss !== null && `loss ${report.short(now.loss)}`,
+    now.trained,
     running && now.rate && `${report.short(now.rate)} steps/s`,
     running && now.left !== null && `${clock(now.left)} left`,
     running && now.device,

@@ -19,9 +19,10 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import number
-from adamwprune.base.metrics import Metric
+from adamwprune.base.metrics import Metric, second
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.looks import EVERY, Looks, Seen, record_stamp
 from adamwprune.page import data, html
 from adamwprune.page.data import Plain
 from adamwprune.plan.spec import RunSpec
@@ -31,10 +32,9 @@ from adamwprune.records.brief import Brief
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import IN_HAND, State
-from adamwprune.records.store import METRICS, RESULT, TICK, Stamp, Store, stamp
+from adamwprune.records.store import METRICS, Stamp, Store
 from adamwprune.report.groups import group_runs
 
-EVERY = 1.0  # seconds between looks, however many pages ask
 SHARE = 10  # the report's values are worked out in one of so many parts of the time
 
 
@@ -61,36 +61,6 @@ class Remembering(Store):
         """What the record of a run says beside its numbers, or None where there is none."""
         found = self.result(spec)
         return None if found is None else Brief.of(found)
-
-
-def record_stamp(records: Store, spec: RunSpec) -> Stamp | None:
-    """What tells the file of a record from another of its name; None where there is none."""
-    return stamp(f"{records.root}/{spec.run_id}/{RESULT}")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A run at one look."""
-
-    state: State
-    record: Stamp | None  # of its file
-    folder: Stamp | None
-    settled: bool  # the same next time, while its directory is
-
-    @classmethod
-    def of(cls, catalogue: Catalogue, spec: RunSpec, before: Seen | None) -> Seen:
-        """A look at the run's directory.
-
-        Whatever is renamed into a directory or removed from it changes the directory's time.
-        """
-        now = time.time_ns()
-        folder = stamp(f"{catalogue.store.root}/{spec.run_id}")
-        if before is not None and before.settled and before.folder == folder:
-            return before
-        record = None if folder is None else record_stamp(catalogue.store, spec)
-        state = catalogue.state(spec)
-        at_rest = state.name not in IN_HAND
-        return cls(state, record, folder, at_rest and (folder is None or now - folder[0] > TICK))
 
 
 @dataclass(frozen=True)
@@ -134,11 +104,9 @@ class Watched:
     def __init__(self, experiment: Experiment) -> None:
         self._lock = threading.Lock()
         self._experiment, self._store = experiment, Remembering(experiment.root)
-        self._catalogue = Catalogue(experiment, self._store)
         self._code = code.stamps()
         self._outdated, self._due = False, 0.0  # the report's values; when they may be made anew
-        self._seen: dict[str, Seen] = {}
-        self._look()
+        self._looks = Looks(Catalogue(experiment, self._store))
         self._report = self._worked_out()  # which imports what it needs, and says nothing of costs
         self._places = {run["id"]: n for n, run in enumerate(self._report.plain["runs"])}
         self._colours = data.look(group_runs(experiment.matrix.specs, []))
@@ -177,8 +145,8 @@ class Watched:
         """Look again; what stands in the way, in words."""
         try:
             self._outdated |= self._is_other_code()
-            self._look()
-            self._outdated |= any(self._is_new(seen) for seen in self._seen.values())
+            self._looks.again()
+            self._outdated |= any(self._is_new(seen) for seen in self._looks.seen.values())
             if self._outdated and time.monotonic() >= self._due:
                 self._report = self._made()
                 self._document, self._outdated = None, False
@@ -188,18 +156,12 @@ class Watched:
             return f"{error.filename or self._store.root}: {error.strerror or error}"
         return ""
 
-    def _look(self) -> None:
-        for spec in self._experiment.matrix.specs:
-            before = self._seen.get(spec.run_id)
-            self._seen[spec.run_id] = Seen.of(self._catalogue, spec, before)
-
     def _is_other_code(self) -> bool:
         """Whether the code that judges records is another; then all of them are judged anew."""
         found = code.stamps()
         if found == self._code:
             return False
-        self._code, self._catalogue = found, Catalogue(self._experiment, self._store)
-        self._seen.clear()
+        self._code, self._looks = found, Looks(Catalogue(self._experiment, self._store))
         return True
 
     def _is_new(self, seen: Seen) -> bool:
@@ -214,8 +176,8 @@ class Watched:
             self._due = time.monotonic() + SHARE * (time.thread_time() - began)
 
     def _worked_out(self) -> Report:
-        stamps = {name: seen.record for name, seen in self._seen.items()}
-        catalogue, experiment = replace(self._catalogue), self._experiment
+        stamps = {name: seen.record for name, seen in self._looks.seen.items()}
+        catalogue, experiment = replace(self._looks.catalogue), self._experiment
         records = catalogue.records()
         others = data.uncounted(catalogue.states.values(), self._store.result, live=True)
         plain = data.of(experiment.matrix.specs, records, others, experiment.request)
@@ -226,7 +188,7 @@ class Watched:
     def _now(self, note: str) -> Plain:
         """By the number of a run what the report's values do not say of it."""
         runs, metrics = {}, dict.fromkeys(self._report.metrics)
-        for name, seen in self._seen.items():
+        for name, seen in self._looks.seen.items():
             if seen.state.name in IN_HAND or self._is_new(seen):
                 told, own = (
                     self._in_hand(seen.state)
@@ -250,9 +212,11 @@ class Watched:
         if now is None:
             metrics = self._report.metrics or FORMER
             return {"status": state.name, "curves": data.curves(epochs, metrics)}, metrics
-        told = {name: value for name, value in vars(now).items() if name != "metrics"}
+        told = {n: v for n, v in vars(now).items() if n not in ("metrics", "trained")}
         told["left"] = number(now.left / now.rate) if now.rate else None
         told["score"] = None if now.score is None else now.metrics[0].number(now.score)
+        if now.trained is not None:
+            told["trained"] = f"{second(now.metrics).label} {now.trained:.4g}"
         told["curves"] = data.curves(epochs, now.metrics)
         return {"status": state.name, **told}, now.metrics
 

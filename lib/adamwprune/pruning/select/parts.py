@@ -1,4 +1,4 @@
-"""Parts of a layer: so much of it at a time as is computed with at once."""
+"""A layer is processed in cache-sized parts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-# Weights at a time: so many that starting an operation on them costs little, so few that what is
-# computed of them stays in a CPU's caches. At most 2²⁴: up to there a float32 counts exactly.
+# Weights of a part. More would leave a CPU's caches, fewer would be dominated by the start of each
+# operation. At most 2²⁴: up to there a float32 counts exactly.
 SIZE = {"cpu": 1 << 19, "cuda": 1 << 22}
 
 
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 @functools.cache
 def keep_pages() -> None:
-    """Let glibc keep what is freed, up to 64 MB, once a process.
+    """Let glibc keep freed memory, up to 64 MB; done once a process.
 
     Otherwise it may give the memory of each part back to the system and take it again for the next
     one, page by page, which took a third of an update's time. It raises its limits by itself once

@@ -1,11 +1,10 @@
 """Which weights to prune: exactly k of them, the lowest scores, ties broken by index.
 
-Scores are never all there at once. They are computed part by part, and anew for each of the few
-passes that are made over them: over a sample, to see about where the k-th lowest lies; over all,
-to count what lies below that and to hold the little that lies around it; and over all again by
-whoever applies the choice. Where the sample misleads, as where very many scores are equal, two
-histograms find the same threshold in two passes (:mod:`adamwprune.pruning.select.radix`),
-and on a GPU they always do.
+Scores are never all in memory. They are computed in cache-sized parts, anew for each pass. The
+first pass takes a sample and brackets the k-th lowest score. The second counts the scores below the
+bracket and keeps the few within it. The third applies the choice. Where the sample misleads,
+because very many scores are equal, two histograms find the same threshold
+(:mod:`adamwprune.pruning.select.radix`). On a GPU they always do.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,10 +24,10 @@ from adamwprune.pruning.select.parts import Part, parts
 from adamwprune.pruning.select.radix import Threshold
 
 Floats = npt.NDArray[np.floating[Any]]
-SMALL = 1 << 18  # up to so many scores are sorted at once: few kernels, and some MB
-_SAMPLED = 257  # every so manieth score is looked at first; prime, so that no column is favoured
+SMALL = 1 << 18  # up to this number scores are sorted at once: few kernels, and some MB
+_SAMPLE_STRIDE = 257  # every 257th score is in the sample; a prime stride favours no column
 _SPREAD = 5  # deviations of the sample's rank to both sides of which the threshold is looked for
-_HELD = 1 << 21  # so many scores around it are held at most, 8 MB
+_BUFFER = 1 << 21  # scores around the threshold that are kept at most, 8 MB
 
 
 class NotANumber(ValueError):
@@ -69,7 +67,7 @@ class Scores:
         return self.mark(name, part, _float(self.raw(name, part)))
 
     def each(self, names: Iterable[str]) -> Iterator[Tensor]:
-        """All parts of these layers; :meth:`refuse_nan` says afterwards what was seen."""
+        """All parts of these layers; call :meth:`refuse_nan` when they were seen."""
         for name in names:
             for part in parts(self.layer(name)):
                 scores = _float(self.raw(name, part))
@@ -182,14 +180,14 @@ def _around(
     low, high = _bracket(_sample(scores, names), k / sum(scores.sizes[name] for name in names))
     if above is not None and not low > above:
         return None
-    held = torch.empty(_HELD, dtype=_dtype(scores, names))
+    held = torch.empty(_BUFFER, dtype=_dtype(scores, names))
     near, number, below = held.numpy(), 0, 0
     for part in scores.each(names):
         values = part.numpy()
         lower, around = torch.empty(2, len(part), dtype=torch.bool).numpy()
         below += int(np.count_nonzero(np.less(values, low, out=lower)))
         found = values[np.logical_xor(np.less_equal(values, high, out=around), lower, out=around)]
-        if number + len(found) > _HELD:
+        if number + len(found) > _BUFFER:
             return None
         near[number : number + len(found)] = found
         number += len(found)
@@ -204,8 +202,8 @@ def _around(
 
 
 def _sample(scores: Scores, names: Iterable[str]) -> Floats:
-    """Every so manieth candidate's score."""
-    found = [scores.sample(name, _SAMPLED) for name in names if scores.sizes[name]]
+    """Scores of every 257th candidate."""
+    found = [scores.sample(name, _SAMPLE_STRIDE) for name in names if scores.sizes[name]]
     flat: Floats = torch.cat(found).numpy()
     candidates: Floats = flat[~np.isnan(flat)]
     return candidates
@@ -233,7 +231,7 @@ def _dtype(scores: Scores, names: Iterable[str]) -> torch.dtype:
 
 
 class Chooser:
-    """Says part by part, in the order of the layers and of the parts in them, what is chosen."""
+    """Says which scores a cut chooses, part by part, in the order of layers and indices."""
 
     def __init__(self, cut: Cut) -> None:
         self.threshold = cut.threshold
@@ -297,57 +295,3 @@ def counts(cut: Cut) -> dict[str, int]:
             numbers.append((values <= chooser.bound(values)).sum())
         sums[name] = torch.stack(numbers).sum()
     return dict(zip(sums, torch.stack([*sums.values()]).tolist(), strict=True))
-
-
-# -- dividing k ---------------------------------------------------------------------------------
-
-
-def shares(
-    total: int, weights: Sequence[int], least: Sequence[int], most: Sequence[int]
-) -> list[Fraction]:
-    """Split ``total`` in proportion to ``weights``, each share within its own limits.
-
-    shareᵢ = min(max(ε·weightᵢ, leastᵢ), mostᵢ) with the one ε at which they add up to ``total``,
-    exactly. What is above a limit goes to the others in proportion. Raises ``ValueError`` unless
-    Σ least ≤ total ≤ Σ most.
-    """
-    if not sum(least) <= total <= sum(most):
-        raise ValueError(f"cannot split {total} into shares of {sum(least)} to {sum(most)}")
-    limits = list(zip(weights, least, most, strict=True))
-
-    def at(epsilon: Fraction) -> list[Fraction]:
-        return [min(max(epsilon * w, Fraction(low)), Fraction(high)) for w, low, high in limits]
-
-    # The sum rises with ε along straight lines, bent where a share meets one of its limits.
-    bends = {Fraction(limit, w) for w, low, high in limits for limit in (low, high) if w}
-    start = max(bend for bend in {Fraction(0), *bends} if sum(at(bend)) <= total)
-    missing = total - sum(at(start))
-    if missing == 0:
-        return at(start)
-    rising = sum(w for w, low, high in limits if low <= start * w < high)
-    return at(start + Fraction(missing) / rising)
-
-
-def apportion(
-    k: int, quotas: Sequence[Fraction], at_least: Sequence[int], at_most: Sequence[int]
-) -> list[int]:
-    """Whole numbers near ``quotas``, within their limits, that add up to ``k`` as the quotas do.
-
-    Largest remainder: floors first, then one more where the remainder is largest (the earlier
-    layer among equals), so that the sum is exactly ``k``. Raises ``ValueError`` if impossible.
-    """
-    limits = list(zip(at_least, at_most, strict=True))
-    fits = all(least <= most for least, most in limits)
-    if not fits or not sum(at_least) <= k <= sum(at_most):
-        raise ValueError(f"cannot split {k} over layers of {limits}")
-    parts = [
-        min(max(int(quota), least), most)
-        for quota, (least, most) in zip(quotas, limits, strict=True)
-    ]
-    while (rest := k - sum(parts)) != 0:
-        sign = 1 if rest > 0 else -1
-        # Towards the quota: up where most is missing, down where most is too much.
-        free = [i for i, part in enumerate(parts) if limits[i][0] <= part + sign <= limits[i][1]]
-        best = max(free, key=lambda i: (sign * (quotas[i] - parts[i]), -i))
-        parts[best] += sign
-    return parts

@@ -17,8 +17,8 @@ BINS = 100  # of equal width from -LIMIT to LIMIT; zero is the border of two
 def histogram(weights: Iterable[Tensor]) -> list[int]:
     """How many of ``weights`` lie in each bin, without those that are exactly zero.
 
-    Those are pruned, or as good as it, and there are so many of them that nothing else could be
-    seen beside them. The device is asked once.
+    Zeros are pruned weights; beside their number no other bin could be seen. The device is asked
+    once.
     """
     counts = [_counts(part.of(weight)) for weight in weights for part in parts(weight)]
     return [int(count) for count in torch.stack(counts).sum(0).tolist()] if counts else []

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from adamwprune.base.metrics import Metric
+from adamwprune.base.metrics import Metric, second
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, Series
@@ -133,8 +133,7 @@ def _headline(axes: Axes, series: Sequence[Series], metric: Metric, measured_on:
 
 def _second_metric(axes: Axes, series: Sequence[Series], measured_on: str) -> None:
     """Mostly the loss; of runs that have one metric, that one, in training too."""
-    every = next(each.group.done[0].judged_by for each in series if each.group.done)
-    metric = every[min(1, len(every) - 1)]
+    metric = second(next(each.group.done[0].judged_by for each in series if each.group.done))
     panels.draw_curves(axes, series, metric)
     panels.draw_thin_curves(axes, series, metric)
     panels.loss_axis(axes, metric)

@@ -15,25 +15,9 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.kinds import Kind, Tokens
 from adamwprune.datasets import Batch
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "sang",
-    "to",
-    "all",
-    "of",
-    "us",
-    "so",
-    "long",
-    "in",
-    "tune",
-]
-ALPHABET = sorted(set(" ".join(WORDS)))
+RHYME = "the cat sat on a mat and sang to all of us so long in tune"
+WORDS = RHYME.split()
+ALPHABET = sorted(set(RHYME))
 BLOCK, SEQUENCES, HELD_OUT = 16, 256, 32
 
 
