@@ -326,16 +326,16 @@ def numbers(texts: Sequence[str]) -> list[float]:
 
 
 def test_the_table_is_sorted_by_its_headings(report: Browser):
-    assert len(report.column("score")) == 10
+    assert len(report.column("accuracy")) == 10
     report.heading("accuracy %").click()
-    found = numbers(report.column("score"))
+    found = numbers(report.column("accuracy"))
     assert found == sorted(found, reverse=True)
     assert report.heading("accuracy %").find_element("xpath", "..").get_attribute("aria-sort") == (
         "descending"
     )
     report.heading("accuracy %").click()
-    assert numbers(report.column("score")) == found[::-1]
-    assert report.column("score")[-1] == ""  # what has no number stands below, either way
+    assert numbers(report.column("accuracy")) == found[::-1]
+    assert report.column("accuracy")[-1] == ""  # what has no number stands below, either way
     report.heading("optimizer").click()
     assert report.column("optimizer") == ["adam"] * 5 + ["adamw"] * 5
 
@@ -432,7 +432,7 @@ def test_the_chart_is_zoomed_and_shows_other_measures(report: Browser):
     assert report.js(ranges)[1][0] > 0
     report.click("#log")
     assert report.js("document.querySelector('#plot').ariaLabel").startswith(
-        "test loss (nats) over"
+        "test loss (nats; lower is better) over"
     )
 
 

@@ -7,14 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from adamwprune import pruning
 from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.train import compiling
 from adamwprune.train.compiling import compiled
-from tests.support.runs import job_of, specs
+from adamwprune.train.loop import Training
+from tests.pruning.wanda import Wanda
+from tests.support.runs import job_of, specs, toy_specs
+from tests.support.runs import toys as toys
 from tests.train.test_loop import CAPTURED
 
 PRUNED = {"OPTIMIZER": "adamwprune", "PRUNING_METHOD": "state"}
@@ -142,3 +147,25 @@ def test_by_torchs_own_compiler(tmp_path, monkeypatch):
     images = torch.randn(8, 1, 32, 32)
     fast = compiled(module, [images])
     torch.testing.assert_close(fast(images), module(images))
+
+
+@pytest.mark.parametrize("compiles", ["y", "n"])
+def test_a_score_sees_the_inputs_of_training_alone(backend, toys, monkeypatch, compiles):
+    """Not those of the batches that the network is compiled with."""
+    monkeypatch.setattr(pruning, "method", lambda values: Wanda())
+    (spec,) = toy_specs(PRUNING_METHOD="magnitude", TORCH_COMPILE=compiles)
+    training = Training(spec, Path("/nowhere"), "cpu")
+    assert bool(backend) == (compiles == "y")
+    training.train(Watch())
+    assert training.not_compiled == ""
+    first = training.pruner.score.buffers()["input_norms"][0]
+    images = training.data.batch(torch.arange(training.data.examples)).inputs
+    torch.testing.assert_close(first.sum(), spec["EPOCHS"] * images.square().sum())
+
+
+class Watch:
+    def stepped(self, training):
+        pass
+
+    def evaluated(self, training, entry):
+        pass

@@ -24,7 +24,7 @@ class Flags:
 
 
 def parse(tree: Tree, arguments: Sequence[str], description: str) -> Flags:
-    """Parse ``arguments``; :class:`ConfigError` names what cannot be, and the nearest flag."""
+    """Parse ``arguments``; :class:`ConfigError` names an unknown flag and the nearest one."""
     parser = _parser(tree, description)
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -44,7 +44,7 @@ def _unknown(parser: _Parser, words: Sequence[str]) -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose errors are one line, as those of every other command."""
+    """An argument parser whose errors are one line, as in every other command."""
 
     @property
     def flags(self) -> list[str]:

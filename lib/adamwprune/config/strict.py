@@ -127,7 +127,7 @@ def _family(tree: Tree, name: str, text: str, place: str) -> list[Assignment]:
             raise ValueError("takes one value")
         return [Assignment(family.members[chosen[0]], "y", place)]
     # Members that are switched off need not be visible to be off: they are only
-    # named where they are on as things are.
+    # named where they are on at present.
     return [
         Assignment(symbol, "y" if member in chosen else "n", place)
         for member, symbol in family.members.items()

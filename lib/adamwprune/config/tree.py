@@ -215,11 +215,11 @@ class Tree:
         return bool(self.symbols[name].tri_value == 2)
 
     def is_visible(self, name: str) -> bool:
-        """Whether a user can set the symbol as things are."""
+        """Whether a user can set the symbol at present."""
         return bool(self.symbols[name].visibility)
 
     def config(self) -> str:
-        """The full configuration: a line for every symbol that a user can set as things are.
+        """The full configuration: a line for every symbol that a user can set at present.
 
         What is derived is left out. It changes from cell to cell of a matrix, and where it
         is read it could only contradict what it is derived from.
@@ -240,7 +240,7 @@ class Tree:
             return path.read_text(encoding="utf-8")
 
     def config_line(self, name: str) -> str:
-        """``CONFIG_NAME=value`` as things are; also for a bool that is off."""
+        """``CONFIG_NAME=value`` at present; also for a bool that is off."""
         if self.symbols[name].orig_type == kconfiglib.BOOL:
             return f"CONFIG_{name}={self.text(name)}"
         return str(self.symbols[name].config_string).rstrip("\n")
@@ -252,7 +252,7 @@ class Tree:
         ]
 
     def cell_values(self) -> dict[str, Value]:
-        """Values that affect the result of a run, as things are: visible and resolved."""
+        """Values that affect the result of a run, at present: visible and resolved."""
         values: dict[str, Value] = {}
         for name, option in self.options.items():
             if not option.operational and name not in self.superseded and self.is_visible(name):
@@ -266,7 +266,7 @@ class Tree:
         return values
 
     def presets(self) -> dict[str, str]:
-        """What is left to presets as things are: name -> the family whose member decides it."""
+        """What is left to presets at present: name -> the family whose member decides it."""
         return {
             name: self._deciders[name]
             for name in self.cell_symbols
@@ -304,7 +304,7 @@ class Tree:
         return ""
 
     def selectors(self, name: str) -> list[str]:
-        """Symbols that select ``name`` as things are."""
+        """Symbols that select ``name`` at present."""
         return [
             other
             for other, symbol in self.symbols.items()
@@ -336,7 +336,7 @@ class Tree:
         return found is not None and found.operational
 
     def unmet(self, name: str) -> str:
-        """Why ``name`` cannot be set as things are: the unmet expressions and their place."""
+        """Why ``name`` cannot be set at present: the unmet expressions and their place."""
         symbol = self.symbols[name]
         if not has_prompt(symbol):
             return f"it is derived, not set ({place_of(symbol)})"

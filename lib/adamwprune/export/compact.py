@@ -156,9 +156,11 @@ class SparseLinear(nn.Module):
         self.bias = None if dense.bias is None else dense.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, in]`` → ``[n, out]``."""
-        product: Tensor = (self.weight @ x.t()).t()
-        return product if self.bias is None else product + self.bias
+        """``[..., in]`` → ``[..., out]``."""
+        outputs: Tensor = (self.weight @ x.flatten(0, -2).t()).t()
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return outputs.reshape(*x.shape[:-1], -1)
 
 
 def make_sparse(model: nn.Module) -> list[str]:

@@ -50,11 +50,6 @@ class Profile:
     operators: Mapping[str, float]  # by themselves, without what they call; all of them
     updates: str  # how many of the steps updated the masks, and how many of the run's do
 
-    @property
-    def shares(self) -> dict[str, float]:
-        """Each phase as a fraction of all of them; they add up to 1."""
-        return _shares(self.phases)
-
     def text(self) -> str:
         """A summary for a terminal."""
         size = f"{counted(self.threads, 'thread')}, {counted(self.steps, 'step')}"

@@ -88,10 +88,14 @@ class Training:
         batches = {min(size, examples), examples % size or size}
         sizes = {len(part) for n in batches for part in torch.arange(n).chunk(self.accumulation)}
         parts = (self.data.batch(torch.arange(n, device=self.device)) for n in sorted(sizes))
+        score, weights = self.pruner.score, list(self.pruner.weights.values())
+        seen = score.state_dict(weights) if score.observes_inputs else None
         try:
             self.network = compiled(self.model.train(), (part.inputs for part in parts))
         except CannotCompile as error:
             self.not_compiled = str(error)
+        if seen is not None:  # the batches of compiling are no training
+            score.load_state_dict(seen, weights)
 
     def train(self, watch: Watch) -> None:
         """All steps that are left, the evaluations, and the check of the pruning contract.
