@@ -184,14 +184,14 @@ IN_RUNS = [
         f"{LIB}/train/evaluation.py",
         "    model.eval()\n",
         "",
-        "tests/train/test_loop.py",
+        "tests/train/test_loop.py -k weights_on_disk",
     ),
     Fault(
         "the best epoch is picked on the test set",
         f"{LIB}/train/loop.py",
         '"final": {name: self.history[-1][name] for name in parts},',
         '"final": {name: max(each[name] for each in self.history) for name in parts},',
-        "tests/train/test_loop.py",
+        "tests/train/test_loop.py -k last_epoch",
     ),
     Fault(
         "a run goes on without the order of its data",

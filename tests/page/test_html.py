@@ -32,7 +32,7 @@ from adamwprune.report.groups import group_runs, settings
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
 from tests.support.browser import Browser
-from tests.support.records import expand, marked, synthetic
+from tests.support.records import expand, in_bits, marked, synthetic
 
 EVIL = "</script><img src=x onerror=window.broken=1><!--<script>&amp;\u2028'\"`${1}"
 ADD_SEEDS = 'make SEED="0 1 2"'
@@ -326,18 +326,39 @@ def numbers(texts: Sequence[str]) -> list[float]:
 
 
 def test_the_table_is_sorted_by_its_headings(report: Browser):
-    assert len(report.column("score")) == 10
+    assert len(report.column("accuracy")) == 10
     report.heading("accuracy %").click()
-    found = numbers(report.column("score"))
+    found = numbers(report.column("accuracy"))
     assert found == sorted(found, reverse=True)
     assert report.heading("accuracy %").find_element("xpath", "..").get_attribute("aria-sort") == (
         "descending"
     )
     report.heading("accuracy %").click()
-    assert numbers(report.column("score")) == found[::-1]
-    assert report.column("score")[-1] == ""  # what has no number stands below, either way
+    assert numbers(report.column("accuracy")) == found[::-1]
+    assert report.column("accuracy")[-1] == ""  # what has no number stands below, either way
     report.heading("optimizer").click()
     assert report.column("optimizer") == ["adam"] * 5 + ["adamw"] * 5
+
+
+def test_lower_is_better_where_it_is(browser: Browser, tmp_path: Path, quick: list[RunSpec]):
+    """The first click puts the best on top; the chart begins with the metric, named with it."""
+    other = [RunSpec({**spec.values, "DATASET": "mnist"}) for spec in quick[:3]]
+    bits = [in_bits(synthetic(spec)) for spec in quick]
+    for records in (bits, [*bits, *map(synthetic, other)]):
+        specs = [record.spec for record in records]
+        browser.open(page.write(tmp_path, specs, records))
+        label = "document.querySelector('#plot').ariaLabel"
+        assert browser.js(label).startswith("test bits per byte (lower is better) over the epochs")
+        heading = "bits per byte" if records is bits else "result"
+        browser.heading(heading).click()
+        column = browser.column(heading)
+        found = numbers(column[: len(bits)])
+        assert found == sorted(found)
+        order = browser.heading(heading).find_element("xpath", "..").get_attribute("aria-sort")
+        assert order == ("ascending" if records is bits else "descending")
+    assert all(text.endswith("bits per byte") for text in column[:10])
+    accuracies = numbers(column[10:])
+    assert accuracies == sorted(accuracies, reverse=True), "metrics stand apart, each best first"
 
 
 def test_the_filters_hold_for_the_table_and_the_chart(report: Browser):
@@ -432,7 +453,7 @@ def test_the_chart_is_zoomed_and_shows_other_measures(report: Browser):
     assert report.js(ranges)[1][0] > 0
     report.click("#log")
     assert report.js("document.querySelector('#plot').ariaLabel").startswith(
-        "test loss (nats) over"
+        "test loss (nats; lower is better) over"
     )
 
 

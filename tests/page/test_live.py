@@ -527,13 +527,13 @@ def test_the_page_fills_and_keeps_its_place(browser: Browser, matrix: Matrix, se
         matrix.go_on(adamw[2], epochs)
         browser.until(f"{curve} === {epochs}")
         so_far = 100 * matrix.record(adamw[2]).history[epochs - 1]["test_accuracy"]
-        assert f"{so_far:.2f} so far" in browser.column("score")
+        assert f"{so_far:.2f} so far" in browser.column("accuracy")
         bar = browser.js("document.querySelector('#table progress').value")
         assert bar == epochs * adamw[2].steps_per_epoch
     assert browser.js("document.querySelector('#plot').dataset.runs") == "2"
     matrix.end(adamw[2])
     browser.until("document.title === '3/10 done – AdamWPrune'")
-    accuracies = [float(text) for text in browser.column("score") if text]
+    accuracies = [float(text) for text in browser.column("accuracy") if text]
     assert len(accuracies) == 3
     assert accuracies == sorted(accuracies, reverse=True)
     assert browser.js("document.querySelector('#table progress')") is None
@@ -556,7 +556,7 @@ def test_the_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(
                 browser.visit(serving.url)
             browser.until(f"document.title.startsWith('{done}/10') && {live} === ''")
         browser.until(f"{live}.startsWith('make watch does not answer')")
-        assert len([text for text in browser.column("score") if text]) == done
+        assert len([text for text in browser.column("accuracy") if text]) == done
         assert browser.js("document.querySelector('#plot').dataset.runs") == str(done)
         matrix.end(matrix.specs[3])
 

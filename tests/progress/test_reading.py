@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adamwprune.base.metrics import LOSS
 from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.progress import rows
+from adamwprune.progress.live import summary
 from adamwprune.progress.reading import Reading
 from adamwprune.progress.rows import Row
 from adamwprune.records.store import PROGRESS
+from tests.support.records import BITS, in_bits, synthetic
 
 SPEC = expand(Tree()).specs[0]
 STEPS, EPOCHS = SPEC.total_steps, SPEC["EPOCHS"]
@@ -81,3 +85,54 @@ def test_a_file_is_read(tmp_path):
 def test_a_damaged_file_says_nothing(tmp_path, content):
     (tmp_path / PROGRESS).write_bytes(content)
     assert Reading.read(SPEC, tmp_path) is None
+
+
+# -- another metric than accuracy ---------------------------------------------------
+
+BITTEN = {
+    **EVENT,
+    "metrics": [BITS.to_json(), LOSS.to_json()],
+    "train_bits_per_byte": 1.5,
+    "test_bits_per_byte": 1.2345,
+}
+
+
+def test_an_event_says_what_its_run_is_judged_by():
+    found = Reading.of(SPEC, BITTEN)
+    assert (found.metrics, found.score, found.trained) == ((BITS, LOSS), 1.2345, 0.25)
+    alone = Reading.of(SPEC, {**BITTEN, "metrics": [BITS.to_json()]})
+    assert (alone.score, alone.trained) == (1.2345, 1.5)
+
+
+@pytest.mark.parametrize(
+    "metrics", [None, {}, "accuracy", [1], [{}], [{**BITS.to_json(), "scale": "1"}]]
+)
+def test_metrics_that_make_no_sense_are_none(metrics):
+    found = Reading.of(SPEC, {**BITTEN, "metrics": metrics})
+    assert (found.metrics, found.score, found.trained) == ((), None, None)
+    assert rows.table([Row(SPEC, found)], 120)[0].split()[:4] == [
+        "run",
+        "epoch",
+        "training",
+        "result",
+    ]
+
+
+def test_columns_are_named_after_the_metrics():
+    bits, accuracy = Row(SPEC, Reading.of(SPEC, BITTEN)), Row(SPEC, Reading.of(SPEC, EVENT))
+    head, line = rows.table([bits], 120)
+    assert re.split("  +", head)[1:4] == ["epoch", "loss", "bits per byte"]
+    assert line.split()[2:4] == ["0.2500", "1.234"]
+    head, *lines = rows.table([bits, accuracy, Row(SPEC)], 120)
+    assert re.split("  +", head)[1:4] == ["epoch", "loss", "result"]
+    assert [line.split()[3] for line in lines[:2]] == ["1.234", "95.00%"]
+    alone = Reading.of(SPEC, {**BITTEN, "metrics": [BITS.to_json()]})
+    assert re.split("  +", rows.table([Row(SPEC, alone)], 120)[0])[2:4] == [
+        "training",
+        "bits per byte",
+    ]
+
+
+def test_a_run_that_has_ended_is_told_in_its_unit():
+    line = summary(SPEC, in_bits(synthetic(SPEC)))
+    assert re.search(r"  1\.\d{3} bits per byte  ", line)

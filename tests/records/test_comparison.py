@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from adamwprune.base.errors import UserError
 from adamwprune.commands.reproduce import spec_of
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.comparison import compare
+from adamwprune.records.comparison import compare, other_seeds
 from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
 from tests.support.commands import ROOT
+from tests.support.records import BITS
 
 SPEC = RunSpec(
     {
@@ -138,6 +139,51 @@ def test_a_data_set_of_unknown_size_tolerates_nothing() -> None:
     assert (found.verdict, found.tolerance) == ("different", None)
     assert "the size of the test set is not known" in found.text()
     assert compare(record([0.98], other), record([0.98], other)).verdict == "identical"
+
+
+def in_bits(bits: float, seed: int = 0) -> RunResult:
+    """A run that is judged by bits per byte, of which fewer are better."""
+    spec = RunSpec({**SPEC.values, "SEED": seed})
+    values = {"train_bits_per_byte": bits, "test_bits_per_byte": bits}
+    return replace(
+        record([0.9], spec), history=[values], final=values, metrics=[BITS.to_json()], examples=500
+    )
+
+
+def test_a_metric_without_a_binomial_error_is_held_to_the_spread_of_seeds() -> None:
+    """Seeds 1.10, 1.11 and 1.12: s = 0.01, and 3·√2·s = 0.0424."""
+    original, seeds = in_bits(1.11), [in_bits(1.10, 1), in_bits(1.12, 2)]
+    found = compare(original, in_bits(1.152), seeds)
+    assert found.tolerance == pytest.approx(0.042426, abs=1e-6)
+    assert found.verdict == "within tolerance"
+    assert found.text().splitlines()[0] == (
+        "within tolerance: 1.110 bits per byte and 1.152 bits per byte in the end; 3 standard "
+        "errors are 0.042 bits per byte"
+    )
+    assert compare(original, in_bits(1.1525), seeds).verdict == "different"
+
+
+def test_without_three_seeds_nothing_but_equality_is_a_reproduction() -> None:
+    original = in_bits(1.11)
+    found = compare(original, in_bits(1.1101), [in_bits(1.10, 1)])
+    assert (found.verdict, found.tolerance) == ("different", None)
+    assert "would take 3 seeds of this run to say" in found.text()
+    assert compare(original, copy.deepcopy(original)).text() == (
+        "identical: history, final, pruning are equal to the bit, 1.110 bits per byte"
+    )
+
+
+def test_other_seeds_are_those_of_the_same_run() -> None:
+    seeds = [in_bits(1.10, 1), in_bits(1.12, 2)]
+    failed = replace(in_bits(1.0, 3), status="failed")
+    other = record([0.9], RunSpec({**SPEC.values, "OPTIMIZER": "sgd", "SEED": 1}))
+    original = in_bits(1.11)
+    assert list(other_seeds(original, [original, failed, other, *seeds])) == seeds
+
+
+def test_records_of_two_metrics_are_different() -> None:
+    found = compare(record([0.9]), in_bits(0.9), [record([0.9], SPEC)] * 3)
+    assert (found.verdict, found.tolerance) == ("different", None)
 
 
 def test_other_zeros_are_different_at_the_same_accuracy() -> None:

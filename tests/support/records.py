@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adamwprune.base.metrics import LOSS, Metric
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
 from adamwprune.plan import matrix
@@ -28,6 +29,7 @@ LAYERS = {
 }
 PRUNABLE = sum(LAYERS.values())
 LOSSES = {0.5: 0.02, 0.7: 0.15, 0.9: 0.8}  # points of accuracy lost to pruning
+BITS = Metric("bits_per_byte", "bits per byte", "lower")
 Make = Callable[..., RunResult]
 
 
@@ -66,6 +68,28 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         memory=_memory(spec, gpu),
         seconds={"total": 14.2, "train": 12.0, "evaluate": 1.2, "setup": 1.0},
         environment=environment,
+    )
+
+
+def in_bits(record: RunResult) -> RunResult:
+    """The same record as a next-token task would have it: one bit per byte at full accuracy, and
+    more where accuracy is less, so that whatever was better is better.
+    """
+
+    def judged(values: Mapping[str, float]) -> dict[str, float]:
+        return {
+            name.replace("accuracy", BITS.name): 1 + 8 * (1 - value)
+            if "accuracy" in name
+            else value
+            for name, value in values.items()
+        }
+
+    return replace(
+        record,
+        history=[judged(entry) for entry in record.history],
+        final=judged(record.final),
+        metrics=[BITS.to_json(), LOSS.to_json()],
+        examples=100_000,
     )
 
 

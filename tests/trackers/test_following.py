@@ -17,6 +17,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, publish
 from adamwprune.run import runner
 from adamwprune.trackers._follower import Follower
+from tests.support.records import BITS
 from tests.support.runs import SOURCES, job_of, specs
 from tests.trackers.conftest import MEMBERS, entry, record, write_live
 
@@ -103,6 +104,18 @@ def test_a_run_is_followed_from_its_first_epoch_to_its_record(diary, follower, f
         "memory_optimizer_exp_avg_bytes": 400,
         "seconds_total": 6.0,
     }
+
+
+def test_metrics_go_by_their_own_names(diary, follower, folder):
+    entries = [{"epoch": 1, "step": 8, "test_bits_per_byte": 1.25, "seconds": 1.0}]
+    done = replace(record(1), history=entries, final={"test_bits_per_byte": 1.25},
+                   metrics=[BITS.to_json()], examples=500)  # fmt: skip
+    folder.mkdir()
+    publish(folder, done)
+    follower.look(folder.name)
+    (log,) = diary.logs
+    assert log["summary"]["final_test_bits_per_byte"] == 1.25
+    assert not any("accuracy" in name for name in log["summary"])
 
 
 def test_a_resumed_run_whose_epoch_was_written_already_is_begun_anew(diary, follower, folder):

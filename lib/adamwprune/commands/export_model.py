@@ -1,8 +1,8 @@
 """Write a finished run's pruned network, RUN=, without its zeros: model.safetensors beside it.
 
 FORMAT=onnx writes model.onnx, which is dense, instead. The file is read again and compared: its
-bits or outputs, its accuracy where the data are, its size against the dense network's and its
-latency. The exit status is 1 if it is not what the record says.
+bits or outputs, what it is judged by where the data are, its size against the dense network's and
+its latency. The exit status is 1 if it is not what the record says.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Draw one run by itself, training_plot.png: loss, accuracy, sparsity and learning rate.
+"""Draw one run by itself, training_plot.png: its metrics, sparsity and learning rate.
 
 The run is named by its id, by the start of its id, by its directory or by its result.json.
 """

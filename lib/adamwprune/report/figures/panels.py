@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from adamwprune.report.groups import Group, Statistic, held_out, judged_by, scor
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
+LONGEST = 40  # characters of an axis's name that fit beside a panel
 SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
 
@@ -152,17 +154,19 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     low, high = axis.get_view_interval()
+    least, most = (0.0, metric.scale) if metric.is_fraction else (-math.inf, math.inf)
+    ticks = axis.get_major_locator().tick_values
+    for _ in range(3):  # from another start other ticks may be found
+        found = ticks(max(least, low), min(most, high))
+        if any(map(partial(math.isclose, low), found)):
+            break
+        low = max([tick for tick in found if tick <= low], default=max(least, low))
     if metric.is_fraction:
-        ticks = axis.get_major_locator().tick_values(max(0.0, low), min(metric.scale, high))
-        low = max([tick for tick in ticks if tick <= low], default=0.0)
-        high = min(metric.scale + 0.02 * (metric.scale - low), high)
-    else:
-        ticks = axis.get_major_locator().tick_values(low, high)
-        low = max([tick for tick in ticks if tick <= low], default=low)
+        high = min(most + 0.02 * (most - low), high)
     label = f"{of} {metric.axis(f'axis starts at {low:g}' if low > 0 else '')}".lstrip()
     if vertical:
         axes.set_ylim(low, high)
-        axes.set_ylabel(label)
+        axes.set_ylabel(_upright(label))
     else:
         axes.set_xlim(low, high)
         axes.set_xlabel(label)
@@ -173,9 +177,14 @@ def loss_axis(axes: Axes, metric: Metric) -> None:
     positive = all(np.min(np.asarray(line.get_ydata())) > 0 for line in axes.lines)
     if metric.better == "lower" and positive:
         log_axis(axes)
-        axes.set_ylabel(metric.axis("log scale"))
+        axes.set_ylabel(_upright(metric.axis("log scale")))
     else:
         metric_axis(axes, metric, "")
+
+
+def _upright(label: str) -> str:
+    """On two lines where one would be longer than a panel is high."""
+    return label if len(label) <= LONGEST else label.replace(" (", "\n(", 1)
 
 
 def log_axis(axes: Axes) -> None:
