@@ -19,7 +19,8 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks)
 python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 installed := $(if $(VENV),$(VENV)/.installed)
 checkable := $(if $(VENV),$(VENV)/.installed-check)
-export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH))
+# override: one on make's command line is refused as no setting, which takes the package.
+override export PYTHONPATH := $(srctree)/lib$(if $(filter environment,$(origin PYTHONPATH)),:$(value PYTHONPATH))
 # To hand a user's variables on in the environment, make would expand them, $(shell ...) included;
 # in MAKEFLAGS they stand as they were typed. V, PYTHON and VENV are used above: those, and what
 # make itself runs before it reads this file (NAME:=, NAME!=, --eval), are their user's own program.
@@ -46,7 +47,7 @@ measure: ## Train again, one at a time, the runs that shared their device: for t
 status: ## Show what runs now, how far it is and when the matrix will be done
 why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
 reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
-certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats proofs
+certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats
 profile: ## Profile some steps of a run, RUN=ID: where the time goes, a trace for Perfetto
 train: ## Train a configuration that is one run, in the foreground
 memory-comparison: ## Six optimizers x none, magnitude, movement x 50, 70, 90%; tables and figures
@@ -55,7 +56,7 @@ graph-check: ## Redraw the published figures from their records; fail where data
 html-report: ## Write results/report.html: runs, verdicts and curves for a browser, one file
 watch: ## Serve that page while runs train elsewhere: it fills as they go; WATCH_PORT=
 export: ## Write all records as one table, results/export.csv
-track: ## Write runs to TensorBoard, W&B or Trackio, TRACKER_NAME=y; follow those that train
+track: ## Write runs to TensorBoard, W&B or Trackio, TRACKER_NAME=y; follow running ones
 export-model: ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; sizes, latency
 publish: ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -173,8 +174,12 @@ def test_a_refactored_optimizer_is_certified_and_another_constant_is_not(tmp_pat
             target.parent.mkdir(exist_ok=True, parents=True)
             shutil.copy(source, target)
 
+    environment = {**os.environ, "PYTHONPATH": str(root / "lib"), "MAKEFLAGS": ""}
+
     def run(*words: str) -> str:
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode in (0, 1), done.stderr
         return done.stdout
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import kconfiglib
 import pytest
 
+from adamwprune.base import registry
 from adamwprune.base.errors import ConfigError
 from adamwprune.config.tree import CELL, EXCLUDE, SOURCE_TREE, Tree, has_prompt, help_of
 
 PACKAGES = {
-    "MODEL": "models",
-    "DATASET": "datasets",
-    "TASK": "tasks",
-    "OPTIMIZER": "optimizers",
-    "PRUNING_METHOD": "pruning/methods",
+    family: package.removeprefix("adamwprune.").replace(".", "/")
+    for family, package in registry.PACKAGES.items()
 }
 _TREE = Tree()
 

@@ -220,8 +220,11 @@ def test_a_batch_is_gathered_and_normalised_and_an_evaluation_is_all_of_the_test
     assert len(batch) == 2
     assert torch.equal(batch.inputs, data.normalise(data.train_images[[7, 3]]))
     assert torch.equal(batch.targets, data.train_labels[[7, 3]])
-    found = list(data.fitted(Images(1, 32, 10)).evaluation())
+    padded = data.fitted(Images(1, 32, 10))
+    found = list(padded.evaluation())
     assert sum(map(len, found)) == data.measured_on
+    inputs = torch.cat([each.inputs for each in found])
+    assert torch.equal(inputs, padded.normalise(padded.test_images)), "by the training set's mean"
     assert torch.equal(torch.cat([each.targets for each in found]), data.test_labels)
 
 

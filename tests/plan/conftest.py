@@ -1,5 +1,5 @@
 """Trees and workspaces, as the tests of the configuration have them."""
 
-from tests.config.conftest import tiny, tree, workspace
+from tests.config.conftest import make, tiny, tree, workspace
 
-__all__ = ["tiny", "tree", "workspace"]
+__all__ = ["make", "tiny", "tree", "workspace"]

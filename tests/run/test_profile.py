@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from adamwprune.base.errors import UserError
-from adamwprune.commands import profile
-from adamwprune.scheduler.devices import Slot
+from adamwprune.run import profiler
 from tests.support.runs import specs
 
 pytestmark = pytest.mark.trains
@@ -29,16 +28,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def profiled(folder: Path) -> Callable[..., profile.Profile]:
+def profiled(folder: Path) -> Callable[..., profiler.Profile]:
     """The profile of a short configuration; each is made once."""
-    made: dict[tuple[str, ...], profile.Profile] = {}
+    made: dict[tuple[str, ...], profiler.Profile] = {}
 
-    def profile(optimizer: str, method: str, **settings: str) -> profile.Profile:
+    def profile(optimizer: str, method: str, **settings: str) -> profiler.Profile:
         key = (optimizer, method, *sorted(settings.values()))
         if key not in made:
             (spec,) = specs(OPTIMIZER=optimizer, PRUNING_METHOD=method, **settings)
             path = folder / f"{spec.run_id}.json"
-            made[key] = profile.profile(spec, Path("/nowhere"), Slot("cpu", 1), path, STEPS)
+            made[key] = profiler.profile(spec, Path("/nowhere"), "cpu", 1, path, STEPS)
         return made[key]
 
     return profile
@@ -49,10 +48,10 @@ RUNS = [("adamw", "none"), ("adamwprune", "state"), ("adam", "movement")]
 
 @pytest.mark.parametrize(("optimizer", "method"), RUNS)
 def test_shares_of_the_phases_add_up(
-    optimizer: str, method: str, profiled: Callable[..., profile.Profile]
+    optimizer: str, method: str, profiled: Callable[..., profiler.Profile]
 ) -> None:
     found = profiled(optimizer, method)
-    assert tuple(found.phases) == profile.PHASES
+    assert tuple(found.phases) == profiler.PHASES
     assert sum(found.phases.values()) == pytest.approx(found.milliseconds, rel=0.01)
     for phase in ("data", "forward", "backward", "optimizer", "other"):
         assert found.phases[phase] > 0, phase
@@ -62,7 +61,7 @@ def test_shares_of_the_phases_add_up(
 
 
 def test_backward_holds_the_operators_of_backward(
-    profiled: Callable[..., profile.Profile],
+    profiled: Callable[..., profiler.Profile],
 ) -> None:
     found = profiled("adamw", "none")
     backward = found.operators["aten::convolution_backward"]
@@ -70,7 +69,7 @@ def test_backward_holds_the_operators_of_backward(
 
 
 def test_the_trace_is_json_with_a_range_a_step(
-    folder: Path, profiled: Callable[..., profile.Profile]
+    folder: Path, profiled: Callable[..., profiler.Profile]
 ) -> None:
     found = profiled("adamwprune", "state")
     trace = json.loads((folder / f"{found.run_id}.json").read_text())
@@ -80,7 +79,7 @@ def test_the_trace_is_json_with_a_range_a_step(
     assert names.count("adamwprune: forward") == STEPS
 
 
-def test_the_summary_fits_a_screen(profiled: Callable[..., profile.Profile]) -> None:
+def test_the_summary_fits_a_screen(profiled: Callable[..., profiler.Profile]) -> None:
     lines = profiled("adamwprune", "state").text().splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
@@ -88,7 +87,7 @@ def test_the_summary_fits_a_screen(profiled: Callable[..., profile.Profile]) -> 
     assert lines[4].split() == ["phase", "ms", "share"]
 
 
-def test_nothing_stays_wrapped(profiled: Callable[..., profile.Profile]) -> None:
+def test_nothing_stays_wrapped(profiled: Callable[..., profiler.Profile]) -> None:
     profiled("adamw", "none")
     assert Tensor.backward is torch.Tensor.backward
     assert not hasattr(Tensor.backward, "__wrapped__")
@@ -97,7 +96,7 @@ def test_nothing_stays_wrapped(profiled: Callable[..., profile.Profile]) -> None
 def test_a_range_within_another_counts_once() -> None:
     totals = {"step": 100.0, "data": 5.0, "forward": 20.0, "backward": 40.0,
               "optimizer": 30.0, "pruning": 12.0, "mask update": 8.0}  # fmt: skip
-    assert profile._phases(totals, 1) == {
+    assert profiler._phases(totals, 1) == {
         "data": 0.005,
         "forward": 0.02,
         "backward": 0.04,
@@ -112,7 +111,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (spec,) = specs(OPTIMIZER="sgd", PRUNING_METHOD="none")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        profile.profile(spec, Path("/nowhere"), Slot("cpu", 1), tmp_path / "file" / "x.json", 1)
+        profiler.profile(spec, Path("/nowhere"), "cpu", 1, tmp_path / "file" / "x.json", 1)
 
 
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

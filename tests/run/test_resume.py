@@ -170,6 +170,42 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
     assert "an earlier checkpoint is used" in note
 
 
+@pytest.mark.parametrize("content", [{}, {"step": 5}, {"model": {"fc.weight": 3}}, None, [1]])
+def test_a_checkpoint_of_a_right_hash_and_useless_content_is_set_aside(
+    content, train, trainings, tmp_path
+):
+    spec, folder = COMBINATIONS[0], tmp_path / "run"
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    state = checkpoint.read(folder / checkpoint.NAME)
+    checkpoint.write(folder, {**state, "training": content})
+    events = []
+    result = train(spec, events.append)
+    assert result.environment["attempts"][-1]["from_step"] == 20, "of the one before"
+    note = next(event["text"] for event in events if event["event"] == "note")
+    assert f"{folder / checkpoint.NAME}: cannot be loaded: " in note
+    assert not list(folder.glob("checkpoint*")), "nothing is left when the run has ended"
+
+
+def test_a_checkpoint_that_no_step_can_be_done_from_is_not_tried_for_ever(
+    train, trainings, tmp_path, monkeypatch
+):
+    spec, folder, whole = COMBINATIONS[0], tmp_path / "run", runner.Training.train
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+
+    def crash(training, watcher):
+        if training.step == 20:
+            raise RuntimeError("planted")
+        return whole(training, watcher)
+
+    monkeypatch.setattr(runner.Training, "train", crash)
+    with pytest.raises(runner.Crashed, match="planted"):
+        train(spec)
+    assert (folder / f"{checkpoint.NAME}.unusable").is_file()
+    assert train(spec).environment["attempts"][-1]["from_step"] == 19
+
+
 def test_without_a_sound_checkpoint_a_run_starts_anew(train, trainings, tmp_path):
     spec = COMBINATIONS[0]
     with pytest.raises(Killed):
@@ -246,6 +282,20 @@ def test_a_checkpoint_of_every_step_can_be_read(train, trainings, tmp_path):
         steps.append(checkpoint.read(tmp_path / str(step) / checkpoint.NAME)["training"]["step"])
         assert train(spec, name=str(step)).status == "done"
     assert steps == [16, 17, STEPS - 1]
+
+
+def test_there_is_no_record_before_the_weights_are_there(train, tmp_path, monkeypatch):
+    """Killed while it writes them, the run is not done."""
+
+    def killed(*arguments) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.weights, "write", killed)
+        with pytest.raises(Killed):
+            train(COMBINATIONS[0])
+    assert not (tmp_path / "run" / store.RESULT).exists()
+    assert train(COMBINATIONS[0]).status == "done"
 
 
 def test_what_a_killed_write_left_is_gone_once_the_run_is_in_hand(train, tmp_path):

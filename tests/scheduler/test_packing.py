@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -202,3 +203,43 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
     assert started[:2] == [(0, [0]), (1, [0, 1])], "two fit by what history said"
     assert started[-1] == (1, [1]), "alone"
     assert history.bytes_of(todo[0].spec) == reserve(9 * GIB)
+
+
+@pytest.mark.parametrize("by_make", [True, False])
+def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeypatch, by_make):
+    """A shell may go while its command goes on; make cannot be sent Ctrl-C any more."""
+    (spec,) = specs()
+    store, texts = Store(tmp_path), []
+
+    class Stoppable(Scripted):
+        def stop(self):
+            self.events.put(Message(self.handle, {"event": "stopped"}))
+
+        def start(self, job, place):
+            monkeypatch.setattr(pool.os, "getppid", lambda: 1)  # whoever started it has gone
+            self.handle = super().start(job, place)
+            return self.handle
+
+    def script(job):
+        if by_make:
+            return []
+        store.folder(spec).mkdir(parents=True)
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        return [{"event": "end", "status": "done"}]
+
+    class Observer:
+        ended = progress = started = stopped = lambda self, *arguments: None
+        told = lambda self, text: texts.append(text)  # noqa: E731
+
+    if by_make:
+        monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.setattr(pool, "LOOK", 0.01)
+    executors = lambda *given: nullcontext(Stoppable(script, *given))  # noqa: E731
+    made = pool.Pool(store, [Slot("cpu", 1)], Observer(), executors=executors)
+    job = Job(spec, store.folder(spec), tmp_path)
+    if by_make:
+        with pytest.raises(KeyboardInterrupt):
+            made.run([job])
+        assert texts == ["make has gone: stopping the runs at a checkpoint"]
+    else:
+        assert made.run([job]).done == [spec]

@@ -198,9 +198,9 @@ def test_a_run_that_diverges_between_mask_updates_is_recorded_as_failed(train):
 
 
 def test_a_violated_contract_fails_the_run(train, monkeypatch):
-    from adamwprune.pruning import Pruner
+    from adamwprune.pruning.pruned import PrunedWeights
 
-    monkeypatch.setattr(Pruner, "_zeroed", lambda self, weight: [])  # a forgotten mask
+    monkeypatch.setattr(PrunedWeights, "zeroed", lambda self, name: [])  # a forgotten mask
     result = train(specs(OPTIMIZER="adamw", PRUNING_METHOD="magnitude")[0])
     assert result.status == "failed"
     assert "ContractViolation" in result.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -29,7 +30,8 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool =
     if folder:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with temporary.open("wb") as stream:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as stream:  # which does not follow a link of this name
             stream.write(data)
             if durable:
                 stream.flush()
@@ -64,16 +66,17 @@ def _is_another(process: int) -> bool:
     return process != os.getpid()
 
 
-def open_own(path: Path, mode: str) -> TextIO:
-    """Open a text file of ours; ``OSError`` where a link has its name.
+def no_link(path: str, flags: int) -> int:
+    """An ``opener`` of :func:`open` that refuses a link.
 
-    What is written through a link that a stranger planted would change a file elsewhere.
+    What is written through one that a stranger planted would change a file elsewhere.
     """
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
-    return cast(TextIO, open(path, mode, encoding="utf-8", opener=opener))
+def open_own(path: Path, mode: str) -> TextIO:
+    """Open a text file of ours; ``OSError`` where a link has its name (:func:`no_link`)."""
+    return cast(TextIO, open(path, mode, encoding="utf-8", opener=no_link))
 
 
 def append_line(path: Path, plain: dict[str, Any]) -> None:
@@ -88,11 +91,14 @@ def refusing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what}: {_reason(error)}") from None
+        raise UserError(f"{what}: {reason(error)}") from None
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What an error of the file system means, in words."""
     path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
     if isinstance(error, FileExistsError) and path and path.is_symlink():
         return f"{path} is a link to {path.readlink()}, which is not there"
+    if error.errno == errno.ELOOP and path and path.is_symlink():
+        return f"{path} is a link to {path.readlink()}: nothing is opened through a link here"
     return error.strerror or str(error)

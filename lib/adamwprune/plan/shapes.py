@@ -66,7 +66,7 @@ def _computed(spec: RunSpec) -> dict[str, Any]:
 
 @functools.cache
 def _source_digest(members: Path | None) -> str:
-    """Over every file that may decide the shapes: more than needed, and never too few."""
+    """Over the source of all models and datasets, and of what chooses the weights to prune."""
     digest = hashlib.sha256()
     folders = [registry.PACKAGE, *([members] if members else [])]
     files = (folder.joinpath(name).rglob("*.py") for folder in folders for name in SOURCES)

@@ -20,7 +20,7 @@ import yaml
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, remove_leftovers, write_text
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.brief import Brief, checked, encode, read_brief, read_result
+from adamwprune.records.brief import REMEDY, Brief, checked, encode, read_brief, read_result
 from adamwprune.records.locks import Waiting, is_locked, lock
 from adamwprune.records.record import RunResult
 
@@ -109,7 +109,8 @@ class Store:
                 raise NotADirectoryError(20, "is not a directory")
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe.{os.getpid()}"
-            probe.write_bytes(b"\0" * 4096)
+            with probe.open("xb") as stream:
+                stream.write(b"\0" * 4096)
             probe.unlink()
 
 
@@ -172,6 +173,7 @@ def prepare(folder: Path, spec: RunSpec, defconfig: str = "", config: str = "") 
     """
     with refusing(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
+        check_identity(folder, spec)
         result = folder / RESULT
         if result.is_file() and checked(result, read_result(result), spec).status == "failed":
             result.unlink()
@@ -180,6 +182,20 @@ def prepare(folder: Path, spec: RunSpec, defconfig: str = "", config: str = "") 
                 write_text(folder / name, text)
         write_text(folder / SPEC, yaml.safe_dump(dict(spec.values), sort_keys=True))
     return folder
+
+
+def check_identity(folder: Path, spec: RunSpec) -> None:
+    """Raise :class:`UserError` where a directory says that it is another run's, or is a link."""
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link; a run is trained in a directory of its own")
+    try:
+        named = yaml.safe_load((folder / SPEC).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # none yet, or a damaged one, which is written anew
+    if isinstance(named, dict) and RunSpec(named) != spec:
+        raise UserError(
+            f"{folder}: is the directory of {RunSpec(named).run_id}, not of {spec.run_id}; {REMEDY}"
+        )
 
 
 def publish(folder: Path, result: RunResult) -> None:

@@ -60,7 +60,7 @@ def read(path: Path) -> dict[str, Any]:
 def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
     """The run's checkpoints, newest first: the path, and the state or what is wrong with it.
 
-    A damaged one is removed, so that it does not become the previous one in place of a sound one.
+    A damaged one is set aside, so that it does not become the previous one in place of a sound one.
     """
     for name in (NAME, PREVIOUS):
         path = folder / name
@@ -69,12 +69,22 @@ def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
         except FileNotFoundError:
             continue
         except Damaged as error:
-            path.unlink(missing_ok=True)
+            set_aside(path)
             yield path, str(error)
+
+
+def set_aside(path: Path) -> None:
+    """Have nobody find a checkpoint that cannot be used; it stays for a look until its run ends."""
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(_aside(path))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unusable")
 
 
 def remove(folder: Path) -> None:
     """Remove all checkpoints of a run."""
     for name in (NAME, PREVIOUS):
-        with contextlib.suppress(FileNotFoundError):
-            (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
+        _aside(folder / name).unlink(missing_ok=True)

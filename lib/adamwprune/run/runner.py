@@ -32,6 +32,7 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
@@ -80,6 +81,7 @@ def run(
     """
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
+        store.check_identity(job.folder, job.spec)
         with lock(
             job.folder / store.LOCK,
             lambda pid: progress({"event": Event.WAITING, "pid": pid}),
@@ -95,7 +97,7 @@ def run(
         if not job.folder.is_dir():
             raise UserError(f"{job.folder}: {MOVED}") from None
         where = error.filename or job.folder
-        raise UserError(f"{where}: {error.strerror or error}") from None
+        raise UserError(f"{where}: {files.reason(error)}") from None
 
 
 def fail(job: Job, code: Code, error: str) -> RunResult:
@@ -150,18 +152,16 @@ class _Run:
         self.attempts: list[dict[str, Any]] = []
         self.checkpointed = self.told = time.monotonic()
         self.rate = _Rate()
+        self.loaded: Path | None = None  # the checkpoint that the run goes on from
+        self.stepped_on = False  # whether it has done a step since
 
     def train(self) -> RunResult:
         """The run's record, published."""
         begun = store.has_checkpoint(self.job.folder)
         with _logging_to(self.job.folder / store.LOG, append=begun):
             try:
-                found = self._found_checkpoint()
-                if found:
-                    self.threads = found["threads"]  # the last bits depend on it
-                torch.set_num_threads(self.threads)
                 process_settings.prepare()
-                training = self._training(found)
+                training = self._begun()
                 training.train(self)
                 result = self._result(training)
             except (UserError, OSError, Stopped):
@@ -172,22 +172,60 @@ class _Run:
                 result = fail(self.job, self.code, traceback.format_exc())
             except Exception as error:  # noqa: BLE001  whatever it is, a retry may mend it
                 log.error("crashed")
+                self._doubt_checkpoint(error)
                 raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
         checkpoint.remove(self.job.folder)
         (self.job.folder / store.PROGRESS).unlink(missing_ok=True)
         return result
 
-    def _training(self, found: dict[str, Any] | None) -> Training:
-        """The training, at its first step or where the checkpoint left it."""
+    def _begun(self) -> Training:
+        """The training, where the newest usable checkpoint left it, or at its first step."""
+        obstacles: list[str] = []
+        for path, found in checkpoint.readable(self.job.folder):
+            obstacle = found if isinstance(found, str) else self._obstacle(found)
+            if not obstacle and not isinstance(found, str):
+                training = self._training(found["threads"])  # the last bits depend on it
+                obstacle = self._load(training, path, found)
+                if not obstacle:
+                    if obstacles:
+                        self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
+                    self.loaded = path
+                    return self._started(training)
+            obstacles.append(f"{path}: {obstacle}")
+        if obstacles:
+            self._warn(f"{'; '.join(obstacles)}; the run starts anew")
+        return self._started(self._training(self.job.threads))
+
+    def _load(self, training: Training, path: Path, found: dict[str, Any]) -> str:
+        """Load a checkpoint; what is wrong with one that cannot be, which is set aside."""
+        try:
+            training.load_state_dict(found["training"])
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise
+            checkpoint.set_aside(path)
+            return f"cannot be loaded: {last_line(str(error)) or type(error).__name__}"
+        self.attempts = found["attempts"]
+        return ""
+
+    def _doubt_checkpoint(self, error: Exception) -> None:
+        """Set a checkpoint aside from which not one step could be done."""
+        if self.loaded is not None and not self.stepped_on and not _is_out_of_memory(error):
+            checkpoint.set_aside(self.loaded)
+            self._warn(f"{self.loaded}: the run crashed right after it was loaded; it is set aside")
+
+    def _training(self, threads: int) -> Training:
+        self.threads = threads
+        torch.set_num_threads(threads)
         if _kind(self.job.device) == "cuda":
             gc.collect()  # the run before it: optimizer and pruner hold each other, and its graphs
         if self.job.spec["TORCH_COMPILE"]:
             note = "compiles its network, which takes minutes where that was not done before"
             self.progress({"event": Event.NOTE, "text": note})
-        training = Training(self.job.spec, self.job.data_dir, self.job.device)
-        if found:
-            training.load_state_dict(found["training"])
-            self.attempts = found["attempts"]
+        return Training(self.job.spec, self.job.data_dir, self.job.device)
+
+    def _started(self, training: Training) -> Training:
+        """Note the attempt, and tell where it starts."""
         start = {"started": _now(), "host": socket.gethostname(), "from_step": training.step}
         if self.job.spec["TORCH_COMPILE"]:
             start["compiled"] = not training.not_compiled
@@ -197,7 +235,7 @@ class _Run:
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
-        at = f", from step {training.step} of {self.job.spec.total_steps}" if found else ""
+        at = f", from step {training.step} of {self.job.spec.total_steps}" if self.loaded else ""
         words = (self.job.spec.run_id, self.job.device, self.threads, at)
         log.info("%s on %s, %d threads%s", *words)
         self._tell(training)
@@ -207,6 +245,7 @@ class _Run:
 
     def stepped(self, training: Training) -> None:
         """Checkpoint, tell and stop, each when it is time."""
+        self.stepped_on = True
         if training.step == self.attempts[-1]["from_step"] + FIRST_STEPS:
             self._tell_memory(training)
         now = time.monotonic()
@@ -247,20 +286,6 @@ class _Run:
         self.checkpointed = time.monotonic()
         self._tell(training)  # what is interrupted goes on from here
 
-    def _found_checkpoint(self) -> dict[str, Any] | None:
-        """The newest sound checkpoint of this run, code and kind of device."""
-        obstacles: list[str] = []
-        for path, found in checkpoint.readable(self.job.folder):
-            obstacle = found if isinstance(found, str) else self._obstacle(found)
-            if not obstacle and not isinstance(found, str):
-                if obstacles:
-                    self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
-                return found
-            obstacles.append(f"{path}: {obstacle}")
-        if obstacles:
-            self._warn(f"{'; '.join(obstacles)}; the run starts anew")
-        return None
-
     def _obstacle(self, found: dict[str, Any]) -> str:
         """Why a checkpoint is of no use here."""
         if found.get("run_id") != self.job.spec.run_id:
@@ -269,6 +294,8 @@ class _Run:
             return "other code wrote it"
         if found.get("device") != _kind(self.job.device):
             return f"was made on {found.get('device')}, this is {self.job.device}"
+        if not isinstance(found.get("threads"), int) or not isinstance(found.get("attempts"), list):
+            return "does not say how it was made"
         return ""
 
     def _warn(self, text: str) -> None:
@@ -379,7 +406,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 @contextmanager
 def _logging_to(path: Path, append: bool) -> Iterator[None]:
     """Send the package's log, and warnings, to a file of the run's own."""
-    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
+    handler = logging.StreamHandler(files.open_own(path, "a" if append else "w"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.captureWarnings(True)
     loggers = [logging.getLogger("adamwprune"), logging.getLogger("py.warnings")]
@@ -392,3 +419,4 @@ def _logging_to(path: Path, append: bool) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+        handler.stream.close()

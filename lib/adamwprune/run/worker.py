@@ -50,13 +50,13 @@ class Worker:
         from adamwprune.base.errors import UserError
         from adamwprune.run import runner  # imports torch: after the code was looked at
 
-        job = Job.from_json(plain)
-        code = self.sources.of(job.spec)
         self._send({"event": Event.ACCEPTED})
         if stamps() != LOADED:  # what was imported need not be what is there now
             self._send({"event": Event.OUTDATED})
             return
         try:
+            job = Job.from_json(plain)
+            code = self.sources.of(job.spec)
             result = runner.run(job, code, self._send, lambda: self.stopping)
             self._send({"event": Event.END, "status": result.status})
         except runner.Stopped:

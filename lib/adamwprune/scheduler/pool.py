@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import threading
 import time
@@ -37,6 +38,7 @@ from adamwprune.scheduler.executors.local import local
 from adamwprune.scheduler.packing import History, Need, Packer
 
 GRACE = 5.0  # seconds that runs have to reach a checkpoint and end
+LOOK = 5.0  # seconds between looks at what is silent, and at whether make is there
 SILENCE = 60.0  # seconds without a word of a run after which the user is told
 
 
@@ -93,6 +95,7 @@ class Pool:
         self.outcome = Outcome()
         self.sources = Sources()
         self.interrupted = self.stopping = False
+        self.parent = os.getppid()
         self.running: dict[int, _Running] = {}  # by place
         self._unaccepted = 0  # jobs in a row that died before they had begun
         self._told_outdated = False
@@ -160,14 +163,23 @@ class Pool:
     # -- what happened -----------------------------------------------------------
 
     def _handle_next(self) -> None:
+        if self._is_orphan() and not self.stopping:
+            self.observer.told("make has gone: stopping the runs at a checkpoint")
+            self.interrupted = True
+            self._stop()
         with contextlib.suppress(queue.Empty):
-            self._handle(self.events.get(timeout=SILENCE))
+            self._handle(self.events.get(timeout=LOOK))
         for run in self.running.values():
             silent = time.monotonic() - run.heard
             if silent > SILENCE:
                 run.heard = math.inf  # it is told once
                 what = f"{run.attempt.spec.slug}: no word from its worker for {silent:.0f} s"
                 self.observer.told(f"{what} ({run.handle.name}); it may hang")
+
+    def _is_orphan(self) -> bool:
+        """Whether make, which would be sent the user's signals, has gone; not so for a shell, which
+        may be left while a command goes on."""
+        return "MAKELEVEL" in os.environ and os.getppid() != self.parent
 
     def _handle(self, message: Message | Signal) -> None:
         if isinstance(message, Signal):

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import no_link
 from adamwprune.config.tree import IS_CHECKOUT, SOURCE_TREE
 from adamwprune.records.locks import lock
 from adamwprune.trackers import FOLDER, LACKING, WRITTEN
@@ -82,7 +83,7 @@ def _take_streams() -> tuple[int, TextIO]:
 
 def _log_to(path: Path) -> None:
     """Send standard output and standard error to a file."""
-    with path.open("wb") as log:
+    with open(path, "wb", opener=no_link) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     faulthandler.enable()  # a segmentation fault leaves its traceback there

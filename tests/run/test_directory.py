@@ -1,0 +1,87 @@
+"""A run's directory: it is that of one run, and nothing in it leads elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import yaml
+
+from adamwprune.base.errors import UserError
+from adamwprune.plan.job import Job
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.store import LOCK, LOG, METRICS, RESULT, SPEC, Store, check_identity
+from tests.support.runs import job_of, specs
+
+
+def test_a_job_that_other_code_named_is_refused_before_anything_is_written(tmp_path):
+    """The scheduler's code named the directory, and the worker's calls the run otherwise."""
+    (spec,) = specs()
+    plain = json.loads(json.dumps(job_of(spec, tmp_path / "run").to_json()))
+    assert Job.from_json(plain) == job_of(spec, tmp_path / "run")
+    with pytest.raises(UserError, match=f"the code here calls this run {spec.run_id}; .* start"):
+        Job.from_json({**plain, "run_id": "lenet5-of-before"})
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_directory_of_another_run_is_left_alone(train, tmp_path):
+    (spec,) = specs()
+    other = RunSpec({**spec.values, "SEED": 99})
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / SPEC).write_text(yaml.safe_dump(dict(other.values)))
+    with pytest.raises(
+        UserError, match=f"is the directory of {other.run_id}, not of {spec.run_id}"
+    ):
+        train(spec)
+    assert [path.name for path in folder.iterdir()] == [SPEC]
+    (folder / SPEC).write_text("{")  # damaged: it is written anew
+    check_identity(folder, spec)
+
+
+@pytest.mark.parametrize("name", [LOCK, LOG, METRICS])
+def test_nothing_is_opened_through_a_link(train, tmp_path, name):
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("of somebody")
+    (folder / name).symlink_to(outside)
+    (spec,) = specs(EPOCHS="1")
+    if name == METRICS:  # it is replaced as a whole
+        train(spec)
+        assert not (folder / METRICS).is_symlink()
+    else:
+        with pytest.raises(UserError, match=r"is a link to .*: nothing is opened through a link"):
+            train(spec)
+        assert not (folder / RESULT).exists()
+    assert outside.read_text() == "of somebody"
+
+
+def test_a_file_that_is_written_does_not_follow_a_link_of_its_temporary_name(train, tmp_path):
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("of somebody")
+    for name in (RESULT, SPEC, "progress.json"):
+        (folder / f".{name}.{os.getpid()}.tmp").symlink_to(outside)
+    (spec,) = specs(EPOCHS="1")
+    assert train(spec).status == "done"
+    assert outside.read_text() == "of somebody"
+
+
+def test_a_directory_that_is_a_link_is_refused(train, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link; a run is trained in a directory of its own"):
+        train(specs()[0])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_lock_of_a_results_directory_is_no_link(tmp_path):
+    outside, store = tmp_path / "outside", Store(tmp_path / "results")
+    outside.write_text("of somebody")
+    store.root.mkdir()
+    (store.root / LOCK).symlink_to(outside)
+    told = pytest.raises(UserError, match="nothing is opened through a link")
+    with told, store.locked(print):
+        pass
+    assert outside.read_text() == "of somebody"
