@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,6 @@ from adamwprune.__main__ import main
 from adamwprune.base.console import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
-_RECIPE = re.compile(r"^([\w-]+): .*\n\t\$\(run\) (.+)$", re.M)
-RECIPES = {
-    target: words.split() for target, words in _RECIPE.findall((ROOT / "Makefile").read_text())
-}
 
 
 def environment() -> dict[str, str]:
@@ -39,7 +34,7 @@ def make_here(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     (target,) = [word for word in arguments if "=" not in word]
     settings = [word for word in arguments if "=" in word]
     variables = [f"PYTHON={sys.executable}", "VENV=", f"O={output}", *settings]
-    words = [*RECIPES.get(target, ["kconfig", target]), *variables]
+    words = [target, *variables]
     told, errors = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(ROOT),
