@@ -19,7 +19,8 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks)
 python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
 installed := $(if $(VENV),$(VENV)/.installed)
 checkable := $(if $(VENV),$(VENV)/.installed-check)
-export PYTHONPATH := $(srctree)/lib$(if $(value PYTHONPATH),:$(value PYTHONPATH))
+# override: one on make's command line is refused as no setting, which takes the package.
+override export PYTHONPATH := $(srctree)/lib$(if $(filter environment,$(origin PYTHONPATH)),:$(value PYTHONPATH))
 # To hand a user's variables on in the environment, make would expand them, $(shell ...) included;
 # in MAKEFLAGS they stand as they were typed. V, PYTHON and VENV are used above: those, and what
 # make itself runs before it reads this file (NAME:=, NAME!=, --eval), are their user's own program.

@@ -24,7 +24,8 @@ SOURCE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SOURCE))
 from tests.faults.table import FAULTS, Fault  # noqa: E402
 
-PASSED, FAILED = 0, 1  # pytest's; others mean that no test ran
+PASSED, FAILED, HANGS = 0, 1, -1  # pytest's, and ours; others mean that no test ran
+PATIENCE = 900  # seconds for the tests of one fault: a test that hangs notices nothing
 
 
 def main() -> int:
@@ -70,7 +71,9 @@ def noticed(tree: Path, fault: Fault) -> bool:
     status = run(tree, fault.tests)
     path.write_text(text)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as its compiled form knows it
-    word = {FAILED: "noticed", PASSED: "NOT NOTICED"}.get(status, f"pytest ended with {status}")
+    word = {FAILED: "noticed", PASSED: "NOT NOTICED", HANGS: "HANGS"}.get(
+        status, f"pytest ended with {status}"
+    )
     print(f"{time.monotonic() - start:5.1f} s  {word}  {fault.name}", flush=True)
     return status == FAILED
 
@@ -80,15 +83,18 @@ def run(tree: Path, tests: str) -> int:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     hidden = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    done = subprocess.run(
-        [*command, "-m", "not long", *shlex.split(tests)],
-        cwd=tree,
-        env={**environment, "PYTHONPATH": str(tree / "lib"), "PYTHONDONTWRITEBYTECODE": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return done.returncode
+    try:
+        return subprocess.run(
+            [*command, "-m", "not long", *shlex.split(tests)],
+            cwd=tree,
+            env={**environment, "PYTHONPATH": str(tree / "lib"), "PYTHONDONTWRITEBYTECODE": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=PATIENCE,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return HANGS
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ Variables that are in no configuration:
   M=../mine                members of a directory outside the tree count too
   PUBLISHED=1              a record of results/published/ stands for a run that was not done here
   KEEP_STALE=1             records that other code produced are accepted, and marked
+  CHECK=3                  certify trains 3 lines of results/certified.jsonl again, and adds none
   FORMAT=markdown          tables as text, markdown or csv; of export-model: safetensors or onnx
   PYTHON=python3 VENV=     this interpreter as it is, without a virtual environment
   YES=1                    distclean does not ask

@@ -228,7 +228,7 @@ IN_RUNS = [
         "        made = RunResult(self.job.spec.run_id, 'done', self.job.spec, **outcome)\n"
         "        store.publish(self.job.folder, made)\n"
         "        digest = weights.write(self.job.folder, training.model.state_dict())\n",
-        "tests/train/test_loop.py -k weights",
+        f"{RESUME} -k no_record_before",
     ),
 ]
 IN_RECORDS = [
@@ -237,7 +237,7 @@ IN_RECORDS = [
         f"{LIB}/records/locks.py",
         "            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)\n            return\n",
         "            return\n",
-        "tests/records/test_store.py -k lock",
+        "tests/records/test_store.py -k second_scheduler",
     ),
     Fault(
         "a file is written in place: a reader finds half of it",
@@ -251,7 +251,7 @@ IN_RECORDS = [
         f"{LIB}/base/files.py",
         "flags | os.O_NOFOLLOW",
         "flags",
-        "tests/records/test_store.py tests/test_security.py -k link",
+        "tests/run/test_directory.py",
     ),
     Fault(
         "a record of other code is fresh",

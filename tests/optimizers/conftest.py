@@ -27,7 +27,8 @@ def class_of(module: ModuleType) -> type[torch.optim.Optimizer]:
     return found
 
 
-MODULES = {name: registry.member(PACKAGE, name) for name in registry.members(PACKAGE)}
+IN_THE_TREE = registry.members(PACKAGE)
+MODULES = {name: registry.member(PACKAGE, name) for name in IN_THE_TREE}
 MODULES["lion"] = lion  # as a member from outside the tree: no Adam, and betas of another meaning
 ALL = {name: class_of(module) for name, module in MODULES.items()}
 # Settings with states or a course of their own; the intervals let short runs meet resets.

@@ -14,7 +14,15 @@ from adamwprune.config.tree import Tree
 from adamwprune.optimizers import SGD, Adam, AdamW, AdamWAdv, Spam
 from adamwprune.optimizers._base import KeepsMoments
 from adamwprune.plan.matrix import expand
-from tests.optimizers.conftest import ALL, assert_close, backward, network, same_bits, train
+from tests.optimizers.conftest import (
+    ALL,
+    IN_THE_TREE,
+    assert_close,
+    backward,
+    network,
+    same_bits,
+    train,
+)
 
 ADAMS = [cls for cls in ALL.values() if issubclass(cls, KeepsMoments)]
 PLAIN = {
@@ -141,7 +149,7 @@ def built(name, **settings):
     return optimizers.build(name, network().parameters(), spec.values), spec
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", IN_THE_TREE)
 def test_constructor_defaults_are_what_kconfig_presets(name):
     run, by_hand = built(name)[0], ALL[name](network().parameters())
     assert type(run) is ALL[name]

@@ -153,7 +153,8 @@ def test_a_second_scheduler_waits_for_the_first_says_so_and_goes_on(tmp_path, en
             other.kill()
 
     with Store(tmp_path).locked(wait):
-        assert other.wait() == (0 if end == "exit" else -9)
+        assert told, "it was not waited for"
+        assert other.wait(60) == (0 if end == "exit" else -9)
     assert told == [str(other.pid)]
     with Store(tmp_path).locked(wait):
         assert len(told) == 1, "there is nobody to wait for"

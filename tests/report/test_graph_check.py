@@ -238,7 +238,7 @@ class Experiment:
 
     def __init__(self, root: Path, specs: list[RunSpec], here: list[RunResult]) -> None:
         self.tree = SimpleNamespace(root=root, is_operational=lambda name: True)
-        self.workspace = SimpleNamespace(settings={})
+        self.workspace = SimpleNamespace(settings={}, home=lambda tree: root)
         self.matrix = SimpleNamespace(specs=specs, deciders={})
         self.root = root / "results"
         self.published = root / "results" / "published"

@@ -23,7 +23,7 @@ from adamwprune.report.comparisons import Commands
 from adamwprune.report.figures import panels, parts, sparsity, style
 from adamwprune.report.groups import distinct_labels, group_runs, settings, spread_note
 from adamwprune.report.present import Request, tables_of
-from adamwprune.report.statistics import BETTER, TIED, WORSE, judge
+from adamwprune.report.statistics import BETTER, WORSE, judge
 from tests.support.records import BITS, expand, in_bits, synthetic
 
 
@@ -101,7 +101,7 @@ def test_every_verdict_is_the_mirrored_one_of_accuracy(
     first, second = (judge(settings(specs, each)) for each in (by_accuracy, by_bits))
     verdicts = [each.verdict for each in first.comparisons]
     assert [each.verdict for each in second.comparisons] == verdicts
-    assert {BETTER, WORSE, TIED} <= set(verdicts)
+    assert {BETTER, WORSE} <= set(verdicts)
     assert first.leading == second.leading, "the best is the lowest"
     for one, other in zip(first.comparisons, second.comparisons, strict=True):
         if one.paired is not None and other.paired is not None:
@@ -298,7 +298,8 @@ def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(
     one, other = sparsity._focus(groups), sparsity._focus(mirrored)
     assert one is not None
     assert other is not None
-    assert other == pytest.approx((1 + 0.08 * (100 - one[1]), 1 + 0.08 * (100 - one[0])), abs=0.02)
+    assert other[1] == pytest.approx(1 + 0.08 * (100 - one[0]))
+    assert other[0] <= 1 + 0.08 * (100 - one[1]), "accuracy ends at 100%"
     assert max(g.score.mean for g in mirrored) > other[1], "the far one"
 
 

@@ -45,12 +45,12 @@ def test_make_counts_figures_and_not_their_files(
     monkeypatch.setattr(vendor, "is_installed", lambda: False)
     experiment = SimpleNamespace(
         matrix=SimpleNamespace(specs=quick[:1]),
-        records=lambda: [make(quick[0])],
         workspace=SimpleNamespace(variables={}),
         request=None,
-        store=SimpleNamespace(root=tmp_path),
+        root=tmp_path,
     )
-    matrix._present(experiment, memory=False)
+    catalogue = SimpleNamespace(experiment=experiment, records=lambda: [make(quick[0])])
+    matrix._present(catalogue, memory=False)
     folder = tmp_path / "figures"
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 6
     assert f"\n6 figures in {folder}\n" in capsys.readouterr().out

@@ -40,7 +40,7 @@ from adamwprune.report.statistics import (
     judge,
 )
 from adamwprune.report.tables import PLAIN_WIDTH, render, result_rows
-from tests.support.records import Make, elsewhere, expand, synthetic
+from tests.support.records import Make, elsewhere, expand, in_bits, synthetic
 
 # Hours of sleep gained by ten patients under two drugs: Student (1908), The probable error of a
 # mean, Biometrika 6, section IX; R's data set sleep. t.test(..., paired = TRUE) prints t = -4.0621,
@@ -280,6 +280,22 @@ def test_a_planted_difference_is_found():
         better = [(e.left.method, e.left.sparsity) for e in verdicts if e.verdict == BETTER]
         found += ("state", 0.9) in better
     assert found >= 19  # seven standard deviations of a difference
+
+
+def test_where_lower_is_better_the_lower_mean_wins():
+    planned = plan("quickstart", SEED="0 1 2 3", TARGET_SPARSITY="0.9")
+    records = [synthetic(spec) for spec in planned.specs]
+    records = [
+        replace(r, final={**r.final, "test_accuracy": scattered(r.spec) / 100}) for r in records
+    ]
+    verdicts = []
+    for own in (records, [in_bits(record) for record in records]):
+        found = judge(settings(planned.specs, own), planned.deciders)
+        verdicts.append({(e.left.label, e.right.label): e.verdict for e in found.comparisons})
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[1]["adamw movement 90%", "adamw magnitude 90%"] == WORSE
+    (worse,) = (e for e in found.comparisons if e.left.method == "movement")
+    assert worse.paired.difference.mean > 0, "more bits a byte"
 
 
 # -- what is compared with what ----------------------------------------------

@@ -284,6 +284,20 @@ def test_a_checkpoint_of_every_step_can_be_read(train, trainings, tmp_path):
     assert steps == [16, 17, STEPS - 1]
 
 
+def test_there_is_no_record_before_the_weights_are_there(train, tmp_path, monkeypatch):
+    """Killed while it writes them, the run is not done."""
+
+    def killed(*arguments) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.weights, "write", killed)
+        with pytest.raises(Killed):
+            train(COMBINATIONS[0])
+    assert not (tmp_path / "run" / store.RESULT).exists()
+    assert train(COMBINATIONS[0]).status == "done"
+
+
 def test_what_a_killed_write_left_is_gone_once_the_run_is_in_hand(train, tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

@@ -74,7 +74,10 @@ def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
     result = train(spec, source=source)
     assert [entry["epoch"] for entry in result.history] == [1, 2]
     assert [entry["step"] for entry in result.history] == [16, 32]
-    assert result.final["test_accuracy"] == result.history[-1]["test_accuracy"]
+    assert result.final == {name: result.history[-1][name] for name in result.final}
+    assert set(result.final) == {
+        f"{on}_{m}" for on in ("train", "test") for m in ("accuracy", "loss")
+    }
     assert result.pruning["updates"][-1] == {
         "step": 26,
         "target": 0.7,
