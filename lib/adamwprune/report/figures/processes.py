@@ -23,6 +23,7 @@ SHOWN = 3  # failures that the user can mend and that are shown; of more there i
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _tasks: list[Task[Any]] = []  # in a worker: handed over by the fork, never pickled
+_in_hand: list[int] = []  # in a worker: the number of the task that it works at
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,17 @@ def _begin(tasks: Sequence[Task[Any]]) -> None:
 
 
 def _done(number: int) -> Outcome[Any]:
-    return _tried(*_tasks[number])
+    try:
+        _in_hand.append(number)
+        return _tried(*_tasks[number])
+    except SystemExit as end:  # of _end: the pool would catch it, and wait for its queues
+        os._exit(int(str(end.code)))
+    finally:
+        _in_hand.clear()
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    _tasks.clear()  # the pool goes on after an exit, to tasks that are not there now
-    sys.exit(128 + number)
+    """End a worker: at once where it waits, and after a task has tidied up where it works."""
+    if _in_hand:
+        sys.exit(128 + number)
+    os._exit(128 + number)
