@@ -19,7 +19,8 @@ from pathlib import Path
 
 # As a directory that is run (make bench) or by its name; never from the current directory.
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    tree = Path(__file__).resolve().parents[1]
+    sys.path[:1] = [str(tree), str(tree / "lib")]
 
 from benchmarks import processes  # noqa: F401  notes the environment that its children get
 

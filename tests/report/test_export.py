@@ -277,7 +277,8 @@ def test_the_command_exports_what_no_configuration_names(
 
     def call() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "adamwprune", "export"]
-        environment = {"MAKEFLAGS": f" -- O={tmp_path}", "PATH": "", "PYTHONPATH": ""}
+        environment = {"MAKEFLAGS": f" -- O={tmp_path}", "PATH": ""}
+        environment["PYTHONPATH"] = str(source_tree / "lib")
         return subprocess.run(
             command, check=False, capture_output=True, text=True, cwd=source_tree, env=environment
         )

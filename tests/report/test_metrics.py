@@ -339,7 +339,7 @@ def test_an_axis_of_values_below_zero_has_no_bounds():
     low, high = axes.get_ylim()
     assert low <= -2.3
     assert high >= -0.4
-    assert axes.get_ylabel() == "test log likelihood\n(nats; higher is better)"
+    assert axes.get_ylabel() == "test log likelihood (nats; higher is better)"
 
 
 # -- the export --------------------------------------------------------------------

@@ -20,7 +20,7 @@ from adamwprune.report.groups import Group, Statistic, held_out, judged_by, scor
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
-LONGEST = 40  # characters of an axis's name that fit beside a panel
+LONGEST = 44  # characters of an axis's name that fit beside a panel
 SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
 
