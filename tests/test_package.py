@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("setuptools", minversion="77")
 LANGUAGE = REPOSITORY / "tests" / "members" / "language"

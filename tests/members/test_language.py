@@ -27,7 +27,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
 from adamwprune.records.store import read_result
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 LANGUAGE = Path(__file__).with_name("language")
 SETTINGS = {
