@@ -2,7 +2,7 @@
 
 A tool that the interpreter lacks counts as failed, except with VENV= (an interpreter used as it
 is): there the gate is named as skipped. --fast leaves out the tests that train, start make or drive
-a browser (marked ``trains``); --long adds those that take minutes (marked ``long``), which
+a browser (marked ``slow``); --long adds those that take minutes (marked ``long``), which
 otherwise are left out; other arguments go to pytest. Tests that need a GPU run where there is one;
 DEVICE=cuda insists on it.
 """
@@ -31,7 +31,7 @@ GATES = {
     "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
 }
 # In place of what pyproject.toml says to select.
-SELECTIONS = {"--fast": ("-m", "not long and not trains"), "--long": ("-m", "")}
+SELECTIONS = {"--fast": ("-m", "not long and not slow"), "--long": ("-m", "")}
 # A process a core; the tests of a file stay together, because they share what takes long to make.
 IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
 

@@ -51,7 +51,7 @@ def repository() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever trains in this process or drives a browser is marked so; files mark the rest."""
+    """What trains in this process or drives a browser is slow; of the rest files say so."""
     for item in items:
         if {"train", "browser"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("trains")
+            item.add_marker("slow")

@@ -36,7 +36,7 @@ from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
 from tests.support.records import synthetic
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = {"device_name": "Imaginary CPU @ 2.60GHz", "torch": "2.14.1", "threads": 2,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.commands import ROOT, environment
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 BLOCK = re.compile(r"(?:^`([^`\n]+)`(?:, after `([^\n]+)`)?:\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 PAGES = [

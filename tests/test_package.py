@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("setuptools", minversion="77")
 LANGUAGE = REPOSITORY / "tests" / "members" / "language"
 

@@ -33,6 +33,8 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, Store, only, prepare, publish
 from tests.support.records import synthetic
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PAYLOADS = [
     "$(shell touch marker)",

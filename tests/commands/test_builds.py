@@ -19,7 +19,7 @@ from adamwprune.records.locks import is_locked
 from tests.commands.test_end_to_end import TINY
 from tests.support.commands import ROOT, environment, make_here, refused, train_py
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
 LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1 2", "EPOCHS=12")

@@ -16,7 +16,7 @@ from adamwprune.scheduler import devices
 from tests.datasets.test_datasets import DATA
 from tests.support.commands import ROOT, environment, make, make_here, refused, train_py
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 TINY = ("DATASET=mnist5k", "EPOCHS=2", "BATCH_SIZE=512")
 RAMP = ("PRUNING_WARMUP=3", "PRUNING_INTERVAL=4")

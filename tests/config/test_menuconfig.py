@@ -29,6 +29,8 @@ from adamwprune.records.code import Sources
 from adamwprune.records.store import publish
 from tests.support.records import synthetic
 
+pytestmark = pytest.mark.slow
+
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
 BACKSPACE = "\x7f"

@@ -135,6 +135,7 @@ def shown(run: dict, now: dict) -> str:
     return now["status"] if now else (marks or [run["status"]])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["", "KEEP_STALE=1", "PUBLISHED=1"])
 def test_every_view_says_the_same(root, capsys, setting):
     settings = [setting] if setting else []

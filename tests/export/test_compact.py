@@ -377,6 +377,7 @@ def test_a_failed_run_and_a_wrong_one(here):
         export(experiment, result.run_id)
 
 
+@pytest.mark.slow
 def test_the_command(here, repository, tmp_path):
     _, folder, result = here
     command = [sys.executable, "-m", "adamwprune", "export-model"]

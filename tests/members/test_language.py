@@ -27,6 +27,8 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
 from adamwprune.records.store import read_result
 
+pytestmark = pytest.mark.slow
+
 LANGUAGE = Path(__file__).with_name("language")
 SETTINGS = {
     "CONFIG": "sgd",

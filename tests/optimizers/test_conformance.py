@@ -397,6 +397,7 @@ def test_what_reads_back_is_found(read):
         read(torch.ones(()))
 
 
+@pytest.mark.slow
 def test_a_compiled_training_step_is_the_eager_one(case):
     """To the bit, across resets, and compiled once: no step leads to another compilation."""
     torch.compiler.reset()
@@ -421,6 +422,7 @@ def test_a_compiled_training_step_is_the_eager_one(case):
     assert same_bits(a, b)
 
 
+@pytest.mark.slow
 def test_step_can_be_compiled_alone(case):
     torch.compiler.reset()
     a, b = network(torch.float32), network(torch.float32)

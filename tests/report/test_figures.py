@@ -38,6 +38,8 @@ from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Setting, settings
 from tests.support.records import Make, elsewhere, expand, marked
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[[Setting], Iterator[Drawing]]
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune")
 PUBLISHED = {

@@ -26,6 +26,8 @@ from adamwprune.report import figures, style
 from adamwprune.report.figures import check, optimizers, plotted, training
 from tests.support.records import Make, elsewhere, marked
 
+pytestmark = pytest.mark.slow
+
 SMALL = (optimizers.baseline, training.example)
 
 

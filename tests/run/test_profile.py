@@ -16,7 +16,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.run import profiler
 from tests.support.runs import specs
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6

@@ -13,7 +13,7 @@ import pytest
 from adamwprune.records.code import LIBRARY
 from tests.support.runs import job_of, specs
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 
 def test_code_that_was_edited_is_not_mixed_with_what_is_loaded(tmp_path):

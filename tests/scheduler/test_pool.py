@@ -27,7 +27,7 @@ from adamwprune.scheduler.events import Policy
 from adamwprune.scheduler.executors import local
 from tests.support.runs import specs
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 CPU = Slot("cpu", 1)
 

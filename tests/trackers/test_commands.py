@@ -25,7 +25,7 @@ from tests.trackers.conftest import (
     steps_in_tensorboard,
 )
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.slow
 
 
 @needs("tensorboard")

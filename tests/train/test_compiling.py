@@ -22,6 +22,8 @@ from tests.support.runs import job_of, specs, toy_specs
 from tests.support.runs import toys as toys
 from tests.train.test_loop import CAPTURED
 
+pytestmark = pytest.mark.slow
+
 PRUNED = {"OPTIMIZER": "adamwprune", "PRUNING_METHOD": "state"}
 
 

@@ -20,7 +20,7 @@ from adamwprune.train.graphs import EAGER_STEPS, StepGraphs
 from adamwprune.train.loop import Training
 from tests.support.runs import toy_specs as specs
 
-pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("toys")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toys")]
 
 EVERYTHING = specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",

@@ -459,6 +459,7 @@ def test_a_row_is_measured_and_computed() -> None:
     assert table[2].count("|") == table[0].count("|") == table[1].count("|")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(repository / "benchmarks"), "memory"]
 
