@@ -263,7 +263,8 @@ def read_only(tmp_path):
             undo[0] = not succeeds(["umount", str(folder)])
         elif shutil.which("mount") and succeeds(["mount", "--bind", str(folder), str(folder)]):
             undo[0] = True
-            assert succeeds(["mount", "-o", "remount,ro,bind", str(folder)])
+            # Refused for as long as a file there is open for writing.
+            wait_for(lambda: succeeds(["mount", "-o", "remount,ro,bind", str(folder)]))
         else:
             pytest.skip("mounting a file system needs root")
 
