@@ -52,7 +52,8 @@ class Screen:
             ["-m", "adamwprune", "menuconfig"],
             cwd=str(folder),
             env={
-                **os.environ,
+                # LINES and COLUMNS would count in place of the terminal's own size.
+                **{k: v for k, v in os.environ.items() if k not in ("LINES", "COLUMNS")},
                 "TERM": "xterm",
                 "MAKEFLAGS": f" -- O={output} {variables}".rstrip(),
                 **environment,
@@ -79,7 +80,7 @@ class Screen:
                 pattern = r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text)))
                 self.child.expect(pattern, timeout=0.2 + attempt / 20)  # a busy machine draws late
                 return
-        pytest.fail(f"{text!r} was not drawn")
+        pytest.fail(f"{text!r} was not drawn: {self.child.before!r}")
 
     def press(self, keys: str) -> None:
         """Type keys."""
@@ -465,11 +466,13 @@ def test_the_menu_counts_its_runs_and_what_is_done(
     screen = start()
     screen.see_redrawn("10 runs, 1 done, 1 failed")
     screen.jump_to("^OPTIMIZER_ADAM$")
+    screen.see("Top Optimizers")
     screen.press(" ")
     screen.see_redrawn("15 runs, 1 done, 1 failed")
     screen.press(" ")
     screen.see_redrawn("10 runs, 1 done, 1 failed")
     screen.jump_to("^MODEL_LENET5$")
+    screen.see("Top Models")
     screen.press(" ")
     screen.see_redrawn("no member of MODEL is on")
     screen.press(" ")
