@@ -40,6 +40,12 @@ Menu = Callable[..., "Screen"]
 CODE = Sources()
 
 
+def drawn(text: str) -> str:
+    """A pattern of the words of ``text``, with moves of the cursor between them."""
+    between = r"(?:\x1b\[[0-9;?]*[A-Za-z]|\x1b\(B|\W)+"
+    return between.join(map(re.escape, re.findall(r"\w+", text)))
+
+
 class Screen:
     """menuconfig.py in a pseudo-terminal."""
 
@@ -68,7 +74,7 @@ class Screen:
 
     def see(self, text: str) -> None:
         """Wait until the words of ``text`` are drawn; curses may move over blanks between them."""
-        self.child.expect(r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text))))
+        self.child.expect(drawn(text))
         self.shown += self.child.before + self.child.after
 
     def see_redrawn(self, text: str) -> None:
@@ -77,8 +83,9 @@ class Screen:
             rows, columns = self.child.getwinsize()
             self.child.setwinsize(rows, 110 if columns > 110 else 120)
             with contextlib.suppress(pexpect.TIMEOUT):
-                pattern = r"[^\w]+".join(map(re.escape, re.findall(r"\w+", text)))
-                self.child.expect(pattern, timeout=0.2 + attempt / 20)  # a busy machine draws late
+                self.child.expect(
+                    drawn(text), timeout=0.2 + attempt / 20
+                )  # a busy machine draws late
                 return
         pytest.fail(f"{text!r} was not drawn: {self.child.before!r}")
 
