@@ -94,6 +94,19 @@ def test_each_way_through_the_code_is_trained_once_by_both_codes(experiment, cap
     assert again.trained == []
 
 
+def test_older_code_is_asked_in_the_words_that_it_knows(experiment, tmp_path):
+    new, old = SPECS[0], RunSpec({n: v for n, v in SPECS[1].values.items() if n != "STEPS"})
+    assert path_of(new) == path_of(old)
+    records = [replace(synthetic(spec), code=OLD.to_json()) for spec in (new, old)]
+    old_code = replace(records[1], code=Code({"adamwprune.training": "1" * 10}).to_json())
+    made = [elsewhere(record, commit="old") for record in (records[0], old_code)]
+    write_published(tmp_path / "published" / "a.jsonl", made)
+    trees = Trees()
+    certify.certify(experiment, trees, Certificates(code.CERTIFIED))
+    assert len(trees.trained) == 3
+    assert not any("STEPS" in spec for _, spec, _ in trees.trained)
+
+
 def test_another_bit_is_no_proof(experiment, capsys):
     assert certify.certify(experiment, Trees("2" * 64), Certificates(code.CERTIFIED)) == 1
     out = capsys.readouterr().out

@@ -75,8 +75,10 @@ def needed(
         except UserError as error:
             found.beyond.setdefault(str(error), []).append(record.run_id)
     shared: dict[str, RunSpec] = {}  # one run a path, so that today's code trains it once
+    for (path, _, _), record in sorted(groups.items(), key=lambda each: len(each[1].spec.values)):
+        shared.setdefault(path, shortened(record.spec))  # in the words that the oldest code knows
     for (path, digest, device), record in groups.items():
-        spec = shared.setdefault(path, shortened(record.spec))
+        spec = shared[path]
         found.pairs.append(Pair(digest, str(record.environment["commit"]), spec, device))
     return found
 
