@@ -305,6 +305,7 @@ def test_expansion_is_deterministic(seed: int) -> None:
 
 @hypothesis_settings(max_examples=25)
 @given(st.integers(0, 2**32))
+@pytest.mark.slow
 def test_every_cell_has_a_command_that_is_the_same_run(seed: int) -> None:
     tree, expanded = drawn(seed)
     for cell in expanded.cells[:6]:

@@ -466,6 +466,7 @@ def test_a_place_of_some_runs_of_each_group_is_told(seeds: list[RunSpec], make: 
 # -- records from before ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_old_records_do_not_hold_is_said_and_not_drawn(
     tmp_path, quick: list[RunSpec], make: Make
 ):

@@ -264,6 +264,7 @@ def test_damaged_records_are_named_and_the_others_are_found(
     assert "record has schema 99" in found.problems[4]
 
 
+@pytest.mark.slow
 def test_the_command_exports_what_no_configuration_names(
     source_tree: Path, tmp_path: Path, published: list[RunSpec], make: Make
 ):

@@ -22,6 +22,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(style.SHEET, "figure.dpi", 50)
 
 
+@pytest.mark.slow
 def test_a_mark_that_comes_or_goes_is_drawn(tmp_path: Path, quick: list[RunSpec], make: Make):
     specs, record = quick[:1], make(quick[0])
     drawn = draw_if_changed(specs, [record], tmp_path)

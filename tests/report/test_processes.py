@@ -74,6 +74,7 @@ def test_a_process_that_is_killed_is_told():
         processes.run([("bad", die), ("good", int)], 2)
 
 
+@pytest.mark.slow
 def test_figures_of_many_processes_are_those_of_one(
     tmp_path: Path, quick: list[RunSpec], make: Make, monkeypatch: pytest.MonkeyPatch
 ):

@@ -294,6 +294,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.slow
 def test_freed_memory_is_not_given_back_and_taken_again():
     """Page faults of taking 64 MiB again, which are 16,384 pages of 4 KiB."""
 
