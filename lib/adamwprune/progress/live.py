@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from adamwprune.base import terminal
 from adamwprune.base.wording import last_line
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
@@ -302,7 +303,7 @@ class Display(AbstractContextManager["Display"]):
         root: Path,
     ) -> None:
         self.matrix, self.root = Matrix(specs, slots, history, root), root
-        console = Console()
+        console = terminal.console()
         drawable = sys.stdout.isatty() and not console.is_dumb_terminal
         self.observer: Lines | Live = Live(self.matrix, console) if drawable else Lines(self.matrix)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from adamwprune.base import terminal
 from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import counted
 from adamwprune.report import statistics
@@ -304,15 +304,15 @@ def _titles(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _text(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -> str:
     file = io.StringIO()
-    console = Console(file=file, width=width, highlight=False, color_system=None)
+    console = terminal.console(file=file, width=width, highlight=False, color_system=None)
     console.print(_TITLE)
     titles = _titles(comparisons)
     for title in titles:
         if len(titles) > 1:
-            console.print(title, markup=False)
+            console.print(title)
         console.print(_rich([each for each in comparisons if each.setting == title]))
     for line in lines:
-        console.print(line, markup=False, soft_wrap=line.startswith(COMMAND))
+        console.print(line, soft_wrap=line.startswith(COMMAND))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

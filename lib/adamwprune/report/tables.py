@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Literal
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from adamwprune.base import terminal
 from adamwprune.base.errors import UserError
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -347,7 +347,6 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
 
 
 def _text(title: str, rows: Sequence[Row]) -> str:
-    terminal = sys.stdout.isatty()
     width = terminal_width()
     memory = isinstance(rows[0], MemoryRow)
     columns = _columns(rows, owned_bytes.kib, narrow=True)
@@ -359,11 +358,13 @@ def _text(title: str, rows: Sequence[Row]) -> str:
     for row in rows:
         table.add_row(*(column.show(row) for column in columns), style=_colour(row))
     file = io.StringIO()
-    console = Console(file=file, width=width, force_terminal=terminal, highlight=False)
+    console = terminal.console(
+        file=file, width=width, force_terminal=sys.stdout.isatty(), highlight=False
+    )
     console.print(f"{title}, sizes in KiB (1,024 bytes)" if memory else title, style="bold")
     console.print(table)
     for line in captions(rows):
-        console.print(line, markup=False)
+        console.print(line)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
