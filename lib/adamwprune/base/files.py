@@ -118,6 +118,18 @@ def read_own(path: Path) -> bytes:
         return stream.read()
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something of this name; ``OSError`` where that cannot be seen.
+
+    ``Path.exists`` takes a directory that cannot be read for one without the file.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def expanded(text: str) -> Path:
     """The path that a user means: ``~`` and ``~name`` are home directories.
 
@@ -165,5 +177,5 @@ def reason(error: OSError) -> str:
     if isinstance(error, FileExistsError) and path and path.is_symlink():
         return f"{path} is a link to {path.readlink()}, which is not there"
     if error.errno == errno.ELOOP and path and path.is_symlink():
-        return f"{path} is a link to {path.readlink()}: nothing is opened through a link here"
+        return f"is a link to {path.readlink()}: nothing is opened through a link here"
     return error.strerror or str(error)

@@ -12,7 +12,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.records.brief import read_result
 from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, only
+from adamwprune.records.store import RESULT, Store, only
 from adamwprune.report.figures import draw_comparison
 
 CONFIGURED = False  # takes records, not a configuration
@@ -24,7 +24,7 @@ def record_of(name: str, results: Path) -> RunResult:
     if path.is_file():
         return read_result(path)
     published = {result.run_id: result for result in read_published(results / "published")}
-    here = {path.parent.name: path for path in sorted(results.glob(f"*/{RESULT}"))}
+    here = {name: results / name / RESULT for name in Store(results).begun_names()}
     known: dict[str, RunResult | Path] = {**published, **here}
     found = only(name, known)
     if found is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adamwprune.base.files import read_own
 from adamwprune.base.forms import number
 from adamwprune.base.metrics import Metric, second
 from adamwprune.plan.spec import RunSpec
@@ -70,7 +71,7 @@ class Reading:
     def read(cls, spec: RunSpec, folder: Path) -> Reading | None:
         """What is in the run's directory; None where there is no file or it is damaged."""
         try:
-            plain = json.loads((folder / PROGRESS).read_bytes())
+            plain = json.loads(read_own(folder / PROGRESS))
         except (OSError, ValueError, RecursionError):
             return None
         return cls.of(spec, plain) if isinstance(plain, dict) else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import reason
 from adamwprune.base.forms import number
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.brief import Brief
@@ -22,7 +23,7 @@ DONE = "done"  # its record counts
 PUBLISHED = "published"  # a published record stands for it (PUBLISHED=1)
 STALE = "stale"  # other code made its record
 FAILED = "failed"  # its record says why; make retry trains it again
-DAMAGED = "damaged"  # its record cannot be read
+DAMAGED = "damaged"  # its record, or its directory, cannot be read
 RUNNING = "running"  # a process trains it
 INTERRUPTED = "interrupted"  # it goes on from its checkpoint
 MISSING = "missing"
@@ -59,7 +60,10 @@ def decide(
     ``accepts_stale``: records of other code count (KEEP_STALE=1). ``published``: there is a
     published record, and it stands for a run that was not done here (PUBLISHED=1).
     """
-    files = store.files(spec)
+    try:
+        files = store.files(spec)
+    except OSError as error:
+        return State(spec, DAMAGED, f"{store.folder(spec)}: {reason(error)}", DAMAGED)
     worth = _worth(store, spec, code, accepts_stale) if files else _missing(spec)
     if published and worth.name not in (DONE, DAMAGED):
         worth = replace(worth, name=PUBLISHED, why="", worth=PUBLISHED, is_due=False, counts=False)

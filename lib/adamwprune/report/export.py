@@ -17,7 +17,7 @@ from adamwprune.records.brief import read_result
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.published import each_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import RESULT
+from adamwprune.records.store import record_paths
 
 RUN, PUBLISHED = "run", "published"
 Row = dict[str, Any]
@@ -76,7 +76,10 @@ def find(root: Path, published: Path) -> Found:
 
 
 def _read_runs(root: Path, problems: list[str]) -> Iterator[RunResult]:
-    for path in sorted(root.glob(f"*/{RESULT}")):
+    for path in record_paths(root):
+        if isinstance(path, UserError):
+            problems.append(str(path))
+            continue
         try:
             record = read_result(path)
         except UserError as error:
