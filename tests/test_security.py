@@ -95,7 +95,7 @@ def refused(done: subprocess.CompletedProcess[str], told: str = "error: ") -> st
 
 
 def value_in(path: Path, name: str) -> str:
-    (value,) = [each.text for each in strict.read_config(path) if each.name == name]
+    (value,) = [each.text for each in strict.read_config(path, Tree()) if each.name == name]
     return value
 
 

@@ -6,6 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 
+# What git says of a tree that another user owns, and what a user does about it.
+DUBIOUS = (
+    "git refuses {tree}, which another user owns (dubious ownership); "
+    "git config --global --add safe.directory '{tree}' lets it"
+)
+
+
 def counted(number: int, noun: str) -> str:
     """``1 run``, ``2 runs``, ``1,180 steps``; of a noun whose plural ends in s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import expanded
 from adamwprune.config.sources import Workspace
 from adamwprune.records.brief import read_result
 from adamwprune.records.published import read_published
@@ -34,8 +35,8 @@ def record_of(name: str, results: Path) -> RunResult:
 
 def places(parser: argparse.ArgumentParser) -> None:
     """The options that the plotting commands share."""
-    parser.add_argument("--results", type=Path, default=Path("results"), help="all runs")
-    parser.add_argument("--output", type=Path, help="directory of the figures (RESULTS/figures)")
+    parser.add_argument("--results", type=expanded, default=Path("results"), help="all runs")
+    parser.add_argument("--output", type=expanded, help="directory of the figures (RESULTS/figures)")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
