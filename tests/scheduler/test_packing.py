@@ -16,6 +16,7 @@ from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.events import Message, Policy
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
+from tests.support.records import LEAST
 from tests.support.runs import specs
 
 GIB = 1 << 30
@@ -133,13 +134,6 @@ def test_history_knows_the_largest_peak_of_like_runs():
     assert history.bytes_of(larger) is None
 
 
-ENDED = {
-    "history": [{"epoch": 1}],
-    "final": {"test_accuracy": 0.9},
-    "pruning": {"zeros": 0},
-}
-
-
 class Scripted:
     """An executor without processes: answers each job with the events of a script."""
 
@@ -184,7 +178,7 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
                 {"event": "crashed", "error": "OutOfMemoryError: CUDA", "out_of_memory": True},
             ]
         store.folder(spec).mkdir(parents=True)
-        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **LEAST))
         return [{"event": "end", "status": "done"}]
 
     told = []
@@ -224,7 +218,7 @@ def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeyp
         if by_make:
             return []
         store.folder(spec).mkdir(parents=True)
-        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **LEAST))
         return [{"event": "end", "status": "done"}]
 
     class Observer:

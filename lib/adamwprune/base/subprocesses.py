@@ -6,7 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-
 # Threads that spin while they wait starve every other process on the machine: one busy process
 # beside a run on two cores made its epoch twelve times longer. Each library reads its own name, when
 # it is loaded.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 # What git says of a tree that another user owns, and what a user does about it.
 DUBIOUS = (
     "git refuses {tree}, which another user owns (dubious ownership); "

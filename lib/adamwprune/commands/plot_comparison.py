@@ -36,7 +36,9 @@ def record_of(name: str, results: Path) -> RunResult:
 def places(parser: argparse.ArgumentParser) -> None:
     """The options that the plotting commands share."""
     parser.add_argument("--results", type=expanded, default=Path("results"), help="all runs")
-    parser.add_argument("--output", type=expanded, help="directory of the figures (RESULTS/figures)")
+    parser.add_argument(
+        "--output", type=expanded, help="directory of the figures (RESULTS/figures)"
+    )
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

@@ -64,7 +64,10 @@ def _parser(tree: Tree, description: str) -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", type=expanded, metavar="FILE", help="start from this .config, not from the defaults"
+        "--config",
+        type=expanded,
+        metavar="FILE",
+        help="start from this .config, not from the defaults",
     )
     for name, family in tree.families.items():
         head = tree.symbols[next(iter(family.members.values()))].choice
