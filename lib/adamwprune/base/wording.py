@@ -28,6 +28,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
 
 
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001  some take wide ones too
+
+
+def cell(value: object) -> object:
+    """A value for a CSV file: a text that a spreadsheet would execute gets an apostrophe in front.
+
+    A spreadsheet takes a text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula.
+    """
+    if not isinstance(value, str):
+        return value
+    begins_blank = value[:1] in ("\t", "\r", "\n")
+    return f"'{value}" if begins_blank or value.lstrip().startswith(_FORMULA) else value
+
+
 def last_line(text: str) -> str:
     """The last line of a text that is not blank: what a traceback is about."""
     return next(reversed(text.strip().splitlines()), "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_bytes
-from adamwprune.base.wording import last_line
+from adamwprune.base.wording import cell, last_line
 from adamwprune.records.brief import read_result
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.published import each_published
@@ -205,12 +205,13 @@ def write(table: Table, stem: Path) -> list[Path]:
 def to_csv(table: Table) -> bytes:
     """RFC 4180 in UTF-8, its CRLF included: with it, every line break in a value is quoted.
 
-    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped.
+    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped, and no text is a
+    formula to a spreadsheet (:func:`~adamwprune.base.wording.cell`).
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, table.columns, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(table.rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in table.rows)
     return file.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from adamwprune.base import terminal
 from adamwprune.base.errors import UserError
 from adamwprune.base.metrics import Metric
+from adamwprune.base.wording import cell
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report import origins, owned_bytes
@@ -422,7 +423,7 @@ def _csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
     return file.getvalue()
 
 
