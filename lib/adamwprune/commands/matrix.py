@@ -73,7 +73,9 @@ def _train(experiment: Experiment, choose: Choose) -> None:
         print(f"note: {note}")
     for dropped in experiment.matrix.dropped:
         print(f"dropped: {dropped.label}: {dropped.reason}")
-    chosen = choose(Catalogue.of(experiment))
+    catalogue = Catalogue.of(experiment)
+    catalogue.sweep()
+    chosen = choose(catalogue)
     if not chosen:
         print("nothing to train")
         if launch.trackers:

@@ -78,6 +78,12 @@ class Catalogue:
             or ((result := self.store.result(cell.spec)) and not result.environment.get("alone"))
         ]
 
+    def sweep(self) -> None:
+        """Remove what killed commands left of runs that are done, which nobody trains again."""
+        littered = [spec for spec, each in self.states.items() if each.littered]
+        if self.store.root.is_dir():
+            self.store.sweep(littered)
+
     @property
     def _cells(self) -> Sequence[Cell]:
         return self.experiment.matrix.cells

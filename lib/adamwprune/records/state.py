@@ -17,7 +17,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.brief import Brief
 from adamwprune.records.code import Code
 from adamwprune.records.staleness import changes
-from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, Store
+from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, Store, is_littered
 
 DONE = "done"  # its record counts
 PUBLISHED = "published"  # a published record stands for it (PUBLISHED=1)
@@ -42,6 +42,7 @@ class State:
     progress: Mapping[str, Any] | None = None  # what a running or interrupted one last said
     record: Brief | None = None  # whatever it is worth
     counts: bool = False  # that record, in tables and figures: a fresh or an accepted one
+    littered: bool = False  # it is done, and a kill left what is there only until then
 
     @property
     def is_failed(self) -> bool:
@@ -71,6 +72,8 @@ def decide(
         told = store.progress(spec)
         why = f"at {_place(spec, told)}" if told else "nothing is known of its progress yet"
         return replace(worth, name=RUNNING, why=why, progress=told)
+    if worth.name == DONE:
+        return replace(worth, littered=True) if is_littered(files) else worth
     if worth.is_due and PROGRESS in files and not files.isdisjoint(CHECKPOINTS):
         return _begun(store, worth, code)
     return worth

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from adamwprune.base.files import (
     reason,
     refusing,
     remove_leftovers,
+    write_bytes,
     write_text,
 )
 from adamwprune.plan.spec import RunSpec
@@ -42,6 +43,7 @@ TROUBLE = "checkpoint-trouble.json"  # what went wrong with the checkpoints so f
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
+PROBE = ".probe"  # written and removed, to see whether that can be done
 
 Named = TypeVar("Named")
 TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
@@ -118,19 +120,35 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
         with lock(self.root / LOCK, wait):
             with refusing(f"cannot write to {self.root}"):
-                remove_leftovers(self.root)
+                self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what killed commands left; to be called with the directory held."""
+        remove_leftovers(self.root)
+        for probe in self.root.glob(f"{PROBE}*"):
+            discard(probe)
+
+    def sweep(self, done: Iterable[RunSpec]) -> None:
+        """Remove what kills left beside the runs and in those that are done.
+
+        Not where another process is at work, and nothing where nothing can be removed.
+        """
+        with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, str, _leave):
+            self._sweep()
+        for folder in map(self.folder, done):
+            with contextlib.suppress(OSError, UserError), lock(folder / LOCK, str, _leave):
+                remove_leftovers(folder)
+                if not goes_on(folder):  # make measure was stopped
+                    has_ended(folder)
 
     def check_writable(self) -> None:
         """Raise :class:`UserError` unless runs can be written."""
         with refusing(f"cannot write to {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise NotADirectoryError(20, "is not a directory")
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe.{os.getpid()}"
-            with probe.open("xb") as stream:
-                stream.write(b"\0" * 4096)
-            probe.unlink()
+            write_bytes(self.root / PROBE, b"\0" * 4096)
+            (self.root / PROBE).unlink(missing_ok=True)
 
 
 def stamp(path: str) -> Stamp | None:
@@ -225,6 +243,17 @@ def _is_older(one: Path, other: Path) -> bool:
         return True
 
 
+def is_littered(names: frozenset[str]) -> bool:
+    """Whether some of a directory's files are there only until its run has ended."""
+    until_then = {PROGRESS, TROUBLE, *CHECKPOINTS, *(f"{name}.unusable" for name in CHECKPOINTS)}
+    return not names.isdisjoint(until_then) or any(name.endswith(".tmp") for name in names)
+
+
+def _leave() -> None:
+    """Do not wait for a lock."""
+    raise BlockingIOError
+
+
 def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
     """The one whose name is ``prefix`` or starts with it; :class:`UserError` for several."""
     names = [prefix] if prefix in named else [name for name in named if name.startswith(prefix)]
@@ -287,6 +316,7 @@ def publish_failure(
     ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     place = {**environment, "host": socket.gethostname(), "ended": ended}
     result = RunResult(spec.run_id, "failed", spec, environment=place, code=dict(code), error=text)
+    check_identity(folder, spec)
     with refusing(f"cannot write to {folder}"):
         publish(folder, result)
         (folder / PROGRESS).unlink(missing_ok=True)  # it is no longer on its way

@@ -35,9 +35,11 @@ def write(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     content = buffer.getvalue()
     header = _MAGIC + f"{hashlib.sha256(content).hexdigest()} {len(content)}\n".encode()
-    newest = folder / NAME
+    newest, previous = folder / NAME, folder / PREVIOUS
     if newest.exists():
-        newest.replace(folder / PREVIOUS)
+        if previous.is_dir():  # nothing can take its place
+            set_aside(previous)
+        newest.replace(previous)
     # Between these two lines a kill leaves the previous one alone, which is what it is for.
     files.write_bytes(newest, header + content, folder=False)
 
