@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.published import write_published
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, Store, only, prepare, publish
+from tests.support.commands import make_here
 from tests.support.records import synthetic
 
 pytestmark = pytest.mark.slow
@@ -486,3 +488,127 @@ def test_no_code_can_run_a_text() -> None:
         assert words.get("shell", "False") == "False", place
         assert words.get("allow_pickle", "False") == "False", place
         assert called != "torch.load" or words.get("weights_only") == "True", place
+
+
+# -- where the tree and its files are ------------------------------------------------
+
+HOSTILE_NAMES = [
+    "`touch${IFS}marker`",
+    "$(touch${IFS}marker)",
+    "'`touch${IFS}marker`'",
+    '"$(touch${IFS}marker)"',
+    ";touch${IFS}marker;",
+    "&touch${IFS}marker&",
+    "a b",
+    "a:b",
+    "a*",
+]
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree as make and Python see it, by links to this one."""
+    tree = tmp_path_factory.mktemp("small")
+    for name in ("lib", "scripts", "Kconfig", "pyproject.toml"):
+        (tree / name).symlink_to(ROOT / name)
+    (tree / "defconfigs").mkdir()
+    (tree / "defconfigs" / "sgd").write_text("# A title\n")
+    shutil.copy(ROOT / "Makefile", tree)
+    return tree
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_directory_s_name_is_never_executed(here: Path, small_tree: Path, name: str) -> None:
+    below = here / name
+    below.mkdir()
+    (below / "tree").symlink_to(small_tree)
+    makefile = str(below / "tree" / "Makefile")
+    for goal in ("help", "list-defconfigs", "clean"):
+        done = run("make", "-f", makefile, "VENV=", f"PYTHON={sys.executable}", "-n", goal)
+        if set(name) & set(" :*"):
+            refused(done, "the tree is below a directory whose name has a blank, a colon or a")
+        else:
+            assert done.returncode == 0, done.stderr
+    if not set(name) & set(" :*"):
+        done = run("make", "-f", makefile, "VENV=", f"PYTHON={sys.executable}", "help")
+        assert done.returncode == 0, done.stderr
+        assert "Experiments:" in done.stdout
+
+
+def test_a_python_below_a_hostile_directory_is_only_run(here: Path) -> None:
+    below = here / HOSTILE_NAMES[0]
+    below.mkdir()
+    (below / "python").symlink_to(sys.executable)
+    done = run("make", "-C", str(ROOT), "VENV=", f"PYTHON={below / 'python'}", "help")
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_of_defconfigs_with_odd_names_break_no_target(small_tree: Path) -> None:
+    odd = ["a:b", "a=b", "a%b", "a;touch marker", "a|b", "a&b", "a b", "a$b", "a#b", "a'b", ".a:b"]
+    for name in odd:
+        (small_tree / "defconfigs" / name).write_text("CONFIG_EPOCHS=3\n")
+    interpreter = ("VENV=", f"PYTHON={sys.executable}")
+    try:
+        done = run("make", "-s", "-C", str(small_tree), *interpreter, "list-defconfigs")
+        listed = {line.partition("  ")[0] for line in done.stdout.splitlines()}
+        assert (done.returncode, done.stderr) == (0, "")
+        assert listed == {"sgd", *odd} - {".a:b"}
+    finally:
+        for name in odd:
+            (small_tree / "defconfigs" / name).unlink()
+
+
+@pytest.mark.parametrize("words", [("-e",), ("-es",), ("--environment-overrides",)])
+def test_make_e_is_one_clear_line(here: Path, words: tuple[str, ...]) -> None:
+    for more in ((), ("CONFIG=sgd",)):
+        done = run("make", *words, "-f", str(ROOT / "Makefile"), "VENV=", *more, "plan")
+        assert "make -e is not supported" in refused(done, "give settings as NAME=value")
+        assert len(done.stderr.splitlines()) == 1
+
+
+# -- what a terminal would execute ---------------------------------------------------
+
+SEQUENCES = "\x1b]0;PWN\x07\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan",), ("status",), ("why", "RUN=lenet5"), ("all", "KEEP_STALE=1"),
+        ("all", "FORMAT=csv", "KEEP_STALE=1"), ("all", "FORMAT=markdown", "KEEP_STALE=1"),
+        ("html-report",), ("export",), ("export-model", "RUN=lenet5"), ("why", "RUN=other"),
+        ("why", f"RUN={SEQUENCES}"), ("plan", f"CONFIG={SEQUENCES}"), (f"defconfig-{SEQUENCES}",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_control_sequence_of_a_record_reaches_the_terminal(here: Path, words) -> None:
+    """Of a run that is done and one that failed, of a stale one, and of a half-written progress."""
+    specs = {each["SEED"]: each for each in matrix_of(SEED="0 1 2")}
+    for seed, spec in specs.items():
+        record = synthetic(spec, status="failed" if seed == 1 else "done")
+        place = {**record.environment, **dict.fromkeys(TEXTS, SEQUENCES)}
+        code = Sources().of(spec).to_json()
+        if seed != 2:
+            modules = {**code["modules"], f"adamwprune.{SEQUENCES}": "x"}
+            code = {"digest": SEQUENCES, "modules": modules}
+        made = replace(record, environment=place, code=code)
+        made = replace(made, error=f"{SEQUENCES}\n{SEQUENCES}" if seed == 1 else "")
+        folder = prepare(Store(here / "results").folder(spec), spec)
+        publish(folder, made)
+        (folder / "checkpoint.pt").write_text(SEQUENCES)
+        (folder / "progress.json").write_text('{"device": "\\u001b[2J", "code": "\\u001b[2J"}')
+    other = prepare(here / "results" / "other-run", specs[0])
+    (other / RESULT).write_text(f'{{"{SEQUENCES.encode("unicode_escape").decode()}": ')
+    done = make_here(here, *(words if "CONFIG" in words[-1] else (*words, "SEED=0 1 2")))
+    assert done.stdout + done.stderr
+    clean = re.sub(r"\r?\n|\t", "", done.stdout + done.stderr)
+    assert clean.isprintable(), ascii(clean)
+
+
+TEXTS = ("commit", "ended", "device_name", "device", "host", "command", "diff")
+
+
+def matrix_of(**settings: str) -> list[RunSpec]:
+    tree = Tree()
+    sources.override(tree, settings)
+    return matrix.expand(tree).specs
