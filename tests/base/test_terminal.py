@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_a_device_without_room_is_told_once(stream: str) -> None:
         "import sys\nfrom adamwprune.base.console import run_command\n"
         f"run_command(lambda: print('x', file=sys.{stream}) or 0)\n"
     )
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
         done = subprocess.run([sys.executable, "-c", script], text=True, check=False, **pipes)
     assert done.returncode in (0, 2)

@@ -136,9 +136,9 @@ def test_a_file_that_is_no_defconfig_disturbs_nobody_who_did_not_ask_for_it(tmp_
     tree = Tree()
     tree.root = tmp_path
     assert [each.text for each in sources.read_defconfig(tree, "good")] == ["3"]
-    with pytest.raises(UserError, match="binary: is not UTF-8 text$"):
+    with pytest.raises(UserError, match=r"binary: is not UTF-8 text$"):
         sources.read_defconfig(tree, "binary")
-    with pytest.raises(UserError, match="nowhere: No such file"):
+    with pytest.raises(UserError, match=r"nowhere: No such file"):
         sources.read_defconfig(tree, "nowhere")
     with pytest.raises(UserError, match=r"no defconfig '\.swp'"):
         sources.read_defconfig(tree, ".swp")

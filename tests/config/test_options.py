@@ -89,7 +89,7 @@ def test_refused_values(line: str, text: str, message: str) -> None:
 )
 def test_an_int_of_kconfig_is_written_as_c_kconfig_writes_it(text: str) -> None:
     """C Kconfig would take its default for any of these, in silence."""
-    with pytest.raises(ValueError, match="is not a whole number|is not how|blank|empty"):
+    with pytest.raises(ValueError, match=r"is not a whole number|is not how|blank|empty"):
         options.int_type().parse(text)
     assert [options.int_type().parse(each) for each in ("2", "0", "-2")] == [(2,), (0,), (-2,)]
 

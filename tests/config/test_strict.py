@@ -171,8 +171,8 @@ config CHOOSER
 def test_off_where_it_is_selected(tiny: Callable[[str], Tree], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("CONFIG_CHOOSER=y\n# CONFIG_CHOSEN is not set\n")
+    selecting = tiny(SELECTING)
     with pytest.raises(ConfigError) as caught:
-        selecting = tiny(SELECTING)
         strict.apply(selecting, strict.read_config(path, selecting))
     assert caught.value.problems == [f"{path}:2: CHOSEN=n: it is selected by CHOOSER"]
 

@@ -247,7 +247,9 @@ def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeyp
             self.events.put(Message(self.handle, {"event": "stopped"}))
 
         def start(self, job, place):
-            monkeypatch.setattr(pool.subprocesses.os, "getppid", lambda: 1)  # whoever started it has gone
+            monkeypatch.setattr(
+                pool.subprocesses.os, "getppid", lambda: 1
+            )  # whoever started it has gone
             self.handle = super().start(job, place)
             return self.handle
 

@@ -99,7 +99,8 @@ def _open_streams() -> None:
     for number, name in enumerate(_STREAMS):
         if getattr(sys, name) is None:
             _open_null(number)
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+            stream = open(number, "r" if number == 0 else "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
     for name in _STREAMS[1:]:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):  # what its encoding cannot say is no error

@@ -137,7 +137,7 @@ def expanded(text: str) -> Path:
     """
     found = os.path.expanduser(text)  # noqa: PTH111  which raises another error
     if found.startswith("~"):
-        raise UserError(f"{text}: {found.split(os.sep)[0]} has no home directory here")
+        raise UserError(f"{text}: {Path(found).parts[0]} has no home directory here")
     return Path(found)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from adamwprune.base.errors import UserError
 
 # Threads that spin while they wait starve every other process on the machine: one busy process
-# beside a run on two cores made its epoch twelve times longer. Each library reads its own name, when
-# it is loaded.
+# beside a run on two cores made its epoch twelve times longer. Each library reads its own name,
+# when it is loaded.
 PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, Any, Optional, TextIO, cast
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def _visible(character: str) -> str:
 def raw(stream: Optional[TextIO] = None) -> TextIO:  # noqa: UP045  Python 3.8 reads this file
     """Standard output, or ``stream``, without :class:`Clean` around it."""
     found = sys.stdout if stream is None else stream
-    return cast(TextIO, found.stream) if isinstance(found, Clean) else found
+    return found.stream if isinstance(found, Clean) else found
 
 
 def show(text: str) -> None:

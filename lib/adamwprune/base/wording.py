@@ -28,7 +28,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
 
 
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001  some take wide ones too
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too
 
 
 def cell(value: object) -> object:

@@ -134,10 +134,10 @@ class Store:
 
         Not where another process is at work, and nothing where nothing can be removed.
         """
-        with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, str, _leave):
+        with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, _leave, _leave):
             self._sweep()
         for folder in map(self.folder, done):
-            with contextlib.suppress(OSError, UserError), lock(folder / LOCK, str, _leave):
+            with contextlib.suppress(OSError, UserError), lock(folder / LOCK, _leave, _leave):
                 remove_leftovers(folder)
                 if not goes_on(folder):  # make measure was stopped
                     has_ended(folder)
@@ -249,7 +249,7 @@ def is_littered(names: frozenset[str]) -> bool:
     return not names.isdisjoint(until_then) or any(name.endswith(".tmp") for name in names)
 
 
-def _leave() -> None:
+def _leave(_holder: str = "") -> None:
     """Do not wait for a lock."""
     raise BlockingIOError
 
