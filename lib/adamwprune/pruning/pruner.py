@@ -42,7 +42,7 @@ from adamwprune.pruning.regrowth import Regrowth
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.score import Score
-from adamwprune.pruning.select.parts import keep_pages
+from adamwprune.pruning.select.parts import is_dense, keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied
@@ -126,8 +126,8 @@ class Pruner(PrunedWeights):
 
         Raises ``ValueError`` for an optimizer that does not keep the states the score or an
         implied mask needs, does not train all weights, cannot hold a weight at zero, or has another
-        pruner for it; where the pruner is attached already; and for a model with more zeros than
-        the schedule or the scope allows.
+        pruner for it; and where the pruner is attached already. The first step raises it for a
+        model with more zeros than the schedule or the scope allows.
         """
         if self.optimizer is not None:
             raise ValueError("the pruner of these weights is attached already")
@@ -139,7 +139,6 @@ class Pruner(PrunedWeights):
             self.optimizer = optimizer
             if not self._has_begun:
                 self.score.begin(list(self.weights.values()))
-                SparseStart(self, self.scope, self._zeros)  # refuses what the first step would
             log.info("%s", self.coverage)
             self._hook()
             if not self._has_begun and self.schedule.starts_sparse:
@@ -172,8 +171,16 @@ class Pruner(PrunedWeights):
             raise ValueError("an implied mask of weights needs an optimizer of the Adam family")
         if self.score.reads_states and not adam:
             raise ValueError("pruning weights by state needs an optimizer of the Adam family")
-        if any(group.get("eps", 1) == 0 for group in optimizer.param_groups):
-            raise ValueError("with eps=0 a step makes a pruned weight 0/0: eps must be above 0")
+        for group in optimizer.param_groups:
+            if group.get("eps", 1) == 0:
+                raise ValueError("with eps=0 a step makes a pruned weight 0/0: eps must be above 0")
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        apart = [name for name, weight in self.weights.items() if fused and not is_dense(weight)]
+        if apart:
+            raise ValueError(
+                f"the weight {apart[0]} has gaps in memory, which torch's fused optimizers step "
+                "on: make it contiguous, or the optimizer with fused=False"
+            )
         owner = _OWNERS.get(self.score, lambda: None)()
         if owner is not None and owner is not self:
             raise ValueError("the score keeps the weights of another pruner: each needs its own")

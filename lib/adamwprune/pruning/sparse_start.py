@@ -34,6 +34,8 @@ class SparseStart:
         partly = {n: c for n, c in counts.items() if 0 < c < pruned.weights[n].numel()}
         total = sum(partly.values())
         counted = zeros == "pruned" and total > CHANCE * pruned.numel
+        if pruned.score.regrows and total > scope.target_k:
+            counted = False  # weights that grew are zero as long as they had no gradient
         self.taken = total if counted else 0
         self._taken = {name: masks[name] for name in partly if counted}
         self._live = {n: masks[n] for n, c in counts.items() if c and n not in self._taken}

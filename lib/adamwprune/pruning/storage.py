@@ -35,7 +35,7 @@ class Masks:
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
         """A part [n] of a mask; ``states``: the optimizer's of this weight."""
         if name not in self.stored:
-            return torch.zeros(part.count, dtype=torch.bool, device=self.weights[name].device)
+            return torch.zeros(part.numel, dtype=torch.bool, device=self.weights[name].device)
         return part.of(self.stored[name])
 
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
@@ -100,7 +100,7 @@ class Bits(Masks):
         if part.step > 1:
             places = torch.arange(*part, device=self.weights[name].device)
             return (self.stored[name][places // 8] >> (places % 8).byte() & 1).bool()
-        return unpack(_bytes_of(self.stored[name], part), torch.Size([part.count]))
+        return unpack(_bytes_of(self.stored[name], part), torch.Size([part.numel]))
 
     @staticmethod
     def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:

@@ -26,7 +26,7 @@ class Part(NamedTuple):
     step: int = 1
 
     @property
-    def count(self) -> int:
+    def numel(self) -> int:
         """How many weights these are."""
         return len(range(*self))
 
@@ -56,6 +56,16 @@ def keep_pages() -> None:
     is never touched, and takes no memory.
     """
     np.empty((32 << 20) - (64 << 10), dtype=np.uint8)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the numbers lie in memory without a gap, in whatever order."""
+    size = 1
+    for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if length > 1 and stride != size:
+            return False
+        size *= length
+    return True
 
 
 def whole(tensor: Tensor) -> Part:
