@@ -162,7 +162,7 @@ def hooked(optimizer: Any) -> Optimizer:
     Raises ``TypeError`` for what is no optimizer, ``ValueError`` for one that evaluates its closure
     several times a step.
     """
-    while "_optimizer_step_pre_hooks" not in vars(optimizer):
+    while "_optimizer_step_pre_hooks" not in getattr(optimizer, "__dict__", ()):
         inner = getattr(optimizer, "optimizer", None)
         if not isinstance(inner, Optimizer) or inner is optimizer:
             kind = type(optimizer).__name__

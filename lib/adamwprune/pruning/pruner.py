@@ -242,6 +242,31 @@ class Pruner(PrunedWeights):
         self._gradients.clear()
         self._open.clear()
 
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """Scale all gradients of the optimizer so that the norm of those that are trained is at
+        most ``max_norm``; return that norm.
+
+        To be called where ``torch.nn.utils.clip_grad_norm_`` is, which counts the gradients of
+        pruned weights as well. Raises ``RuntimeError`` for a pruner that is not attached.
+        """
+        if self.optimizer is None:
+            raise RuntimeError("the pruner is not attached to an optimizer of its weights")
+        names = {id(weight): name for name, weight in self.weights.items()}
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norms = []
+        for param in params:
+            if param.grad is None:
+                continue
+            gradient = param.grad
+            if self.k and id(param) in names:
+                gradient = gradient.clone()
+                self.masks.zero(names[id(param)], gradient, self.states(names[id(param)]))
+            norms.append(torch.linalg.vector_norm(gradient, norm_type))
+        total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+        nn.utils.clip_grads_with_norm_(params, max_norm, total)
+        return total
+
     def _may_update(self) -> bool:
         """Whether a mask update may come in the next step."""
         return self._due or self.schedule.is_due(self.steps + 1)
