@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import pytest
@@ -88,17 +89,18 @@ def test_two_pruners_of_one_optimizer_have_a_state_each():
     train(network, optimizer, 4)
     again, resumed, theirs = both()
     again.load_state_dict(network.state_dict())
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # tensors would be shared
     assert [p.k for p in theirs] == [p.k for p in pruners] == [30, 15]
     train(network, optimizer, 4, 4)
     train(again, resumed, 4, 4)
     assert torch.equal(again[0].weight, network[0].weight)
     _, alone, _ = attached(Random(0), weights=["0.weight"])
     alone.load_state_dict(optimizer.state_dict())  # its own; the other's is nobody's
-    _, other, _ = attached(Random(0), exclude=["0.weight"])
-    other.state_dict()
+    _, other, _ = attached(Random(1), exclude=["0.weight"])
+    other.load_state_dict(optimizer.state_dict())
+    _, first, _ = attached(Random(0), weights=["0.weight"])
     with pytest.raises(ValueError, match=r"only pruner of 0\.weight"):
-        other.load_state_dict(alone.state_dict())
+        other.load_state_dict(first.state_dict())
 
 
 def test_the_state_is_plain_bytes_of_a_power_of_two():

@@ -263,7 +263,7 @@ class Pruner(PrunedWeights):
                 gradient = gradient.clone()
                 self.masks.zero(names[id(param)], gradient, self.states(names[id(param)]))
             norms.append(torch.linalg.vector_norm(gradient, norm_type))
-        total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+        total: Tensor = torch.linalg.vector_norm(torch.stack(norms), norm_type)
         nn.utils.clip_grads_with_norm_(params, max_norm, total)
         return total
 
