@@ -268,8 +268,8 @@ def with_gradients(group: dict[str, Any], optimizer: str) -> Iterator[Tensor]:
             continue
         if param.grad.is_sparse:
             raise RuntimeError(f"{optimizer} does not support sparse gradients")
-        if param.grad.stride() != param.stride():
-            param.grad = laid_out(param, param.grad)
+        if param.grad.stride() != param.stride() or param.grad.is_conj():
+            param.grad = laid_out(param, param.grad.resolve_conj())
         yield param
 
 

@@ -37,7 +37,7 @@ def check_states(
         where = f"{name} cannot continue from this state dict: parameter {index}"
         missing = [each for each in needed if each not in state]
         if missing:
-            raise ValueError(f"{where} has {_listed(list(state))} and no {_listed(missing)}")
+            raise ValueError(f"{where} has no {_listed(missing)}, but {_listed(list(state))}")
         for each in needed:
             _check_shape(f"{where} has shape", each, param, state[each])
 

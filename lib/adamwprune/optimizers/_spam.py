@@ -157,7 +157,7 @@ class NormWindow:
         deviation = (((norms - mean).square() * is_seen).sum() / seen).sqrt()
         is_far = (deviation > 0) & (norm - mean > DEVIATIONS * deviation)
         joining = norm.detach().float().reshape(1)
-        is_finite = joining.isfinite()
+        is_finite = joining < math.inf
         spike = ((is_far | ~is_finite) & (count >= FEWEST)).squeeze(0)
         place = count % WINDOW
         ring.index_copy_(0, place, torch.where(is_finite, joining, ring[place]))

@@ -1,0 +1,353 @@
+"""State dicts: of torch's own optimizers, old and new, and through torch.distributed.checkpoint."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from adamwprune.optimizers import SGD, Adam, AdamW, AdamWPrune, AdamWSpam, Spam
+from tests.optimizers.conftest import CASES, assert_close, backward, network, same_bits, train
+
+OURS_AND_TORCHS = [
+    (SGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+    (Adam, torch.optim.Adam, {"weight_decay": 0.1}),
+    (AdamW, torch.optim.AdamW, {"weight_decay": 0.1, "amsgrad": True}),
+]
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request):
+    """Builds an optimizer over parameters."""
+    return CASES[request.param]
+
+
+# -- through torch.distributed.checkpoint ----------------------------------------------------
+
+
+def in_memory(options, model, optimizer, twin, restored, folder):
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+    set_optimizer_state_dict(twin, restored, saved, options=options)
+
+
+def on_disk(options, model, optimizer, twin, restored, folder):
+    dcp.save(get_optimizer_state_dict(model, optimizer, options=options), checkpoint_id=folder)
+    loaded = get_optimizer_state_dict(twin, restored, options=options)
+    dcp.load(loaded, checkpoint_id=folder)
+    set_optimizer_state_dict(twin, restored, loaded, options=options)
+
+
+WAYS = {
+    "plain": StateDictOptions(),
+    "flat": StateDictOptions(flatten_optimizer_state_dict=True),
+    "full": StateDictOptions(full_state_dict=True, cpu_offload=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of a process without a group
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("through", [in_memory, on_disk])
+@pytest.mark.parametrize(
+    "name", ["sgd", "adamwprune", "adamwspam-clip", "adamwspam-stable", "lion"]
+)
+def test_a_distributed_checkpoint_keeps_all(name, through, way, tmp_path):
+    """Steps, windows and counters too: after 20 of 60 steps, before a reset and a spike."""
+
+    def build(model):
+        return CASES[name]([{"params": list(model[n].parameters())} for n in (0, 2)])
+
+    model, twin = network(torch.float32), network(torch.float32)
+    optimizer, restored = build(model), build(twin)
+    train(model, optimizer, 20)
+    twin.load_state_dict(model.state_dict())
+    through(WAYS[way], model, optimizer, twin, restored, tmp_path)
+    assert restored.steps == optimizer.steps == 20
+    train(model, optimizer, 40, first=20)
+    train(twin, restored, 40, first=20)
+    assert same_bits(model, twin)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda state: state])
+def test_nothing_is_shared_with_a_plain_state_dict_but_states(copied):
+    model = network()
+    optimizer = AdamWPrune(model.parameters())
+    train(model, optimizer, 20)
+    twin = network()
+    restored = AdamWPrune(twin.parameters())
+    restored.load_state_dict(copied(optimizer.state_dict()))
+    train(twin, restored, 3, first=20)
+    assert (optimizer.steps, restored.steps) == (20, 23)
+    assert (optimizer._window.count, restored._window.count) == (20, 23)
+
+
+# -- of torch's own, of any age --------------------------------------------------------------
+
+
+def step_is_a_float(saved):
+    for state in saved["state"].values():
+        if "step" in state:
+            state["step"] = float(state["step"])
+
+
+def step_is_an_int(saved):
+    for state in saved["state"].values():
+        if "step" in state:
+            state["step"] = int(state["step"])
+
+
+def without(*names):
+    def forget(saved):
+        for group in saved["param_groups"]:
+            for name in names:
+                group.pop(name, None)
+
+    return forget
+
+
+OLD = {
+    "as it is": lambda saved: None,
+    "step is a float": step_is_a_float,
+    "step is an int": step_is_an_int,
+    "no decoupled_weight_decay": without("decoupled_weight_decay"),
+    "no maximize": without("maximize", "foreach", "capturable", "differentiable", "fused"),
+    "no nesterov": without("nesterov"),
+}
+
+
+@pytest.mark.parametrize("age", OLD)
+@pytest.mark.parametrize(("ours", "theirs", "settings"), OURS_AND_TORCHS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_torchs_checkpoints_go_on_to_the_same_numbers(ours, theirs, settings, age, fused):
+    a, b = network(torch.float32), network(torch.float32)
+    before = theirs(a.parameters(), fused=fused, **settings)
+    train(a, before, 20)
+    b.load_state_dict(a.state_dict())
+    saved = copy.deepcopy(before.state_dict())
+    OLD[age](saved)
+    after = ours(b.parameters())
+    after.load_state_dict(saved)
+    train(a, before, 20, first=20)
+    train(b, after, 20, first=20)
+    assert same_bits(a, b) if fused else assert_close(a, b, 1e-4) is None
+
+
+def test_an_old_checkpoint_without_amsgrad_has_none():
+    model = network()
+    optimizer = AdamWPrune(model.parameters())
+    saved = torch.optim.AdamW(model.parameters()).state_dict()
+    without("amsgrad")(saved)
+    optimizer.load_state_dict(saved)
+    train(model, optimizer, 1)
+    assert "max_exp_avg_sq" not in optimizer.state[model[0].weight]
+
+
+def test_torchs_nesterov_and_dampening_are_taken_over():
+    for settings in ({"nesterov": True}, {"dampening": 0.5}):
+        a, b = network(torch.float32), network(torch.float32)
+        before = torch.optim.SGD(a.parameters(), 0.01, 0.9, fused=True, **settings)
+        train(a, before, 10)
+        b.load_state_dict(a.state_dict())
+        after = SGD(b.parameters())
+        after.load_state_dict(copy.deepcopy(before.state_dict()))
+        train(a, before, 10, first=10)
+        train(b, after, 10, first=10)
+        assert same_bits(a, b)
+
+
+def test_a_checkpoint_of_ours_loads_in_torchs():
+    a, b = network(torch.float32), network(torch.float32)
+    before = AdamW(a.parameters())
+    train(a, before, 20)
+    b.load_state_dict(a.state_dict())
+    after = torch.optim.AdamW(b.parameters(), fused=True)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    after.param_groups[0]["fused"] = True
+    train(a, before, 20, first=20)
+    train(b, after, 20, first=20)
+    assert same_bits(a, b)
+
+
+FOREIGN = [
+    (AdamW, torch.optim.SGD, "AdamW cannot .*: parameter group 0 has no betas and eps"),
+    (AdamW, torch.optim.Adamax, "parameter 0 has no exp_avg_sq, but step, exp_avg and exp_inf"),
+    (AdamW, torch.optim.Adagrad, "parameter group 0 has no betas"),
+    (SGD, torch.optim.AdamW, "SGD cannot .*: parameter group 0 has no momentum and dampening"),
+    (SGD, torch.optim.RMSprop, "parameter group 0 has no dampening"),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "told"), FOREIGN)
+def test_another_optimizers_checkpoint_is_refused_by_what_is_missing(ours, theirs, told):
+    model = network()
+    other = theirs(model.parameters())
+    train(model, other, 2)
+    optimizer = ours(model.parameters())
+    train(model, optimizer, 2)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=told):
+        optimizer.load_state_dict(other.state_dict())
+    assert str(optimizer.state_dict()) == str(before), "a refusal changes nothing"
+
+
+def test_states_of_another_shape_are_refused():
+    model, wider = network(), nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+    before = AdamW(wider.parameters())
+    train(wider, before, 2)
+    told = r"parameter 0 has shape \[8, 6\], its exp_avg \[9, 6\]"
+    with pytest.raises(ValueError, match=told):
+        AdamW(model.parameters()).load_state_dict(before.state_dict())
+
+
+# -- maximize --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ours", "theirs", "settings"), OURS_AND_TORCHS)
+def test_maximize_climbs_as_torch_does(ours, theirs, settings):
+    a, b = network(torch.float32), network(torch.float32)
+    train(a, ours(a.parameters(), maximize=True, **settings), 30)
+    train(b, theirs(b.parameters(), maximize=True, fused=True, **settings), 30)
+    assert same_bits(a, b)
+
+
+def test_maximize_is_minimising_the_negative(case):
+    """In a group of its own and from a state dict, in every mode, clipping included."""
+    a, b, c = network(), network(), network()
+    if "maximize" not in case(a.parameters()).defaults:
+        pytest.skip("takes no maximize")
+    down = case(a.parameters())
+    up = case([{"params": list(b.parameters()), "maximize": True}])
+    loaded = case(c.parameters())
+    loaded.load_state_dict(up.state_dict())
+    for number in range(40):
+        backward(a, number)
+        down.step()
+        for model, optimizer in ((b, up), (c, loaded)):
+            backward(model, number)
+            for param in model.parameters():
+                param.grad.neg_()
+            optimizer.step()
+    assert same_bits(a, b)
+    assert same_bits(a, c)
+
+
+# -- settings that are tensors ---------------------------------------------------------------
+
+
+def told(build):
+    try:
+        build()
+    except Exception as error:  # noqa: BLE001
+        return type(error), str(error)
+    return None
+
+
+BETAS = [
+    (0.9, torch.tensor(0.99)),
+    (torch.tensor(0.9), 0.99),
+    (0, 0.99),
+    (torch.tensor(1.0), torch.tensor(0.99)),
+    (torch.tensor([0.9, 0.8]), torch.tensor(0.99)),
+]
+
+
+@pytest.mark.parametrize("betas", BETAS)
+def test_betas_are_refused_as_torch_does(betas):
+    theirs = told(lambda: torch.optim.AdamW(network().parameters(), betas=betas))
+    assert theirs is not None
+    assert told(lambda: AdamW(network().parameters(), betas=betas)) == theirs
+
+
+@pytest.mark.parametrize("lr", [torch.tensor([0.1, 0.2]), torch.tensor(-0.1)])
+@pytest.mark.parametrize(("ours", "theirs", "settings"), OURS_AND_TORCHS)
+def test_rates_are_refused_as_torch_does(ours, theirs, settings, lr):
+    expected = told(lambda: theirs(network().parameters(), **{**settings, "lr": lr}))
+    assert expected is not None
+    assert told(lambda: ours(network().parameters(), **{**settings, "lr": lr})) == expected
+
+
+@pytest.mark.parametrize("capturable", [None, True])
+def test_tensors_as_settings_are_torchs_numbers(capturable):
+    rate, betas = torch.tensor(2**-7), (torch.tensor([0.875]), torch.tensor(0.9375))
+    a, b = network(torch.float32), network(torch.float32)
+    ours = AdamW(a.parameters(), rate.clone(), betas)
+    theirs = torch.optim.AdamW(b.parameters(), rate.clone(), betas, weight_decay=1e-4, fused=True)
+    ours.capturable = capturable
+    for optimizer, model in ((ours, a), (theirs, b)):
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for number in range(10):
+            train(model, optimizer, 1, first=number)
+            schedule.step()
+    assert isinstance(ours.param_groups[0]["lr"], torch.Tensor)
+    assert same_bits(a, b)
+    assert hash(ours.step_kind()) is not None
+
+
+def test_sgd_takes_a_tensor_as_its_rate():
+    a, b = network(torch.float32), network(torch.float32)
+    train(a, SGD(a.parameters(), torch.tensor(2**-7)), 10)
+    train(b, SGD(b.parameters(), 2**-7), 10)
+    assert same_bits(a, b)
+
+
+# -- one norm that overflows, and complex weights ---------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1e25, float("inf"), float("nan")])
+def test_an_overflow_of_the_norm_hides_no_later_spike(size):
+    """It is a spike itself once ten norms are known, and never one of those looked back on."""
+    found = []
+    param = nn.Parameter(torch.zeros(100))
+    optimizer = AdamWSpam([param])
+    optimizer.on_spike = lambda spike: found.append(bool(spike))
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 161):
+        param.grad = 0.01 * torch.randn(100, generator=generator)
+        if step in (5, 31):
+            param.grad = torch.full((100,), size)
+        if step in (21, 51, 91, 121, 141, 156):
+            param.grad *= 1e4
+        optimizer.step()
+    assert [step for step, spike in enumerate(found, 1) if spike] == [21, 31, 51, 91, 121, 141, 156]
+    assert optimizer._window.count == 158
+    assert optimizer._window.norms.isfinite().all()
+
+
+MODES = {
+    "plain": Spam(),
+    "zscore": Spam.zscore_mode(),
+    "paper": Spam(theta=3.0, interval=25, warmup_steps=6),
+    "stable": Spam(interval=25, gammas=(0.7, 0.9, 0.999)),
+}
+
+
+@pytest.mark.parametrize("amsgrad", [True, False])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+@pytest.mark.parametrize("mode", MODES)
+def test_complex_weights_are_pairs_of_real_ones(mode, max_grad_norm, amsgrad):
+    numbers = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    real, pair = nn.Parameter(numbers), nn.Parameter(torch.view_as_complex(numbers.clone()))
+    settings = {"spam": MODES[mode], "max_grad_norm": max_grad_norm, "amsgrad": amsgrad}
+    optimizers = AdamW([real], **settings), AdamW([pair], **settings)
+    for step in range(60):
+        gradient = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(step)).double()
+        gradient *= 40 if step % 17 == 16 else 1
+        real.grad, pair.grad = gradient, torch.view_as_complex(gradient.clone())
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(torch.view_as_real(pair.detach()), real.detach(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(torch.view_as_real(pair.grad), real.grad, rtol=1e-9, atol=0)
+
+
+def test_lazily_conjugated_gradients_are_taken():
+    weight = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    weight.grad = torch.tensor([1 + 1j, 2 - 1j, 3j]).conj()
+    AdamW([weight], spam=Spam.stable_mode()).step()
+    assert weight.isfinite().all()
