@@ -129,7 +129,7 @@ IN_OPTIMIZERS = [
     Fault(
         "SPAM's warm-up multiplies group['lr'] in place",
         f"{LIB}/optimizers/_adam.py",
-        'rate: float | Tensor = group["lr"] * scale\n',
+        'rate: float | Tensor = float(group["lr"]) * scale\n',
         'group["lr"] *= scale\n        rate: float | Tensor = group["lr"]\n',
         SPAM,
     ),
@@ -156,10 +156,31 @@ IN_OPTIMIZERS = [
     ),
     Fault(
         "a checkpoint of the optimizer forgets the window of norms",
-        f"{LIB}/optimizers/_adam.py",
-        'self._window.load_state_dict(state_dict["spam"], device)',
-        "pass",
+        f"{LIB}/optimizers/_base.py",
+        "if KEPT not in self.param_groups[0]:",
+        "if self.kept:",
         "tests/optimizers/test_conformance.py -k adamwspam",
+    ),
+    Fault(
+        "a fused kernel walks the memory of a state that is laid out in another way",
+        f"{LIB}/optimizers/_layout.py",
+        "if tensor.stride() == param.stride() or not is_dense(param):",
+        "if tensor.shape == param.shape:",
+        "tests/optimizers/test_layout.py -k another_layout",
+    ),
+    Fault(
+        "a norm that overflows joins those that the next are compared with",
+        f"{LIB}/optimizers/_spam.py",
+        "is_finite = joining < math.inf",
+        "is_finite = joining == joining",
+        "tests/optimizers/test_spam_inputs.py",
+    ),
+    Fault(
+        "SPAM resets one step later than its official code",
+        f"{LIB}/optimizers/_spam.py",
+        "return bool(self.interval) and step % self.interval == 0",
+        "return bool(self.interval) and step > 1 and step % self.interval == 1",
+        "tests/optimizers/test_spam_as_published.py",
     ),
 ]
 IN_RUNS = [
