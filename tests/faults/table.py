@@ -70,22 +70,22 @@ IN_PRUNING = [
     Fault(
         "gradients of pruned weights are not masked",
         f"{LIB}/pruning/pruner.py",
-        "            elif self.k:\n                mask_gradient(weight)\n",
-        "",
+        "                self.masks.zero(name, weight.grad, self.states(name))\n",
+        "                pass\n",
         f"{PRUNING} -k exactly_k",
     ),
     Fault(
         "a revived weight is no violation of the contract",
         f"{LIB}/pruning/contract.py",
-        "    if each.regrown:\n",
-        "    if False:\n",
+        "        if each.revived:\n",
+        "        if False:\n",
         f"{PRUNING} -k 'revived or in_place_of'",
     ),
     Fault(
         "moments of pruned weights are no violation",
         f"{LIB}/pruning/contract.py",
-        "    if each.stale:\n",
-        "    if False:\n",
+        "        if each.stale:\n",
+        "        if False:\n",
         f"{PRUNING} -k 'stale or revived'",
     ),
     Fault(
@@ -109,6 +109,35 @@ IN_PRUNING = [
         "self.score.observe(weight, full, weight.grad, rates[self._groups[name]])",
         "self.score.observe(weight, weight, weight.grad, rates[self._groups[name]])",
         f"{PRUNING} -k straight_through",
+    ),
+    Fault(
+        "a live weight at zero misses its gradient",
+        f"{LIB}/pruning/storage.py",
+        "        zero_where_set(values, self.part(name, part, states))\n",
+        "        zero_where_zero(values, part.of(self.weights[name]).abs())\n",
+        "tests/pruning/test_zeros.py -k live_weight",
+    ),
+    Fault(
+        "movement forgets the kept weights of a layer without a gradient",
+        f"{LIB}/pruning/pruner.py",
+        "            elif name in self._open:\n",
+        "            else:\n                self.full[name].copy_(weight)\n"
+        "            if name in self._open:\n",
+        "tests/pruning/test_zeros.py -k layers_without",
+    ),
+    Fault(
+        "an overflow under a GradScaler counts as a step of the pruner",
+        f"{LIB}/pruning/attachment.py",
+        "        if overflow is not None and overflow.item():\n            return False\n",
+        "",
+        "tests/pruning/test_conformance.py -k Scaler",
+    ),
+    Fault(
+        "an embedding is pruned through its tied head",
+        f"{LIB}/pruning/prunable.py",
+        '            self._leave_out(tied, "tied to an embedding")\n',
+        "",
+        "tests/pruning/test_prunable.py -k multiply",
     ),
     Fault(
         "masks are updated just after the moments were reset",
@@ -224,8 +253,8 @@ IN_RUNS = [
     Fault(
         "a run goes on without movement's scores",
         f"{LIB}/pruning/methods/movement.py",
-        'if state["scores"]:',
-        "if False:",
+        "for w, s in scores if s is not None",
+        "for w, s in scores if False",
         f"{RESUME} -k 'killed_twice and movement'",
     ),
     Fault(

@@ -14,8 +14,8 @@ def check_settings(name: str, groups: Iterable[Mapping[str, Any]], needed: Seque
         missing = [setting for setting in needed if setting not in group]
         if missing:
             raise ValueError(
-                f"{name} cannot continue from this state dict: "
-                f"parameter group {index} has no {_listed(missing)}"
+                f"{name} cannot continue from this state dict, whose weights another optimizer "
+                f"trained: parameter group {index} has no {_listed(missing)}"
             )
 
 

@@ -384,7 +384,8 @@ class Pruner(PrunedWeights):
 
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
-        return counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        return {**found, "coverage": asdict(self.coverage)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; implied masks are in the weights already."""
