@@ -203,3 +203,34 @@ def test_the_norm_of_what_is_trained_is_clipped(method):
         torch.testing.assert_close(param.grad, gradient / 2, rtol=1e-4, atol=1e-7)
     with pytest.raises(RuntimeError, match="not attached"):
         Pruner(network, Magnitude(), SCHEDULE).clip_grad_norm_(1.0)
+
+
+@pytest.mark.slow  # the compiler takes seconds to import
+@pytest.mark.parametrize("build", [SGD, lambda p, lr: torch.optim.AdamW(p, lr, fused=True)])
+def test_a_compiled_step_is_the_same(build):
+    network, optimizer, pruner = attached(Movement(), build)
+    again, other, _ = attached(Movement(), build)
+    compiled = torch.compile(other.step, backend="eager")
+    train(network, optimizer, 9)
+    for number in range(9):
+        generator = torch.Generator().manual_seed(number)
+        other.zero_grad()
+        again(torch.randn(4, 8, generator=generator)).square().mean().backward()
+        compiled()
+    pruner.verify()
+    assert all(map(torch.equal, network.parameters(), again.parameters()))
+
+
+def test_what_is_maximised_is_pruned_as_its_negative_minimised():
+    found = []
+    for sign in (1, -1):
+        network = model()
+        optimizer = torch.optim.SGD(network.parameters(), 0.1, maximize=sign < 0)
+        Pruner(network, Movement(), SCHEDULE).attach(optimizer)
+        for number in range(9):
+            generator = torch.Generator().manual_seed(number)
+            optimizer.zero_grad()
+            (sign * network(torch.randn(4, 8, generator=generator)).square().mean()).backward()
+            optimizer.step()
+        found.append(network)
+    assert all(map(torch.equal, *(each.parameters() for each in found)))

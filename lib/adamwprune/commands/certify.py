@@ -77,10 +77,10 @@ def needed(
             today = code.of(record.spec)
             if not _is_proved(record, today, device):
                 _check(record, trees)
-                digest = str(record.code["digest"])
-                if proof := certificates.newest(digest, record.spec, device):
-                    record, digest = proof.after, proof.codes[1]
-                groups.setdefault((path_of(record.spec), digest, device), record)
+                proof = certificates.newest(str(record.code["digest"]), record.spec, device)
+                newest = proof.after if proof else record
+                key = (path_of(record.spec), str(newest.code["digest"]), device)
+                groups.setdefault(key, newest)
         except UserError as error:
             found.beyond.setdefault(str(error), []).append(record.run_id)
     shared: dict[str, RunSpec] = {}  # one run a path, so that today's code trains it once

@@ -196,6 +196,9 @@ class Pruner(PrunedWeights):
 
         Not before the first step: until then a checkpoint may be loaded.
         """
+        devices = {str(weight.device) for weight in self.weights.values()}
+        if len(devices) > 1:
+            raise ValueError(f"weights on several devices ({', '.join(sorted(devices))})")
         self._has_begun = True
         self.k = self.taken = SparseStart(self, self.scope, self._zeros).apply()
 
@@ -480,7 +483,10 @@ def _is_among(weight: Tensor, other: object) -> bool:
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:
-    """Of the step to come, by group."""
-    if isinstance(optimizer, Base):
-        return [optimizer.step_size(index) for index in range(len(optimizer.param_groups))]
-    return [group["lr"] for group in optimizer.param_groups]
+    """Of the step to come, by group; negative where it goes up the gradient."""
+    sizes = [
+        optimizer.step_size(index) if isinstance(optimizer, Base) else group["lr"]
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+    pairs = zip(sizes, optimizer.param_groups, strict=True)
+    return [-size if group.get("maximize") else size for size, group in pairs]
