@@ -158,8 +158,8 @@ IN_OPTIMIZERS = [
     Fault(
         "SPAM's warm-up multiplies group['lr'] in place",
         f"{LIB}/optimizers/_adam.py",
-        'rate: float | Tensor = float(group["lr"]) * scale\n',
-        'group["lr"] *= scale\n        rate: float | Tensor = group["lr"]\n',
+        'rate = float(group["lr"]) * scale\n',
+        'group["lr"] *= scale\n            rate = group["lr"]\n',
         SPAM,
     ),
     Fault(

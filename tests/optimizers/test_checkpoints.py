@@ -24,6 +24,13 @@ from tests.optimizers.conftest import (
     train,
 )
 
+
+@pytest.fixture(params=sorted(CASES))
+def case(request):
+    """Builds an optimizer over parameters."""
+    return CASES[request.param]
+
+
 # -- through torch.distributed.checkpoint ----------------------------------------------------
 
 
@@ -80,6 +87,18 @@ def test_nothing_is_shared_with_a_plain_state_dict_but_states(copied):
     train(twin, restored, 3, first=20)
     assert (optimizer.steps, restored.steps) == (20, 23)
     assert (optimizer._window.count, restored._window.count) == (20, 23)
+
+
+def test_groups_may_be_replaced(case):
+    """As tools for fine-tuning do; counting begins anew."""
+    model = network()
+    optimizer = case(model.parameters())
+    train(model, optimizer, 12)
+    optimizer.param_groups.clear()
+    optimizer.state.clear()
+    optimizer.add_param_group({"params": list(model[2].parameters())})
+    train(model, optimizer, 3, first=12)
+    assert optimizer.steps == 3
 
 
 # -- of torch's own, of any age --------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from adamwprune.optimizers import AdamW, AdamWSpam, Spam
+from adamwprune.optimizers import SGD, AdamW, AdamWSpam, Spam
 
 
 @pytest.mark.parametrize("size", [1e25, float("inf"), float("nan")])
@@ -53,6 +53,18 @@ def test_complex_weights_are_pairs_of_real_ones(mode, max_grad_norm, amsgrad):
             optimizer.step()
     torch.testing.assert_close(torch.view_as_real(pair.detach()), real.detach(), rtol=1e-9, atol=0)
     torch.testing.assert_close(torch.view_as_real(pair.grad), real.grad, rtol=1e-9, atol=0)
+
+
+def test_sgd_takes_complex_weights():
+    numbers = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    real, pair = nn.Parameter(numbers), nn.Parameter(torch.view_as_complex(numbers.clone()))
+    optimizers = SGD([real], max_grad_norm=1.0), SGD([pair], max_grad_norm=1.0)
+    for step in range(20):
+        real.grad = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(step)).double()
+        pair.grad = torch.view_as_complex(real.grad.clone())
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(torch.view_as_real(pair.detach()), real.detach(), rtol=1e-9, atol=0)
 
 
 def test_lazily_conjugated_gradients_are_taken():

@@ -242,15 +242,17 @@ class AdamFamily(_base.KeepsMoments):
         # The warm-up after a reset scales the step and never group["lr"], where it would
         # compound; decoupled decay is lr * weight_decay and stays what it was.
         scale, decay = self.spam.scale(self.steps), group["weight_decay"]
-        rate: float | Tensor = float(group["lr"]) * scale
+        rate: float | Tensor
         decays_apart = decay and group["decoupled_weight_decay"] and self.spam.warmup_steps
         if index in self._rates:
             rate, keep = self._rates[index].unbind()
             if decays_apart:
                 torch._foreach_mul_(params, keep)
                 decay = 0.0
-        elif decays_apart:
-            decay /= scale
+        else:
+            rate = float(group["lr"]) * scale
+            if decays_apart:
+                decay /= scale
         adam(
             params,
             _gradients(params),

@@ -78,7 +78,8 @@ class Base(torch.optim.Optimizer):
 
         ``steps``, and what a class adds. Its tensors count as states (see the ledger).
         """
-        return cast(dict[str, Any], self.param_groups[0][KEPT])
+        kept = self.param_groups[0].setdefault(KEPT, {"steps": 0})  # groups may have been replaced
+        return cast(dict[str, Any], kept)
 
     @property
     def steps(self) -> int:
@@ -218,7 +219,7 @@ def untraced(step: F) -> F:
 def _hashable(value: Any) -> Hashable:
     """A setting of a group as something to compare; what is kept there is no setting."""
     if isinstance(value, Tensor):
-        return value.item()
+        return tuple(value.flatten().tolist())
     if isinstance(value, list | tuple):
         return tuple(_hashable(each) for each in value)
     return None if isinstance(value, Mapping) else cast(Hashable, value)
