@@ -166,6 +166,11 @@ class Setting:
         return sorted({group.sparsity for group in self.groups if not group.is_dense})
 
     @property
+    def done_sparsities(self) -> list[float]:
+        """Those of pruned groups with a completed run, ascending."""
+        return sorted({group.sparsity for group in self.pruned() if group.done})
+
+    @property
     def tags(self) -> list[str]:
         """Pruning methods as file names spell them, in the order of the matrix."""
         return list(dict.fromkeys(self.tag(group) for group in self.groups if not group.is_dense))

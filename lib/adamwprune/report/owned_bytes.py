@@ -37,8 +37,3 @@ def states(memory: Mapping[str, Any]) -> dict[str, int]:
 def pruner_bytes(memory: Mapping[str, Any]) -> int:
     """Bytes that pruning itself keeps from step to step."""
     return sum(memory["pruner"].values())
-
-
-def kib(size: float) -> str:
-    """Bytes in KiB with one decimal and thousands separators."""
-    return f"{size / 1024:,.1f}"

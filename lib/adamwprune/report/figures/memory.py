@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.report import owned_bytes, style
@@ -26,28 +26,35 @@ LABELS = {
 
 def summary(setting: Setting) -> Iterator[Drawing]:
     """Bytes by owner for every optimizer and method at the highest sparsity that was run."""
-    done = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
-    if not done:
+    if not setting.done_sparsities:
         return
-    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == done[-1]]
+    highest = setting.done_sparsities[-1]
+    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == highest]
     origins = parts.origins_of(chosen)
     labels = [origins.label(_row_label(group), group.done) for group in chosen]
-    title = f"Memory by owner: every optimizer, dense and pruned to {percent(done[-1])}"
+    title = f"Memory by owner: every optimizer, dense and pruned to {percent(highest)}"
     figure = style.new_figure(13, 2.6 + 0.3 * len(chosen), title)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
     owners = _stack(left, chosen, pruner_only=False)
     _stack(right, chosen, pruner_only=True)
     panels.category_axis(left, labels)
     right.tick_params(axis="y", length=0)
-    _separate(left, chosen)
-    _separate(right, chosen)
     left.set_title("All persistent bytes of training, total at the right of each bar")
     right.set_title("Of these, what pruning itself keeps")
     right.grid(visible=False, axis="y")
     for axes in (left, right):
         axes.set_xlabel("KiB (1,024 bytes), counted in the tensors")
-    _legend(figure, owners)
-    notes = _notes(chosen)
+        for row, (above, below) in enumerate(itertools.pairwise(chosen), 1):
+            if above.optimizer != below.optimizer:
+                axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
+    patches = [Patch(facecolor=style.owner_colour(n), label=LABELS.get(n, n)) for n in owners]
+    parts.key(figure, patches, "owner")
+    notes = [
+        "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
+        "densely: zeros save no bytes here. Bytes do not depend on the seed."
+    ]
+    if any("STATE_CRITERION" in group.spec for group in chosen):
+        notes.append(owned_bytes.STATE_CAVEAT)
     parts.footer(figure, setting.title, chosen, *notes, scores=False)
     yield parts.drawing("memory_efficiency_summary", figure, chosen)
 
@@ -56,13 +63,6 @@ def _row_label(group: Group) -> str:
     if group.is_dense:
         return f"{group.optimizer}  dense"
     return f"{group.optimizer}  {group.method}, {group.spec['MASK_STORAGE']} mask"
-
-
-def _separate(axes: Axes, groups: Sequence[Group]) -> None:
-    """A line between one optimizer's rows and the next one's."""
-    for row in range(1, len(groups)):
-        if groups[row].optimizer != groups[row - 1].optimizer:
-            axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
 
 
 def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[str]:
@@ -98,25 +98,6 @@ def _order(owner: str) -> tuple[int, str]:
     return place, owner
 
 
-def _legend(figure: Figure, owners: Sequence[str]) -> None:
-    handles = [
-        Patch(facecolor=style.owner_colour(owner), label=LABELS.get(owner, owner))
-        for owner in owners
-    ]
-    figure.legend(handles=handles, loc="outside right upper", title="owner", alignment="left")
-
-
-def _notes(groups: Sequence[Group]) -> list[str]:
-    """What the figure compares with what, and what must not be read into it."""
-    notes = [
-        "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
-        "densely: zeros save no bytes here. Bytes do not depend on the seed."
-    ]
-    if any("STATE_CRITERION" in group.spec for group in groups):
-        notes.append(owned_bytes.STATE_CAVEAT)
-    return notes
-
-
 # -- the allocator -----------------------------------------------------------
 
 
@@ -140,7 +121,9 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
     for each in series:
         _timeline(left, each)
-    _name_timeline(left)
+    left.set_xlabel("time since the start of training (s)")
+    left.set_ylabel(f"allocated by tensors (MiB; axis starts at {left.get_ylim()[0]:.4g})")
+    left.set_title("Over the first seed's run")
     panels.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
     middle.set_xlabel("peak (MiB)")
     middle.set_title("Peak of the whole run")
@@ -173,25 +156,12 @@ def _has_timelines(group: Group) -> bool:
 def _timeline(axes: Axes, series: Series) -> None:
     points = series.group.done[0].memory["device"]["timeline"]
     seconds = [point[1] for point in points]
-    axes.plot(
-        seconds,
-        [point[2] / 2**20 for point in points],
-        color=series.colour,
-        linestyle=series.dashes,
-        marker=series.marker,
-        markevery=max(1, len(points) // 8),
-    )
+    allocated = [point[2] / 2**20 for point in points]
+    axes.plot(seconds, allocated, markevery=max(1, len(points) // 8), **series.line)
 
 
 def _peak(group: Group) -> Statistic:
     return group.statistic(lambda record: record.memory["device"]["peak"] / 2**20)
-
-
-def _name_timeline(axes: Axes) -> None:
-    low = axes.get_ylim()[0]
-    axes.set_xlabel("time since the start of training (s)")
-    axes.set_ylabel(f"allocated by tensors (MiB; axis starts at {low:.4g})")
-    axes.set_title("Over the first seed's run")
 
 
 def _dense_of(setting: Setting, groups: Sequence[Group]) -> list[Group]:

@@ -14,9 +14,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from adamwprune.base.metrics import Metric
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures.parts import Series, count
 from adamwprune.report.groups import Group, Statistic, held_out, judged_by, score_digits
+from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
@@ -31,6 +33,27 @@ def no_panel(axes: Axes, groups: Sequence[Group]) -> None:
         return
     why = ", ".join(dict.fromkeys(group.absence or "not recorded" for group in groups))
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=style.FAINT)
+
+
+def draw_each(
+    axes: Axes,
+    wanted: Sequence[Group],
+    there: Sequence[Group],
+    draw: Callable[[Axes, Group], None],
+    origins: Origins | None = None,
+) -> None:
+    """One panel of a grid: the ``wanted`` groups that are ``there``, or why none is drawn.
+
+    With ``origins`` a group's name is the panel's title.
+    """
+    own = [group for group in wanted if group in there]
+    for group in own:
+        draw(axes, group)
+        if origins:
+            name = f"{group.optimizer}  {group.method}"
+            axes.set_title(origins.signed(name, group.done))
+    if not own:
+        no_panel(axes, wanted)
 
 
 def name_lowest(axes: Any, label: str = "") -> None:
@@ -69,15 +92,8 @@ def draw_curves(
         epochs, values = curve(each.group, metric, part)
         shown = slice(epochs.index(first) if first in epochs else 0, None)
         mean = values.mean(axis=0)
-        axes.plot(
-            epochs[shown],
-            mean[shown],
-            color=each.colour,
-            linestyle=each.dashes,
-            marker=each.marker,
-            markevery=max(1, len(epochs) // 10),
-            label=each.label,
-        )
+        every = max(1, len(epochs) // 10)
+        axes.plot(epochs[shown], mean[shown], markevery=every, **each.line)
         draw_band(axes, epochs[shown], values[:, shown], each.colour)
 
 
@@ -118,14 +134,19 @@ def half_interval(found: Statistic) -> float | None:
     return None if found.deviation is None else reach(found.n) * found.deviation
 
 
-def draw_thin_curves(
-    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "train"
-) -> None:
-    """The mean over seeds by epoch as a thin line without markers, for comparison."""
-    for each in series:
-        if each.group.done:
-            epochs, values = curve(each.group, metric, part)
-            axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
+def draw_sparsity(axes: Axes, record: RunResult, *, linewidth: float, **look: Any) -> None:
+    """A run's steps at the mask updates, markers where zeros were counted after an epoch."""
+    updates, history = record.pruning["updates"], record.history
+    steps = [0, *(update["step"] for update in updates), history[-1]["step"]]
+    values = [0.0, *(100 * each["zeros"] / record.pruning["prunable"] for each in updates)]
+    thin = {**look, "marker": None, "linewidth": linewidth}
+    axes.step(steps, [*values, values[-1]], where="post", **thin)
+    at, counted = zip(*((each["step"], 100 * each["sparsity"]) for each in history), strict=True)
+    axes.plot(at, counted, **{**look, "linestyle": "none"})
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("zeros among prunable weights (%)")
+    axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
 def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
@@ -238,17 +259,7 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
             mark_absent(axes, row, each.group.absence)
             continue
         score = each.group.score
-        axes.errorbar(
-            score.mean,
-            row,
-            xerr=half_interval(score),
-            label=each.label,
-            color=each.colour,
-            marker=each.marker,
-            markersize=6.5,
-            capsize=2.5,
-            linestyle="none",
-        )
+        axes.errorbar(score.mean, row, xerr=half_interval(score), markersize=6.5, **each.dot)
         axes.text(
             1.02,
             row,

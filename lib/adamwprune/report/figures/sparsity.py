@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from adamwprune.records.record import STALE
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
 SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
@@ -86,22 +87,13 @@ def _gather(place: Any) -> Any:
     return 100.0 - np.exp(-place)
 
 
-def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
+def _point(axes: Axes, x: float, group: Group) -> None:
     """The mean and its interval; hollow where other code made a run."""
-    colour = style.colour_of(group.optimizer)
-    score = group.score
-    look: dict[str, Any] = {"color": colour, "linestyle": "none", "capsize": 2.5, "elinewidth": 0.9}
-    if parts.is_stale(group):
+    look = Series.of(group, group.label, style.colour_of(group.optimizer)).dot
+    if any(STALE in record.marks for record in group.done):
         look["markerfacecolor"] = "white"
-    axes.errorbar(
-        x,
-        score.mean,
-        yerr=panels.half_interval(score),
-        marker=style.marker_and_dashes(group)[0],
-        markersize=size,
-        label=group.label,
-        **look,
-    )
+    half = panels.half_interval(group.score)
+    axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
 
 
 def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
@@ -166,7 +158,7 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
 
     The frontier: what nothing else in the panel is better than with as few bytes or fewer.
     """
-    sparsities = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
+    sparsities = setting.done_sparsities
     if not sparsities:
         return
     groups = [g for g in setting.groups if g.is_dense or g.sparsity in sparsities]

@@ -26,7 +26,8 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Gradient norms of every optimizer, dense and with each method at the highest sparsity, and
     the learning rate below them.
     """
-    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == _highest(setting)]
+    highest = max(setting.done_sparsities, default=0.0)
+    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == highest]
     groups = [g for g in chosen if g.done and all(record.trace for record in g.done)]
     if not parts.any_done(chosen):
         return
@@ -37,7 +38,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     tags = sorted({setting.tag(g) for g in groups}, key=["", *setting.tags].index)
     title = "Gradient norm and learning rate"
     if any(tags):
-        title += f", dense and pruned to {percent(_highest(setting))}"
+        title += f", dense and pruned to {percent(highest)}"
     figure = style.new_figure(2.4 + 2.9 * max(3, len(optimizers)), 2.9 + 1.9 * len(tags), title)
     axes = _axes(figure, len(tags), len(optimizers))
     origins = parts.origins_of(groups)
@@ -45,13 +46,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         own = [g for g in chosen if g.optimizer == optimizer]
         for panel, tag in zip(axes[:, column], tags, strict=False):
             wanted = [g for g in own if setting.tag(g) == tag]
-            found = [g for g in wanted if g in groups]
-            for group in found:
-                _norms(panel, group)
-                name = f"{optimizer}  {group.method}"
-                panel.set_title(origins.signed(name, group.done))
-            if not found:
-                panels.no_panel(panel, wanted)
+            panels.draw_each(panel, wanted, groups, _norms, origins)
         _rates(axes[-1, column], [g for g in own if g in groups])
     for row in axes[:-1]:
         panels.log_axis(row[0])  # of all that share its axis
@@ -85,7 +80,7 @@ def _legend(figure: Figure) -> None:
         Line2D([], [], marker="|", linestyle="none", label="spikes (first seed)", **look),
         Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look),
     ]
-    figure.legend(handles=keys, loc="outside right upper")
+    parts.key(figure, keys)
 
 
 def _note(groups: Sequence[Group]) -> str:
@@ -111,11 +106,6 @@ def _axes(figure: Figure, rows: int, columns: int) -> Any:
         panel.tick_params(labelbottom=row == rows, labelleft=left is None)
         axes[row, column] = panel
     return axes
-
-
-def _highest(setting: Setting) -> float:
-    done = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
-    return done[-1] if done else 0.0
 
 
 def _norms(axes: Axes, group: Group) -> None:

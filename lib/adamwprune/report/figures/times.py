@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.records.record import RunResult
@@ -51,7 +52,7 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
             panels.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
-    _legend(axes, shared)
+    _legend(figure, shared)
     parts.footer(figure, setting.title, shown, scores=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
 
@@ -102,15 +103,9 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     return reach
 
 
-def _legend(axes: Axes, shared: bool) -> None:
+def _legend(figure: Figure, shared: bool) -> None:
     """Shades, in grey: each bar has its optimizer's colour."""
     look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
     shades = [style.shade("#444444", len(PARTS) - 1 - rank, len(PARTS)) for rank in range(3)]
-    figure = axes.get_figure()
-    assert figure is not None
-    figure.legend(
-        handles=[Patch(facecolor=s, label=n, **look) for s, n in zip(shades, PARTS, strict=True)],
-        loc="outside right upper",
-        title="spent on",
-        alignment="left",
-    )
+    patches = [Patch(facecolor=s, label=n, **look) for s, n in zip(shades, PARTS, strict=True)]
+    parts.key(figure, patches, "spent on")
