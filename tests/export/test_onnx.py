@@ -141,7 +141,7 @@ def test_what_is_not_as_the_record_says_is_said_so(found, change):
 @needs_onnx
 def test_data_that_are_not_here_are_not_downloaded(place, monkeypatch):
     monkeypatch.setattr(model_file, "is_here", lambda *_: False)
-    monkeypatch.setattr(onnx_file, "_latency", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr(onnx_file, "_latency", lambda *_: {"torch": [1.0]})
     other = export(place.experiment, place.result.run_id)
     assert (other.measured, other.examples) == (None, 1)
     assert other.agrees
