@@ -50,7 +50,8 @@ class Estimate:
         if _constant(values):
             return cls(n, mean, 0.0)
         deviation = statistics.stdev(values)
-        return cls(n, mean, deviation, _student(n, mean, deviation), _bca(values))
+        half = reach(n) * deviation
+        return cls(n, mean, deviation, (mean - half, mean + half), _bca(values))
 
 
 def _constant(values: Sequence[float]) -> bool:
@@ -58,18 +59,11 @@ def _constant(values: Sequence[float]) -> bool:
     return round(max(values) - min(values), DIGITS) == 0
 
 
-def _student(n: int, mean: float, deviation: float) -> Interval:
-    from scipy import stats  # slow to import: one run a cell needs none of it
-
-    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=deviation / n**0.5)
-    return float(low), float(high)
-
-
 def reach(n: int) -> float:
     """How many sample deviations the 95% interval of a mean of ``n`` ≥ 2 values reaches to each
     side of it: Student's t quantile over √n. 12.7/√2 for two values, 4.3/√3 for three.
     """
-    from scipy import stats
+    from scipy import stats  # slow to import: one run a cell needs none of it
 
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     return quantile / math.sqrt(n)
@@ -242,7 +236,7 @@ def compare(
     that both leave to the preset of the compared family.
     """
     differing = tuple(_differing(left.spec, right.spec, contest, presets or {}))
-    one, other = _by_seed(left), _by_seed(right)
+    one, other = ({int(r.spec["SEED"]): r.score for r in side.done} for side in (left, right))
     both = [seed for seed in one if seed in other]
     paired = None
     if both and not differing:
@@ -259,10 +253,6 @@ def _differing(left: RunSpec, right: RunSpec, contest: Contest, presets: Presets
         deciders = {presets.get(spec.run_id, {}).get(name) for spec in (left, right)}
         if not same and deciders != {contest.family}:
             yield name
-
-
-def _by_seed(group: Group) -> dict[int, float]:
-    return {int(record.spec["SEED"]): record.score for record in group.done}
 
 
 def _seeds(specs: Iterable[RunSpec]) -> set[int]:
@@ -359,18 +349,13 @@ def _leading(contest: Contest, found: Mapping[tuple[str, str], Comparison]) -> I
 
 def left_out(verdicts: Verdicts) -> dict[str, dict[str, list[int]]]:
     """Group -> ``failed`` and ``missing`` -> its seeds that are in no pair."""
-    labels = distinct_labels(verdicts.groups)
-    return {
-        label: states
-        for label, group in zip(labels, verdicts.groups, strict=True)
-        if (states := _absent(group))
-    }
-
-
-def _absent(group: Group) -> dict[str, list[int]]:
-    done, failed = (_seeds(run.spec for run in runs) for runs in (group.done, group.failed))
-    states = {"failed": failed, "missing": _seeds(group.specs) - done - failed}
-    return {name: sorted(seeds) for name, seeds in states.items() if seeds}
+    found: dict[str, dict[str, list[int]]] = {}
+    for label, group in zip(distinct_labels(verdicts.groups), verdicts.groups, strict=True):
+        done, failed = (_seeds(run.spec for run in runs) for runs in (group.done, group.failed))
+        states = {"failed": failed, "missing": _seeds(group.specs) - done - failed}
+        if any(states.values()):
+            found[label] = {name: sorted(seeds) for name, seeds in states.items() if seeds}
+    return found
 
 
 def enough_seeds(seeds: Sequence[int]) -> list[int]:

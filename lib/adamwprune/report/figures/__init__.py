@@ -49,10 +49,6 @@ DATA = "data"  # the folder, beside the figures, of what they plot
 Tell = Callable[[str], None]
 
 
-def _silent(line: str) -> None:
-    """Nobody asked."""
-
-
 def draw_all(
     expected: Sequence[RunSpec],
     records: Sequence[RunResult],
@@ -60,7 +56,7 @@ def draw_all(
     formats: Sequence[str] = ("png",),
     *,
     data: bool = False,
-    tell: Tell = _silent,
+    tell: Tell = lambda line: None,
 ) -> list[Path]:
     """Draw every figure for which a run is done; the files written, in their order.
 

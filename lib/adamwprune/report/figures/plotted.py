@@ -174,12 +174,8 @@ def _series(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
         yield f"series {new['name']!r}: had {len(old['points'])} points, has {len(new['points'])}"
         return
     for number, pair in enumerate(zip(old["points"], new["points"], strict=True), 1):
-        if not _same(*pair):
+        if len(pair[0]) != len(pair[1]) or not all(map(_close, *pair)):
             yield f"series {new['name']!r}, point {number}: {pair[0]} → {pair[1]}"
-
-
-def _same(old: Sequence[float | None], new: Sequence[float | None]) -> bool:
-    return len(old) == len(new) and all(map(_close, old, new))
 
 
 def _close(old: float | None, new: float | None) -> bool:
