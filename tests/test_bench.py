@@ -128,13 +128,12 @@ def test_the_table_says_which_goals_are_met(tmp_path: Path) -> None:
     found = some(
         one("fast", [0.1, 0.2, 0.3], at_most(0.3)), one("slow", [5.0], at_most(2.0)), one("z", [1])
     )
-    rows = {row[1]: row for row in session.rows(found)}
-    assert rows["fast"] == (
-        *("section", "fast", "0.200", "s", "0.100..0.300"),
-        *("3", "≤ 0.3 s", "yes", "a note"),
-    )
-    assert rows["slow"][4:8] == ("", "1", "≤ 2 s", "no")
-    assert rows["z"][6:8] == ("", "")
+    table = [[each.show(metric) for each in session.COLUMNS] for metric in found.metrics]
+    rows = {row[1]: row for row in table}
+    fast = ["section", "fast", "0.200", "s", "0.100..0.300", "3", "≤ 0.3 s", "yes", "a note"]
+    assert rows["fast"] == fast
+    assert rows["slow"][4:8] == ["", "1", "≤ 2 s", "no"]
+    assert rows["z"][6:8] == ["", ""]
     assert session.verdict(found) == "1 of 2 goals met; not: section: slow"
     assert session.verdict(some(one("z", [1.0], at_most(2)))) == "1 of 1 goals met"
     written = session.write(found, tmp_path).with_suffix(".md").read_text()
@@ -175,17 +174,17 @@ def test_a_metric_moved_if_its_readings_do_not_overlap() -> None:
     assert judged(before, None) == judged(None, before) == session.ALONE
 
 
+def compared(flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks"), "compare"]
+    environment = {"MAKEFLAGS": flags, "PATH": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
     a = some(one("same", [1.0, 2.0]), one("slower", [1.0, 1.1]), one("gone", [1.0, 1.0]))
     b = some(one("same", [1.5, 2.5]), one("slower", [2.0, 2.2]), date="2026-02-02T00:00:00+00:00")
     paths = [session.write(each, tmp_path) for each in (a, b)]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks"), "compare"],
-        env={"MAKEFLAGS": f" -- A={paths[0]} B={paths[1]}", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = compared(f" -- A={paths[0]} B={paths[1]}")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines() if "section " in line}
     assert lines["slower"].split()[2:] == ["s", "1.05", "2.10", "2.00", "moved"]
@@ -196,13 +195,7 @@ def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
 
 def test_a_comparison_needs_two_files(tmp_path: Path) -> None:
     for flags in ("", " -- A=x", f" -- A={tmp_path}/a B={tmp_path}/b"):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "benchmarks"), "compare"],
-            env={"MAKEFLAGS": flags, "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = compared(flags)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
 

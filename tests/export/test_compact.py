@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +30,7 @@ from adamwprune.pruning.storage import pack, unpack
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
 from adamwprune.run.weights import digest
+from tests.support.commands import make_here
 from tests.support.runs import SOURCES, job_of, specs
 
 # -- the file ----------------------------------------------------------------------------
@@ -378,22 +377,14 @@ def test_a_failed_run_and_a_wrong_one(here):
 
 
 @pytest.mark.slow
-def test_the_command(here, repository, tmp_path):
+def test_the_command(here, tmp_path):
     _, folder, result = here
-    command = [sys.executable, "-m", "adamwprune", "export-model"]
-
-    def run(makeflags: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "MAKEFLAGS": makeflags}
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    done = run(f" -- RUN={result.run_id} O={tmp_path}")
+    done = make_here(tmp_path, "export-model", f"RUN={result.run_id}")
     assert done.returncode == 0, done.stderr
     assert f"{folder}/model.safetensors" in done.stdout
     assert "equal" in done.stdout
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
-    done = run(f" -- RUN=nonsense O={tmp_path}")
+    done = make_here(tmp_path, "export-model", "RUN=nonsense")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith("no run starts with 'nonsense'")

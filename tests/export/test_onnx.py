@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.run import runner
 from adamwprune.train.data import loaded
+from tests.support.commands import make_here
 from tests.support.runs import SOURCES, job_of, specs
 
 missing = [name for name in onnx_file.PACKAGES if not importlib.util.find_spec(name)]
@@ -163,15 +161,8 @@ def test_what_cannot_be_exported(place):
         export(place.experiment, "nonsense")
 
 
-def test_an_unknown_format_is_refused(repository, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "adamwprune", "export-model"],
-        env={**os.environ, "MAKEFLAGS": " -- RUN=x FORMAT=tflite"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_an_unknown_format_is_refused(tmp_path):
+    done = make_here(tmp_path, "export-model", "RUN=x", "FORMAT=tflite")
     assert done.returncode == 2
     (line,) = [each for each in done.stderr.splitlines() if each.startswith("error")]
     assert line == "error: no format of a model 'tflite'; there are safetensors, onnx"

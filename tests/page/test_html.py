@@ -9,9 +9,6 @@ import base64
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -32,6 +29,7 @@ from adamwprune.report.groups import group_runs, settings
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
 from tests.support.browser import Browser
+from tests.support.commands import make_here
 from tests.support.records import expand, in_bits, marked, synthetic
 
 EVIL = "</script><img src=x onerror=window.broken=1><!--<script>&amp;\u2028'\"`${1}"
@@ -270,15 +268,8 @@ def test_a_report_that_says_the_same_stays_as_it_is(tmp_path: Path, quick: list[
     assert len(page.write(tmp_path, quick, records).read_text()) > 1_000_000
 
 
-def test_the_command_writes_it_without_training(source_tree: Path, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "adamwprune", "html-report"],
-        cwd=source_tree,
-        env={**os.environ, "MAKEFLAGS": f" -- CONFIG=quickstart O={tmp_path}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_command_writes_it_without_training(tmp_path: Path):
+    done = make_here(tmp_path, "html-report", "CONFIG=quickstart")
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "results" / "report.html"
     assert done.stdout.splitlines()[-1] == f"{path}: 10 runs, for a browser"

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +23,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
 from adamwprune.report.export import COLUMNS, Table
+from tests.support.commands import make_here
 from tests.support.records import Make
 
 TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: training diverged\n\n"
@@ -266,7 +266,7 @@ def test_damaged_records_are_named_and_the_others_are_found(
 
 @pytest.mark.slow
 def test_the_command_exports_what_no_configuration_names(
-    source_tree: Path, tmp_path: Path, published: list[RunSpec], make: Make
+    tmp_path: Path, published: list[RunSpec], make: Make
 ):
     foreign, gone = (
         RunSpec({**published[0].values, name: value})
@@ -276,15 +276,7 @@ def test_the_command_exports_what_no_configuration_names(
     for record in (fresh, replace(make(published[0]), run_id=gone.run_id, spec=gone)):
         as_file(record, tmp_path / "results")
 
-    def call() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "adamwprune", "export"]
-        environment = {"MAKEFLAGS": f" -- O={tmp_path}", "PATH": ""}
-        environment["PYTHONPATH"] = str(source_tree / "lib")
-        return subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=source_tree, env=environment
-        )
-
-    done = call()
+    done = make_here(tmp_path, "export")
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "results" / "export.csv"
     rows = {row["run_id"]: row for row in read(path.read_bytes())}
@@ -295,7 +287,7 @@ def test_the_command_exports_what_no_configuration_names(
     damaged = tmp_path / "results" / "torn" / "result.json"
     damaged.parent.mkdir()
     damaged.write_text("{")
-    done = call()
+    done = make_here(tmp_path, "export")
     assert done.returncode == 1
     assert f"error: {damaged}: " in done.stderr
     assert {row["run_id"] for row in read(path.read_bytes())} == set(rows)
