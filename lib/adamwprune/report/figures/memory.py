@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -14,6 +14,7 @@ from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, Statistic, percent
 
 GPU_SPARSITY = 0.5
+COMPARED = ("adamw", "adamwprune")
 LABELS = {
     "max_exp_avg_sq": "max_exp_avg_sq\n(AMSGrad's third state)",
     "kept_weights": "kept weights (pruner)",
@@ -106,15 +107,16 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
 
     Only from runs that had a GPU to themselves; nothing is drawn unless both optimizers did.
     """
-    shared = [s for s in setting.sparsities if len(_measured(setting, s)) == 2]
+    found = {s: _measured(setting, s) for s in setting.sparsities}
+    shared = [s for s, own in found.items() if {g.optimizer for g in own} == set(COMPARED)]
     if not shared:
-        if any(_has_timelines(group) for group in setting.groups if group.done):
+        if any(map(_has_timelines, setting.groups)):
             why = "no runs of adamw and adamwprune that had a GPU to themselves; make measure"
             yield NotDrawn(f"adamw-{100 * GPU_SPARSITY:g}-vs-adamwprune-gpu_comparison", why)
         return
     sparsity = GPU_SPARSITY if GPU_SPARSITY in shared else shared[0]
-    groups = [group for found in _measured(setting, sparsity).values() for group in found]
-    dense = _dense_of(setting, groups)
+    groups = found[sparsity]
+    dense = [g for g in setting.dense() if g.optimizer in COMPARED and _has_timelines(g)]
     series = parts.flagged(models.chosen_series(groups), dense)
     title = f"Memory allocated on the GPU at {percent(sparsity)} sparsity, adamw and adamwprune"
     figure = style.new_figure(17, 4.6, title)
@@ -127,55 +129,48 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     panels.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
     middle.set_xlabel("peak (MiB)")
     middle.set_title("Peak of the whole run")
-    _above_dense(right, setting, series)
+    _above_dense(right, {group.optimizer: _peak(group).mean for group in dense}, series)
     right.sharey(middle)
     right.tick_params(axis="y", labelleft=False)
     parts.legend(figure, series)
     note = "All tensors of the process: activations and the data set on the device included."
-    groups += dense
+    groups = [*groups, *dense]
     notes = [note, *parts.marks_note(groups), *parts.places_note(groups)]  # dense runs have no row
     parts.footer(figure, setting.title, groups, *notes, scores=False, seconds=True)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
     yield parts.drawing(name, figure, groups)
 
 
-def _measured(setting: Setting, sparsity: float) -> dict[str, list[Group]]:
-    """adamw's and adamwprune's groups whose runs were all alone on a GPU; none without any."""
-    found: dict[str, list[Group]] = {}
-    for optimizer in ("adamw", "adamwprune"):
-        for group in setting.pruned(sparsity, optimizer):
-            if group.done and _has_timelines(group) and all(map(parts.is_alone, group.done)):
-                found.setdefault(optimizer, []).append(group)
-    return found
+def _measured(setting: Setting, sparsity: float) -> list[Group]:
+    """adamw's and adamwprune's groups whose runs were all alone on a GPU."""
+    return [
+        group
+        for optimizer in COMPARED
+        for group in setting.pruned(sparsity, optimizer)
+        if _has_timelines(group) and all(map(parts.is_alone, group.done))
+    ]
 
 
 def _has_timelines(group: Group) -> bool:
-    return all((run.memory.get("device") or {}).get("timeline") for run in group.done)
+    devices = [run.memory.get("device") or {} for run in group.done]
+    return bool(devices) and all(each.get("timeline") for each in devices)
 
 
 def _timeline(axes: Axes, series: Series) -> None:
     points = series.group.done[0].memory["device"]["timeline"]
     seconds = [point[1] for point in points]
     allocated = [point[2] / 2**20 for point in points]
-    axes.plot(seconds, allocated, markevery=max(1, len(points) // 8), **series.line)
+    look = {**series.line, "label": None, "markevery": max(1, len(points) // 8)}
+    axes.plot(seconds, allocated, **look)
 
 
 def _peak(group: Group) -> Statistic:
     return group.statistic(lambda record: record.memory["device"]["peak"] / 2**20)
 
 
-def _dense_of(setting: Setting, groups: Sequence[Group]) -> list[Group]:
-    """The measured dense groups of the same optimizers."""
-    optimizers = {group.optimizer for group in groups}
-    dense = [group for group in setting.dense() if group.optimizer in optimizers]
-    return [group for group in dense if group.done and _has_timelines(group)]
-
-
-def _above_dense(axes: Axes, setting: Setting, series: Sequence[Series]) -> None:
-    """By how much each peak exceeds that of the same optimizer's dense runs."""
-    dense = {g.optimizer: _peak(g).mean for g in _dense_of(setting, [s.group for s in series])}
-    shown = [each for each in series if each.group.optimizer in dense]
-    if len(shown) < len(series):
+def _above_dense(axes: Axes, dense: Mapping[str, float], series: Sequence[Series]) -> None:
+    """By how much each peak exceeds that of the same optimizer's ``dense`` runs."""
+    if any(each.group.optimizer not in dense for each in series):
         axes.text(0.5, 0.5, "no dense run was measured", transform=axes.transAxes, ha="center")
         return
     panels.draw_bars(

@@ -19,6 +19,7 @@ from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
 
 RESET = (0, (4, 2))
+SPIKE: dict[str, Any] = {"color": style.INK, "marker": "|", "linestyle": "none"}
 TINY = 1e-12  # a norm of zero has no logarithm
 
 
@@ -77,7 +78,7 @@ def _legend(figure: Figure) -> None:
     keys = [
         Line2D([], [], label="mean of a stretch", **look),
         Line2D([], [], linewidth=0.7, alpha=0.6, label="largest in it", **look),
-        Line2D([], [], marker="|", linestyle="none", label="spikes (first seed)", **look),
+        Line2D([], [], label="spikes (first seed)", **SPIKE),
         Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look),
     ]
     parts.key(figure, keys)
@@ -129,27 +130,11 @@ def _norms(axes: Axes, group: Group) -> None:
     if first["spikes"] is None:
         return
     at = [step for step, count in zip(steps, first["spikes"], strict=True) if count]
-    axes.plot(
-        at,
-        [0.03] * len(at),
-        color=style.INK,
-        marker="|",
-        markersize=5,
-        markeredgewidth=0.6,
-        linestyle="none",
-        label="spikes",
-        transform=axes.get_xaxis_transform(),
-    )
-    axes.text(
-        0.98,
-        0.95,
-        f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}",
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=7.5,
-        color=style.INK,
-    )
+    look: dict[str, Any] = {**SPIKE, "markersize": 5, "markeredgewidth": 0.6, "label": "spikes"}
+    axes.plot(at, [0.03] * len(at), transform=axes.get_xaxis_transform(), **look)
+    told = f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}"
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+    axes.text(0.98, 0.95, told, fontsize=7.5, color=style.INK, **place)
 
 
 def _mark_resets(axes: Axes, resets: Sequence[int]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.records.record import RunResult
@@ -52,7 +51,9 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
             panels.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
-    _legend(figure, shared)
+    # In grey: each bar has its optimizer's colour.
+    patches = [Patch(label=part, **look) for part, look in _looks("#444444", shared).items()]
+    parts.key(figure, patches, "spent on")
     parts.footer(figure, setting.title, shown, scores=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
 
@@ -87,12 +88,10 @@ def seconds(record: RunResult) -> dict[str, float]:
 def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     """A stacked bar of means, the interval of the whole and its number; where it ends."""
     found = [seconds(record) for record in group.done]
-    colour, end = style.colour_of(group.optimizer), 0.0
-    for rank, part in enumerate(PARTS):
+    end = 0.0
+    for part, look in _looks(style.colour_of(group.optimizer), shared).items():
         size = Statistic.of([each[part] for each in found]).mean
-        look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
-        shade = style.shade(colour, len(PARTS) - 1 - rank, len(PARTS))
-        axes.barh(row, size, left=end, height=0.62, color=shade, label=part, **look)
+        axes.barh(row, size, left=end, height=0.62, label=part, **look)
         end += size
     total = group.statistic(lambda record: record.seconds["total"])
     half = panels.half_interval(total)
@@ -103,9 +102,9 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     return reach
 
 
-def _legend(figure: Figure, shared: bool) -> None:
-    """Shades, in grey: each bar has its optimizer's colour."""
-    look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
-    shades = [style.shade("#444444", len(PARTS) - 1 - rank, len(PARTS)) for rank in range(3)]
-    patches = [Patch(facecolor=s, label=n, **look) for s, n in zip(shades, PARTS, strict=True)]
-    parts.key(figure, patches, "spent on")
+def _looks(colour: str, shared: bool) -> dict[str, dict[str, Any]]:
+    """A shade for each part of the seconds."""
+    hatch = {"hatch": "////", "edgecolor": "white"} if shared else {}
+    ranks = zip(PARTS, reversed(range(len(PARTS))), strict=True)
+    shades = {part: style.shade(colour, rank, len(PARTS)) for part, rank in ranks}
+    return {part: {"facecolor": shade, **hatch} for part, shade in shades.items()}
