@@ -1,7 +1,5 @@
 """What one waits for at the prompt: commands that train nothing, on matrices small and large."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,10 +1,9 @@
 """A mask update and the choice of its threshold; what pruning costs of LeNet-5's training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -63,7 +62,7 @@ class Update:
         self._k = self.pruner.k
 
     @torch.no_grad()
-    def again(self) -> Update:
+    def again(self) -> Self:
         """As it was before the update."""
         for tensor, before in self._before:
             tensor.copy_(before)

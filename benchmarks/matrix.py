@@ -1,7 +1,5 @@
 """A matrix of runs through ``make``, beside the tutorial's loop that trains them one by one."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One run: ``train.py`` beside the tutorial's loop, the same AdamW on the same network and data."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

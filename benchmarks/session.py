@@ -1,7 +1,5 @@
 """What a session found: one JSON file and one table; two of them compared; all of them drawn."""
 
-from __future__ import annotations
-
 import json
 import re
 import textwrap
@@ -9,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_text
@@ -55,7 +53,7 @@ class Session:
         }
 
     @classmethod
-    def from_json(cls, plain: Any) -> Session:
+    def from_json(cls, plain: Any) -> Self:
         """The inverse of :meth:`to_json`; ``ValueError`` for what is no session."""
         try:
             if plain["schema"] != SCHEMA:

@@ -3,8 +3,6 @@
 Nothing here asserts a time.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

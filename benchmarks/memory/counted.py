@@ -4,8 +4,6 @@ Bytes by owner depend on shapes and not on what is learned: two steps with rando
 mask update after the second make every tensor that training would keep.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

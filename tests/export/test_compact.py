@@ -1,7 +1,5 @@
 """A pruned network in a file without its zeros, and back to the same bits."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """A network as ONNX: onnxruntime makes of the file what torch makes of the run's weights."""
 
-from __future__ import annotations
-
 import gzip
 import importlib.util
 import re

@@ -3,8 +3,6 @@
 Tests of the second half drive a headless Chromium and are skipped where there is none.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -3,8 +3,6 @@
 Runs are written as a runner writes them; none is trained.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

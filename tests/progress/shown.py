@@ -1,7 +1,5 @@
 """Shows a matrix that is acted out, in a process of its own: shown.py RUNNING [STEP]."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

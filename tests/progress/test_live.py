@@ -1,7 +1,5 @@
 """What is shown of a matrix, on a real terminal and in a log."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

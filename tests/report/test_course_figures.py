@@ -1,7 +1,5 @@
 """Accuracy against sparsity and bytes, masks, weights, norms and times: literal small cases."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The export: a row a run, every value of its record verbatim, every column documented."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

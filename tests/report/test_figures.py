@@ -1,7 +1,5 @@
 """Figures: which are drawn, from which runs, and that what they show is what the records hold."""
 
-from __future__ import annotations
-
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a figure plots as data; and that a drift of it, or a missing image, is found."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Grouping: seeds together, what differs apart, and nothing counted that is not done."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -2,8 +2,6 @@
 much of it is noise. Whatever is said of accuracy is said of them, mirrored.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

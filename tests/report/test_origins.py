@@ -1,7 +1,5 @@
 """Origins: what sets runs apart beside their specification, and how it is said."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

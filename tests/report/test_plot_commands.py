@@ -1,7 +1,5 @@
 """plot_comparison and plot_training find runs by path, id and start of an id."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

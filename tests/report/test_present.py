@@ -1,7 +1,5 @@
 """What make shows: figures are drawn again where what they would show has changed."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

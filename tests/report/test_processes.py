@@ -1,7 +1,5 @@
 """Figures in processes of their own: the same files, every failure named, and none left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

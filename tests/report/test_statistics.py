@@ -1,7 +1,5 @@
 """Verdicts: numbers of published examples, what must not change them, how often they are wrong."""
 
-from __future__ import annotations
-
 import math
 import random
 import re

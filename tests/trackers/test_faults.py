@@ -1,7 +1,5 @@
 """Nothing that a tracker does touches a run: planted ones raise, hang, crash, fill the disk."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

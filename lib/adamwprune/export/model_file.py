@@ -1,7 +1,5 @@
 """``make export-model RUN=…``: the pruned network of a finished run without its zeros, measured."""
 
-from __future__ import annotations
-
 import copy
 import gzip
 import math

@@ -5,8 +5,6 @@ checker refuses them at Conv and Gemm, and a runtime that accepts them makes the
 loads them. The zeros are in the file as zeros, which gzip packs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import importlib

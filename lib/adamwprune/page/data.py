@@ -1,7 +1,5 @@
 """What the report shows, as plain values that JSON can hold; every statistic is the tables'."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

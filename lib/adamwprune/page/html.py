@@ -5,8 +5,6 @@ document as text. The policy names every script by its hash, so that nothing els
 address from which anything may be loaded.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

@@ -4,8 +4,6 @@ Without a terminal the lines are ``start``, ``[i/n] done`` or ``failed``, ``eta`
 and where nothing else was said for long, ``retry`` and ``note``. Epochs are in the runs' own logs.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """How a matrix stands, from what is on disk: also from another shell, also when nothing runs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A table for people out of columns, as text or as Markdown."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Verdicts for people: a table of comparisons, what they say in sentences, and what is missing."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence

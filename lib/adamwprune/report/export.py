@@ -1,7 +1,5 @@
 """All records as one table, a row a run, for programs that read tables; see docs/records.md."""
 
-from __future__ import annotations
-
 import csv
 import importlib
 import io

@@ -1,7 +1,5 @@
 """Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re
@@ -9,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -30,7 +29,7 @@ class Statistic:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Statistic:
+    def of(cls, values: Sequence[float]) -> Self:
         """Of at least one value."""
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(len(values), statistics.fmean(values), deviation)

@@ -1,7 +1,5 @@
 """A record's memory by owner, in the form in which tables and figures show it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,13 +4,12 @@ A function of records; docs/statistics.md says what is computed, after whom, and
 Values, and differences of them, are in the unit of the metric that the runs are judged by.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -42,7 +41,7 @@ class Estimate:
     bca: Interval | None = None  # 95%, BCa bootstrap of the mean; from 8 values on
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
+    def of(cls, values: Sequence[float]) -> Self:
         """Of at least one value, in any order."""
         n, mean = len(values), statistics.fmean(values)
         if n < 2:
@@ -105,7 +104,7 @@ class Paired:
     p: float | None = None  # two-sided, before any correction
 
     @classmethod
-    def of(cls, left: Sequence[float], right: Sequence[float]) -> Paired:
+    def of(cls, left: Sequence[float], right: Sequence[float]) -> Self:
         """Of at least one pair, with ``effect`` and ``p`` from three on.
 
         ``ValueError`` where something has no counterpart.

@@ -1,7 +1,5 @@
 """The one style sheet of all figures, and how a figure becomes a file."""
 
-from __future__ import annotations
-
 import contextlib
 import html
 import io

@@ -1,7 +1,5 @@
 """Results and memory as tables: one list of rows, shown as text, Markdown or CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil

@@ -1,7 +1,5 @@
 """Runs' files → a tracker: what is new of a run, whenever somebody says that there is something."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Every figure as a function of records. A new figure is a function named in ``FIGURES``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain

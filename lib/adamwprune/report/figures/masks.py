@@ -1,7 +1,5 @@
 """What pruning does inside: density by layer, changes of the mask, weights before and after."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

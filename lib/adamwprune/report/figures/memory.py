@@ -1,7 +1,5 @@
 """Where the bytes are: by owner at the end of training, and of the allocator over time."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 

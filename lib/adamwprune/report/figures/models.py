@@ -1,7 +1,5 @@
 """One optimizer and method at every sparsity, or any chosen runs, in six panels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """What several figures' panels are made of: curves, bars, axes that say where they begin."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Sequence

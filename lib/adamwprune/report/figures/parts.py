@@ -1,12 +1,10 @@
 """What a figure is beside its panels: series, legends, and what is said of its runs."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
@@ -38,7 +36,7 @@ class Series:
     dashes: Any
 
     @classmethod
-    def of(cls, group: Group, label: str, colour: str) -> Series:
+    def of(cls, group: Group, label: str, colour: str) -> Self:
         """With the marker and the dashes of the group's method."""
         return cls(group, label, colour, *style.marker_and_dashes(group))
 

@@ -6,8 +6,6 @@ Colours are part of a name, where a series has no other. Limits, ticks, sizes an
 data: those of matplotlib may change, and what is below a figure follows from its runs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """What pruning costs: scores against sparsity, and against the bytes that training takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any

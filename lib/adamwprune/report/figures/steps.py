@@ -1,7 +1,5 @@
 """The course of training by step: gradient norms, spikes and resets of SPAM, the learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How long runs take: only of runs that had the machine to themselves, or with a mark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

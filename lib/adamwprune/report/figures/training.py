@@ -1,7 +1,5 @@
 """One run by itself: its metrics, sparsity and learning rate over its epochs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
