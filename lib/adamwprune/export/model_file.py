@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from operator import truediv
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from adamwprune import tasks
 from adamwprune.base import registry
@@ -271,12 +272,8 @@ def _latency(
     networks = {DENSE: dense, RELOADED: again, **({SPARSE: sparse} if layers else {})}
     with torch.inference_mode(), threads():
         difference = float((sparse(example) - dense(example)).abs().max())
-        times = interleaved({name: _call(module, example) for name, module in networks.items()})
+        times = interleaved({name: partial(module, example) for name, module in networks.items()})
     return *relative(times), layers, difference
-
-
-def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
-    return lambda: module(example)
 
 
 def relative(times: Mapping[str, Sequence[float]]) -> tuple[float, dict[str, float]]:
