@@ -30,16 +30,13 @@ def measure(options: Options) -> list[Metric]:
         network = networks.build(name, options.device)
         title = networks.title(name)
         update = Update(network)
-        found += _update(title, update, options, _goals(options, name))
+        judged = name == "gpt2" and not options.quick
+        goals = (at_most(0.5), at_most(16.0)) if judged else (None, None)
+        found += _update(title, update, options, goals)
         weights = list(update.pruner.weights.values())
         del update, network
         found += _thresholds(title, weights, options)
     return found
-
-
-def _goals(options: Options, name: str) -> tuple[Goal | None, Goal | None]:
-    judged = name == "gpt2" and not options.quick
-    return (at_most(0.5), at_most(16.0)) if judged else (None, None)
 
 
 class Update:

@@ -20,6 +20,7 @@ from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
+SMALL: dict[str, Any] = {"va": "center", "fontsize": 8, "color": style.INK}
 LONGEST = 44  # characters of an axis's name that fit beside a panel
 SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
@@ -106,9 +107,8 @@ def draw_band(
     if n < 2 or len(x) < 2:
         return
     mean, half = values.mean(axis=0), reach(n) * values.std(axis=0, ddof=1)
-    fill_band(
-        axes, x, (np.maximum(mean - half, least), mean + half), colour, whole=n >= SHOWN_WHOLE
-    )
+    limits = np.maximum(mean - half, least), mean + half
+    fill_band(axes, x, limits, colour, whole=n >= SHOWN_WHOLE)
 
 
 def fill_band(
@@ -231,17 +231,9 @@ def mark_absent(axes: Axes, row: int, why: str) -> None:
     """A hatched row across the whole axes: no number is drawn where there is none."""
     band = axes.axhspan(row - 0.32, row + 0.32, **style.ABSENT, zorder=0.8)
     band.set_gid(f"absent-{why}")
-    axes.text(
-        0.5,
-        row,
-        why,
-        transform=axes.get_yaxis_transform(),
-        ha="center",
-        va="center",
-        fontsize=8,
-        color=style.INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    place = axes.get_yaxis_transform()
+    axes.text(0.5, row, why, transform=place, ha="center", bbox=box, **SMALL)
 
 
 def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
@@ -258,15 +250,8 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
             continue
         score = each.group.score
         axes.errorbar(score.mean, row, xerr=half_interval(score), markersize=6.5, **each.dot)
-        axes.text(
-            1.02,
-            row,
-            f"{score.text(digits)}  {count(each.group)}",
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-            color=style.INK,
-        )
+        told = f"{score.text(digits)}  {count(each.group)}"
+        axes.text(1.02, row, told, transform=axes.get_yaxis_transform(), **SMALL)
     axes.margins(x=0.08)
     metric_axis(axes, metric, held_out(groups), vertical=False)
 
@@ -297,12 +282,4 @@ def draw_bars(
 
 def write_beside(axes: Axes, row: int, end: float, text: str) -> None:
     """A number to the right of a horizontal bar that ends there."""
-    axes.annotate(
-        text,
-        (end, row),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        color=style.INK,
-    )
+    axes.annotate(text, (end, row), xytext=(4, 0), textcoords="offset points", **SMALL)
