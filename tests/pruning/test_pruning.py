@@ -26,7 +26,6 @@ from adamwprune.pruning import (
     Schedule,
     State,
 )
-from adamwprune.pruning.masking import mask_gradient
 from adamwprune.pruning.methods.state import CRITERIA
 from adamwprune.pruning.scope import SCOPES, Global
 from adamwprune.pruning.select.parts import whole
@@ -258,21 +257,6 @@ def test_every_storage_gives_the_same_bits(optimizer, method):
     assert sizes == {storage: expected[storage] for storage in results}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_gradient_is_masked_where_its_weight_is_zero(dtype):
-    weight = torch.randn(2, 3, 4, 5).to(dtype).to(memory_format=torch.channels_last)
-    weight[0, :, 1] = 0
-    weight[1, 0, 0, 0] = -0.0
-    weight = nn.Parameter(weight)
-    gradient = torch.randn(2, 3, 4, 5).to(dtype)  # laid out otherwise
-    gradient[0, 0, 1, :3] = torch.tensor([torch.inf, torch.nan, -torch.inf])
-    gradient[1, 1, 1, 1] = torch.inf  # of a weight that is not pruned: it must not be hidden
-    weight.grad = gradient.clone()
-    mask_gradient(weight)
-    assert torch.equal(weight.grad, torch.where(weight == 0, 0.0, gradient).to(dtype))
-    assert weight.grad[1, 1, 1, 1] == torch.inf
-
-
 def test_movement_is_the_papers_straight_through_sum():
     """Against W and S kept by hand: W' = W ⊙ M, S −= α · dL/dW' · W, W −= α · dL/dW' ⊙ M."""
     torch.manual_seed(0)
@@ -444,7 +428,7 @@ def test_a_stale_momentum_is_caught(state, storage):
     weight = model[4].weight
     optimizer.state[weight][state][weight == 0] = 1.0
     with pytest.raises(
-        ContractViolation, match=r"weights are masked|moments of pruned weights of 4"
+        ContractViolation, match=r"weights are pruned, not|moments of pruned weights of 4"
     ):
         pruner.verify()
     with pytest.raises(ContractViolation, match="after step 21"):
@@ -458,7 +442,10 @@ def test_stale_moments_that_cancel_out_are_caught(storage):
     places = (weight == 0).nonzero()[:2]
     for place, value in zip(places, (1.0, -1.0), strict=True):
         optimizer.state[weight]["exp_avg"][tuple(place)] = value
-    with pytest.raises(ContractViolation, match=r"2 moments of pruned weights of 4\.weight"):
+    found = r"2 moments of pruned weights of 4\.weight"
+    if storage == "implied":  # where they are live weights that are zero
+        found = f"{pruner.k - 2} of 1476 weights are pruned, not {pruner.k}"
+    with pytest.raises(ContractViolation, match=found):
         pruner.verify()
 
 
@@ -478,7 +465,7 @@ def test_a_forgotten_mask_is_caught(storage):
     pruner.verify()
     with torch.no_grad():
         model[4].weight.add_(1e-3)
-    with pytest.raises(ContractViolation, match=r"after step 60: \d+ of 1476 weights are zero"):
+    with pytest.raises(ContractViolation, match=r"after step 60: \d+ .*weights"):
         pruner.verify()
 
 
@@ -549,7 +536,7 @@ def test_an_update_that_chooses_another_number_is_caught(monkeypatch):
     model = network()
     optimizer = AdamW(model.parameters())
     Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)
-    with pytest.raises(ContractViolation, match=r"after step 9: .* weights are zero"):
+    with pytest.raises(ContractViolation, match=r"after step 9: .* weights are pruned, not"):
         train(model, optimizer, 20)
 
 
@@ -635,15 +622,19 @@ def test_the_model_stays_a_plain_module():
 
 def test_what_cannot_be_pruned_is_refused():
     model = network()
-    with pytest.raises(ValueError, match="no convolution and no linear layer"):
+    with pytest.raises(
+        ValueError, match=r"no weight to prune: 0 of 6 .* left out as normalisation: weight, bias"
+    ):
         Pruner(nn.BatchNorm2d(3), Magnitude(), SCHEDULE)
     with pytest.raises(ValueError, match="weights stay pruned"):
         Pruner(model, Movement(), SCHEDULE, storage="implied")
     with pytest.raises(ValueError, match="Adam family"):
         Pruner(model, Magnitude(), SCHEDULE, storage="implied").attach(SGD(model.parameters()))
-    with pytest.raises(ValueError, match="pruning by state needs"):
+    with pytest.raises(ValueError, match="pruning weights by state needs"):
         Pruner(model, State(), SCHEDULE).attach(SGD(model.parameters()))
-    with pytest.raises(ValueError, match="does not train all weights"):
+    with pytest.raises(
+        ValueError, match=r"the weight 0\.weight is not one that the optimizer trains"
+    ):
         Pruner(model, Magnitude(), SCHEDULE).attach(SGD(model[4].parameters()))
     with pytest.raises(ValueError, match="Invalid scope"):
         Pruner(model, Magnitude(), SCHEDULE, scope="channel")
@@ -651,14 +642,12 @@ def test_what_cannot_be_pruned_is_refused():
         Pruner(model, Magnitude(), SCHEDULE, storage="paper")
 
 
-def test_a_pruner_is_attached_once_and_takes_no_closure():
+def test_a_pruner_is_attached_once():
     model = network()
     optimizer = AdamW(model.parameters())
     pruner = Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)
     with pytest.raises(ValueError, match="attached already"):
         pruner.attach(optimizer)
-    with pytest.raises(RuntimeError, match="takes no closure"):
-        optimizer.step(lambda: 1.0)
 
 
 def test_frozen_layers_are_left_alone_and_tied_weights_counted_once():

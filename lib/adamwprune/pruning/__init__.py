@@ -13,7 +13,7 @@ from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.pruning.contract import ContractViolation
-from adamwprune.pruning.pruned import prunable
+from adamwprune.pruning.prunable import prunable
 from adamwprune.pruning.pruner import Pruner
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.score import Score
@@ -70,16 +70,16 @@ def build(
     model: nn.Module,
     values: Mapping[str, Any],
     ramp_end: int,
-    names: Sequence[str] | None = None,
+    weights: Sequence[str] | None = None,
 ) -> Pruner:
     """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
-    ``names``: see :func:`prunable`.
+    ``weights``: see :class:`~adamwprune.pruning.prunable.Prunable`.
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
     score = method(values)
     if not score.prunes:
-        return Pruner(model, score, Schedule.dense(), names=names)
+        return Pruner(model, score, Schedule.dense(), weights=weights)
     return Pruner(
         model,
         score,
@@ -87,7 +87,7 @@ def build(
         values["PRUNING_SCOPE"],
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
-        names,
+        weights,
     )
 
 

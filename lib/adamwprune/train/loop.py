@@ -229,8 +229,7 @@ class Training:
         """Everything that the rest of the run depends on: tensors and plain data."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "pruner": self.pruner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),  # and with it the pruner's
             "schedule": self.schedule.state_dict(),
             "step": self.step,
             "sums": self.sums.state_dict(),
@@ -248,7 +247,6 @@ class Training:
         """The inverse of :meth:`state_dict`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.pruner.load_state_dict(state["pruner"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self.sums.load_state_dict(state["sums"])
