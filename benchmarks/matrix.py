@@ -57,7 +57,8 @@ class Matrix:
         Every end but a place's last is followed by a start there: the first ends by the first
         starts after those of the ``jobs`` runs that begin.
         """
-        starts, ends = (sorted(times) for times in zip(*self.spans, strict=True))
+        starts = sorted(start for start, _ in self.spans)
+        ends = sorted(end for _, end in self.spans)
         between = sum(starts[self.jobs :]) - sum(ends[: len(ends) - self.jobs])
         within = sum(end - start for start, end in self.spans)
         return (within + between - self.training) / len(self.records)
