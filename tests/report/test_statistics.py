@@ -352,8 +352,7 @@ def test_options_left_to_the_optimizer_belong_to_it(make):
 
 
 def contest(*groups: Group) -> Contest:
-    options = frozenset({"PRUNING_METHOD", "STATE_CRITERION"})
-    return Contest("a title", "PRUNING_METHOD", options, groups, groups[-1])
+    return Contest("a title", "PRUNING_METHOD", groups)
 
 
 def test_runs_that_differ_in_more_are_refused_by_name():

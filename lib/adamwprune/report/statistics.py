@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from adamwprune.base.metrics import Metric
@@ -24,6 +25,10 @@ BOOTSTRAPPED = 8  # values from which on the bootstrap is worth a look
 RESAMPLES = 9_999
 DIGITS = 9  # of a difference: what is beyond them is the rounding of floats
 _SEEDS = 2**32  # that Kconfig admits
+_COMPARED = {  # options in which the groups of a contest may differ, by its family
+    "OPTIMIZER": {"OPTIMIZER"},
+    "PRUNING_METHOD": {"PRUNING_METHOD", "STATE_CRITERION"},
+}
 _REFERENCES = ("magnitude", "adamw")  # what others are held against, where it is there
 
 Interval = tuple[float, float]
@@ -192,13 +197,17 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """Groups of which the table invites to compare each with each, and what they differ in."""
+    """Groups of which the table invites to compare each with each."""
 
     setting: str
     family: str  # the options that a preset leaves to it belong to what is compared
-    compared: frozenset[str]  # names of options
     groups: tuple[Group, ...]
-    reference: Group
+
+    @cached_property
+    def reference(self) -> Group:
+        """Magnitude, or adamw; where that is not there, the matrix's first."""
+        known = (group for group in self.groups if group.spec[self.family] in _REFERENCES)
+        return next(known, self.groups[0])
 
     def pairs(self) -> Iterator[tuple[Group, Group]]:
         """Every two once, the reference always on the right."""
@@ -208,21 +217,11 @@ class Contest:
 
 def contests(setting: Setting) -> Iterator[Contest]:
     """Optimizers without pruning; and pruning methods under one optimizer at one sparsity."""
-    dense = setting.dense()
-    if len(dense) > 1:
-        yield _contest(setting, "OPTIMIZER", {"OPTIMIZER"}, dense)
-    for optimizer, sparsity in itertools.product(setting.optimizers, setting.sparsities):
-        groups = setting.pruned(sparsity, optimizer)
+    cells = itertools.product(setting.optimizers, setting.sparsities)
+    methods = [("PRUNING_METHOD", setting.pruned(sparsity, name)) for name, sparsity in cells]
+    for family, groups in [("OPTIMIZER", setting.dense()), *methods]:
         if len(groups) > 1:
-            options = {"PRUNING_METHOD", "STATE_CRITERION"}
-            yield _contest(setting, "PRUNING_METHOD", options, groups)
-
-
-def _contest(setting: Setting, family: str, options: set[str], groups: list[Group]) -> Contest:
-    """Against magnitude, or adamw; where that is not there, against the matrix's first."""
-    known = (group for group in groups if group.spec[family] in _REFERENCES)
-    reference = next(known, groups[0])
-    return Contest(setting.title, family, frozenset(options), tuple(groups), reference)
+            yield Contest(setting.title, family, tuple(groups))
 
 
 def compare(
@@ -244,7 +243,7 @@ def compare(
 
 
 def _differing(left: RunSpec, right: RunSpec, contest: Contest, presets: Presets) -> Iterator[str]:
-    for name in sorted({*left.values, *right.values} - contest.compared - {"SEED"}):
+    for name in sorted({*left.values, *right.values} - _COMPARED[contest.family] - {"SEED"}):
         try:
             same = left[name] == right[name]
         except KeyError:  # one of them has no such option

@@ -4,7 +4,7 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -127,39 +127,23 @@ def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
     for groups in cells.values():
         done = [group for group in groups if group.done]
         costs = [owned_bytes.owners(group.done[0].memory) for group in done]  # whatever the seed
-        if done and all(cost == costs[0] for cost in costs):
-            runs = tuple(run for group in done for run in group.done)
-            yield _memory_row(setting, done[0], done[0].method, runs, dense)
-            continue
-        for group in done or groups[:1]:
-            method = f"{group.method} {percent(group.sparsity)}" if done else group.method
-            yield _memory_row(setting, group, method, group.done or group.failed, dense)
-
-
-def _memory_row(
-    setting: Setting,
-    group: Group,
-    method: str,
-    runs: tuple[RunResult, ...],
-    dense: Mapping[str, int],
-) -> MemoryRow:
-    """``dense``: bytes of each optimizer without pruning."""
-    optimizer = group.optimizer
-    if not group.done:
-        return MemoryRow(setting.title, optimizer, method, group.status, {}, None, None, None, runs)
-    memory = group.done[0].memory
-    compared = not group.is_dense and optimizer in dense
-    return MemoryRow(
-        setting=setting.title,
-        optimizer=optimizer,
-        method=method,
-        status="done",
-        owners=owned_bytes.owners(memory),
-        pruner=owned_bytes.pruner_bytes(memory),
-        total=memory["total"],
-        above_dense=memory["total"] - dense[optimizer] if compared else None,
-        runs=runs,
-    )
+        is_one = bool(done) and all(cost == costs[0] for cost in costs)
+        for group in done[:1] if is_one else done or groups[:1]:
+            several = tuple(run for each in done for run in each.done) if is_one else group.done
+            memory = group.done[0].memory if group.done else None
+            base = None if group.is_dense else dense.get(group.optimizer)
+            target = "" if is_one or not done else f" {percent(group.sparsity)}"
+            yield MemoryRow(
+                setting=setting.title,
+                optimizer=group.optimizer,
+                method=group.method + target,
+                status="done" if memory else group.status,
+                owners=owned_bytes.owners(memory) if memory else {},
+                pruner=owned_bytes.pruner_bytes(memory) if memory else None,
+                total=memory["total"] if memory else None,
+                above_dense=memory["total"] - base if memory and base is not None else None,
+                runs=several or group.failed,
+            )
 
 
 # -- columns -----------------------------------------------------------------
