@@ -187,12 +187,9 @@ class Watched:
         """By the number of a run what the report's values do not say of it."""
         runs, metrics = {}, dict.fromkeys(self._report.metrics)
         for name, seen in self._looks.seen.items():
-            if seen.state.name in IN_HAND or self._is_new(seen):
-                told, own = (
-                    self._in_hand(seen.state)
-                    if seen.state.name in IN_HAND
-                    else self._ended(seen.state)
-                )
+            in_hand = seen.state.name in IN_HAND
+            if in_hand or self._is_new(seen):
+                told, own = (self._in_hand if in_hand else self._ended)(seen.state)
                 runs[self._places[name]] = told
                 metrics.update(dict.fromkeys(own))
         return {
