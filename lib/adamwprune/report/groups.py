@@ -1,7 +1,5 @@
 """Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re
@@ -9,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -30,7 +29,7 @@ class Statistic:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Statistic:
+    def of(cls, values: Sequence[float]) -> Self:
         """Of at least one value."""
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(len(values), statistics.fmean(values), deviation)
@@ -104,16 +103,12 @@ class Group:
     @property
     def status(self) -> str:
         """``done``, ``missing``, ``failed``, or what is wrong with some seeds: ``1 failed``."""
-        if not self.done:
-            return "failed" if len(self.failed) == len(self.specs) else self._shortfall()
-        return "done" if self.n == len(self.specs) else self._shortfall()
-
-    def _shortfall(self) -> str:
-        missing = len(self.specs) - self.n - len(self.failed)
-        if missing == len(self.specs):
-            return "missing"
-        counts = [(len(self.failed), "failed"), (missing, "missing")]
-        return ", ".join(f"{count} {what}" for count, what in counts if count)
+        counts = {"done": self.n, "failed": len(self.failed)}
+        counts["missing"] = len(self.specs) - sum(counts.values())
+        there = [name for name, count in counts.items() if count]
+        if len(there) == 1:
+            return there[0]
+        return ", ".join(f"{counts[name]} {name}" for name in there if name != "done")
 
     @property
     def headline(self) -> Metric | None:
@@ -164,6 +159,11 @@ class Setting:
     def sparsities(self) -> list[float]:
         """Target sparsities of the pruned groups, ascending."""
         return sorted({group.sparsity for group in self.groups if not group.is_dense})
+
+    @property
+    def done_sparsities(self) -> list[float]:
+        """Those of pruned groups with a completed run, ascending."""
+        return sorted({group.sparsity for group in self.pruned() if group.done})
 
     @property
     def tags(self) -> list[str]:
@@ -252,7 +252,15 @@ def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> lis
     for spec in dict.fromkeys(expected):
         rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
         seeds.setdefault(rest, []).append(spec)
-    return [_group(own, by_id) for specs in seeds.values() for own in _by_headline(specs, by_id)]
+    return [
+        Group(
+            tuple(own),
+            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status == "done"),
+            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status != "done"),
+        )
+        for specs in seeds.values()
+        for own in _by_headline(specs, by_id)
+    ]
 
 
 def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list[RunSpec]]:
@@ -263,15 +271,6 @@ def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list
         return [specs]
     first, *others = dict.fromkeys(metrics.values())
     return [[s for s in specs if metrics.get(s, first) == each] for each in (first, *others)]
-
-
-def _group(specs: list[RunSpec], by_id: dict[str, RunResult]) -> Group:
-    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]
-    return Group(
-        tuple(specs),
-        tuple(record for record in found if record.status == "done"),
-        tuple(record for record in found if record.status != "done"),
-    )
 
 
 def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[Setting]:
@@ -391,19 +390,17 @@ def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> s
     counts = sorted({group.n for group in groups if group.n})
     if not counts:
         return "no completed runs"
-    clause = _noise_clause(groups) if noise and counts[0] == 1 else ""
+    single = [group for group in groups if group.n == 1]
+    clause = ""
+    if noise and single:
+        scores, examples = [group.score.mean for group in single], single[0].done[0].measured_on
+        note = noise_note(scores, judged_by(single), examples, held_out(groups))
+        clause = f": {note}" if note else ""
     if counts == [1]:
         return f"n = 1, no spread{clause}"
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    single = f"; where n = 1 there is no spread{clause}" if counts[0] == 1 else ""
-    return f"n = {span} runs{f', {shown}' if shown else ''}{single}"
-
-
-def _noise_clause(groups: Sequence[Group]) -> str:
-    single = [group for group in groups if group.n == 1]
-    scores, examples = [group.score.mean for group in single], single[0].done[0].measured_on
-    note = noise_note(scores, judged_by(single), examples, held_out(groups))
-    return f": {note}" if note else ""
+    end = f"; where n = 1 there is no spread{clause}" if single else ""
+    return f"n = {span} runs{f', {shown}' if shown else ''}{end}"
 
 
 def held_out(groups: Sequence[Group]) -> str:
