@@ -33,6 +33,7 @@ from torch.utils.hooks import RemovableHandle
 
 from adamwprune.base.sparsity import SETTLING
 from adamwprune.optimizers._base import Base, KeepsMoments
+from adamwprune.optimizers._layout import is_dense
 from adamwprune.pruning import contract, counts, inputs
 from adamwprune.pruning.attachment import KEY, Attachment, hooked, keeps_zeros
 from adamwprune.pruning.contract import Sums
@@ -42,7 +43,7 @@ from adamwprune.pruning.regrowth import Regrowth
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.score import Score
-from adamwprune.pruning.select.parts import is_dense, keep_pages
+from adamwprune.pruning.select.parts import keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied

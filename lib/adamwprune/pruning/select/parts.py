@@ -58,16 +58,6 @@ def keep_pages() -> None:
     np.empty((32 << 20) - (64 << 10), dtype=np.uint8)
 
 
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the numbers lie in memory without a gap, in whatever order."""
-    size = 1
-    for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if length > 1 and stride != size:
-            return False
-        size *= length
-    return True
-
-
 def whole(tensor: Tensor) -> Part:
     """All of a layer."""
     return Part(0, tensor.numel())
