@@ -28,7 +28,7 @@ from adamwprune.pruning import (
 )
 from adamwprune.pruning.methods.state import CRITERIA
 from adamwprune.pruning.scope import SCOPES, Global
-from adamwprune.pruning.select.parts import whole
+from adamwprune.pruning.select.parts import Part, whole
 from adamwprune.pruning.select.selection import cut
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.storage import STORAGES
@@ -680,3 +680,18 @@ def test_any_target_is_reached_exactly_or_refused(target, interval, scope, stora
     pruner.verify()
     assert pruner.zeros() == k
     assert all(x["numel"] - x["zeros"] >= min(floor, x["numel"]) for x in pruner.layers())
+
+
+@pytest.mark.parametrize("criterion", ["precond", "fisher", "taylor", "movement", "hybrid"])
+def test_a_score_in_bfloat16_is_that_of_its_numbers_in_float32(criterion):
+    """With v near 1e-9, as gradients clipped to norm 1 over 100 million weights leave it."""
+    torch.manual_seed(0)
+    weight = torch.randn(1000).bfloat16()
+    state = {"exp_avg": torch.randn(1000).mul(1e-5).bfloat16(),
+             "exp_avg_sq": torch.rand(1000).mul(1e-9).bfloat16()}  # fmt: skip
+    wide = {name: values.float() for name, values in state.items()}
+    found = State(criterion).score(weight, state, Part(0, 1000))
+    assert torch.equal(found, State(criterion).score(weight.float(), wide, Part(0, 1000)))
+    if criterion == "precond":  # ranks as |w|·v^¼, without an ε that would swamp v
+        expected = weight.double().abs() * state["exp_avg_sq"].double() ** 0.25
+        torch.testing.assert_close(found.double(), expected**2, rtol=1e-6, atol=0.0)
