@@ -50,7 +50,9 @@ def test_the_first_and_the_last_layer_may_be_left_out():
     network = network_for(spec.settings)
     pruner = pruning.build(network.module, spec.settings, spec.ramp_end_step)
     assert list(pruner.weights) == ["conv2.weight", "fc1.weight", "fc2.weight"]
-    assert pruner.record()["coverage"]["left_out"]["fc3.weight"] == "the last layer"
+    record = pruner.record()
+    assert {"name": "fc3.weight", "reason": "the last layer"} in record["left_out"]
+    assert (record["prunable"], record["parameters"]) == (60_480, 61_750)
     assert prunable_shapes(spec) == [(16, 6, 5, 5), (120, 400), (84, 120)]
     (whole,) = specs()
     assert whole["PRUNE_FIRST_LAYER"] is True

@@ -389,7 +389,8 @@ class Pruner(PrunedWeights):
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
         found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
-        return {**found, "coverage": asdict(self.coverage)}
+        left = [{"name": n, "reason": reason} for n, reason in self.coverage.left_out.items()]
+        return {**found, "parameters": self.coverage.parameters, "left_out": left}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; implied masks are in the weights already."""
