@@ -180,25 +180,17 @@ class Setting:
             return ""
         if "STATE_CRITERION" not in group.spec:
             return str(group.spec["PRUNING_METHOD"])
-        stands_in = group.optimizer == PRUNES_BY_STATE and self._has_movement
-        if stands_in and group.method == self._first_criterion:
+        if group.optimizer == PRUNES_BY_STATE and group.method == self._stand_in:
             return "movement"
         return f"state-{group.spec['STATE_CRITERION']}"
 
     @cached_property
-    def _has_movement(self) -> bool:
-        """Whether the matrix asks for movement, or has nobody else to compare state with."""
-        by_state = {g.optimizer for g in self.groups if "STATE_CRITERION" in g.spec}
-        methods = {g.spec["PRUNING_METHOD"] for g in self.groups}
-        return "movement" in methods or by_state == {PRUNES_BY_STATE}
-
-    @cached_property
-    def _first_criterion(self) -> str:
-        return next(
-            group.method
-            for group in self.groups
-            if group.optimizer == PRUNES_BY_STATE and "STATE_CRITERION" in group.spec
-        )
+    def _stand_in(self) -> str:
+        """The state runs that stand for movement, if it is asked for or nobody else has state's."""
+        by_state = [g for g in self.groups if "STATE_CRITERION" in g.spec]
+        own = [g.method for g in by_state if g.optimizer == PRUNES_BY_STATE]
+        is_wanted = any(g.spec["PRUNING_METHOD"] == "movement" for g in self.groups)
+        return own[0] if own and (is_wanted or len(own) == len(by_state)) else ""
 
     def dense(self, optimizer: str = "") -> list[Group]:
         """The groups without pruning, of one optimizer or of all."""
