@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import pytest
@@ -88,17 +89,18 @@ def test_two_pruners_of_one_optimizer_have_a_state_each():
     train(network, optimizer, 4)
     again, resumed, theirs = both()
     again.load_state_dict(network.state_dict())
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # tensors would be shared
     assert [p.k for p in theirs] == [p.k for p in pruners] == [30, 15]
     train(network, optimizer, 4, 4)
     train(again, resumed, 4, 4)
     assert torch.equal(again[0].weight, network[0].weight)
     _, alone, _ = attached(Random(0), weights=["0.weight"])
     alone.load_state_dict(optimizer.state_dict())  # its own; the other's is nobody's
-    _, other, _ = attached(Random(0), exclude=["0.weight"])
-    other.state_dict()
+    _, other, _ = attached(Random(1), exclude=["0.weight"])
+    other.load_state_dict(optimizer.state_dict())
+    _, first, _ = attached(Random(0), weights=["0.weight"])
     with pytest.raises(ValueError, match=r"only pruner of 0\.weight"):
-        other.load_state_dict(alone.state_dict())
+        other.load_state_dict(first.state_dict())
 
 
 def test_the_state_is_plain_bytes_of_a_power_of_two():
@@ -201,3 +203,34 @@ def test_the_norm_of_what_is_trained_is_clipped(method):
         torch.testing.assert_close(param.grad, gradient / 2, rtol=1e-4, atol=1e-7)
     with pytest.raises(RuntimeError, match="not attached"):
         Pruner(network, Magnitude(), SCHEDULE).clip_grad_norm_(1.0)
+
+
+@pytest.mark.slow  # the compiler takes seconds to import
+@pytest.mark.parametrize("build", [SGD, lambda p, lr: torch.optim.AdamW(p, lr, fused=True)])
+def test_a_compiled_step_is_the_same(build):
+    network, optimizer, pruner = attached(Movement(), build)
+    again, other, _ = attached(Movement(), build)
+    compiled = torch.compile(other.step, backend="eager")
+    train(network, optimizer, 9)
+    for number in range(9):
+        generator = torch.Generator().manual_seed(number)
+        other.zero_grad()
+        again(torch.randn(4, 8, generator=generator)).square().mean().backward()
+        compiled()
+    pruner.verify()
+    assert all(map(torch.equal, network.parameters(), again.parameters()))
+
+
+def test_what_is_maximised_is_pruned_as_its_negative_minimised():
+    found = []
+    for sign in (1, -1):
+        network = model()
+        optimizer = torch.optim.SGD(network.parameters(), 0.1, maximize=sign < 0)
+        Pruner(network, Movement(), SCHEDULE).attach(optimizer)
+        for number in range(9):
+            generator = torch.Generator().manual_seed(number)
+            optimizer.zero_grad()
+            (sign * network(torch.randn(4, 8, generator=generator)).square().mean()).backward()
+            optimizer.step()
+        found.append(network)
+    assert all(map(torch.equal, *(each.parameters() for each in found)))

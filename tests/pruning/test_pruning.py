@@ -550,7 +550,7 @@ def test_a_run_that_never_reached_its_target_is_caught():
         pruner.verify()
     train(model, optimizer, 5)
     pruner.verify()
-    assert [update["step"] for update in pruner.updates] == [50]
+    assert [update["step"] for update in pruner.updates] == [49]
 
 
 def test_scores_that_become_nan_stop_the_run():
@@ -572,17 +572,17 @@ def test_updates_wait_for_the_states_to_settle_after_a_reset():
     schedule = Schedule(target=0.5, warmup=0, interval=52, ramp_end=330)
     pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
     train(model, optimizer, 340)
-    # A reset is before steps 101, 201, 301. Due at 52, 104, 156, 208, 260, 312 and, forced, 330.
-    assert [u["step"] for u in pruner.updates] == [52, 120, 156, 220, 260, 320, 330]
+    # Steps 100, 200, 300 begin with a reset. Due at 52, 104, 156, 208, 260, 312 and, forced, 330.
+    assert [u["step"] for u in pruner.updates] == [52, 119, 156, 219, 260, 319, 330]
 
 
 def test_an_update_due_just_before_a_reset_is_not_deferred():
     model = network()
     optimizer = AdamWSpam(model.parameters(), spam=Spam(interval=50))
-    schedule = Schedule(target=0.5, warmup=0, interval=25, ramp_end=160)
+    schedule = Schedule(target=0.5, warmup=0, interval=49, ramp_end=170)
     pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
-    train(model, optimizer, 160)
-    assert [u["step"] for u in pruner.updates] == [25, 50, 75, 100, 125, 150, 160]
+    train(model, optimizer, 170)
+    assert [u["step"] for u in pruner.updates] == [49, 98, 147, 170]
 
 
 @pytest.mark.parametrize("storage", STORAGES)

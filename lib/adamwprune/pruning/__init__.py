@@ -58,6 +58,7 @@ __all__ = [
     "build",
     "method",
     "prunable",
+    "spared",
 ]
 
 
@@ -88,7 +89,18 @@ def build(
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
         weights,
+        **spared(values),
     )
+
+
+def spared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Which layers of a run's model are left out, as :class:`~adamwprune.pruning.prunable.Prunable`
+    takes it.
+    """
+    return {
+        "skip_first": not values["PRUNE_FIRST_LAYER"],
+        "skip_last": not values["PRUNE_LAST_LAYER"],
+    }
 
 
 def _schedule(values: Mapping[str, Any], ramp_end: int) -> Schedule:

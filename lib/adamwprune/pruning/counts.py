@@ -42,7 +42,7 @@ def record(
     the number of weights; ``layers``; ``updates``: step, target, k and number of weights that
     returned of each; ``returned``; ``histogram``: the weights that are not zero in bins of equal
     width from ``low`` to ``high``, ``before`` the first update (None without one) and ``after``
-    training.
+    training; ``coverage``: of how many ``parameters``, and which are ``left_out`` and why.
     """
     found = layers(pruned)
     return {

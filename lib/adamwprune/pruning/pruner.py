@@ -196,6 +196,9 @@ class Pruner(PrunedWeights):
 
         Not before the first step: until then a checkpoint may be loaded.
         """
+        devices = {str(weight.device) for weight in self.weights.values()}
+        if len(devices) > 1:
+            raise ValueError(f"weights on several devices ({', '.join(sorted(devices))})")
         self._has_begun = True
         self.k = self.taken = SparseStart(self, self.scope, self._zeros).apply()
 
@@ -263,7 +266,7 @@ class Pruner(PrunedWeights):
                 gradient = gradient.clone()
                 self.masks.zero(names[id(param)], gradient, self.states(names[id(param)]))
             norms.append(torch.linalg.vector_norm(gradient, norm_type))
-        total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+        total: Tensor = torch.linalg.vector_norm(torch.stack(norms), norm_type)
         nn.utils.clip_grads_with_norm_(params, max_norm, total)
         return total
 
@@ -384,7 +387,8 @@ class Pruner(PrunedWeights):
 
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
-        return counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        return {**found, "coverage": asdict(self.coverage)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; implied masks are in the weights already."""
@@ -479,7 +483,10 @@ def _is_among(weight: Tensor, other: object) -> bool:
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:
-    """Of the step to come, by group."""
-    if isinstance(optimizer, Base):
-        return [optimizer.step_size(index) for index in range(len(optimizer.param_groups))]
-    return [group["lr"] for group in optimizer.param_groups]
+    """Of the step to come, by group; negative where it goes up the gradient."""
+    sizes = [
+        optimizer.step_size(index) if isinstance(optimizer, Base) else group["lr"]
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+    pairs = zip(sizes, optimizer.param_groups, strict=True)
+    return [-size if group.get("maximize") else size for size, group in pairs]

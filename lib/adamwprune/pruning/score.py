@@ -50,7 +50,8 @@ class Score:
     def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         """Called before each optimizer step with the weight as the model saw it, the same with
         the values that pruned weights of a returning method keep, its unmasked gradient, and the
-        size of the step to come (a learning rate; a tensor where steps are captured).
+        size of the step to come (a learning rate, negative where an optimizer maximises; a
+        tensor where steps are captured).
         """
 
     def observe_input(self, weight: Tensor, layer: nn.Module, given: Tensor) -> None:

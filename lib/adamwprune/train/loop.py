@@ -272,12 +272,17 @@ def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """The optimizer's actual settings: what was used, not what was asked for."""
     return [
         {
-            **{name: value for name, value in group.items() if name != "params"},
+            **{name: value for name, value in group.items() if not _is_state(name, value)},
             "params": len(group["params"]),
             "max_grad_norm": getattr(optimizer, "max_grad_norm", None),
         }
         for group in optimizer.param_groups
     ]
+
+
+def _is_state(name: str, value: Any) -> bool:
+    """Whether an entry of a parameter group is no setting; a mapping is what a class keeps."""
+    return name == "params" or isinstance(value, Mapping)
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
