@@ -1,12 +1,12 @@
 """Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
 
-import itertools
 import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
 from typing import Self
 
 from adamwprune.base.metrics import Metric
@@ -244,15 +244,13 @@ def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> lis
     for spec in dict.fromkeys(expected):
         rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
         seeds.setdefault(rest, []).append(spec)
-    return [
-        Group(
-            tuple(own),
-            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status == "done"),
-            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status != "done"),
-        )
-        for specs in seeds.values()
-        for own in _by_headline(specs, by_id)
-    ]
+    found = []
+    for own in chain.from_iterable(_by_headline(specs, by_id) for specs in seeds.values()):
+        runs = [by_id[spec.run_id] for spec in own if spec.run_id in by_id]
+        done = tuple(run for run in runs if run.status == "done")
+        failed = tuple(run for run in runs if run.status != "done")
+        found.append(Group(tuple(own), done, failed))
+    return found
 
 
 def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list[RunSpec]]:
@@ -304,7 +302,7 @@ def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -
     }
     return any(
         one != other and all(dict(there).get(name, value) == value for name, value in here)
-        for (one, here), (other, there) in itertools.combinations(found, 2)
+        for (one, here), (other, there) in combinations(found, 2)
     )
 
 
