@@ -394,9 +394,10 @@ IN_REPORTS = [
     Fault(
         "a missing run is drawn as 95%",
         f"{LIB}/report/groups.py",
-        "    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]\n",
-        '    made = {"status": "done", "final": {"test_accuracy": 0.95}, "history": []}\n'
-        "    found = [by_id.get(s.run_id) or RunResult(s.run_id, spec=s, **made) for s in specs]\n",
+        "        runs = [by_id[spec.run_id] for spec in own if spec.run_id in by_id]\n",
+        '        made = {"status": "done", "final": {"test_accuracy": 0.95}, "history": []}\n'
+        "        runs = [by_id.get(s.run_id) or RunResult(s.run_id, spec=s, **made)\n"
+        "                for s in own]\n",
         "tests/report/test_groups.py",
     ),
     Fault(

@@ -1,12 +1,12 @@
 """Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
 
-import itertools
 import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
 from typing import Self
 
 from adamwprune.base.metrics import Metric
@@ -180,25 +180,17 @@ class Setting:
             return ""
         if "STATE_CRITERION" not in group.spec:
             return str(group.spec["PRUNING_METHOD"])
-        stands_in = group.optimizer == PRUNES_BY_STATE and self._has_movement
-        if stands_in and group.method == self._first_criterion:
+        if group.optimizer == PRUNES_BY_STATE and group.method == self._stand_in:
             return "movement"
         return f"state-{group.spec['STATE_CRITERION']}"
 
     @cached_property
-    def _has_movement(self) -> bool:
-        """Whether the matrix asks for movement, or has nobody else to compare state with."""
-        by_state = {g.optimizer for g in self.groups if "STATE_CRITERION" in g.spec}
-        methods = {g.spec["PRUNING_METHOD"] for g in self.groups}
-        return "movement" in methods or by_state == {PRUNES_BY_STATE}
-
-    @cached_property
-    def _first_criterion(self) -> str:
-        return next(
-            group.method
-            for group in self.groups
-            if group.optimizer == PRUNES_BY_STATE and "STATE_CRITERION" in group.spec
-        )
+    def _stand_in(self) -> str:
+        """The state runs that stand for movement, if it is asked for or nobody else has state's."""
+        by_state = [g for g in self.groups if "STATE_CRITERION" in g.spec]
+        own = [g.method for g in by_state if g.optimizer == PRUNES_BY_STATE]
+        is_wanted = any(g.spec["PRUNING_METHOD"] == "movement" for g in self.groups)
+        return own[0] if own and (is_wanted or len(own) == len(by_state)) else ""
 
     def dense(self, optimizer: str = "") -> list[Group]:
         """The groups without pruning, of one optimizer or of all."""
@@ -252,15 +244,13 @@ def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> lis
     for spec in dict.fromkeys(expected):
         rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
         seeds.setdefault(rest, []).append(spec)
-    return [
-        Group(
-            tuple(own),
-            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status == "done"),
-            tuple(r for spec in own if (r := by_id.get(spec.run_id)) and r.status != "done"),
-        )
-        for specs in seeds.values()
-        for own in _by_headline(specs, by_id)
-    ]
+    found = []
+    for own in chain.from_iterable(_by_headline(specs, by_id) for specs in seeds.values()):
+        runs = [by_id[spec.run_id] for spec in own if spec.run_id in by_id]
+        done = tuple(run for run in runs if run.status == "done")
+        failed = tuple(run for run in runs if run.status != "done")
+        found.append(Group(tuple(own), done, failed))
+    return found
 
 
 def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list[RunSpec]]:
@@ -312,7 +302,7 @@ def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -
     }
     return any(
         one != other and all(dict(there).get(name, value) == value for name, value in here)
-        for (one, here), (other, there) in itertools.combinations(found, 2)
+        for (one, here), (other, there) in combinations(found, 2)
     )
 
 
