@@ -29,7 +29,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "spec": (),  # whatever symbols the records have
     # What older records are judged by; that of others, in their own order, follows.
     "final": tuple(f"{part}_{m.name}" for part in ("train", "test") for m in reversed(FORMER)),
-    "pruning": ("method", "requested", "k", "zeros", "prunable", "parameters", "returned", "mask_storage"),
+    "pruning": (
+        *("method", "requested", "k", "zeros", "prunable", "parameters", "returned"),
+        "mask_storage",
+    ),
     "memory": (
         *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
         *("mask_update_transient", "mask_update_peak"),
