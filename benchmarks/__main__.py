@@ -4,8 +4,6 @@
 of larger networks. make's DEVICE=, DATA_DIR= and the words of BENCH_ARGS= are taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import os

@@ -1,7 +1,5 @@
 """What one waits for at the prompt: commands that train nothing, on matrices small and large."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -89,17 +87,14 @@ def prepare(options: Options) -> list[Command]:
 def measure(options: Options) -> list[Metric]:
     """All commands in turn, ``options.repetitions`` times, and what they import."""
     commands = prepare(options)
-    rounds = [[_seconds(each) for each in commands] for _ in range(options.repetitions)]
+    words = [make({"O": str(each.folder)}, *each.goals) for each in commands]
+    rounds = [[processes.run(w).seconds for w in words] for _ in range(options.repetitions)]
     found = []
     for command, taken in zip(commands, zip(*rounds, strict=True), strict=True):
         note = "imports torch" if imports_torch(command) else "without torch"
         goal = None if options.quick else command.goal
         found.append(metrics.of(SECTION, command.name, "s", taken, goal, note))
     return found
-
-
-def _seconds(command: Command) -> float:
-    return processes.run(make({"O": str(command.folder)}, *command.goals)).seconds
 
 
 def imports_torch(command: Command) -> bool:

@@ -1,10 +1,9 @@
 """A mask update and the choice of its threshold; what pruning costs of LeNet-5's training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,16 +30,13 @@ def measure(options: Options) -> list[Metric]:
         network = networks.build(name, options.device)
         title = networks.title(name)
         update = Update(network)
-        found += _update(title, update, options, _goals(options, name))
+        judged = name == "gpt2" and not options.quick
+        goals = (at_most(0.5), at_most(16.0)) if judged else (None, None)
+        found += _update(title, update, options, goals)
         weights = list(update.pruner.weights.values())
         del update, network
         found += _thresholds(title, weights, options)
     return found
-
-
-def _goals(options: Options, name: str) -> tuple[Goal | None, Goal | None]:
-    judged = name == "gpt2" and not options.quick
-    return (at_most(0.5), at_most(16.0)) if judged else (None, None)
 
 
 class Update:
@@ -63,7 +59,7 @@ class Update:
         self._k = self.pruner.k
 
     @torch.no_grad()
-    def again(self) -> Update:
+    def again(self) -> Self:
         """As it was before the update."""
         for tensor, before in self._before:
             tensor.copy_(before)

@@ -1,7 +1,5 @@
 """A matrix of runs through ``make``, beside the tutorial's loop that trains them one by one."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +57,8 @@ class Matrix:
         Every end but a place's last is followed by a start there: the first ends by the first
         starts after those of the ``jobs`` runs that begin.
         """
-        starts, ends = (
-            sorted(start for start, _ in self.spans),
-            sorted(end for _, end in self.spans),
-        )
+        starts = sorted(start for start, _ in self.spans)
+        ends = sorted(end for _, end in self.spans)
         between = sum(starts[self.jobs :]) - sum(ends[: len(ends) - self.jobs])
         within = sum(end - start for start, end in self.spans)
         return (within + between - self.training) / len(self.records)
@@ -109,33 +105,23 @@ def measure(options: Options) -> list[Metric]:
         alone.append(train(options, options.scratch / f"alone-{number}", ALONE, jobs=1))
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
     rate = [matrix.rate(options.epochs) for matrix in own]
-    whole = [matrix.overhead for matrix in own]
-    warm = [matrix.overhead_warm for matrix in own]
     together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))
     goals = (None, None) if options.quick else (at_least(6.0), at_most(0.3))
-    unit = "run-epochs a minute"
-    places = own[0].places(options.epochs)
+    unit, places = "run-epochs a minute", own[0].places(options.epochs)
+    of_make = (
+        "(make's seconds x places - training) / runs: start and exit of make and workers in it"
+    )
+    of_worker = "setting up, checkpoints, record, and the way to the next run"
+    warm, name = [matrix.overhead_warm for matrix in own], "overhead a run"
+    whole = [matrix.overhead for matrix in own]
+    side_by_side = "training, so many at a time / one by one"
     return [
         metrics.of(SECTION, "plain loop, one process at a time", unit, plain_rate),
         metrics.of(SECTION, "make", unit, rate, None, places),
         metrics.ratio(SECTION, "make / plain", rate, plain_rate, goals[0], places),
-        metrics.ratio(
-            SECTION, "training, so many at a time / one by one", together, apart, None, places
-        ),
+        metrics.ratio(SECTION, side_by_side, together, apart, None, places),
+        metrics.of(SECTION, f"{name}, all of make", "s", whole, None, of_make),
         metrics.of(
-            SECTION,
-            "overhead a run, all of make",
-            "s",
-            whole,
-            None,
-            "(make's seconds x places - training) / runs: start and exit of make and workers in it",
-        ),
-        metrics.of(
-            SECTION,
-            "overhead a run, from a worker's first to its last",
-            "s",
-            warm,
-            goals[1],
-            "setting up, checkpoints, record, and the way to the next run",
+            SECTION, f"{name}, from a worker's first to its last", "s", warm, goals[1], of_worker
         ),
     ]

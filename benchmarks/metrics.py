@@ -4,13 +4,11 @@ Ratios are of medians of readings that were taken in turn, in one session: a mac
 down slows both down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Metric:
         return {**vars(self), "readings": list(self.readings), "goal": goal}
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Metric:
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_json`; ``TypeError`` or ``KeyError`` for what is none."""
         goal = None if plain["goal"] is None else Goal(**plain["goal"])
         return cls(**{**plain, "readings": tuple(plain["readings"]), "goal": goal})

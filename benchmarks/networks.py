@@ -1,7 +1,5 @@
 """Networks of three sizes with random weights and gradients: what an optimizer's step works on."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One run: ``train.py`` beside the tutorial's loop, the same AdamW on the same network and data."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -11,7 +9,6 @@ from statistics import median
 from typing import Any
 
 from adamwprune.records.brief import read_result
-from adamwprune.records.record import RunResult
 from benchmarks import metrics, processes
 from benchmarks.metrics import Metric, Options, at_least
 
@@ -72,14 +69,9 @@ def ours(options: Options, folder: Path, *flags: str) -> Run:
         done.rss,
         done.pss,
         record.final["test_accuracy"],
-        seconds_of_step(record),
+        record.seconds["train"] / record.spec.total_steps,  # without evaluation and checkpoints
         all(attempt.get("compiled", False) for attempt in record.environment["attempts"]),
     )
-
-
-def seconds_of_step(record: RunResult) -> float:
-    """Of training alone, evaluation and checkpoints excluded."""
-    return float(record.seconds["train"] / record.spec.total_steps)
 
 
 def measure(options: Options) -> list[Metric]:

@@ -3,8 +3,6 @@
 No forward and no backward pass: random gradients, the same ones before each step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from statistics import median
 

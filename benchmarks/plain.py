@@ -6,8 +6,6 @@ process and of its largest worker; ``accuracy``, of the test set, a fraction of 
 to the library, which is asked only for the digits that stand in for MNIST (``--dataset mnist5k``).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """A command as a user would start it: its seconds, its lines and when they came, its memory."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import threading
@@ -9,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.tree import SOURCE_TREE
@@ -84,7 +83,7 @@ class _Memory:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> _Memory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,21 +1,23 @@
 """What a session found: one JSON file and one table; two of them compared; all of them drawn."""
 
-from __future__ import annotations
-
 import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_text
+from adamwprune.report import columns
+from adamwprune.report.columns import Column
 from benchmarks.metrics import Goal, Metric
 
 SCHEMA = 1
 HISTORY = "history.png"
+WIDEST = 1_000  # characters of a table
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Session:
         }
 
     @classmethod
-    def from_json(cls, plain: Any) -> Session:
+    def from_json(cls, plain: Any) -> Self:
         """The inverse of :meth:`to_json`; ``ValueError`` for what is no session."""
         try:
             if plain["schema"] != SCHEMA:
@@ -100,31 +102,22 @@ def limit(goal: Goal | None, unit: str) -> str:
     return f"{'≤' if goal.kind == 'most' else '≥'} {goal.limit:g} {unit}"
 
 
-def met(metric: Metric) -> str:
-    """``yes``, ``no``, or nothing."""
-    return {None: "", True: "yes", False: "no"}[metric.is_met]
+def spread(metric: Metric) -> str:
+    """``0.100..0.300``; empty for one reading."""
+    return f"{number(metric.low)}..{number(metric.high)}" if len(metric.readings) > 1 else ""
 
 
-COLUMNS = ("section", "what", "median", "unit", "min..max", "n", "goal", "met", "note")
-RIGHT = (2, 4, 5)  # columns of numbers
-
-
-def rows(session: Session) -> list[tuple[str, ...]]:
-    """One a metric, as text."""
-    return [
-        (
-            each.section,
-            each.name,
-            number(each.value),
-            each.unit,
-            f"{number(each.low)}..{number(each.high)}" if len(each.readings) > 1 else "",
-            str(len(each.readings)),
-            limit(each.goal, each.unit),
-            met(each),
-            each.note,
-        )
-        for each in session.metrics
-    ]
+COLUMNS = (
+    Column("section", lambda each: each.section, False),
+    Column("what", lambda each: each.name, False),
+    Column("median", lambda each: number(each.value)),
+    Column("unit", lambda each: each.unit, False),
+    Column("min..max", spread),
+    Column("n", lambda each: str(len(each.readings))),
+    Column("goal", lambda each: limit(each.goal, each.unit), False),
+    Column("met", lambda each: {None: "", True: "yes", False: "no"}[each.is_met], False),
+    Column("note", lambda each: each.note, False),
+)
 
 
 def verdict(session: Session) -> str:
@@ -151,27 +144,19 @@ def where(session: Session) -> str:
 
 def text(session: Session) -> str:
     """The table for a terminal."""
-    return "\n".join(
-        [where(session), "", *_aligned([COLUMNS, *rows(session)]), "", verdict(session)]
-    )
+    return f"{where(session)}\n{_table(COLUMNS, session.metrics)}{verdict(session)}"
+
+
+def _table(shown: Sequence[Column], rows: Iterable[Any]) -> str:
+    console = columns.console(WIDEST)
+    console.print(columns.aligned(shown, rows))
+    return columns.printed(console)
 
 
 def markdown(session: Session) -> str:
     """The table as Markdown."""
-    rules = ["---:" if column in RIGHT else "---" for column in range(len(COLUMNS))]
-    lines = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, rules, *rows(session))]
-    return "\n".join(["# Benchmark", "", where(session), "", *lines, "", verdict(session), ""])
-
-
-def _aligned(table: Sequence[Sequence[str]], right: Sequence[int] = RIGHT) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in table
-    ]
+    table = columns.piped(COLUMNS, session.metrics)
+    return "\n".join(["# Benchmark", "", where(session), "", *table, "", verdict(session), ""])
 
 
 # -- two sessions ---------------------------------------------------------------------------
@@ -196,22 +181,21 @@ def compare(one: Session, other: Session) -> str:
     """The metrics of two sessions side by side, as a table for a terminal."""
     before = {(each.section, each.name): each for each in one.metrics}
     after = {(each.section, each.name): each for each in other.metrics}
-    table: list[tuple[str, ...]] = [("section", "what", "unit", "A", "B", "B / A", "")]
-    moved = 0
+    table: list[tuple[str, ...]] = []
     for key in {**before, **after}:
         a, b = before.get(key), after.get(key)
         unit = (a or b).unit  # type: ignore[union-attr]  # it is in one of them
         change = number(b.value / a.value) if a and b and a.value else ""
-        told = judgement(a, b)
-        moved += told == MOVED
-        table.append(
-            (*key, unit, *(number(each.value) if each else "" for each in (a, b)), change, told)
-        )
+        values = [number(each.value) if each else "" for each in (a, b)]
+        table.append((*key, unit, *values, change, judgement(a, b)))
     head = [f"A: {where(one)}", f"B: {where(other)}"]
     if one.place.get("device_name") != other.place.get("device_name"):
         head.append("the devices differ: only ratios can be compared")
-    tail = f"{moved} of {len(table) - 1} moved by more than their spreads"
-    return "\n".join([*head, "", *_aligned(table, (3, 4, 5)), "", tail])
+    names = ("section", "what", "unit", "A", "B", "B / A", "")
+    shown = [Column(name, itemgetter(at), at in (3, 4, 5)) for at, name in enumerate(names)]
+    moved = sum(row[-1] == MOVED for row in table)
+    tail = f"{moved} of {len(table)} moved by more than their spreads"
+    return "\n".join([*head, _table(shown, table) + tail])
 
 
 # -- all sessions ---------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 Nothing here asserts a time.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -61,12 +59,12 @@ def options(tmp_path: Path) -> Options:
 # -- metrics -----------------------------------------------------------------------
 
 
-def test_a_metric_is_the_median_of_its_readings() -> None:
+def test_a_metric_is_the_median_of_its_readings():
     found = metrics.of("s", "n", "ms", [3.0, 1.0, 10.0, 2.0])
     assert (found.value, found.low, found.high) == (2.5, 1.0, 10.0)
 
 
-def test_a_ratio_is_of_medians_and_its_spread_is_within_repetitions() -> None:
+def test_a_ratio_is_of_medians_and_its_spread_is_within_repetitions():
     found = metrics.ratio("s", "n", [10.0, 40.0, 30.0], [1.0, 2.0, 6.0])
     assert found.value == 30 / 2
     assert found.readings == (10.0, 20.0, 5.0)
@@ -83,11 +81,11 @@ def test_a_ratio_is_of_medians_and_its_spread_is_within_repetitions() -> None:
         (at_least(4.5), 4.4, False),
     ],
 )
-def test_a_goal_is_met_up_to_its_limit(goal: Goal, value: float, is_met: bool) -> None:
+def test_a_goal_is_met_up_to_its_limit(goal, value, is_met):
     assert one("x", [value], goal).is_met is is_met
 
 
-def test_a_goal_is_most_or_least() -> None:
+def test_a_goal_is_most_or_least():
     assert one("x", [1.0]).is_met is None
     with pytest.raises(ValueError, match="Invalid goal: about"):
         Goal("about", 1.0)
@@ -96,7 +94,7 @@ def test_a_goal_is_most_or_least() -> None:
 # -- sessions ----------------------------------------------------------------------
 
 
-def test_a_session_survives_its_file(tmp_path: Path) -> None:
+def test_a_session_survives_its_file(tmp_path):
     ratio = metrics.ratio("a", "b / c", [6.0, 8.0], [2.0, 1.0], at_least(4.0))
     before = some(one("x", [1.0, 3.0, 2.0], at_most(2.0)), one("y", [5.0]), ratio)
     path = session.write(before, tmp_path)
@@ -110,31 +108,30 @@ def test_a_session_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "metrics": [{"name": "x"}]}', "3"]
 )
-def test_what_is_no_session_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+def test_what_is_no_session_is_refused_with_its_path(tmp_path, text):
     path = tmp_path / "some.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"some\.json: "):
         session.read(path)
 
 
-def test_a_file_that_cannot_be_read_is_named_in_words(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_in_words(tmp_path):
     path = tmp_path / "gone.json"
     with pytest.raises(UserError) as refused:
         session.read(path)
     assert str(refused.value) == f"cannot read {path}: No such file or directory"
 
 
-def test_the_table_says_which_goals_are_met(tmp_path: Path) -> None:
+def test_the_table_says_which_goals_are_met(tmp_path):
     found = some(
         one("fast", [0.1, 0.2, 0.3], at_most(0.3)), one("slow", [5.0], at_most(2.0)), one("z", [1])
     )
-    rows = {row[1]: row for row in session.rows(found)}
-    assert rows["fast"] == (
-        *("section", "fast", "0.200", "s", "0.100..0.300"),
-        *("3", "≤ 0.3 s", "yes", "a note"),
-    )
-    assert rows["slow"][4:8] == ("", "1", "≤ 2 s", "no")
-    assert rows["z"][6:8] == ("", "")
+    table = [[each.show(metric) for each in session.COLUMNS] for metric in found.metrics]
+    rows = {row[1]: row for row in table}
+    fast = ["section", "fast", "0.200", "s", "0.100..0.300", "3", "≤ 0.3 s", "yes", "a note"]
+    assert rows["fast"] == fast
+    assert rows["slow"][4:8] == ["", "1", "≤ 2 s", "no"]
+    assert rows["z"][6:8] == ["", ""]
     assert session.verdict(found) == "1 of 2 goals met; not: section: slow"
     assert session.verdict(some(one("z", [1.0], at_most(2)))) == "1 of 1 goals met"
     written = session.write(found, tmp_path).with_suffix(".md").read_text()
@@ -142,7 +139,7 @@ def test_the_table_says_which_goals_are_met(tmp_path: Path) -> None:
     assert "slow" in session.text(found)
 
 
-def test_a_quick_session_judges_nothing() -> None:
+def test_a_quick_session_judges_nothing():
     quick = some(one("x", [9.0], at_most(2.0)), quick=True)
     assert quick.stem.endswith("-quick")
     assert "no goal is judged" in session.verdict(quick)
@@ -158,14 +155,14 @@ def test_a_quick_session_judges_nothing() -> None:
         (12345.6, "12,346"),
     ],
 )
-def test_numbers_have_the_digits_that_count(value: float, text: str) -> None:
+def test_numbers_have_the_digits_that_count(value, text):
     assert session.number(value) == text
 
 
 # -- comparison --------------------------------------------------------------------
 
 
-def test_a_metric_moved_if_its_readings_do_not_overlap() -> None:
+def test_a_metric_moved_if_its_readings_do_not_overlap():
     before = one("x", [1.0, 1.2, 1.1])
     judged = session.judgement
     assert judged(before, one("x", [1.3, 1.4, 1.5])) == session.MOVED
@@ -175,17 +172,17 @@ def test_a_metric_moved_if_its_readings_do_not_overlap() -> None:
     assert judged(before, None) == judged(None, before) == session.ALONE
 
 
-def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
+def compared(flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks"), "compare"]
+    environment = {"MAKEFLAGS": flags, "PATH": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_two_files_are_compared_side_by_side(tmp_path):
     a = some(one("same", [1.0, 2.0]), one("slower", [1.0, 1.1]), one("gone", [1.0, 1.0]))
     b = some(one("same", [1.5, 2.5]), one("slower", [2.0, 2.2]), date="2026-02-02T00:00:00+00:00")
     paths = [session.write(each, tmp_path) for each in (a, b)]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks"), "compare"],
-        env={"MAKEFLAGS": f" -- A={paths[0]} B={paths[1]}", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = compared(f" -- A={paths[0]} B={paths[1]}")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines() if "section " in line}
     assert lines["slower"].split()[2:] == ["s", "1.05", "2.10", "2.00", "moved"]
@@ -194,20 +191,14 @@ def test_two_files_are_compared_side_by_side(tmp_path: Path) -> None:
     assert "1 of 3 moved by more than their spreads" in done.stdout
 
 
-def test_a_comparison_needs_two_files(tmp_path: Path) -> None:
+def test_a_comparison_needs_two_files(tmp_path):
     for flags in ("", " -- A=x", f" -- A={tmp_path}/a B={tmp_path}/b"):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "benchmarks"), "compare"],
-            env={"MAKEFLAGS": flags, "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = compared(flags)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
 
 
-def test_other_devices_are_pointed_out() -> None:
+def test_other_devices_are_pointed_out():
     other = replace(some(one("x", [1.0])), place={**PLACE, "device_name": "Another"})
     assert "the devices differ" in session.compare(some(one("x", [1.0])), other)
 
@@ -215,7 +206,7 @@ def test_other_devices_are_pointed_out() -> None:
 # -- history -----------------------------------------------------------------------
 
 
-def test_the_history_is_drawn_from_two_files(tmp_path: Path) -> None:
+def test_the_history_is_drawn_from_two_files(tmp_path):
     for month, value in (("01", 3.0), ("02", 2.0)):
         found = one("x", [value, value + 0.5], at_most(2.0)), one("no goal", [1.0])
         session.write(some(*found, date=f"2026-{month}-02T03:04:05+00:00"), tmp_path)
@@ -231,7 +222,7 @@ def test_the_history_is_drawn_from_two_files(tmp_path: Path) -> None:
 # -- processes ---------------------------------------------------------------------
 
 
-def test_a_process_is_measured_with_its_children() -> None:
+def test_a_process_is_measured_with_its_children():
     child = "import time; held = bytearray(200_000_000); time.sleep(1.5)"
     parent = (
         "import subprocess, sys; print('begun', flush=True);"
@@ -246,7 +237,7 @@ def test_a_process_is_measured_with_its_children() -> None:
         done.when("never said")
 
 
-def test_a_process_that_fails_shows_the_end_of_its_output() -> None:
+def test_a_process_that_fails_shows_the_end_of_its_output():
     with pytest.raises(UserError, match=r"exit status 3\nwhy"):
         processes.run([sys.executable, "-c", "print('why'); raise SystemExit(3)"])
 
@@ -261,12 +252,12 @@ def fresh(options: Options) -> RunResult:
     return replace(synthetic(spec), code=Sources().of(spec).to_json())
 
 
-def test_every_section_is_known_and_no_other() -> None:
+def test_every_section_is_known_and_no_other():
     modules = (one_run, matrix, optimizer_step, mask_update, commands)
     assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
 
 
-def test_one_run_beside_the_plain_loop(options: Options) -> None:
+def test_one_run_beside_the_plain_loop(options):
     found = {each.name: each for each in one_run.measure(options)}
     ratio = found["an epoch, plain / ours"]
     assert ratio.value == found["an epoch, plain loop"].value / found["an epoch, train.py"].value
@@ -277,20 +268,20 @@ def test_one_run_beside_the_plain_loop(options: Options) -> None:
     assert "median epoch of 1" in found["10 epochs from end to end, plain / ours"].note
 
 
-def test_ten_epochs_from_end_to_end() -> None:
+def test_ten_epochs_from_end_to_end():
     run = one_run.Run(9.0, 2.0, (2.0, 3.0), 0, 0, 0.9)
     assert run.end_to_end(2) == 9.0
     assert run.end_to_end(10) == 9 - 5 + 25
 
 
-def test_the_plain_loop_s_network_is_ours() -> None:
+def test_the_plain_loop_s_network_is_ours():
     from benchmarks.plain import LeNet5
 
     ours = sorted(tuple(p.shape) for p in FusedLeNet5().parameters())
     assert sorted(tuple(p.shape) for p in LeNet5().parameters()) == ours
 
 
-def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_through_make(options, monkeypatch):
     plain = one_run.Run(60.0, 10.0, (50.0,), 0, 0, 0.9)
     monkeypatch.setattr(one_run, "plain", lambda options: plain)
     found = {each.name: each for each in matrix.measure(options)}
@@ -302,7 +293,7 @@ def test_a_matrix_through_make(options: Options, monkeypatch: pytest.MonkeyPatch
     assert 0 < warm < found["overhead a run, all of make"].value
 
 
-def test_overhead_of_a_place_is_what_it_does_not_train(options: Options) -> None:
+def test_overhead_of_a_place_is_what_it_does_not_train(options):
     """Two places: [0, 10], [10.5, 20] and [1, 12], [12.25, 30]; 45 seconds of training in them."""
     seconds = {"train": 10.0, "evaluate": 1.25}
     records = (replace(fresh(options), seconds=seconds),) * 4
@@ -313,14 +304,14 @@ def test_overhead_of_a_place_is_what_it_does_not_train(options: Options) -> None
     assert found.pace(3) == pytest.approx(60 * 2 * 3 * 4 / 45)
 
 
-def test_steps_of_optimizers(options: Options) -> None:
+def test_steps_of_optimizers(options):
     found = {each.name: each for each in optimizer_step.measure(options)}
     assert len(found) == 2 * len(optimizer_step.VARIANTS) - 1
     assert all(each.value > 0 and each.goal is None for each in found.values())
     assert f"lenet5 (62k): {optimizer_step.BASELINE}" in found
 
 
-def test_goals_are_for_what_is_pruned(options: Options) -> None:
+def test_goals_are_for_what_is_pruned(options):
     times = [dict.fromkeys(optimizer_step.VARIANTS, 1.0)]
     found = optimizer_step._of_network("lenet5", times, replace(options, quick=False))
     judged = [each.name for each in found if each.goal]
@@ -328,7 +319,7 @@ def test_goals_are_for_what_is_pruned(options: Options) -> None:
     assert all("90% by state" in name and name.endswith("/ torch") for name in judged)
 
 
-def test_a_network_s_pruned_weights_stay_pruned() -> None:
+def test_a_network_s_pruned_weights_stay_pruned():
     network = networks.build("lenet5", "cpu")
     assert not any((weight == 0).any() for weight in network.parameters)
     optimizer, pruner = networks.pruned(network, "implied")
@@ -340,7 +331,7 @@ def test_a_network_s_pruned_weights_stay_pruned() -> None:
     pruner.verify()
 
 
-def test_mask_updates_and_thresholds(options: Options) -> None:
+def test_mask_updates_and_thresholds(options):
     found = {each.name: each for each in mask_update.measure(options)}
     exact = [name for name, each in found.items() if each.note == "exact"]
     assert len(exact) == 3
@@ -348,7 +339,7 @@ def test_mask_updates_and_thresholds(options: Options) -> None:
     assert found["lenet5 (62k): mask update, implied"].value > 0
 
 
-def test_thresholds_agree_and_a_sample_is_near() -> None:
+def test_thresholds_agree_and_a_sample_is_near():
     generator = torch.Generator().manual_seed(0)
     scores = [torch.randn(n, generator=generator) for n in (100_000, 7, 200_000)]
     k = 270_000
@@ -359,7 +350,7 @@ def test_thresholds_agree_and_a_sample_is_near() -> None:
     assert 0 < abs(below - k) < 2_000
 
 
-def test_pruning_s_share_of_training(options: Options) -> None:
+def test_pruning_s_share_of_training(options):
     def metric(section: str, name: str, value: float) -> Metric:
         return metrics.of(section, name, "", [value])
 
@@ -377,7 +368,7 @@ def test_pruning_s_share_of_training(options: Options) -> None:
     assert mask_update.share(found[1:], options) == []
 
 
-def test_commands_without_torch(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_without_torch(options, monkeypatch):
     like = fresh(options)
     monkeypatch.setattr(commands, "template", lambda options: like)
     found = commands.measure(options)
@@ -394,7 +385,7 @@ def test_commands_without_torch(options: Options, monkeypatch: pytest.MonkeyPatc
     assert "50 runs: 50 done" in plan[-1][1]
 
 
-def test_what_an_interpreter_imports_is_found_in_its_own_list() -> None:
+def test_what_an_interpreter_imports_is_found_in_its_own_list():
     done = processes.run(
         [sys.executable, "-c", "import json"], extra={"PYTHONPROFILEIMPORTTIME": "1"}
     )
@@ -406,9 +397,7 @@ def test_what_an_interpreter_imports_is_found_in_its_own_list() -> None:
 # -- all of it ---------------------------------------------------------------------
 
 
-def test_a_session_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_session_from_the_command_line(tmp_path, capsys):
     words = ["--quick", "--section", "optimizer-step", "--repetitions", "2", "--device", "cpu"]
     assert benchmark.main([*words, "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("*.json")
@@ -424,13 +413,13 @@ def test_a_session_from_the_command_line(
 @pytest.mark.parametrize(
     "words", [["--section", "nope"], ["--networks", "nope"], ["--epochs", "x"]]
 )
-def test_an_unknown_word_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_word_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(words)
     assert "error: argument" in capsys.readouterr().err
 
 
-def test_numbers_below_one_are_refused(tmp_path: Path) -> None:
+def test_numbers_below_one_are_refused(tmp_path):
     given = benchmark.parser().parse_args(["--quick", "--repetitions", "-1"])
     with pytest.raises(UserError, match="at least 1"):
         benchmark.options_of(given, tmp_path)

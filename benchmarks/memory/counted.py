@@ -4,11 +4,10 @@ Bytes by owner depend on shapes and not on what is learned: two steps with rando
 mask update after the second make every tensor that training would keep.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
 from adamwprune.report import owned_bytes
+from adamwprune.report.columns import Column, piped
 from adamwprune.train.measure import ledger
 from adamwprune.train.measure.update_peak import Transient, Work, transient_of
 from benchmarks.memory.formulas import Size, computed
@@ -209,13 +209,14 @@ def table(rows: Sequence[Row]) -> str:
     names = [*sorted(names, key=_column), owned_bytes.OTHER]
     update = ("update: tensors", "update: allocator")
     columns = ("optimizer", "method", "masks as", *names, "total", "computed", *update)
-    lines = [_line(columns), _line(["---"] * 3 + ["---:"] * (len(columns) - 3))]
+    cells = []
     for row, found in zip(rows, owned, strict=True):
         transient = None if row.tensors is None else row.tensors.bytes
         sizes = (row.measured["total"], row.computed["total"])
         numbers = [*(found.get(name) for name in names), *sizes, transient, row.allocator]
-        lines.append(_line([*head(row.spec), *map(_bytes, numbers)]))
-    return "\n".join(lines)
+        cells.append((*head(row.spec), *map(_bytes, numbers)))
+    shown = [Column(name, itemgetter(at), at > 2) for at, name in enumerate(columns)]
+    return "\n".join(piped(shown, cells))
 
 
 def head(spec: RunSpec) -> tuple[str, str, str]:
@@ -230,10 +231,6 @@ def _column(name: str) -> int:
     order = ("weights", "gradients", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     last = ("masks",)
     return order.index(name) if name in order else len(order) + (name in last)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _bytes(size: int | None) -> str:

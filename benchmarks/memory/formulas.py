@@ -5,8 +5,6 @@ its states (``Base.declared_states``), a pruning method the bytes a weight that 
 (``Score.expected_bytes``), a storage those of its masks (``Masks.expected_bytes``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

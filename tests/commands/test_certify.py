@@ -24,6 +24,7 @@ from adamwprune.records.published import write_published
 from tests.support.records import elsewhere, expand, synthetic
 
 OLD = Code({"adamwprune.training": "0" * 10})
+MIDDLE = Code({"adamwprune.training": "2" * 10})
 SPECS = expand("memory-comparison", OPTIMIZER="adam sgd", PRUNING_METHOD="none magnitude")
 SOURCES = Sources(certified=None)
 
@@ -36,10 +37,9 @@ def here(spec: RunSpec) -> Code:
 class Trees:
     """Stands in for :class:`Worktrees`: commit ``old`` has OLD, HEAD is what is here."""
 
-    head = "new"
-
-    def __init__(self, weights: str = "1" * 64) -> None:
-        self.weights, self.trained = {"old": "1" * 64, "new": weights}, []
+    def __init__(self, weights: str = "1" * 64, head: str = "new") -> None:
+        self.weights = {"old": "1" * 64, "middle": "1" * 64, "new": weights}
+        self.trained, self.head = [], head
 
     def has(self, commit: str) -> bool:
         return commit in self.weights
@@ -49,7 +49,7 @@ class Trees:
 
     def train(self, commit: str, spec: RunSpec, device: str):
         self.trained.append((commit, spec, device))
-        made = OLD if commit == "old" else here(spec)
+        made = {"old": OLD, "middle": MIDDLE}.get(commit) or here(spec)
         record = replace(synthetic(spec), weights=self.weights[commit], code=made.to_json())
         return elsewhere(record, commit=commit, device=device)
 
@@ -107,6 +107,16 @@ def test_older_code_is_asked_in_the_words_that_it_knows(experiment, tmp_path):
     certify.certify(experiment, trees, Certificates(code.CERTIFIED))
     assert len(trees.trained) == 3
     assert not any("STEPS" in spec for _, spec, _ in trees.trained)
+
+
+def test_of_codes_that_are_equal_the_newest_is_compared(experiment, capsys):
+    certify.certify(experiment, Trees(head="middle"), Certificates(code.CERTIFIED))
+    assert f"0 of {len(SPECS)} published records are fresh" in capsys.readouterr().out
+    trees = Trees()
+    assert certify.certify(experiment, trees, Certificates(code.CERTIFIED)) == 0
+    assert {commit for commit, _, _ in trees.trained} == {"middle", "new"}
+    assert f"{len(SPECS)} of {len(SPECS)} published records are fresh" in capsys.readouterr().out
+    assert len(Certificates(code.CERTIFIED).proofs) == 8  # two steps, four paths
 
 
 def test_another_bit_is_no_proof(experiment, capsys):

@@ -137,7 +137,7 @@ def test_the_matrix_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adamwprune.config.draw._MAX_POINTS", 2)
     tree = Tree()
     points: list[int] = []
-    for seed in range(40):
+    for seed in range(50):
         tree.reset()
         draw(tree, random.Random(seed), ())
         families = [

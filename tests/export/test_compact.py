@@ -1,14 +1,10 @@
 """A pruned network in a file without its zeros, and back to the same bits."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +28,7 @@ from adamwprune.pruning.storage import pack, unpack
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
 from adamwprune.run.weights import digest
+from tests.support.commands import make_here
 from tests.support.runs import SOURCES, job_of, specs
 
 # -- the file ----------------------------------------------------------------------------
@@ -277,10 +274,10 @@ def test_what_is_measured_of_an_export(here):
     assert 30_000 < found.sizes["model.safetensors"] < 40_000
     assert found.sizes["safetensors, dense"] > 247_000
     assert 20_000 < found.sizes["safetensors, dense, gzip"] < 100_000
-    assert found.latency.sparse_layers == ["fc1", "fc2", "fc3"]
-    assert 0 <= found.latency.difference < 1e-4
-    assert set(found.latency.ratios) == {"exported and reloaded", "with sparse linear layers"}
-    assert all(ratio > 0 for ratio in found.latency.ratios.values())
+    assert found.sparse_layers == ["fc1", "fc2", "fc3"]
+    assert 0 <= found.difference < 1e-4
+    assert set(found.ratios) == {"exported and reloaded", "with sparse linear layers"}
+    assert all(ratio > 0 for ratio in found.ratios.values())
     text = found.text()
     assert "55,323 of 61,470 weights (90.00%)" in text
     assert "bit-identical to weights.pt, which is the record's" in text
@@ -382,22 +379,14 @@ def test_a_failed_run_and_a_wrong_one(here):
 
 
 @pytest.mark.slow
-def test_the_command(here, repository, tmp_path):
+def test_the_command(here, tmp_path):
     _, folder, result = here
-    command = [sys.executable, "-m", "adamwprune", "export-model"]
-
-    def run(makeflags: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "MAKEFLAGS": makeflags}
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    done = run(f" -- RUN={result.run_id} O={tmp_path}")
+    done = make_here(tmp_path, "export-model", f"RUN={result.run_id}")
     assert done.returncode == 0, done.stderr
     assert f"{folder}/model.safetensors" in done.stdout
     assert "equal" in done.stdout
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
-    done = run(f" -- RUN=nonsense O={tmp_path}")
+    done = make_here(tmp_path, "export-model", "RUN=nonsense")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith("no run starts with 'nonsense'")

@@ -1,13 +1,8 @@
 """A network as ONNX: onnxruntime makes of the file what torch makes of the run's weights."""
 
-from __future__ import annotations
-
 import gzip
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +22,7 @@ from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.run import runner
 from adamwprune.train.data import loaded
+from tests.support.commands import make_here
 from tests.support.runs import SOURCES, job_of, specs
 
 missing = [name for name in onnx_file.PACKAGES if not importlib.util.find_spec(name)]
@@ -141,7 +137,7 @@ def test_what_is_not_as_the_record_says_is_said_so(found, change):
 @needs_onnx
 def test_data_that_are_not_here_are_not_downloaded(place, monkeypatch):
     monkeypatch.setattr(model_file, "is_here", lambda *_: False)
-    monkeypatch.setattr(onnx_file, "_latency", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr(onnx_file, "_latency", lambda *_: {"torch": [1.0]})
     other = export(place.experiment, place.result.run_id)
     assert (other.measured, other.examples) == (None, 1)
     assert other.agrees
@@ -163,15 +159,8 @@ def test_what_cannot_be_exported(place):
         export(place.experiment, "nonsense")
 
 
-def test_an_unknown_format_is_refused(repository, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "adamwprune", "export-model"],
-        env={**os.environ, "MAKEFLAGS": " -- RUN=x FORMAT=tflite"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_an_unknown_format_is_refused(tmp_path):
+    done = make_here(tmp_path, "export-model", "RUN=x", "FORMAT=tflite")
     assert done.returncode == 2
     (line,) = [each for each in done.stderr.splitlines() if each.startswith("error")]
     assert line == "error: no format of a model 'tflite'; there are safetensors, onnx"

@@ -70,22 +70,22 @@ IN_PRUNING = [
     Fault(
         "gradients of pruned weights are not masked",
         f"{LIB}/pruning/pruner.py",
-        "            elif self.k:\n                mask_gradient(weight)\n",
-        "",
+        "                self.masks.zero(name, weight.grad, self.states(name))\n",
+        "                pass\n",
         f"{PRUNING} -k exactly_k",
     ),
     Fault(
         "a revived weight is no violation of the contract",
         f"{LIB}/pruning/contract.py",
-        "    if each.regrown:\n",
-        "    if False:\n",
+        "        if each.revived:\n",
+        "        if False:\n",
         f"{PRUNING} -k 'revived or in_place_of'",
     ),
     Fault(
         "moments of pruned weights are no violation",
         f"{LIB}/pruning/contract.py",
-        "    if each.stale:\n",
-        "    if False:\n",
+        "        if each.stale:\n",
+        "        if False:\n",
         f"{PRUNING} -k 'stale or revived'",
     ),
     Fault(
@@ -111,6 +111,35 @@ IN_PRUNING = [
         f"{PRUNING} -k straight_through",
     ),
     Fault(
+        "a live weight at zero misses its gradient",
+        f"{LIB}/pruning/storage.py",
+        "        zero_where_set(values, self.part(name, part, states))\n",
+        "        zero_where_zero(values, part.of(self.weights[name]).abs())\n",
+        "tests/pruning/test_zeros.py -k live_weight",
+    ),
+    Fault(
+        "movement forgets the kept weights of a layer without a gradient",
+        f"{LIB}/pruning/pruner.py",
+        "            elif name in self._open:\n",
+        "            else:\n                self.full[name].copy_(weight)\n"
+        "            if name in self._open:\n",
+        "tests/pruning/test_zeros.py -k layers_without",
+    ),
+    Fault(
+        "an overflow under a GradScaler counts as a step of the pruner",
+        f"{LIB}/pruning/attachment.py",
+        "        if overflow is not None and overflow.item():\n            return False\n",
+        "",
+        "tests/pruning/test_conformance.py -k Scaler",
+    ),
+    Fault(
+        "an embedding is pruned through its tied head",
+        f"{LIB}/pruning/prunable.py",
+        '            self._leave_out(tied, "tied to an embedding")\n',
+        "",
+        "tests/pruning/test_prunable.py -k multiply",
+    ),
+    Fault(
         "masks are updated just after the moments were reset",
         f"{LIB}/pruning/pruner.py",
         "optimizer.steps_since_reset < SETTLING",
@@ -129,8 +158,8 @@ IN_OPTIMIZERS = [
     Fault(
         "SPAM's warm-up multiplies group['lr'] in place",
         f"{LIB}/optimizers/_adam.py",
-        'rate: float | Tensor = group["lr"] * scale\n',
-        'group["lr"] *= scale\n        rate: float | Tensor = group["lr"]\n',
+        'rate = float(group["lr"]) * scale\n',
+        'group["lr"] *= scale\n            rate = group["lr"]\n',
         SPAM,
     ),
     Fault(
@@ -156,10 +185,31 @@ IN_OPTIMIZERS = [
     ),
     Fault(
         "a checkpoint of the optimizer forgets the window of norms",
-        f"{LIB}/optimizers/_adam.py",
-        'self._window.load_state_dict(state_dict["spam"], device)',
-        "pass",
+        f"{LIB}/optimizers/_base.py",
+        "if KEPT not in self.param_groups[0]:",
+        "if self.kept:",
         "tests/optimizers/test_conformance.py -k adamwspam",
+    ),
+    Fault(
+        "a fused kernel walks the memory of a state that is laid out in another way",
+        f"{LIB}/optimizers/_layout.py",
+        "if tensor.stride() == param.stride() or not is_dense(param):",
+        "if tensor.shape == param.shape:",
+        "tests/optimizers/test_layout.py -k another_layout",
+    ),
+    Fault(
+        "a norm that overflows joins those that the next are compared with",
+        f"{LIB}/optimizers/_spam.py",
+        "is_finite = joining < math.inf",
+        "is_finite = joining == joining",
+        "tests/optimizers/test_spam_inputs.py",
+    ),
+    Fault(
+        "SPAM resets one step later than its official code",
+        f"{LIB}/optimizers/_spam.py",
+        "return bool(self.interval) and step % self.interval == 0",
+        "return bool(self.interval) and step > 1 and step % self.interval == 1",
+        "tests/optimizers/test_spam_as_published.py",
     ),
 ]
 IN_RUNS = [
@@ -203,8 +253,8 @@ IN_RUNS = [
     Fault(
         "a run goes on without movement's scores",
         f"{LIB}/pruning/methods/movement.py",
-        'if state["scores"]:',
-        "if False:",
+        "for w, s in scores if s is not None",
+        "for w, s in scores if False",
         f"{RESUME} -k 'killed_twice and movement'",
     ),
     Fault(
@@ -344,9 +394,10 @@ IN_REPORTS = [
     Fault(
         "a missing run is drawn as 95%",
         f"{LIB}/report/groups.py",
-        "    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]\n",
-        '    made = {"status": "done", "final": {"test_accuracy": 0.95}, "history": []}\n'
-        "    found = [by_id.get(s.run_id) or RunResult(s.run_id, spec=s, **made) for s in specs]\n",
+        "        runs = [by_id[spec.run_id] for spec in own if spec.run_id in by_id]\n",
+        '        made = {"status": "done", "final": {"test_accuracy": 0.95}, "history": []}\n'
+        "        runs = [by_id.get(s.run_id) or RunResult(s.run_id, spec=s, **made)\n"
+        "                for s in own]\n",
         "tests/report/test_groups.py",
     ),
     Fault(

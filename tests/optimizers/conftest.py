@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adamwprune.base import registry
-from adamwprune.optimizers import AdamWSpam, Spam
+from adamwprune.optimizers import SGD, Adam, AdamW, AdamWSpam, Spam
 from tests.members.language.optimizers import lion
 
 PACKAGE = "adamwprune.optimizers"
@@ -38,6 +38,12 @@ SPAMS = {
     "adamwspam-stable": Spam(interval=25, gammas=(0.7, 0.9, 0.999)),
 }
 CASES = {**ALL, **{name: partial(AdamWSpam, spam=spam) for name, spam in SPAMS.items()}}
+
+OURS_AND_TORCHS = [
+    (SGD, torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+    (Adam, torch.optim.Adam, {"weight_decay": 0.1}),
+    (AdamW, torch.optim.AdamW, {"weight_decay": 0.1, "amsgrad": True}),
+]
 
 
 def exceptions(name: str) -> dict[str, str]:

@@ -13,9 +13,10 @@ import torch
 
 from adamwprune.optimizers import AdamWSpam, Spam
 
-STEPS, INTERVAL = 1200, 500  # resets before steps 501 and 1001
+STEPS, INTERVAL = 1200, 500  # steps 500 and 1000 begin with a reset
 SHAPES = ((5, 4), (4,), (3, 2, 2))
 LR, DECAY, MAX_NORM, EPS = 1e-3, 0.01, 1.0, 1e-8
+BESIDE = {"weight_decay": DECAY, "max_grad_norm": MAX_NORM, "eps": EPS}  # a mode, in each of them
 
 
 class Problem:
@@ -88,14 +89,14 @@ class Paper(Reference):
 
     def step(self, grads, lr=LR):
         self.t += 1
-        if self.t > 1 and (self.t - 1) % INTERVAL == 0:
+        if self.t % INTERVAL == 0:
             self.zero_moments()
         grads = self.spikes_clipped([g.clone() for g in grads])
         self.adamw(self.clip_norm(grads), lr, self.scale(), self.t)
 
     def spikes_clipped(self, grads):
         for g, v in zip(grads, self.v, strict=True):
-            if self.t > 20 and self.since >= 20:
+            if self.t >= 20 and self.t % INTERVAL >= 20:
                 spiky = g * g > self.theta * v
                 self.clipped += int(spiky.sum())
                 g[spiky] = g[spiky].sign() * (self.theta * v[spiky]).sqrt()
@@ -142,7 +143,7 @@ class Stable(Reference):
     def step(self, grads, lr=LR):
         self.t += 1
         self.adam_t += 1
-        if self.t > 1 and (self.t - 1) % INTERVAL == 0:
+        if self.t % INTERVAL == 0:
             self.zero_moments()
             self.adam_t = 1
         grads = [self.stabilised(i, g.clone()) for i, g in enumerate(grads)]
@@ -189,7 +190,7 @@ def start(mode, amsgrad):
     params = [torch.nn.Parameter(w) for w in problem.start()]
     return (
         problem,
-        AdamWSpam(params, LR, amsgrad=amsgrad, spam=spam),
+        AdamWSpam(params, LR, amsgrad=amsgrad, spam=spam, **BESIDE),
         kind(problem.start(), amsgrad),
     )
 
@@ -215,7 +216,7 @@ def test_a_mode_is_its_reference_for_1200_steps_and_two_resets(mode, amsgrad):
     for step in range(1, STEPS + 1):
         both_step(problem, ours, reference)
         assert ours.param_groups[0]["lr"] is LR, "a warm-up must never write the learning rate"
-        if step % 50 and step not in (501, 502, 1001, 1002):
+        if step % 50 and step not in (499, 501, 999, 1001):
             continue
         states = [ours.state[param] for param in params_of(ours)]
         compared = [
@@ -274,7 +275,7 @@ def test_a_spike_read_on_a_cpu_and_one_that_is_not_read_give_the_same_bits():
 def single_precision(optimizer):
     """A copy of the optimizer in float32, states and weights."""
     params = [torch.nn.Parameter(param.detach().float()) for param in params_of(optimizer)]
-    small = AdamWSpam(params, spam=optimizer.spam)
+    small = AdamWSpam(params, spam=optimizer.spam, max_grad_norm=optimizer.max_grad_norm)
     small.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     return small
 
@@ -289,7 +290,8 @@ def test_the_step_size_through_two_resets_under_a_schedule(mode):
     """Δw over m̂/(√v̂ + ε) is what the scheduler wrote, times the warm-up's factor."""
     problem, spam = Problem(), MODES[mode][1]
     params = [torch.nn.Parameter(w) for w in problem.start()]
-    optimizer = AdamWSpam(params, lr=LR, weight_decay=0.0, spam=spam)
+    settings = {**BESIDE, "weight_decay": 0.0}
+    optimizer = AdamWSpam(params, lr=LR, amsgrad=True, spam=spam, **settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - 0.5 * (n + 1) / STEPS)
     for step in range(1, STEPS + 1):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate(step), rel=1e-12)
@@ -299,7 +301,7 @@ def test_the_step_size_through_two_resets_under_a_schedule(mode):
         optimizer.step()
         scheduler.step()
         size = (before - params[0].detach()) / direction(optimizer.state[params[0]])
-        since = (step - 1) % INTERVAL if step > INTERVAL else spam.warmup_steps
+        since = step % INTERVAL if step >= INTERVAL else spam.warmup_steps
         factor = 1.0
         if since < spam.warmup_steps:
             factor = 1 - 0.495 * (1 + math.cos(math.pi * since / (spam.warmup_steps + 1)))
@@ -321,14 +323,13 @@ def test_the_modes_have_the_papers_constants():
     paper, stable = Spam.paper_mode(), Spam.stable_mode()
     assert (paper.theta, paper.interval, paper.warmup_steps) == (5000, 500, 150)
     assert (stable.gammas, stable.interval, stable.warmup_steps) == ((0.7, 0.9, 0.999), 1000, 0)
-    assert paper.scale(1) == paper.scale(500) == 1.0, "no warm-up at the start of training"
-    assert paper.resets_before(501)
-    assert not paper.resets_before(500)
-    assert paper.scale(501) == pytest.approx(0.01)
-    assert paper.scale(501 + 75) == pytest.approx(1 - 0.495 * (1 + math.cos(math.pi * 75 / 151)))
-    assert paper.scale(651) == 1.0
-    clips = [paper.clips_at(t) for t in (20, 21, 501, 520, 521)]
-    assert clips == [False, True, False, False, True]
+    assert paper.scale(1) == paper.scale(499) == 1.0, "no warm-up at the start of training"
+    assert [t for t in range(1, 1600) if paper.resets_before(t)] == [500, 1000, 1500]
+    assert paper.scale(500) == paper.scale(1000) == pytest.approx(0.01)
+    assert paper.scale(500 + 75) == pytest.approx(1 - 0.495 * (1 + math.cos(math.pi * 75 / 151)))
+    assert paper.scale(649) < paper.scale(650) == 1.0
+    clips = [paper.clips_at(t) for t in (19, 20, 499, 500, 519, 520)]
+    assert clips == [False, True, True, False, False, True]
 
 
 def stepped(gradients, **settings):
@@ -346,31 +347,31 @@ def stepped(gradients, **settings):
 def test_after_a_reset_of_stable_spam_a_step_is_a_first_step(amsgrad):
     """m̂ = g and v̂ = g²: every weight moves by the learning rate, whatever came before."""
     spam = Spam(interval=10, gammas=(0.7, 0.9, 0.999))
-    _, optimizer, moved = stepped([[1.0, 3.0]] * 10 + [[-0.1, 0.2]], amsgrad=amsgrad, spam=spam)
+    _, optimizer, moved = stepped([[1.0, 3.0]] * 9 + [[-0.1, 0.2]], amsgrad=amsgrad, spam=spam)
     torch.testing.assert_close(
         moved, torch.tensor([LR, -LR], dtype=torch.float64), rtol=1e-6, atol=0
     )
     (state,) = optimizer.state.values()
     assert float(state["step"]) == 1.0
-    assert optimizer.steps == 11
+    assert optimizer.steps == 10
     assert optimizer.steps_since_reset == 1
 
 
 def test_after_a_reset_of_spam_the_bias_correction_stays():
     """(1 − β₁)/√(1 − β₂) = 3.16, which is why its warm-up begins at a hundredth."""
-    gradients = [[1.0]] * 11
+    gradients = [[1.0]] * 10
     _, _, moved = stepped(gradients, spam=Spam(interval=10), amsgrad=False)
-    expected = LR * 0.1 / (1 - 0.9**11) / math.sqrt(0.001 / (1 - 0.999**11))
+    expected = LR * 0.1 / (1 - 0.9**10) / math.sqrt(0.001 / (1 - 0.999**10))
     assert float(moved) == pytest.approx(-expected, rel=1e-6)
     _, _, warmed = stepped(gradients, spam=Spam(interval=10, warmup_steps=150), amsgrad=False)
     assert float(warmed) == pytest.approx(-0.01 * expected, rel=0.02)
 
 
 def test_adaclip_counts_by_itself_so_that_it_clips_after_a_reset():
-    """γ₃ = ½ and ten gradients with max|g| = 1; then 100, in the step after the reset."""
+    """γ₃ = ½ and nine gradients with max|g| = 1; then 100, in the step that resets."""
     spam = Spam(interval=10, gammas=(0.7, 0.9, 0.5))
-    param, _, _ = stepped([[1.0, 1.0, 1.0]] * 10 + [[1.0, 100.0, -1.0]], spam=spam)
-    limit = (0.5 * (1 - 0.5**10) + 0.5 * 100) / (1 - 0.5**11)
+    param, _, _ = stepped([[1.0, 1.0, 1.0]] * 9 + [[1.0, 100.0, -1.0]], spam=spam)
+    limit = (0.5 * (1 - 0.5**9) + 0.5 * 100) / (1 - 0.5**10)
     ratios = param.grad / param.grad[0]
     assert ratios.tolist() == pytest.approx([1, limit, -1], rel=1e-9)
     assert 50 < limit < 51

@@ -3,16 +3,11 @@
 Tests of the second half drive a headless Chromium and are skipped where there is none.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,6 +27,7 @@ from adamwprune.report.groups import group_runs, settings
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
 from tests.support.browser import Browser
+from tests.support.commands import make_here
 from tests.support.records import expand, in_bits, marked, synthetic
 
 EVIL = "</script><img src=x onerror=window.broken=1><!--<script>&amp;\u2028'\"`${1}"
@@ -97,7 +93,7 @@ class Elements(HTMLParser):
 # -- what is in it -----------------------------------------------------------------
 
 
-def test_groups_are_the_rows_of_the_table(seeds: list[RunSpec]):
+def test_groups_are_the_rows_of_the_table(seeds):
     records = [synthetic(spec) for spec in seeds]
     verdicts = judge(settings(seeds, records))
     rows = tables.result_rows(seeds, records, verdicts.leading)
@@ -109,7 +105,7 @@ def test_groups_are_the_rows_of_the_table(seeds: list[RunSpec]):
     assert groups[1]["interval"] == "{:.2f}–{:.2f}".format(*rows[1].interval or ())
 
 
-def test_verdicts_are_those_of_the_terminal(seeds: list[RunSpec]):
+def test_verdicts_are_those_of_the_terminal(seeds):
     records = [synthetic(spec) for spec in seeds]
     verdicts = judge(settings(seeds, records))
     told = data.of(seeds, records, {}, Request())["verdicts"]
@@ -120,7 +116,7 @@ def test_verdicts_are_those_of_the_terminal(seeds: list[RunSpec]):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_no_winner_below_three_seeds_and_the_command_for_more(count: int):
+def test_no_winner_below_three_seeds_and_the_command_for_more(count):
     words = " ".join(map(str, range(count)))
     specs = expand("memory-comparison", OPTIMIZER="adamw", TARGET_SPARSITY="0.9", SEED=words)
     told = data.of(specs, [synthetic(spec) for spec in specs], {}, Request())["verdicts"]
@@ -129,7 +125,7 @@ def test_no_winner_below_three_seeds_and_the_command_for_more(count: int):
     assert [line["text"] for line in told["lines"] if line["command"]] == [ADD_SEEDS]
 
 
-def test_what_does_not_count_is_marked_and_in_no_mean(shown: dict[str, Any]):
+def test_what_does_not_count_is_marked_and_in_no_mean(shown):
     assert [run["status"] for run in shown["runs"][3:6]] == ["failed", "stale", "missing"]
     failed, stale, missing = shown["runs"][3:6]
     assert failed["error"].endswith("ValueError: nan")
@@ -141,12 +137,12 @@ def test_what_does_not_count_is_marked_and_in_no_mean(shown: dict[str, Any]):
     assert (group["n"], group["score"], group["status"]) == (0, None, "1 failed, 2 missing")
 
 
-def test_published_records_keep_their_mark(quick: list[RunSpec]):
+def test_published_records_keep_their_mark(quick):
     run = data.of(quick[:1], [marked(synthetic(quick[0]), FROZEN)], {}, Request())["runs"][0]
     assert (run["status"], run["marks"]) == ("done", [FROZEN])
 
 
-def test_every_curve_and_where_it_comes_from(shown: dict[str, Any], seeds: list[RunSpec]):
+def test_every_curve_and_where_it_comes_from(shown, seeds):
     record = synthetic(seeds[0])
     assert shown["curves"]["test_accuracy"][0] == [
         float(f"{100 * entry['test_accuracy']:.6g}") for entry in record.history
@@ -168,7 +164,7 @@ def test_a_dense_group_of_two_settings_is_there_once():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "99", None, True, [1]])
-def test_what_is_no_finite_number_is_null(quick: list[RunSpec], value: object):
+def test_what_is_no_finite_number_is_null(quick, value):
     record = synthetic(quick[0])
     history: list[Any] = [{**record.history[0], "test_loss": value}, *record.history[1:]]
     found = data.of(quick[:1], [replace(record, history=history)], {}, Request())
@@ -194,14 +190,14 @@ def test_the_command_that_repeats_a_run():
 
 
 @pytest.mark.parametrize("text", [EVIL, "</SCRIPT>", "<!--", "\ud800", "]]>", "\\u003c"])
-def test_embedded_data_is_data(text: str):
+def test_embedded_data_is_data(text):
     embedded = html.embed({"a": [text]})
     assert not set(embedded) & set("<>&\u2028\u2029")
     assert embedded.isascii()
     assert json.loads(embedded) == {"a": [text]}
 
 
-def test_no_text_of_a_record_is_markup(tmp_path: Path, quick: list[RunSpec]):
+def test_no_text_of_a_record_is_markup(tmp_path, quick):
     spec, record = evil(quick[1])
     lost = RunSpec({**spec.values, "SEED": 1})
     failed = RunSpec({**spec.values, "SEED": 2})
@@ -217,7 +213,7 @@ def test_no_text_of_a_record_is_markup(tmp_path: Path, quick: list[RunSpec]):
     assert text.count(EVIL) == 0
 
 
-def test_only_its_own_scripts_may_run_and_nothing_is_loaded(shown: dict[str, Any]):
+def test_only_its_own_scripts_may_run_and_nothing_is_loaded(shown):
     elements = Elements(rendered(shown))
     (policy,) = [
         attributes["content"] or ""
@@ -236,7 +232,7 @@ def test_only_its_own_scripts_may_run_and_nothing_is_loaded(shown: dict[str, Any
             assert (attributes.get(name) or "#").startswith(("#", "data:,"))
 
 
-def test_the_library_is_named_with_its_licence(shown: dict[str, Any]):
+def test_the_library_is_named_with_its_licence(shown):
     library = vendor.library()
     text = rendered(shown)
     assert f"BokehJS {library.version}, licence {library.licence}" in text
@@ -244,20 +240,20 @@ def test_the_library_is_named_with_its_licence(shown: dict[str, Any]):
     assert library.scripts[0] in text
 
 
-def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_the_library_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(vendor, "PACKAGE", "nosuchpackage")
     with pytest.raises(UserError, match="needs nosuchpackage"):
         page.write(tmp_path, [], [])
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path, quick: list[RunSpec]):
+def test_the_same_records_give_the_same_bytes(tmp_path, quick):
     records = [synthetic(spec) for spec in quick]
     first = page.write(tmp_path / "a", quick, records).read_bytes()
     assert page.write(tmp_path / "b", quick, records).read_bytes() == first
 
 
-def test_a_report_that_says_the_same_stays_as_it_is(tmp_path: Path, quick: list[RunSpec]):
+def test_a_report_that_says_the_same_stays_as_it_is(tmp_path, quick):
     records = [synthetic(spec) for spec in quick]
     path = page.write(tmp_path, quick, records)
     before = path.stat().st_mtime_ns
@@ -270,15 +266,8 @@ def test_a_report_that_says_the_same_stays_as_it_is(tmp_path: Path, quick: list[
     assert len(page.write(tmp_path, quick, records).read_text()) > 1_000_000
 
 
-def test_the_command_writes_it_without_training(source_tree: Path, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "adamwprune", "html-report"],
-        cwd=source_tree,
-        env={**os.environ, "MAKEFLAGS": f" -- CONFIG=quickstart O={tmp_path}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_command_writes_it_without_training(tmp_path):
+    done = make_here(tmp_path, "html-report", "CONFIG=quickstart")
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "results" / "report.html"
     assert done.stdout.splitlines()[-1] == f"{path}: 10 runs, for a browser"
@@ -325,7 +314,7 @@ def numbers(texts: Sequence[str]) -> list[float]:
     return [float(text.split()[0]) for text in texts if text]
 
 
-def test_the_table_is_sorted_by_its_headings(report: Browser):
+def test_the_table_is_sorted_by_its_headings(report):
     assert len(report.column("accuracy")) == 10
     report.heading("accuracy %").click()
     found = numbers(report.column("accuracy"))
@@ -340,7 +329,7 @@ def test_the_table_is_sorted_by_its_headings(report: Browser):
     assert report.column("optimizer") == ["adam"] * 5 + ["adamw"] * 5
 
 
-def test_lower_is_better_where_it_is(browser: Browser, tmp_path: Path, quick: list[RunSpec]):
+def test_lower_is_better_where_it_is(browser, tmp_path, quick):
     """The first click puts the best on top; the chart begins with the metric, named with it."""
     other = [RunSpec({**spec.values, "DATASET": "mnist"}) for spec in quick[:3]]
     bits = [in_bits(synthetic(spec)) for spec in quick]
@@ -361,7 +350,7 @@ def test_lower_is_better_where_it_is(browser: Browser, tmp_path: Path, quick: li
     assert accuracies == sorted(accuracies, reverse=True), "metrics stand apart, each best first"
 
 
-def test_the_filters_hold_for_the_table_and_the_chart(report: Browser):
+def test_the_filters_hold_for_the_table_and_the_chart(report):
     assert report.js("document.querySelector('#plot').dataset.runs") == "28"
     report.one("#words").send_keys("adamw 90%")
     report.until("document.querySelector('#found').textContent === '6 of 30 runs'")
@@ -379,7 +368,7 @@ def test_the_filters_hold_for_the_table_and_the_chart(report: Browser):
     assert report.js("document.querySelector('#found').textContent") == "1 of 30 runs"
 
 
-def test_a_group_opens_to_its_runs_and_says_what_is_wrong(report: Browser):
+def test_a_group_opens_to_its_runs_and_says_what_is_wrong(report):
     report.click("#table tbody tr:nth-child(2)")
     assert report.column("seed")[:6] == ["n = 3", "n = 0 of 3", "0", "1", "2", "n = 3"]
     states = [text.split(" ", 1)[1] for text in report.column("status")[1:5]]
@@ -389,7 +378,7 @@ def test_a_group_opens_to_its_runs_and_says_what_is_wrong(report: Browser):
     assert set(report.column("seed")) == {"0", "1", "2"}
 
 
-def test_runs_are_put_into_the_chart_and_taken_out(report: Browser):
+def test_runs_are_put_into_the_chart_and_taken_out(report):
     runs = "document.querySelector('#plot').dataset.runs"
     report.click("#table tbody tr:first-child input")
     assert report.js(runs) == "25"
@@ -405,7 +394,7 @@ def test_runs_are_put_into_the_chart_and_taken_out(report: Browser):
     assert report.js(runs) == "0"
 
 
-def test_a_row_under_the_pointer_is_highlighted_in_the_chart(report: Browser):
+def test_a_row_under_the_pointer_is_highlighted_in_the_chart(report):
     hot = "document.querySelector('#plot').dataset.hot"
     report.hover("#table tbody tr:nth-child(3)")
     assert report.js(hot) == "6 7 8"
@@ -413,7 +402,7 @@ def test_a_row_under_the_pointer_is_highlighted_in_the_chart(report: Browser):
     assert report.js(hot) == ""
 
 
-def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report: Browser):
+def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report):
     report.one("#plot")
     x, y = report.js(
         """(() => {
@@ -434,7 +423,7 @@ def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report: Browser):
     assert report.js("document.querySelector('#table tr.hot').entry.runs").count(number) == 1
 
 
-def test_the_chart_is_zoomed_and_shows_other_measures(report: Browser):
+def test_the_chart_is_zoomed_and_shows_other_measures(report):
     ranges = "report.chart.ranges()"
     whole = report.js(ranges)
     report.click("#zoom-in")
@@ -457,7 +446,7 @@ def test_the_chart_is_zoomed_and_shows_other_measures(report: Browser):
     )
 
 
-def test_two_configurations_are_compared(report: Browser):
+def test_two_configurations_are_compared(report):
     report.choose("#first", "adam magnitude 90%, seed 0")
     report.choose("#second", "adamw magnitude 90%, seed 2")
     rows = "[...document.querySelectorAll('#diff tbody:first-of-type tr')].map((r) => r.innerText)"
@@ -473,7 +462,7 @@ def test_two_configurations_are_compared(report: Browser):
     assert ["SEED", "2", "0"] in [line.split("\t") for line in report.js(rows)]
 
 
-def test_the_table_is_walked_through_with_the_keyboard(report: Browser):
+def test_the_table_is_walked_through_with_the_keyboard(report):
     from selenium.webdriver.common.keys import Keys
 
     hot = "document.querySelector('#plot').dataset.hot"
@@ -505,7 +494,7 @@ def test_the_table_is_walked_through_with_the_keyboard(report: Browser):
     assert report.js("document.querySelectorAll('tbody tr[tabindex=\"0\"]').length") == 1
 
 
-def test_the_chart_answers_to_the_keyboard(report: Browser):
+def test_the_chart_answers_to_the_keyboard(report):
     from selenium.webdriver.common.keys import Keys
 
     report.driver.execute_script("document.querySelector('#plot').focus()")
@@ -523,7 +512,7 @@ def test_the_chart_answers_to_the_keyboard(report: Browser):
     assert report.one("#run-title").text == "adam dense, seed 1"
 
 
-def test_a_run_says_where_it_comes_from_and_how_it_is_repeated(report: Browser):
+def test_a_run_says_where_it_comes_from_and_how_it_is_repeated(report):
     report.click("#each")
     report.click("#table tbody tr:nth-child(1) .more")
     body = report.one("#run-body").text
@@ -541,7 +530,7 @@ def test_a_run_says_where_it_comes_from_and_how_it_is_repeated(report: Browser):
     assert "make retry" in [code.text for code in report.all("#run-body code")]
 
 
-def test_light_and_dark(report: Browser):
+def test_light_and_dark(report):
     paper = "getComputedStyle(document.querySelector('section')).backgroundColor"
     chart = (
         "Bokeh.index.roots[0].model.background_fill_color.value ?? "
@@ -562,13 +551,13 @@ def test_light_and_dark(report: Browser):
 
 
 @pytest.mark.parametrize("pixels", [360, 800, 1400, 2300])
-def test_the_page_is_not_wider_than_the_window(report: Browser, pixels: int):
+def test_the_page_is_not_wider_than_the_window(report, pixels):
     report.width(pixels)
     report.until(f"document.documentElement.scrollWidth <= {pixels}")  # bokeh follows in a frame
     assert report.js("document.querySelector('#canvas').offsetWidth") > 0.6 * min(pixels, 1000) / 2
 
 
-def test_every_control_has_a_name(report: Browser):
+def test_every_control_has_a_name(report):
     nameless = [
         element.get_attribute("outerHTML")
         for element in report.all("button, input, select, table, [role], [tabindex='0']")
@@ -580,7 +569,7 @@ def test_every_control_has_a_name(report: Browser):
     assert report.js("document.querySelector('#table').getAttribute('role')") == "treegrid"
 
 
-def test_no_text_of_a_record_runs(report: Browser, tmp_path: Path, quick: list[RunSpec]):
+def test_no_text_of_a_record_runs(report, tmp_path, quick):
     spec, record = evil(quick[1])
     other = RunSpec({**spec.values, "SEED": 1})
     uncounted = {other.run_id: Uncounted("stale", EVIL)}
@@ -600,9 +589,7 @@ def test_no_text_of_a_record_runs(report: Browser, tmp_path: Path, quick: list[R
     assert report.js("window.broken") is None
 
 
-def test_very_many_rows_are_all_there_in_the_end(
-    report: Browser, tmp_path: Path, reseeded: Callable[[RunSpec, int], RunSpec]
-):
+def test_very_many_rows_are_all_there_in_the_end(report, tmp_path, reseeded):
     specs = [reseeded(spec, seed) for spec in expand("quickstart") for seed in range(40)]
     report.open(page.write(tmp_path, specs, [synthetic(spec) for spec in specs]))
     report.click("#each")

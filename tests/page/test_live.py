@@ -3,8 +3,6 @@
 Runs are written as a runner writes them; none is trained.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -36,7 +34,6 @@ from adamwprune.records.code import Code, Sources
 from adamwprune.records.locks import lock
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import RunResult
-from tests.support.browser import Browser
 from tests.support.records import synthetic
 
 SOURCES = Sources()
@@ -149,7 +146,7 @@ def told(watched: Watched, matrix: Matrix, spec: RunSpec) -> dict[str, Any] | No
 # -- who is answered ---------------------------------------------------------------
 
 
-def test_it_listens_on_this_machine_only(door: Server):
+def test_it_listens_on_this_machine_only(door):
     assert door.socket.getsockname()[0] == "127.0.0.1"
     assert door.url == f"http://127.0.0.1:{door.socket.getsockname()[1]}/"
 
@@ -169,14 +166,14 @@ def test_it_listens_on_this_machine_only(door: Server):
         ("localhost|evil.example", 421),
     ],
 )
-def test_only_who_names_this_machine_is_answered(door: Server, host: str, expected: int):
+def test_only_who_names_this_machine_is_answered(door, host, expected):
     status, headers, body = ask(door, "/live.json", Host=host)
     assert status == expected
     assert (b"runs" in body) == (expected == 200)
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_who_names_no_host_is_refused(door: Server):
+def test_who_names_no_host_is_refused(door):
     with socket.create_connection(door.socket.getsockname(), timeout=60) as connection:
         connection.sendall(b"GET /live.json HTTP/1.0\r\n\r\n")
         assert b" 421 " in connection.recv(100)
@@ -187,19 +184,19 @@ def test_who_names_no_host_is_refused(door: Server):
     ["/index.html", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd",
      "/.index.json", "/live.json/", "/results/", "live.json", "http://localhost/live.json", "*"],
 )  # fmt: skip
-def test_there_is_nothing_but_the_page_and_its_data(door: Server, path: str):
+def test_there_is_nothing_but_the_page_and_its_data(door, path):
     assert ask(door, path)[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_nothing_can_be_changed(door: Server, method: str):
+def test_nothing_can_be_changed(door, method):
     status, headers, body = ask(door, "/live.json", method)
     assert (status, headers["Allow"], body) == (405, "GET, HEAD", b"only GET and HEAD\n")
     assert ask(door, "/live.json", "BREW")[0] == 501
 
 
 @pytest.mark.parametrize("path", ["/", "/live.json", "/report.json"])
-def test_head_is_get_without_a_body(serving: Server, path: str):
+def test_head_is_get_without_a_body(serving, path):
     status, headers, body = ask(serving, path)
     assert (status, int(headers["Content-Length"])) == (200, len(body))
     again, others, nothing = ask(serving, path, "HEAD")
@@ -208,7 +205,7 @@ def test_head_is_get_without_a_body(serving: Server, path: str):
     assert nothing == b""
 
 
-def test_the_page_may_ask_where_it_came_from_and_load_nothing_else(serving: Server):
+def test_the_page_may_ask_where_it_came_from_and_load_nothing_else(serving):
     _, headers, body = ask(serving, "/")
     policy = body.decode().split('Content-Security-Policy" content="')[1].split('"')[0]
     assert "connect-src &#x27;self&#x27;" in policy
@@ -220,7 +217,7 @@ def test_the_page_may_ask_where_it_came_from_and_load_nothing_else(serving: Serv
 # -- what a page is told -------------------------------------------------------------
 
 
-def test_who_has_the_newest_is_told_nothing(serving: Server, matrix: Matrix):
+def test_who_has_the_newest_is_told_nothing(serving, matrix):
     for path in ("/live.json", "/report.json", "/"):
         tag = ask(serving, path)[1]["ETag"]
         assert ask(serving, path, If_None_Match=tag)[::2] == (304, b"")
@@ -232,7 +229,7 @@ def test_who_has_the_newest_is_told_nothing(serving: Server, matrix: Matrix):
     assert f'"{json.loads(body)["report"]}"' == ask(serving, "/report.json")[1]["ETag"]
 
 
-def test_what_is_compressed_is_the_same(serving: Server):
+def test_what_is_compressed_is_the_same(serving):
     import gzip
 
     plain = ask(serving, "/report.json")[2]
@@ -241,7 +238,7 @@ def test_what_is_compressed_is_the_same(serving: Server):
     assert gzip.decompress(body) == plain
 
 
-def test_a_run_says_how_far_it_is(matrix: Matrix):
+def test_a_run_says_how_far_it_is(matrix):
     spec = matrix.specs[3]
     watched = Watched(matrix.experiment)
     assert told(watched, matrix, spec) is None
@@ -265,7 +262,7 @@ def test_a_run_says_how_far_it_is(matrix: Matrix):
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", '{"step": "x", "rate": -1, "epoch": [], "device": 7}', "[" * 100_000]
 )
-def test_a_damaged_progress_is_no_progress(matrix: Matrix, text: str):
+def test_a_damaged_progress_is_no_progress(matrix, text):
     spec = matrix.specs[0]
     watched = Watched(matrix.experiment)
     matrix.begin(spec)
@@ -278,7 +275,7 @@ def test_a_damaged_progress_is_no_progress(matrix: Matrix, text: str):
 
 
 @pytest.mark.parametrize("tail", ['{"epoch": 3, "test_acc', "[]\n", "\xff\n", "NaN"])
-def test_what_is_half_written_is_no_epoch(matrix: Matrix, tail: str):
+def test_what_is_half_written_is_no_epoch(matrix, tail):
     spec = matrix.specs[0]
     matrix.go_on(spec, 2)
     path = matrix.folder(spec) / store.METRICS
@@ -286,7 +283,7 @@ def test_what_is_half_written_is_no_epoch(matrix: Matrix, tail: str):
     assert seen.history(matrix.folder(spec)) == matrix.record(spec).history[:2]
 
 
-def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix: Matrix):
+def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix):
     spec = matrix.specs[0]
     watched = Watched(matrix.experiment)
     matrix.begin(spec)
@@ -297,7 +294,7 @@ def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix: Matrix):
 
 @pytest.mark.parametrize("name", data.measures(FORMER))
 @pytest.mark.parametrize("value", ["1" + 400 * "0", "1e307", "1.797e308", "-1e999"])
-def test_a_number_too_large_to_show_is_a_gap_too(matrix: Matrix, name: str, value: str):
+def test_a_number_too_large_to_show_is_a_gap_too(matrix, name, value):
     spec = matrix.specs[0]
     watched = Watched(matrix.experiment)
     matrix.begin(spec)
@@ -309,7 +306,7 @@ def test_a_number_too_large_to_show_is_a_gap_too(matrix: Matrix, name: str, valu
 
 
 @pytest.mark.parametrize("rate", [5e-324, 1e-300])
-def test_a_rate_that_says_nothing_gives_no_time(matrix: Matrix, rate: float):
+def test_a_rate_that_says_nothing_gives_no_time(matrix, rate):
     spec = matrix.specs[0]
     watched = Watched(matrix.experiment)
     matrix.begin(spec)
@@ -318,9 +315,7 @@ def test_a_rate_that_says_nothing_gives_no_time(matrix: Matrix, rate: float):
     assert (now["rate"], now["left"]) == (None, None)
 
 
-def test_what_cannot_be_looked_at_is_told_on_the_page(
-    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_cannot_be_looked_at_is_told_on_the_page(matrix, monkeypatch):
     watched = Watched(matrix.experiment)
 
     def refuse() -> dict[str, tuple[int, int]]:
@@ -340,22 +335,20 @@ def failing(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "not yours"), ValueError("no number")])
-def test_an_answer_that_fails_is_told_here_and_there(
-    error: Exception, capsys: pytest.CaptureFixture[str]
-):
+def test_an_answer_that_fails_is_told_here_and_there(error, capsys):
     with served(failing(error)) as made:
         status, _, body = ask(made, "/live.json")
     assert (status, b"terminal" in body) == (500, True)
     assert str(error) in capsys.readouterr().err
 
 
-def test_a_page_that_went_away_is_nothing_to_tell(capsys: pytest.CaptureFixture[str]):
+def test_a_page_that_went_away_is_nothing_to_tell(capsys):
     with served(failing(BrokenPipeError(32, "gone"))) as made:
         assert ask(made, "/live.json")[0] == 500
     assert capsys.readouterr().err == ""
 
 
-def test_what_was_interrupted_keeps_its_curve(matrix: Matrix):
+def test_what_was_interrupted_keeps_its_curve(matrix):
     spec = matrix.specs[0]
     matrix.go_on(spec, 4)
     (matrix.folder(spec) / store.CHECKPOINTS[0]).touch()
@@ -363,7 +356,7 @@ def test_what_was_interrupted_keeps_its_curve(matrix: Matrix):
     assert (now["status"], len(now["curves"]["test_accuracy"])) == ("interrupted", 4)
 
 
-def test_the_report_s_values_are_those_of_the_report(matrix: Matrix):
+def test_the_report_s_values_are_those_of_the_report(matrix):
     watched = Watched(matrix.experiment)
     matrix.end(*matrix.specs[:4])
     matrix.end(matrix.specs[4], status="failed")
@@ -375,7 +368,7 @@ def test_the_report_s_values_are_those_of_the_report(matrix: Matrix):
     assert [run["status"] for run in wanted["runs"]].count("failed") == 1
 
 
-def test_other_code_makes_records_stale(matrix: Matrix, monkeypatch: pytest.MonkeyPatch):
+def test_other_code_makes_records_stale(matrix, monkeypatch):
     matrix.end(matrix.specs[0])
     watched = Watched(matrix.experiment)
     assert json.loads(watched.report().body)["runs"][0]["status"] == "done"
@@ -385,9 +378,7 @@ def test_other_code_makes_records_stale(matrix: Matrix, monkeypatch: pytest.Monk
     assert json.loads(watched.report().body)["runs"][0]["status"] == "stale"
 
 
-def test_a_record_that_comes_too_soon_is_told_beside_the_report(
-    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_record_that_comes_too_soon_is_told_beside_the_report(matrix, monkeypatch):
     monkeypatch.setattr(seen, "SHARE", 10**9)
     watched = Watched(matrix.experiment)
     matrix.end(matrix.specs[0])
@@ -400,7 +391,7 @@ def test_a_record_that_comes_too_soon_is_told_beside_the_report(
     assert told(watched, matrix, matrix.specs[0]) is None
 
 
-def test_a_damaged_record_is_told_and_the_rest_stays(matrix: Matrix):
+def test_a_damaged_record_is_told_and_the_rest_stays(matrix):
     matrix.end(*matrix.specs[:2])
     watched = Watched(matrix.experiment)
     before = watched.report().digest
@@ -413,7 +404,7 @@ def test_a_damaged_record_is_told_and_the_rest_stays(matrix: Matrix):
     assert json.loads(watched.live().body)["note"] == ""
 
 
-def test_what_rests_is_not_read_again(matrix: Matrix, monkeypatch: pytest.MonkeyPatch):
+def test_what_rests_is_not_read_again(matrix, monkeypatch):
     matrix.end(*matrix.specs[:5])
     for spec in matrix.specs[:5]:
         os.utime(matrix.folder(spec), ns=(LONG_AGO, LONG_AGO))
@@ -450,7 +441,7 @@ def start(folder: Path, port: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536", "٣", "1 2"])
-def test_a_port_that_is_none_is_refused(port: str):
+def test_a_port_that_is_none_is_refused(port):
     with pytest.raises(UserError, match="a port is a number below 65536; WATCH_PORT=0 takes"):
         server.port_of(port)
 
@@ -459,7 +450,7 @@ def test_the_usual_port_is_one_for_everybody():
     assert server.port_of("") == server.PORT > 1023
 
 
-def test_a_taken_port_is_told_with_the_remedy(tmp_path: Path):
+def test_a_taken_port_is_told_with_the_remedy(tmp_path):
     with Server(0) as other:
         process = start(tmp_path, str(other.server_port))
         _, errors = process.communicate()
@@ -469,7 +460,7 @@ def test_a_taken_port_is_told_with_the_remedy(tmp_path: Path):
     )
 
 
-def test_ctrl_c_ends_it_quietly_and_torch_was_never_there(tmp_path: Path):
+def test_ctrl_c_ends_it_quietly_and_torch_was_never_there(tmp_path):
     process = start(tmp_path, "0")
     assert process.stdout is not None
     line = next(each for each in process.stdout if "http://" in each)
@@ -496,7 +487,7 @@ def _group(pid: int) -> int:
 # -- in a browser ---------------------------------------------------------------------
 
 
-def test_the_page_fills_and_keeps_its_place(browser: Browser, matrix: Matrix, serving: Server):
+def test_the_page_fills_and_keeps_its_place(browser, matrix, serving):
     adamw = [spec for spec in matrix.specs if spec["OPTIMIZER"] == "adamw"]
     matrix.end(*adamw[:2])
     matrix.begin(adamw[2])
@@ -542,9 +533,7 @@ def test_the_page_fills_and_keeps_its_place(browser: Browser, matrix: Matrix, se
     assert browser.js("document.querySelector('#live-told').textContent") == ""
 
 
-def test_the_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(
-    browser: Browser, matrix: Matrix
-):
+def test_the_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(browser, matrix):
     live = "document.querySelector('#live-told').textContent"
     matrix.end(*matrix.specs[:3])
     watched = Watched(matrix.experiment)
@@ -561,9 +550,7 @@ def test_the_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(
         matrix.end(matrix.specs[3])
 
 
-def test_another_matrix_at_the_same_address_is_loaded(
-    browser: Browser, matrix: Matrix, serving: Server
-):
+def test_another_matrix_at_the_same_address_is_loaded(browser, matrix, serving):
     browser.visit(serving.url)
     other = replace(matrix.experiment, matrix=replace(
         matrix.experiment.matrix, cells=matrix.experiment.matrix.cells[:4]))  # fmt: skip

@@ -188,7 +188,7 @@ def test_spam_s_presets_follow_its_mode() -> None:
 
 def test_what_presets_resolved_to_is_told_once_a_member() -> None:
     found = expand(OPTIMIZER=ALL, PRUNING_METHOD="none movement", DATASET="mnist mnist5k").presets
-    assert set(found) == {*ALL.split(), "mnist", "mnist5k", "movement", "state"}
+    assert set(found) == {*ALL.split(), "mnist", "mnist5k", "movement", "state", "every run"}
     assert found["sgd"] == {
         "LR": [0.01],
         "WEIGHT_DECAY": [0.0],
@@ -206,6 +206,7 @@ def test_what_presets_resolved_to_is_told_once_a_member() -> None:
         "SPAM_WARMUP_STEPS": [0],
     }
     assert found["mnist5k"] == {"BATCH_SIZE": [64]}
+    assert found["every run"] == {"EPS": [1e-8]}
     assert (found["movement"], found["state"]) == (
         {"MASK_STORAGE": ["bool"]},
         {"MASK_STORAGE": ["implied"]},
@@ -221,7 +222,8 @@ def test_what_was_set_is_no_preset() -> None:
             "MAX_GRAD_NORM": [0.0],
             "LR_SCHEDULE": ["cosine"],
             "SPAM_INTERVAL": [1000],
-        }
+        },
+        "every run": {"EPS": [1e-8]},
     }
 
 
@@ -235,7 +237,7 @@ def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[s
     lines = [line for line in shown if line.startswith("preset    ")]
     assert [line.split()[1].rstrip(":") for line in lines] == [
         *ALL.split(),
-        *("mnist", "magnitude", "movement", "state"),
+        *("mnist", "magnitude", "movement", "state", "every"),
     ]
     assert (
         "preset    adamwadv: LR 0.008, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "

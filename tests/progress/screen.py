@@ -1,8 +1,7 @@
 """A terminal in a few lines: what a user would see of what a program wrote."""
 
-from __future__ import annotations
-
 import re
+from typing import Self
 
 _TOKEN = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|(.)", re.DOTALL)
 
@@ -17,7 +16,7 @@ class Screen:
         self.wrapped = 0
         self.row = self.column = 0
 
-    def feed(self, text: str) -> Screen:
+    def feed(self, text: str) -> Self:
         """Show ``text``."""
         for parameter, command, character in _TOKEN.findall(text):
             if command == "A":

@@ -1,14 +1,12 @@
 """Shows a matrix that is acted out, in a process of its own: shown.py RUNNING [STEP]."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from adamwprune.progress.live import Display
+from adamwprune.progress.live import display
 from adamwprune.scheduler.devices import Slot
 from tests.support.records import expand, synthetic
 
@@ -27,8 +25,7 @@ def event(spec, step: int) -> dict:
 def main() -> None:
     count = int(sys.argv[1])
     specs, slots = expand("memory-comparison"), [Slot("cpu", 1)] * count
-    with tempfile.TemporaryDirectory() as root, Display(specs, slots, [], Path(root)) as display:
-        watcher = display.observer
+    with tempfile.TemporaryDirectory() as root, display(specs, slots, [], Path(root)) as watcher:
         for spec in specs[:count]:
             watcher.started(spec, slots[0])
         watcher.told("waiting for another make (pid 123)")

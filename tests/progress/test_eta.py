@@ -1,7 +1,5 @@
 """The estimate against schedules worked out by hand, and what must hold of any estimate."""
 
-from __future__ import annotations
-
 import math
 import random
 import socket

@@ -1,7 +1,5 @@
 """What is shown of a matrix, on a real terminal and in a log."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -14,7 +12,7 @@ import pytest
 from adamwprune.progress import history, rows
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
-from adamwprune.progress.live import QUIET, Display, Lines, Matrix, summary
+from adamwprune.progress.live import QUIET, Lines, Matrix, Watcher, display, summary
 from adamwprune.progress.rows import Counts
 from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
@@ -148,8 +146,8 @@ def test_a_log_is_never_silent_for_long(capsys):
 
 
 def test_without_a_terminal_lines_are_printed(capsys, tmp_path):
-    with Display(SPECS[:1], [CPU], [], tmp_path) as display:
-        display.observer.started(SPECS[0], CPU)
+    with display(SPECS[:1], [CPU], [], tmp_path) as shown:
+        shown.started(SPECS[0], CPU)
     assert capsys.readouterr().out == "start   lenet5-mnist-sgd-none-s0  cpu, 1 thread\n"
 
 
@@ -202,20 +200,20 @@ def test_an_interrupted_run_has_its_rest_left(tmp_path):
     assert left() == pytest.approx((whole - 6) / 2 + 6, rel=0.02)
 
 
-def finish(display: Display, clock: Clock, failed: int = 0) -> None:
+def finish(shown: Watcher, clock: Clock, failed: int = 0) -> None:
     """Run through two runs of 70 s each, where 60 s were to be expected."""
-    display.matrix.now = clock
-    display.matrix.began = clock()
+    shown.matrix.now = clock
+    shown.matrix.began = clock()
     for index, spec in enumerate(SPECS[:2]):
-        display.observer.started(spec, CPU)
+        shown.started(spec, CPU)
         clock.now += 70
-        display.observer.ended(spec, record(spec, 70, "failed" if index < failed else "done"))
+        shown.ended(spec, record(spec, 70, "failed" if index < failed else "done"))
 
 
 def test_the_estimate_is_scored(capsys, tmp_path):
-    with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
-        left, first = display.matrix.left, display.matrix.predicted
-        finish(display, Clock())
+    with display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as shown:
+        left, first = shown.matrix.left, shown.matrix.predicted
+        finish(shown, Clock())
     assert (left.p50, left.p90) == pytest.approx((first.p50, first.p90), abs=1)
     assert first.p50 == pytest.approx(2 * 60 + 6, rel=0.05)
     last = capsys.readouterr().out.splitlines()[-1]
@@ -231,20 +229,20 @@ def test_the_estimate_is_scored(capsys, tmp_path):
 def test_what_comes_after_the_last_run_is_not_part_of_what_it_took(capsys, tmp_path):
     """Trackers that have not written everything, for half a minute."""
     clock = Clock()
-    with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
-        finish(display, clock)
+    with display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as shown:
+        finish(shown, clock)
         clock.now += 30
-        assert display.matrix.elapsed == 140.0
+        assert shown.matrix.elapsed == 140.0
     assert capsys.readouterr().out.splitlines()[-1].endswith(", took 2:20")
     assert json.loads((tmp_path / history.FILE).read_text())["seconds"] == 140.0
 
 
 def test_what_failed_or_was_stopped_is_not_scored(capsys, tmp_path):
-    with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display:
-        finish(display, Clock(), failed=1)
+    with display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as shown:
+        finish(shown, Clock(), failed=1)
     with (
         pytest.raises(KeyboardInterrupt),
-        Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as display,
+        display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path) as shown,
     ):
         raise KeyboardInterrupt
     assert "estimated" not in capsys.readouterr().out
@@ -267,8 +265,8 @@ def test_a_matrix_without_a_past_is_held_to_its_rates_once_they_have_settled(tmp
 
 
 def test_a_score_that_cannot_be_kept_is_said(capsys, tmp_path):
-    with Display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path / "none") as display:
-        finish(display, Clock())
+    with display(SPECS[:2], [CPU], [record(SPECS[5])], tmp_path / "none") as shown:
+        finish(shown, Clock())
     assert "score is lost: No such file" in capsys.readouterr().out.splitlines()[-1]
 
 

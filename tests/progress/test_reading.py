@@ -1,7 +1,5 @@
 """What a run says of itself is believed only where it makes sense."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

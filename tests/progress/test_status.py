@@ -1,7 +1,5 @@
 """make status: what is on disk, whatever state it is in."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

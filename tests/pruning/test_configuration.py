@@ -45,6 +45,21 @@ def test_every_option_reaches_the_pruner():
     assert sum(t.nbytes for t in pruner.buffers()["initial_weights"]) == 245_880
 
 
+def test_the_first_and_the_last_layer_may_be_left_out():
+    (spec,) = specs(PRUNE_FIRST_LAYER="n", PRUNE_LAST_LAYER="n")
+    network = network_for(spec.settings)
+    pruner = pruning.build(network.module, spec.settings, spec.ramp_end_step)
+    assert list(pruner.weights) == ["conv2.weight", "fc1.weight", "fc2.weight"]
+    record = pruner.record()
+    assert {"name": "fc3.weight", "reason": "the last layer"} in record["left_out"]
+    assert (record["prunable"], record["parameters"]) == (60_480, 61_750)
+    assert prunable_shapes(spec) == [(16, 6, 5, 5), (120, 400), (84, 120)]
+    (whole,) = specs()
+    assert whole["PRUNE_FIRST_LAYER"] is True
+    old = {n: v for n, v in whole.values.items() if n not in ("PRUNE_FIRST_LAYER",)}
+    assert RunSpec(old).run_id == whole.run_id != spec.run_id
+
+
 @pytest.mark.parametrize("method", ["magnitude", "movement-seed", "random", "state", "movement"])
 def test_masks_are_stored_as_the_method_presets(method):
     (spec,) = specs(PRUNING_METHOD=method)

@@ -26,10 +26,9 @@ from adamwprune.pruning import (
     Schedule,
     State,
 )
-from adamwprune.pruning.masking import mask_gradient
 from adamwprune.pruning.methods.state import CRITERIA
 from adamwprune.pruning.scope import SCOPES, Global
-from adamwprune.pruning.select.parts import whole
+from adamwprune.pruning.select.parts import Part, whole
 from adamwprune.pruning.select.selection import cut
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.storage import STORAGES
@@ -258,21 +257,6 @@ def test_every_storage_gives_the_same_bits(optimizer, method):
     assert sizes == {storage: expected[storage] for storage in results}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_gradient_is_masked_where_its_weight_is_zero(dtype):
-    weight = torch.randn(2, 3, 4, 5).to(dtype).to(memory_format=torch.channels_last)
-    weight[0, :, 1] = 0
-    weight[1, 0, 0, 0] = -0.0
-    weight = nn.Parameter(weight)
-    gradient = torch.randn(2, 3, 4, 5).to(dtype)  # laid out otherwise
-    gradient[0, 0, 1, :3] = torch.tensor([torch.inf, torch.nan, -torch.inf])
-    gradient[1, 1, 1, 1] = torch.inf  # of a weight that is not pruned: it must not be hidden
-    weight.grad = gradient.clone()
-    mask_gradient(weight)
-    assert torch.equal(weight.grad, torch.where(weight == 0, 0.0, gradient).to(dtype))
-    assert weight.grad[1, 1, 1, 1] == torch.inf
-
-
 def test_movement_is_the_papers_straight_through_sum():
     """Against W and S kept by hand: W' = W ⊙ M, S −= α · dL/dW' · W, W −= α · dL/dW' ⊙ M."""
     torch.manual_seed(0)
@@ -444,7 +428,7 @@ def test_a_stale_momentum_is_caught(state, storage):
     weight = model[4].weight
     optimizer.state[weight][state][weight == 0] = 1.0
     with pytest.raises(
-        ContractViolation, match=r"weights are masked|moments of pruned weights of 4"
+        ContractViolation, match=r"weights are pruned, not|moments of pruned weights of 4"
     ):
         pruner.verify()
     with pytest.raises(ContractViolation, match="after step 21"):
@@ -458,7 +442,10 @@ def test_stale_moments_that_cancel_out_are_caught(storage):
     places = (weight == 0).nonzero()[:2]
     for place, value in zip(places, (1.0, -1.0), strict=True):
         optimizer.state[weight]["exp_avg"][tuple(place)] = value
-    with pytest.raises(ContractViolation, match=r"2 moments of pruned weights of 4\.weight"):
+    found = r"2 moments of pruned weights of 4\.weight"
+    if storage == "implied":  # where they are live weights that are zero
+        found = f"{pruner.k - 2} of 1476 weights are pruned, not {pruner.k}"
+    with pytest.raises(ContractViolation, match=found):
         pruner.verify()
 
 
@@ -478,7 +465,7 @@ def test_a_forgotten_mask_is_caught(storage):
     pruner.verify()
     with torch.no_grad():
         model[4].weight.add_(1e-3)
-    with pytest.raises(ContractViolation, match=r"after step 60: \d+ of 1476 weights are zero"):
+    with pytest.raises(ContractViolation, match=r"after step 60: \d+ .*weights"):
         pruner.verify()
 
 
@@ -549,7 +536,7 @@ def test_an_update_that_chooses_another_number_is_caught(monkeypatch):
     model = network()
     optimizer = AdamW(model.parameters())
     Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)
-    with pytest.raises(ContractViolation, match=r"after step 9: .* weights are zero"):
+    with pytest.raises(ContractViolation, match=r"after step 9: .* weights are pruned, not"):
         train(model, optimizer, 20)
 
 
@@ -563,7 +550,7 @@ def test_a_run_that_never_reached_its_target_is_caught():
         pruner.verify()
     train(model, optimizer, 5)
     pruner.verify()
-    assert [update["step"] for update in pruner.updates] == [50]
+    assert [update["step"] for update in pruner.updates] == [49]
 
 
 def test_scores_that_become_nan_stop_the_run():
@@ -585,17 +572,17 @@ def test_updates_wait_for_the_states_to_settle_after_a_reset():
     schedule = Schedule(target=0.5, warmup=0, interval=52, ramp_end=330)
     pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
     train(model, optimizer, 340)
-    # A reset is before steps 101, 201, 301. Due at 52, 104, 156, 208, 260, 312 and, forced, 330.
-    assert [u["step"] for u in pruner.updates] == [52, 120, 156, 220, 260, 320, 330]
+    # Steps 100, 200, 300 begin with a reset. Due at 52, 104, 156, 208, 260, 312 and, forced, 330.
+    assert [u["step"] for u in pruner.updates] == [52, 119, 156, 219, 260, 319, 330]
 
 
 def test_an_update_due_just_before_a_reset_is_not_deferred():
     model = network()
     optimizer = AdamWSpam(model.parameters(), spam=Spam(interval=50))
-    schedule = Schedule(target=0.5, warmup=0, interval=25, ramp_end=160)
+    schedule = Schedule(target=0.5, warmup=0, interval=49, ramp_end=170)
     pruner = Pruner(model, Magnitude(), schedule).attach(optimizer)
-    train(model, optimizer, 160)
-    assert [u["step"] for u in pruner.updates] == [25, 50, 75, 100, 125, 150, 160]
+    train(model, optimizer, 170)
+    assert [u["step"] for u in pruner.updates] == [49, 98, 147, 170]
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -635,15 +622,19 @@ def test_the_model_stays_a_plain_module():
 
 def test_what_cannot_be_pruned_is_refused():
     model = network()
-    with pytest.raises(ValueError, match="no convolution and no linear layer"):
+    with pytest.raises(
+        ValueError, match=r"no weight to prune: 0 of 6 .* left out as normalisation: weight, bias"
+    ):
         Pruner(nn.BatchNorm2d(3), Magnitude(), SCHEDULE)
     with pytest.raises(ValueError, match="weights stay pruned"):
         Pruner(model, Movement(), SCHEDULE, storage="implied")
     with pytest.raises(ValueError, match="Adam family"):
         Pruner(model, Magnitude(), SCHEDULE, storage="implied").attach(SGD(model.parameters()))
-    with pytest.raises(ValueError, match="pruning by state needs"):
+    with pytest.raises(ValueError, match="pruning weights by state needs"):
         Pruner(model, State(), SCHEDULE).attach(SGD(model.parameters()))
-    with pytest.raises(ValueError, match="does not train all weights"):
+    with pytest.raises(
+        ValueError, match=r"the weight 0\.weight is not one that the optimizer trains"
+    ):
         Pruner(model, Magnitude(), SCHEDULE).attach(SGD(model[4].parameters()))
     with pytest.raises(ValueError, match="Invalid scope"):
         Pruner(model, Magnitude(), SCHEDULE, scope="channel")
@@ -651,14 +642,12 @@ def test_what_cannot_be_pruned_is_refused():
         Pruner(model, Magnitude(), SCHEDULE, storage="paper")
 
 
-def test_a_pruner_is_attached_once_and_takes_no_closure():
+def test_a_pruner_is_attached_once():
     model = network()
     optimizer = AdamW(model.parameters())
     pruner = Pruner(model, Magnitude(), SCHEDULE).attach(optimizer)
     with pytest.raises(ValueError, match="attached already"):
         pruner.attach(optimizer)
-    with pytest.raises(RuntimeError, match="takes no closure"):
-        optimizer.step(lambda: 1.0)
 
 
 def test_frozen_layers_are_left_alone_and_tied_weights_counted_once():
@@ -691,3 +680,18 @@ def test_any_target_is_reached_exactly_or_refused(target, interval, scope, stora
     pruner.verify()
     assert pruner.zeros() == k
     assert all(x["numel"] - x["zeros"] >= min(floor, x["numel"]) for x in pruner.layers())
+
+
+@pytest.mark.parametrize("criterion", ["precond", "fisher", "taylor", "movement", "hybrid"])
+def test_a_score_in_bfloat16_is_that_of_its_numbers_in_float32(criterion):
+    """With v near 1e-9, as gradients clipped to norm 1 over 100 million weights leave it."""
+    torch.manual_seed(0)
+    weight = torch.randn(1000).bfloat16()
+    state = {"exp_avg": torch.randn(1000).mul(1e-5).bfloat16(),
+             "exp_avg_sq": torch.rand(1000).mul(1e-9).bfloat16()}  # fmt: skip
+    wide = {name: values.float() for name, values in state.items()}
+    found = State(criterion).score(weight, state, Part(0, 1000))
+    assert torch.equal(found, State(criterion).score(weight.float(), wide, Part(0, 1000)))
+    if criterion == "precond":  # ranks as |w|·v^¼, without an ε that would swamp v
+        expected = weight.double().abs() * state["exp_avg_sq"].double() ** 0.25
+        torch.testing.assert_close(found.double(), expected**2, rtol=1e-6, atol=0.0)

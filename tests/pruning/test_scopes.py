@@ -157,11 +157,17 @@ def test_a_floor_leaves_the_lowest_that_it_allows(data, shapes):
         assert torch.equal(mask.flatten(), expected[name])
 
 
+def fours(tensor: torch.Tensor) -> torch.Tensor:
+    """[n, 4]: the neighbouring input channels of each output and place of the kernel."""
+    apart = tensor.view(tensor.shape[0], tensor.shape[1] // 4, 4, -1)
+    return apart.transpose(2, 3).reshape(-1, 4)
+
+
 @given(st.data(), st.integers(1, 4), st.integers(1, 3))
-def test_two_of_four_is_the_two_lowest_of_each_four(data, rows, groups):
-    shapes = {"a": (rows, groups, 2, 2), "odd": (3, 5), "b": (2, 4)}
+def test_two_of_four_is_the_two_lowest_of_each_four(data, outputs, groups):
+    shapes = {"a": (outputs, 4 * groups, 2, 3), "odd": (3, 5), "odder": (2, 2, 2, 2), "b": (2, 4)}
     scope = SCOPES["2-4"](shapes, 0.5)
-    assert scope.target_k == (rows * groups * 4 + 8) // 2
+    assert scope.target_k == (outputs * groups * 24 + 8) // 2
     values = st.sampled_from([0.0, 1.0, 1.0, 2.0, 3.0, float("inf")])
     scores = {
         n: torch.tensor(
@@ -174,11 +180,12 @@ def test_two_of_four_is_the_two_lowest_of_each_four(data, rows, groups):
     none = {n: torch.zeros(s, dtype=torch.bool) for n, s in shapes.items()}
     on_the_way = choose(scope, scores, data.draw(st.integers(0, scope.target_k)), none)
     for name in ("a", "b"):
-        assert (on_the_way[name].view(-1, 4).sum(1) <= 2).all()
+        assert (fours(on_the_way[name]).sum(1) <= 2).all()
     masks = choose(scope, scores, scope.target_k, none)
     assert not masks["odd"].any()
+    assert not masks["odder"].any()
     for name in ("a", "b"):
-        for group, mask in zip(scores[name].view(-1, 4), masks[name].view(-1, 4), strict=True):
+        for group, mask in zip(fours(scores[name]), fours(masks[name]), strict=True):
             assert mask.tolist() == brute_force([group.tolist()], 2)
 
 
@@ -208,7 +215,7 @@ def test_a_floor_that_makes_the_target_impossible_is_refused_before_training():
             build(scope=scope, floor=113)
     with pytest.raises(ValueError, match="Invalid floor: -1"):
         build(floor=-1)
-    # Rows of 9 inputs do not divide by 4, rows of 144 do.
+    # One input channel does not divide by 4, 144 inputs do.
     assert build(scope="2-4", target=0.5, floor=720).scope.target_k == 720
     with pytest.raises(ValueError, match=r"2:4 keeps fewer than 721 weights of 4\.weight"):
         build(scope="2-4", target=0.5, floor=721)
@@ -217,5 +224,5 @@ def test_a_floor_that_makes_the_target_impossible_is_refused_before_training():
 
 
 def test_two_of_four_needs_a_layer():
-    with pytest.raises(ValueError, match="needs a layer whose rows divide by 4"):
+    with pytest.raises(ValueError, match="needs a layer whose inputs divide by 4"):
         SCOPES["2-4"]({"a": (4, 5)}, 0.5)

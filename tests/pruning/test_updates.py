@@ -44,7 +44,7 @@ def whole_scores(pruner, name):
             "taylor": (w * m).abs(),
             "movement": -(w * m),
             "hybrid": (w * m).abs() * w.abs() / (v.sqrt() + 1e-8),
-        }[score.criterion.__name__]
+        }[score.criterion]
     if isinstance(score, MovementSeed):
         return (w - score._initial[pruner.weights[name]]) * w
     if isinstance(score, Movement):

@@ -89,8 +89,8 @@ ADAM = ["adamw magnitude", "adamwprune state"]
 @pytest.mark.parametrize(
     ("module", "old", "new", "runs"),
     [
-        ("optimizers/sgd.py", "dampening=0,", "dampening=0.1,", ["sgd none", "sgd movement"]),
-        ("optimizers/_adam.py", "maximize=False", "maximize=True", ADAM),
+        ("optimizers/sgd.py", "lr=self", "lr=2 * self", ["sgd none", "sgd movement"]),
+        ("optimizers/_adam.py", "maximize=group[", "maximize=not group[", ADAM),
         ("optimizers/adamwadv.py", "amsgrad=True", "amsgrad=False", ["adamwprune state"]),
         ("pruning/methods/movement.py", "value=-1", "value=1", ["sgd movement"]),
         ("pruning/methods/state.py", "EPS = 1e-8", "EPS = 1e-7", ["adamwprune state"]),
@@ -123,12 +123,15 @@ def test_a_change_makes_exactly_the_runs_stale_that_use_it(module, old, new, run
         ('"""SGD with momentum', '"""Another text: SGD with momentum'),
         ("        # The functional form", "        # In other words: the functional form"),
         ("    def __init__(\n        self,", "    def __init__(  # why\n\n        self,"),
-        ("dampening=0,", "dampening=(0),"),
-        ("from typing import Any", "from typing import Any\n\n'a text that stands for nothing'"),
-        ("from typing import Any", "from typing import Any\nimport this"),
+        ('maximize=group["maximize"],', 'maximize=(group["maximize"]),'),
         (
-            "from collections.abc import Iterable, Mapping\nfrom typing import Any",
-            "from typing import Any\nfrom collections.abc import Mapping\n"
+            "from typing import Any, ClassVar",
+            "from typing import Any, ClassVar\n\n'a text that stands for nothing'",
+        ),
+        ("from typing import Any, ClassVar", "from typing import Any, ClassVar\nimport this"),
+        (
+            "from collections.abc import Iterable, Mapping\nfrom typing import Any, ClassVar",
+            "from typing import Any, ClassVar\nfrom collections.abc import Mapping\n"
             "from collections.abc import Iterable",
         ),
         ("from torch import Tensor", "from torch import Tensor as Tensor"),
@@ -238,7 +241,9 @@ def test_a_name_that_a_package_looks_up_lazily_counts_too(library, outside, monk
     nadam = RunSpec({**RUNS["sgd none"].values, "OPTIMIZER": "nadam"})
     monkeypatch.setitem(RUNS, "nadam", nadam)
     assert "adamwprune.optimizers._adam" in Sources(library).of(nadam).modules
-    assert changed_by(library, "optimizers/_adam.py", "maximize=False", "maximize=True", True) == [
+    assert changed_by(
+        library, "optimizers/_adam.py", "maximize=group[", "maximize=not group[", True
+    ) == [
         *ADAM,
         "nadam",
     ]

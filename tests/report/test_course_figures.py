@@ -1,7 +1,5 @@
 """Accuracy against sparsity and bytes, masks, weights, norms and times: literal small cases."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -104,7 +102,7 @@ def test_reach_is_student_over_the_root_of_n():
         assert reach(n) == pytest.approx(quantile / math.sqrt(n), rel=1e-6)
 
 
-def test_accuracy_at_each_sparsity_with_its_interval(seeds: list[RunSpec], make: Make):
+def test_accuracy_at_each_sparsity_with_its_interval(seeds, make):
     figure = figure_of(sparsity.accuracy_against_sparsity, by_seed(make, seeds))
     axes = figure.axes[0]
     assert axes.get_title(loc="left") == "Magnitude"
@@ -114,24 +112,21 @@ def test_accuracy_at_each_sparsity_with_its_interval(seeds: list[RunSpec], make:
     whiskers = [c for c in axes.containers if c.has_yerr]
     half = HALF[3] * 0.1 / math.sqrt(3)
     (segment,) = whiskers[1].lines[2][0].get_segments()
-    assert segment.tolist() == [
-        [50, pytest.approx(94 - half)],
-        [50, pytest.approx(94 + half)],
-    ]
+    assert segment.tolist() == [[50, pytest.approx(94 - half)], [50, pytest.approx(94 + half)]]
     low, high = bands(axes)[0][:, 1].min(), bands(axes)[0][:, 1].max()
     assert (low, high) == (pytest.approx(94 - half), pytest.approx(99 + half))
     assert [float(tick) for tick in axes.get_xticks()] == [0, 50, 90]
     assert "n = 3 runs, means; bands and whiskers: 95%" in small_print(figure)
 
 
-def test_one_seed_has_no_interval(seeds: list[RunSpec], make: Make):
+def test_one_seed_has_no_interval(seeds, make):
     records = [r for r in by_seed(make, seeds) if r.spec["SEED"] == 0]
     axes = figure_of(sparsity.accuracy_against_sparsity, records).axes[0]
     assert not bands(axes)
     assert not any(c.has_yerr for c in axes.containers)
 
 
-def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds: list[RunSpec], make: Make):
+def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds, make):
     records = by_seed(make, [s for s in seeds if s["SEED"] == 0])
     assert len(figure_of(sparsity.accuracy_against_sparsity, records).axes) == 1
     specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] in ("adamw", "sgd")]
@@ -144,7 +139,7 @@ def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds: list[RunSpec], ma
     assert 98 < enlarged.get_ylim()[0] < 98.5 < 99 < enlarged.get_ylim()[1]
 
 
-def test_a_stale_run_is_hollow_and_named(seeds: list[RunSpec], make: Make):
+def test_a_stale_run_is_hollow_and_named(seeds, make):
     records = by_seed(make, seeds)
     records = [marked(r, STALE) if r.spec.sparsity == 0.5 else r for r in records]
     figure = figure_of(sparsity.accuracy_against_sparsity, records)
@@ -154,7 +149,7 @@ def test_a_stale_run_is_hollow_and_named(seeds: list[RunSpec], make: Make):
     assert "Stale (3 of 9 runs): other code produced the run" in small_print(figure)
 
 
-def test_failed_and_missing_runs_are_named_and_not_drawn(seeds: list[RunSpec], make: Make):
+def test_failed_and_missing_runs_are_named_and_not_drawn(seeds, make):
     records = [
         make(r.spec, status="failed") if r.spec.sparsity == 0.9 else r
         for r in by_seed(make, seeds)
@@ -167,7 +162,7 @@ def test_failed_and_missing_runs_are_named_and_not_drawn(seeds: list[RunSpec], m
         assert len(figure.axes[0].containers) == 1
 
 
-def test_runs_that_hide_each_other_are_named(make: Make):
+def test_runs_that_hide_each_other_are_named(make):
     specs = [
         s
         for s in expand("memory-comparison")
@@ -187,7 +182,7 @@ def test_the_frontier():
     assert sparsity.frontier([]) == []
 
 
-def test_bytes_are_the_ledgers_and_the_frontier_is_marked(seeds: list[RunSpec], make: Make):
+def test_bytes_are_the_ledgers_and_the_frontier_is_marked(seeds, make):
     chosen = [s for s in seeds if s["SEED"] == 0]
     worth = {0.0: (98.0, 4096), 0.5: (99.0, 3072), 0.9: (97.0, 2048)}
     records = [accurate(make(s), *worth[s.sparsity]) for s in chosen]
@@ -206,7 +201,7 @@ def test_bytes_are_the_ledgers_and_the_frontier_is_marked(seeds: list[RunSpec], 
 # -- masks and weights -----------------------------------------------------------
 
 
-def test_density_of_each_layer(seeds: list[RunSpec], make: Make):
+def test_density_of_each_layer(seeds, make):
     records = [make(s) for s in seeds if s.sparsity]
     layers = [{"name": "a.weight", "numel": 10, "zeros": 5}, {"name": "b", "numel": 4, "zeros": 4}]
     records = [
@@ -240,7 +235,7 @@ def test_changes_of_the_mask_count_what_returns_twice():
     assert masks.changes(replace(record, pruning={**pruning, "updates": []})) is None
 
 
-def test_changes_are_drawn_over_the_steps(make: Make):
+def test_changes_are_drawn_over_the_steps(make):
     specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] == "adamw" and s.sparsity]
     records = [make(s) for s in specs]
     figure = figure_of(masks.mask_change, records)
@@ -259,7 +254,7 @@ def test_changes_are_drawn_over_the_steps(make: Make):
     assert isinstance(found, NotDrawn)
 
 
-def test_weights_before_and_after(seeds: list[RunSpec], make: Make):
+def test_weights_before_and_after(seeds, make):
     figure = figure_of(masks.weight_histogram, [make(s) for s in seeds if s.sparsity])
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "adamw  magnitude"
@@ -277,7 +272,7 @@ def test_weights_before_and_after(seeds: list[RunSpec], make: Make):
 # -- norms -----------------------------------------------------------------------
 
 
-def test_norms_spikes_and_rates(make: Make):
+def test_norms_spikes_and_rates(make):
     specs = [
         s
         for s in expand("memory-comparison", SEED="0 1")
@@ -303,7 +298,7 @@ def test_norms_spikes_and_rates(make: Make):
     assert max(first) == pytest.approx(4 * math.sqrt(2) * math.exp(half), rel=1e-5)
 
 
-def test_resets_are_marked_where_the_record_has_them(make: Make):
+def test_resets_are_marked_where_the_record_has_them(make):
     specs = expand("adamw", SPAM_MODE="paper", SPAM_INTERVAL="500")
     figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
     norms, rates = figure.axes
@@ -318,7 +313,7 @@ def bars(axes: Axes) -> list[float]:
     return [p.get_width() for c in axes.containers for p in c if isinstance(p, Rectangle)]
 
 
-def test_times_of_shared_machines_are_marked(seeds: list[RunSpec], make: Make):
+def test_times_of_shared_machines_are_marked(seeds, make):
     records = [make(s) for s in seeds if s["SEED"] == 0]
     figure = figure_of(times.time_per_run, records)
     title = "Time per run (timings from runs that shared the machine)"
@@ -332,7 +327,7 @@ def test_times_of_shared_machines_are_marked(seeds: list[RunSpec], make: Make):
         assert figure_of(times.time_per_run, others).get_suptitle() == title
 
 
-def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds: list[RunSpec], make: Make):
+def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds, make):
     records = [elsewhere(make(s), alone=s["SEED"] < 2 and s.sparsity != 0.9) for s in seeds]
     records[0] = replace(records[0], seconds={**records[0].seconds, "total": 16.2, "train": 14.0})
     records = [r for r in records if r.spec.sparsity != 0.5 or r.spec["SEED"] == 1]
@@ -350,9 +345,7 @@ def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds: list[Run
     assert "may have shared" not in small_print(found.figure)
 
 
-def test_where_all_runs_shared_the_machine_those_elsewhere_are_absent(
-    seeds: list[RunSpec], make: Make
-):
+def test_where_all_runs_shared_the_machine_those_elsewhere_are_absent(seeds, make):
     records = [make(s) for s in seeds]
     records = [elsewhere(r, threads=1) if r.spec.sparsity == 0.9 else r for r in records]
     figure = figure_of(times.time_per_run, records)
@@ -364,7 +357,7 @@ def test_where_all_runs_shared_the_machine_those_elsewhere_are_absent(
     assert all(p.get_hatch() for p in shown)
 
 
-def test_a_row_says_which_runs_lack_a_time(seeds: list[RunSpec], make: Make):
+def test_a_row_says_which_runs_lack_a_time(seeds, make):
     where = {0.0: {"alone": True}, 0.5: {"alone": True, "threads": 1}, 0.9: {"alone": False}}
     records = [elsewhere(make(s), **where[s.sparsity]) for s in seeds]
     (axes,) = figure_of(times.time_per_run, records).axes
@@ -374,7 +367,7 @@ def test_a_row_says_which_runs_lack_a_time(seeds: list[RunSpec], make: Make):
     ]
 
 
-def test_missing_and_failed_runs_have_no_time(seeds: list[RunSpec], make: Make):
+def test_missing_and_failed_runs_have_no_time(seeds, make):
     chosen = [s for s in seeds if s["SEED"] == 0]
     records = [make(chosen[0]), make(chosen[1], status="failed")]
     (axes,) = figure_of(times.time_per_run, records, chosen).axes
@@ -399,9 +392,7 @@ def test_missing_and_failed_runs_have_no_time(seeds: list[RunSpec], make: Make):
         (memory.summary, " cpu"),
     ],
 )
-def test_only_what_is_drawn_of_spread_is_explained(
-    draw, shown: str, seeds: list[RunSpec], make: Make
-):
+def test_only_what_is_drawn_of_spread_is_explained(draw, shown, seeds, make):
     told = small_print(figure_of(draw, [make(s) for s in seeds])).replace("device: ", "")
     interval = "95% interval of the mean (Student's t)" if ":" in shown else ""
     _, _, spread = told.partition(" · n = 3 runs")
@@ -421,7 +412,7 @@ def here_and_there(make: Make) -> list[RunResult]:
     return [marked(r, FROZEN) if r.run_id.startswith("lenet5-mnist-adamw-n") else r for r in found]
 
 
-def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there: list[RunResult]):
+def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there):
     explained = {"†": [], "frozen": []}
     with style.sheet():
         (setting,) = settings([r.spec for r in here_and_there], here_and_there)
@@ -439,9 +430,7 @@ def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there: li
     assert {"pareto_accuracy_bytes", "gradient_norms"} <= set(explained["frozen"])
 
 
-def test_lines_of_other_places_are_named_below_and_panels_in_their_titles(
-    here_and_there: list[RunResult],
-):
+def test_lines_of_other_places_are_named_below_and_panels_in_their_titles(here_and_there):
     for draw in (sparsity.accuracy_against_sparsity, masks.layer_density, masks.mask_change):
         text = " †: adamwprune state (precond) 50%, 70%, 90%. "
         assert text in small_print(figure_of(draw, here_and_there))
@@ -458,7 +447,7 @@ def test_lines_of_other_places_are_named_below_and_panels_in_their_titles(
     assert "†" not in small_print(figure_of(masks.layer_density, everywhere))
 
 
-def test_a_place_of_some_runs_of_each_group_is_told(seeds: list[RunSpec], make: Make):
+def test_a_place_of_some_runs_of_each_group_is_told(seeds, make):
     records = [elsewhere(make(s), threads=1 + min(s["SEED"], 1)) for s in seeds]
     assert "†: some runs of each. " in small_print(figure_of(sparsity.pareto, records))
 
@@ -467,9 +456,7 @@ def test_a_place_of_some_runs_of_each_group_is_told(seeds: list[RunSpec], make: 
 
 
 @pytest.mark.slow
-def test_what_old_records_do_not_hold_is_said_and_not_drawn(
-    tmp_path, quick: list[RunSpec], make: Make
-):
+def test_what_old_records_do_not_hold_is_said_and_not_drawn(tmp_path, quick, make):
     told: list[str] = []
     paths = draw_all(quick, [aged(make(s)) for s in quick], tmp_path, tell=told.append)
     names = {path.stem for path in paths}
@@ -480,7 +467,7 @@ def test_what_old_records_do_not_hold_is_said_and_not_drawn(
     ]
 
 
-def test_some_old_records_are_named_below(make: Make):
+def test_some_old_records_are_named_below(make):
     specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] in ("adamw", "sgd")]
     records = [aged(make(s)) if s["OPTIMIZER"] == "sgd" else make(s) for s in specs]
     norms, weights = (

@@ -1,12 +1,9 @@
 """The export: a row a run, every value of its record verbatim, every column documented."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +22,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import export
 from adamwprune.report.export import COLUMNS, Table
+from tests.support.commands import make_here
 from tests.support.records import Make
 
 TRACEBACK = "Traceback (most recent call last):\n  File …\nValueError: training diverged\n\n"
@@ -49,7 +47,7 @@ def only(table: Table) -> dict[str, Any]:
 # -- rows --------------------------------------------------------------------
 
 
-def test_a_row_holds_the_records_values(published: list[RunSpec], make: Make):
+def test_a_row_holds_the_records_values(published, make):
     spec = next(s for s in published if s.slug.startswith("lenet5-mnist-adamw-movement-70"))
     record = replace(make(spec, gpu=True), code={"digest": "abcd", "modules": {"a.b": "01"}})
     row = only(export.table([record], []))
@@ -69,16 +67,14 @@ def test_a_row_holds_the_records_values(published: list[RunSpec], make: Make):
     assert (row["code_digest"], row["error"]) == ("abcd", None)
 
 
-def test_lists_and_the_digests_of_modules_are_left_to_the_record(
-    published: list[RunSpec], make: Make
-):
+def test_lists_and_the_digests_of_modules_are_left_to_the_record(published, make):
     record = replace(make(published[1], gpu=True), code={"digest": "ab", "modules": {"m": "01"}})
     names = export.table([record], []).columns
     assert not [name for name in names if "modules" in name or "layers" in name or "line" in name]
     assert not [name for name in names if name.startswith(("history", "param_groups", "schema"))]
 
 
-def test_nested_values_are_named_by_their_path(published: list[RunSpec], make: Make):
+def test_nested_values_are_named_by_their_path(published, make):
     record = make(published[0])
     environment = {**record.environment, "packages": {"numpy": "2.1", "mkl": None}, "gpu": None}
     row = only(export.table([replace(record, environment=environment)], []))
@@ -86,21 +82,21 @@ def test_nested_values_are_named_by_their_path(published: list[RunSpec], make: M
     assert not {"environment_packages_mkl", "environment_gpu", "environment_packages"} & set(row)
 
 
-def test_a_row_says_what_its_accuracy_is_measured_on(published: list[RunSpec], make: Make):
+def test_a_row_says_what_its_accuracy_is_measured_on(published, make):
     held = RunSpec({**published[0].values, "VALIDATION_EXAMPLES": 5_000})
     rows = export.table([make(published[0]), make(held)], []).rows
     found = {row["run_id"]: row["measured_on"] for row in rows}
     assert found == {published[0].run_id: "test", held.run_id: "validation"}
 
 
-def test_a_failed_run_has_the_last_line_of_its_error(published: list[RunSpec], make: Make):
+def test_a_failed_run_has_the_last_line_of_its_error(published, make):
     failed = replace(make(published[0], status="failed"), error=TRACEBACK)
     row = only(export.table([failed], []))
     assert (row["status"], row["error"]) == ("failed", "ValueError: training diverged")
     assert row["final_test_accuracy"] is row["memory_total_bytes"] is None
 
 
-def test_marks_are_columns(published: list[RunSpec], make: Make):
+def test_marks_are_columns(published, make):
     stale, frozen, plain = (
         replace(make(spec), marks=frozenset(marks))
         for spec, marks in zip(published, ({STALE}, {FROZEN}, ()), strict=False)
@@ -110,7 +106,7 @@ def test_marks_are_columns(published: list[RunSpec], make: Make):
     assert told == [(True, False), (False, True), (False, False)]
 
 
-def test_a_published_record_counts_where_no_run_was_done(published: list[RunSpec], make: Make):
+def test_a_published_record_counts_where_no_run_was_done(published, make):
     done, failed, absent = published[:3]
     runs = [make(done), make(failed, status="failed")]
     rows = {r["run_id"]: r for r in export.table(runs, map(make, (done, failed, absent))).rows}
@@ -118,7 +114,7 @@ def test_a_published_record_counts_where_no_run_was_done(published: list[RunSpec
     assert sources == [("run", "done"), ("published", "done"), ("published", "done")]
 
 
-def test_columns_and_rows_have_one_order(published: list[RunSpec], make: Make):
+def test_columns_and_rows_have_one_order(published, make):
     records = [make(spec) for spec in published]
     table = export.table(records, [])
     assert table == export.table(records[::-1], [])
@@ -144,7 +140,7 @@ VALUES = st.one_of(
 
 
 @given(st.lists(st.tuples(VALUES, VALUES, VALUES), max_size=5))
-def test_csv_gives_back_every_value(cells: list[tuple[Any, ...]]):
+def test_csv_gives_back_every_value(cells):
     names = ("plain", 'quoted ",', "broken\r\n")
     table = Table(names, tuple(dict(zip(names, row, strict=True)) for row in cells))
     found = list(csv.reader(io.StringIO(export.to_csv(table).decode(), newline="")))
@@ -224,7 +220,7 @@ def pyarrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_pyarrow")
-def test_without_pyarrow_there_is_a_csv_and_no_older_parquet(tmp_path: Path, table: Table):
+def test_without_pyarrow_there_is_a_csv_and_no_older_parquet(tmp_path, table):
     (tmp_path / "export.parquet").write_text("of other records")
     assert export.write(table, tmp_path / "export") == [tmp_path / "export.csv"]
     assert [path.name for path in tmp_path.iterdir()] == ["export.csv"]
@@ -232,7 +228,7 @@ def test_without_pyarrow_there_is_a_csv_and_no_older_parquet(tmp_path: Path, tab
 
 
 @pytest.mark.usefixtures("pyarrow")
-def test_parquet_has_the_same_columns_each_of_one_type(tmp_path: Path):
+def test_parquet_has_the_same_columns_each_of_one_type(tmp_path):
     mixed = Table(
         ("i", "f", "t"),
         tuple(dict(zip("ift", row, strict=True)) for row in ((1, 1, 1.5), (None, 2.5, "word"))),
@@ -244,16 +240,14 @@ def test_parquet_has_the_same_columns_each_of_one_type(tmp_path: Path):
     assert isinstance(columns["f"][0], float)
 
 
-def test_parquet_can_be_read_back(tmp_path: Path, table: Table):
+def test_parquet_can_be_read_back(tmp_path, table):
     parquet = pytest.importorskip("pyarrow.parquet")
     _, path = export.write(table, tmp_path / "export")
     assert parquet.read_table(path).to_pylist() == list(table.rows)
 
 
 @pytest.mark.usefixtures("no_pyarrow")
-def test_a_failed_write_leaves_the_old_export(
-    tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failed_write_leaves_the_old_export(tmp_path, table, monkeypatch):
     (path,) = export.write(table, tmp_path / "export")
     before = path.read_bytes()
 
@@ -267,9 +261,7 @@ def test_a_failed_write_leaves_the_old_export(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_damaged_records_are_named_and_the_others_are_found(
-    tmp_path: Path, quick: list[RunSpec], make: Make
-):
+def test_damaged_records_are_named_and_the_others_are_found(tmp_path, quick, make):
     good, moved, published = make(quick[0]), make(quick[1]), make(quick[2])
     as_file(good, tmp_path)
     torn = as_file(moved, tmp_path, "torn")
@@ -289,9 +281,7 @@ def test_damaged_records_are_named_and_the_others_are_found(
 
 
 @pytest.mark.slow
-def test_the_command_exports_what_no_configuration_names(
-    source_tree: Path, tmp_path: Path, published: list[RunSpec], make: Make
-):
+def test_the_command_exports_what_no_configuration_names(tmp_path, published, make):
     foreign, gone = (
         RunSpec({**published[0].values, name: value})
         for name, value in (("SEED", 77), ("OPTIMIZER", "gone"))
@@ -300,15 +290,7 @@ def test_the_command_exports_what_no_configuration_names(
     for record in (fresh, replace(make(published[0]), run_id=gone.run_id, spec=gone)):
         as_file(record, tmp_path / "results")
 
-    def call() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "adamwprune", "export"]
-        environment = {"MAKEFLAGS": f" -- O={tmp_path}", "PATH": ""}
-        environment["PYTHONPATH"] = str(source_tree / "lib")
-        return subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=source_tree, env=environment
-        )
-
-    done = call()
+    done = make_here(tmp_path, "export")
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "results" / "export.csv"
     rows = {row["run_id"]: row for row in read(path.read_bytes())}
@@ -319,7 +301,7 @@ def test_the_command_exports_what_no_configuration_names(
     damaged = tmp_path / "results" / "torn" / "result.json"
     damaged.parent.mkdir()
     damaged.write_text("{")
-    done = call()
+    done = make_here(tmp_path, "export")
     assert done.returncode == 1
     assert f"error: {damaged}: " in done.stderr
     assert {row["run_id"] for row in read(path.read_bytes())} == set(rows)
@@ -335,9 +317,7 @@ def documented(source_tree: Path, heading: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
-def test_every_column_is_documented(
-    source_tree: Path, tmp_path: Path, published: list[RunSpec], make: Make
-):
+def test_every_column_is_documented(source_tree, tmp_path, published, make):
     names = documented(source_tree, "The export")
     assert len(names) == len(set(names))
     plain = [name for name in names if name.islower()]
@@ -353,7 +333,5 @@ def test_every_column_is_documented(
         assert not unknown
 
 
-def test_every_field_of_a_record_is_documented(
-    source_tree: Path, published: list[RunSpec], make: Make
-):
+def test_every_field_of_a_record_is_documented(source_tree, published, make):
     assert set(make(published[0]).to_json()) <= set(documented(source_tree, "A record"))

@@ -1,7 +1,5 @@
 """Figures: which are drawn, from which runs, and that what they show is what the records hold."""
 
-from __future__ import annotations
-
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -142,13 +140,13 @@ def everything(
     return {path.name: path for path in paths}
 
 
-def test_every_published_figure_is_drawn_and_nothing_else(everything: dict[str, Path]):
+def test_every_published_figure_is_drawn_and_nothing_else(everything):
     assert set(everything) == PUBLISHED | {GPU}
     folder = next(iter(everything.values())).parent
     assert {path.name for path in folder.iterdir()} == set(everything)
 
 
-def test_metadata_names_exactly_the_runs(everything: dict[str, Path], published: list[RunSpec]):
+def test_metadata_names_exactly_the_runs(everything, published):
     def runs(name: str) -> set[str]:
         return set(text_chunks(everything[name])["Runs"].split(", "))
 
@@ -169,7 +167,7 @@ def test_metadata_names_exactly_the_runs(everything: dict[str, Path], published:
     assert {text_chunks(path)["Commit"] for path in everything.values()} == {"0123abc"}
 
 
-def test_drawing_again_gives_the_same_bytes(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_drawing_again_gives_the_same_bytes(tmp_path, quick, make):
     records = [make(spec) for spec in quick]
     first = draw_all(quick[:2], records, tmp_path / "one")
     again = draw_all(quick[:2], records[::-1], tmp_path / "two")
@@ -180,15 +178,13 @@ def test_drawing_again_gives_the_same_bytes(tmp_path: Path, quick: list[RunSpec]
         assert one.read_bytes() == two.read_bytes(), one.name
 
 
-def test_an_svg_stands_beside_a_png_and_names_its_runs(
-    tmp_path: Path, quick: list[RunSpec], make: Make
-):
+def test_an_svg_stands_beside_a_png_and_names_its_runs(tmp_path, quick, make):
     png, svg = draw_training(make(quick[0]), tmp_path, ("png", "svg"))
     assert (png.name, svg.name) == ("training_plot.png", "training_plot.svg")
     assert f"Runs: {quick[0].run_id}; Commit: 0123abc" in svg.read_text()
 
 
-def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
+def test_the_quickstart_draws_what_applies(quick, make):
     names = {each.name for each in drawn(quick, [make(spec) for spec in quick])}
     assert names == {
         "optimizer_comparison_baseline",
@@ -210,12 +206,12 @@ def test_the_quickstart_draws_what_applies(quick: list[RunSpec], make: Make):
     }
 
 
-def test_without_a_completed_run_nothing_is_drawn(quick: list[RunSpec], make: Make):
+def test_without_a_completed_run_nothing_is_drawn(quick, make):
     assert list(drawn(quick, [])) == []
     assert list(drawn(quick, [make(spec, status="failed") for spec in quick])) == []
 
 
-def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
+def test_a_single_dense_run_is_drawn(quick, make):
     names = [each.name for each in drawn(quick[:1], [make(quick[0])])]
     assert names == [
         "optimizer_comparison_baseline",
@@ -227,13 +223,13 @@ def test_a_single_dense_run_is_drawn(quick: list[RunSpec], make: Make):
     ]
 
 
-def test_data_sets_have_files_of_their_own(tmp_path: Path, make: Make):
+def test_data_sets_have_files_of_their_own(tmp_path, make):
     specs = expand("adamw", DATASET_MNIST="y", DATASET_MNIST5K="y")
     names = {p.name for p in draw_all(specs, [make(spec) for spec in specs], tmp_path)}
     assert {"mnist-training_plot.png", "mnist5k-training_plot.png"} < names
 
 
-def test_gpu_memory_is_drawn_only_where_it_was_measured(published: list[RunSpec], make: Make):
+def test_gpu_memory_is_drawn_only_where_it_was_measured(published, make):
     pruned = [spec for spec in published if spec.sparsity == 0.5]
     adamw_only = [make(spec, gpu=spec["OPTIMIZER"] == "adamw") for spec in pruned]
     shared = [elsewhere(make(spec, gpu=True), alone=False) for spec in pruned]
@@ -246,7 +242,7 @@ def test_gpu_memory_is_drawn_only_where_it_was_measured(published: list[RunSpec]
 # -- what they show ----------------------------------------------------------
 
 
-def test_bars_are_the_records_numbers(published: list[RunSpec], make: Make):
+def test_bars_are_the_records_numbers(published, make):
     specs = [
         s for s in published if s.slug.startswith(("lenet5-mnist-sgd-none", "lenet5-mnist-sgd-mag"))
     ]
@@ -260,7 +256,7 @@ def test_bars_are_the_records_numbers(published: list[RunSpec], make: Make):
     assert rows_of(accuracy) == ["dense", "50%", "70%", "90%"]
 
 
-def test_dots_and_curves_are_the_records_numbers(published: list[RunSpec], make: Make):
+def test_dots_and_curves_are_the_records_numbers(published, make):
     specs = [spec for spec in published if spec.sparsity == 0.7]
     records = [make(spec) for spec in specs]
     figure = figure_of(specs, records, "optimizer_comparison_70_pruning")
@@ -277,9 +273,7 @@ def test_dots_and_curves_are_the_records_numbers(published: list[RunSpec], make:
     assert list(lines["adamwprune"].get_ydata()) == pytest.approx(drawn_curve)
 
 
-def test_missing_and_failed_cells_are_hatched_rows_without_numbers(
-    published: list[RunSpec], make: Make
-):
+def test_missing_and_failed_cells_are_hatched_rows_without_numbers(published, make):
     specs = [spec for spec in published if spec.sparsity == 0.9 and spec["OPTIMIZER"] != "sgd"]
     lost, broken = specs[0], specs[1]
     records = [make(s) for s in specs if s not in (lost, broken)] + [make(broken, status="failed")]
@@ -296,7 +290,7 @@ def test_missing_and_failed_cells_are_hatched_rows_without_numbers(
         assert absent(axes) == ["absent-missing", "absent-failed"]
 
 
-def test_a_missing_sparsity_is_missing_in_every_panel(published: list[RunSpec], make: Make):
+def test_a_missing_sparsity_is_missing_in_every_panel(published, make):
     specs = [
         s
         for s in published
@@ -310,7 +304,7 @@ def test_a_missing_sparsity_is_missing_in_every_panel(published: list[RunSpec], 
     assert "70%: missing" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_memory_bars_add_up_and_show_the_third_state(published: list[RunSpec], make: Make):
+def test_memory_bars_add_up_and_show_the_third_state(published, make):
     records = [make(spec) for spec in published]
     figure = figure_of(published, records, "memory_efficiency_summary")
     left, right = figure.axes
@@ -333,7 +327,7 @@ def test_memory_bars_add_up_and_show_the_third_state(published: list[RunSpec], m
     assert "against movement, and against nothing else" in figure.get_supxlabel()
 
 
-def test_seeds_show_n_and_a_band(make: Make):
+def test_seeds_show_n_and_a_band(make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
     records = [make(spec) for spec in specs]
     figure = figure_of(specs, records[:2], "optimizer_comparison_90_pruning")
@@ -343,14 +337,14 @@ def test_seeds_show_n_and_a_band(make: Make):
     assert "n = 2 runs, mean ± standard deviation" in figure.get_supxlabel()
 
 
-def test_one_run_says_that_it_has_no_spread(quick: list[RunSpec], make: Make):
+def test_one_run_says_that_it_has_no_spread(quick, make):
     figure = figure_of(quick, [make(s) for s in quick], "optimizer_comparison_baseline")
     assert not figure.axes[0].collections
     assert "n = 1, no spread: differences under" in figure.get_supxlabel()
     assert "cpu (Imaginary CPU @ 2.60GHz) · commit: 0123abc" in figure.get_supxlabel()
 
 
-def test_an_axis_that_skips_zero_says_where_it_starts(quick: list[RunSpec], make: Make):
+def test_an_axis_that_skips_zero_says_where_it_starts(quick, make):
     figure = figure_of(quick, [make(s) for s in quick], "optimizer_comparison_baseline")
     axes = figure.axes[0]
     low = axes.get_ylim()[0]
@@ -358,21 +352,21 @@ def test_an_axis_that_skips_zero_says_where_it_starts(quick: list[RunSpec], make
     assert low in axes.get_yticks()
 
 
-def test_a_run_without_any_weight_left_is_drawn(make: Make):
+def test_a_run_without_any_weight_left_is_drawn(make):
     (spec,) = expand("adamw-magnitude-90", TARGET_SPARSITY="1")
     figure = figure_of([spec], [make(spec)], "adamw-with-magnitude-pruning-model_comparison")
     assert texts(panel(figure, "Compression of the prunable weights")) == ["∞: no weight is left"]
     assert not panel(figure, "Accuracy against compression").containers
 
 
-def test_other_criteria_have_files_of_their_own(make: Make):
+def test_other_criteria_have_files_of_their_own(make):
     specs = expand("adamwprune-90", STATE_CRITERION="precond taylor")
     names = {each.name for each in drawn(specs, [make(spec) for spec in specs])}
     assert "adamwprune-with-movement-accuracy_evolution" in names
     assert "adamwprune-with-state-taylor-accuracy_evolution" in names
 
 
-def test_an_optimizer_that_is_not_known_here_is_drawn(quick: list[RunSpec], make: Make):
+def test_an_optimizer_that_is_not_known_here_is_drawn(quick, make):
     values = {**quick[0].values, "OPTIMIZER": "novel"}
     spec = RunSpec(values)
     assert {each.name for each in drawn([spec], [make(spec)])} > {"training_plot"}
@@ -382,9 +376,7 @@ def test_an_optimizer_that_is_not_known_here_is_drawn(quick: list[RunSpec], make
 # -- origins -----------------------------------------------------------------
 
 
-def test_stale_runs_are_named_on_the_figure_and_in_its_file(
-    tmp_path: Path, quick: list[RunSpec], make: Make
-):
+def test_stale_runs_are_named_on_the_figure_and_in_its_file(tmp_path, quick, make):
     specs = [spec for spec in quick if spec.sparsity == 0.9]
     stale, frozen, *others = [make(spec) for spec in specs]
     records = [marked(stale, STALE), marked(frozen, FROZEN), *others]
@@ -401,14 +393,14 @@ def test_stale_runs_are_named_on_the_figure_and_in_its_file(
     assert f"; Frozen: {frozen.run_id}; Stale: {stale.run_id}" in drawn
 
 
-def test_what_holds_for_all_runs_is_said_once(quick: list[RunSpec], make: Make):
+def test_what_holds_for_all_runs_is_said_once(quick, make):
     records = [marked(make(spec), FROZEN) for spec in quick]
     figure = figure_of(quick, records, "model_comparison")
     assert not any("frozen" in row for axes in figure.axes for row in rows_of(axes))
     assert f"Frozen ({2 + 2 * 2} of {2 + 2 * 2} runs)" in figure.get_supxlabel()
 
 
-def test_no_mark_no_word(everything: dict[str, Path], quick: list[RunSpec], make: Make):
+def test_no_mark_no_word(everything, quick, make):
     assert all(not {"Stale", "Frozen"} & set(text_chunks(path)) for path in everything.values())
     figure = figure_of(quick, [make(spec) for spec in quick], "model_comparison")
     assert not any(word in figure.get_supxlabel() for word in ("tale", "rozen", "all other"))
@@ -417,7 +409,7 @@ def test_no_mark_no_word(everything: dict[str, Path], quick: list[RunSpec], make
 @pytest.mark.parametrize(
     "name", ["optimizer_comparison_90_pruning", "memory_efficiency_summary", "model_comparison"]
 )
-def test_runs_from_elsewhere_carry_a_sign(name: str, quick: list[RunSpec], make: Make):
+def test_runs_from_elsewhere_carry_a_sign(name, quick, make):
     records = [
         elsewhere(make(s), threads=1) if "adamwprune-magnitude-90" in s.slug else make(s)
         for s in quick
@@ -433,7 +425,7 @@ def test_runs_from_elsewhere_carry_a_sign(name: str, quick: list[RunSpec], make:
     assert "Times" not in figure.get_supxlabel()  # it shows none
 
 
-def test_what_is_said_of_runs_takes_no_room_from_the_panels(quick: list[RunSpec], make: Make):
+def test_what_is_said_of_runs_takes_no_room_from_the_panels(quick, make):
     records = [make(spec) for spec in quick]
     plain = figure_of(quick, records, "optimizer_comparison_baseline")
     stale = [marked(record, STALE) for record in records]
@@ -446,7 +438,7 @@ def test_what_is_said_of_runs_takes_no_room_from_the_panels(quick: list[RunSpec]
     assert panels[1] == pytest.approx(panels[0], abs=2)  # pixels
 
 
-def test_the_figure_with_times_says_what_they_depend_on(published: list[RunSpec], make: Make):
+def test_the_figure_with_times_says_what_they_depend_on(published, make):
     other = {"device_name": "Imaginary 9001"}
     records = [
         elsewhere(make(spec, gpu=True), **(other if spec["OPTIMIZER"] == "adamwprune" else {}))
@@ -550,7 +542,7 @@ def strained(make: Make) -> dict[str, tuple[list[RunSpec], list[RunResult], Sequ
         *(pytest.param(less, marks=pytest.mark.long) for less in ("many rows", "gaps")),
     ],
 )
-def test_every_text_can_be_read(case: str, make: Make):
+def test_every_text_can_be_read(case, make):
     specs, records, figures = strained(make)[case]
     with style.sheet():
         (setting,) = settings(specs, records)
@@ -578,7 +570,7 @@ def test_the_check_of_legibility_sees_what_it_should():
 # -- commands and refusals ---------------------------------------------------
 
 
-def test_chosen_runs_side_by_side(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_chosen_runs_side_by_side(tmp_path, quick, make):
     records = [make(spec) for spec in quick[1:4]]
     paths = draw_comparison(records, tmp_path)
     assert [path.name for path in paths] == ["model_comparison.png", "accuracy_evolution.png"]
@@ -586,13 +578,13 @@ def test_chosen_runs_side_by_side(tmp_path: Path, quick: list[RunSpec], make: Ma
         assert text_chunks(path)["Runs"] == ", ".join(record.run_id for record in records)
 
 
-def test_one_run_by_itself(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_one_run_by_itself(tmp_path, quick, make):
     (path,) = draw_training(make(quick[0]), tmp_path)
     assert path.name == "training_plot.png"
     assert text_chunks(path)["Runs"] == quick[0].run_id
 
 
-def test_a_failed_run_cannot_be_drawn(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_a_failed_run_cannot_be_drawn(tmp_path, quick, make):
     failed = make(quick[0], status="failed")
     for draw in (draw_training, lambda record, folder: draw_comparison([record], folder)):
         with pytest.raises(UserError, match="this run failed; there is nothing to draw"):
@@ -600,17 +592,13 @@ def test_a_failed_run_cannot_be_drawn(tmp_path: Path, quick: list[RunSpec], make
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_the_users_error(
-    tmp_path: Path, quick: list[RunSpec], make: Make
-):
+def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path, quick, make):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
         draw_training(make(quick[0]), tmp_path / "file" / "figures")
 
 
-def test_a_failed_write_leaves_the_old_figure(
-    tmp_path: Path, quick: list[RunSpec], make: Make, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failed_write_leaves_the_old_figure(tmp_path, quick, make, monkeypatch):
     (path,) = draw_training(make(quick[0]), tmp_path)
     before = path.read_bytes()
 
@@ -624,7 +612,7 @@ def test_a_failed_write_leaves_the_old_figure(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_changed_tree_is_named(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_a_changed_tree_is_named(tmp_path, quick, make):
     record = make(quick[0])
     unclean = replace(record, environment={**record.environment, "dirty": True})
     (path,) = draw_training(unclean, tmp_path)

@@ -1,7 +1,5 @@
 """What a figure plots as data; and that a drift of it, or a missing image, is found."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
@@ -128,7 +126,7 @@ def line(*points: list[float | None], name: str = "line x", title: str = "A") ->
         ({"axes": []}, ["had 1 panels, has 0"]),
     ],
 )
-def test_drift_names_panel_series_and_both_values(new: dict, told: list[str]):
+def test_drift_names_panel_series_and_both_values(new, told):
     assert plotted.drift(line([1, 2], [3, 4]), new) == told
 
 
@@ -152,7 +150,7 @@ def test_of_many_differences_the_first_are_told():
 # -- published figures -----------------------------------------------------------
 
 
-def test_figures_of_the_same_records_have_no_problem(folders: tuple[Path, Path]):
+def test_figures_of_the_same_records_have_no_problem(folders):
     published, _ = folders
     assert check.problems(*folders) == []
     assert check.files(published) == {
@@ -162,9 +160,7 @@ def test_figures_of_the_same_records_have_no_problem(folders: tuple[Path, Path])
     }
 
 
-def test_a_planted_drift_is_found(
-    folders: tuple[Path, Path], records: list[RunResult], tmp_path: Path
-):
+def test_a_planted_drift_is_found(folders, records, tmp_path):
     """One run's final accuracy is another by a tenth of a point: the figure's file says where."""
     published, _ = folders
     before = records[0]
@@ -180,7 +176,7 @@ def test_a_planted_drift_is_found(
     assert "panel 1 (Dense), series 'line adamw', point" in found[0]
 
 
-def test_missing_and_foreign_files_are_found(folders: tuple[Path, Path]):
+def test_missing_and_foreign_files_are_found(folders):
     published, redrawn = folders
     (published / "training_plot.svg").unlink()
     (published / "data" / "optimizer_comparison_baseline.json").unlink()
@@ -193,9 +189,7 @@ def test_missing_and_foreign_files_are_found(folders: tuple[Path, Path]):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
-def test_an_image_of_other_runs_or_of_another_commit_is_found(
-    ending: str, folders: tuple[Path, Path], records: list[RunResult], tmp_path: Path
-):
+def test_an_image_of_other_runs_or_of_another_commit_is_found(ending, folders, records, tmp_path):
     published, redrawn = folders
     name = f"training_plot.{ending}"
     other = draw([elsewhere(r, commit="beef") for r in records], tmp_path / "other")
@@ -212,7 +206,7 @@ def test_an_image_of_other_runs_or_of_another_commit_is_found(
     assert shown in found
 
 
-def test_damaged_data_is_found(folders: tuple[Path, Path]):
+def test_damaged_data_is_found(folders):
     published, redrawn = folders
     path = published / "data" / "training_plot.json"
     for text in ("{", "[]", '{"axes": [{}]}', '{"axes": 3}', "null"):
@@ -221,7 +215,7 @@ def test_damaged_data_is_found(folders: tuple[Path, Path]):
         assert len(found) == 1, text
 
 
-def test_svg_is_the_same_each_time_and_has_no_date(folders: tuple[Path, Path], records, tmp_path):
+def test_svg_is_the_same_each_time_and_has_no_date(folders, records, tmp_path):
     published, _ = folders
     again = draw(records[::-1], tmp_path / "again")
     for path in published.glob("*.svg"):

@@ -1,7 +1,5 @@
 """Grouping: seeds together, what differs apart, and nothing counted that is not done."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -19,7 +17,7 @@ from adamwprune.report.groups import (
     settings,
     spread_note,
 )
-from tests.support.records import Make, expand
+from tests.support.records import expand
 
 
 def seeds(spec: RunSpec, count: int) -> list[RunSpec]:
@@ -37,7 +35,7 @@ def test_one_run_has_no_spread():
     assert Statistic.of([98.765]).text() == "98.77"
 
 
-def test_seeds_are_one_group(published: list[RunSpec], make: Make):
+def test_seeds_are_one_group(published, make):
     specs = seeds(published[0], 3)
     (group,) = group_runs(specs, [make(spec) for spec in specs])
     assert group.n == 3
@@ -45,7 +43,7 @@ def test_seeds_are_one_group(published: list[RunSpec], make: Make):
     assert group.status == "done"
 
 
-def test_a_failed_or_missing_seed_is_named_and_not_counted(published: list[RunSpec], make: Make):
+def test_a_failed_or_missing_seed_is_named_and_not_counted(published, make):
     specs = seeds(published[0], 3)
     (group,) = group_runs(specs, [make(specs[0]), make(specs[1], status="failed")])
     assert (group.n, group.status, group.absence) == (1, "1 failed, 1 missing", "")
@@ -55,21 +53,19 @@ def test_a_failed_or_missing_seed_is_named_and_not_counted(published: list[RunSp
     assert (group.n, group.status, group.absence) == (0, "failed", "failed")
 
 
-def test_a_record_that_is_not_expected_plays_no_part(published: list[RunSpec], make: Make):
+def test_a_record_that_is_not_expected_plays_no_part(published, make):
     (group,) = group_runs(published[:1], [make(spec) for spec in published])
     assert [record.run_id for record in group.done] == [published[0].run_id]
 
 
-def test_a_done_record_stands_before_a_failed_one_of_the_same_run(
-    published: list[RunSpec], make: Make
-):
+def test_a_done_record_stands_before_a_failed_one_of_the_same_run(published, make):
     both = [make(published[0]), make(published[0], status="failed")]
     for records in (both, both[::-1]):
         (group,) = group_runs(published[:1], records)
         assert group.status == "done"
 
 
-def test_the_published_matrix_is_one_setting(published: list[RunSpec]):
+def test_the_published_matrix_is_one_setting(published):
     (setting,) = settings(published, [])
     assert (setting.prefix, setting.title) == ("", "lenet5 on mnist, 10 epochs")
     assert len(setting.groups) == 42
@@ -77,7 +73,7 @@ def test_the_published_matrix_is_one_setting(published: list[RunSpec]):
     assert setting.tags == ["magnitude", "movement"]
 
 
-def test_state_runs_stand_for_movement_under_adamwprune_only(published: list[RunSpec]):
+def test_state_runs_stand_for_movement_under_adamwprune_only(published):
     (setting,) = settings([*published, *expand("adamw-state-70")], [])
     tags = {(g.optimizer, g.method): setting.tag(g) for g in setting.groups}
     assert tags["adamwprune", "state (precond)"] == "movement"
@@ -118,7 +114,7 @@ def test_equal_labels_are_told_apart():
     ]
 
 
-def test_compression_counts_what_is_left(published: list[RunSpec], make: Make):
+def test_compression_counts_what_is_left(published, make):
     record = make(next(spec for spec in published if spec.sparsity == 0.9))
     assert compression(record) == 61_470 / (61_470 - 55_323)
     empty = replace(record, pruning={**record.pruning, "zeros": 61_470})
@@ -142,7 +138,7 @@ def test_noise_is_two_standard_errors_of_a_difference():
     assert noise_note([98.0], ACCURACY, None) == ""
 
 
-def test_the_spread_note_names_n(published: list[RunSpec], make: Make):
+def test_the_spread_note_names_n(published, make):
     one, three = seeds(published[0], 1), seeds(published[7], 3)
     single = group_runs(one, [make(spec) for spec in one])
     several = group_runs(three, [make(spec) for spec in three])
@@ -156,6 +152,6 @@ def test_the_spread_note_names_n(published: list[RunSpec], make: Make):
     assert spread_note(group_runs(one, []), "means") == "no completed runs"
 
 
-def test_a_setting_of_one_epoch_is_named_so(quick: list[RunSpec]):
+def test_a_setting_of_one_epoch_is_named_so(quick):
     (setting,) = settings([RunSpec({**quick[0].values, "EPOCHS": 1})], [])
     assert setting.title == "lenet5 on mnist5k, 1 epoch"

@@ -1,7 +1,5 @@
 """Drawing needs no torch: tables and figures work where only records are."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -2,13 +2,10 @@
 much of it is noise. Whatever is said of accuracy is said of them, mirrored.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -69,7 +66,7 @@ def _changed(record: RunResult) -> RunResult:
          "points", "98.71%"),
     ],
 )  # fmt: skip
-def test_a_metric_says_what_it_is(metric: Metric, heading: str, axis: str, unit: str, text: str):
+def test_a_metric_says_what_it_is(metric, heading, axis, unit, text):
     assert (metric.heading, metric.axis(), metric.difference_unit) == (heading, axis, unit)
     assert metric.text(98.712) == text
 
@@ -87,7 +84,7 @@ def test_digits_are_those_that_mean_something():
     "change", [{"better": "more"}, {"noise": 1}, {"scale": 0}, {"scale": "1"}, {"name": ""},
                {"unit": None}, {"scale": float("nan")}],
 )  # fmt: skip
-def test_what_is_no_metric_is_refused(change: dict[str, object]):
+def test_what_is_no_metric_is_refused(change):
     with pytest.raises(ValueError, match="metric"):
         Metric.from_json({**BITS.to_json(), **change})
 
@@ -95,9 +92,7 @@ def test_what_is_no_metric_is_refused(change: dict[str, object]):
 # -- verdicts ----------------------------------------------------------------------
 
 
-def test_every_verdict_is_the_mirrored_one_of_accuracy(
-    specs: list[RunSpec], by_accuracy: list[RunResult], by_bits: list[RunResult]
-):
+def test_every_verdict_is_the_mirrored_one_of_accuracy(specs, by_accuracy, by_bits):
     first, second = (judge(settings(specs, each)) for each in (by_accuracy, by_bits))
     verdicts = [each.verdict for each in first.comparisons]
     assert [each.verdict for each in second.comparisons] == verdicts
@@ -131,7 +126,7 @@ def two(specs: list[RunSpec]) -> list[RunSpec]:
 
 
 @pytest.mark.parametrize(("better", "verdict", "sign"), [(0.1, WORSE, "+"), (-0.1, BETTER, "-")])
-def test_who_has_less_is_better(two: list[RunSpec], better: float, verdict: str, sign: str):
+def test_who_has_less_is_better(two, better, verdict, sign):
     """adam against adamw, the reference, of which adamw has 0.1 less or more."""
     records = planted(two, better)
     verdicts = judge(settings(two, records))
@@ -149,7 +144,7 @@ def test_who_has_less_is_better(two: list[RunSpec], better: float, verdict: str,
     assert [row.optimizer for row in rows if row.leading] == [best]
 
 
-def test_the_tables_name_metric_unit_and_direction(two: list[RunSpec]):
+def test_the_tables_name_metric_unit_and_direction(two):
     text = tables_of(two, planted(two, 0.1), "markdown", memory=False)
     assert "| bits per byte | 95% of mean |" in text
     assert "| 1.111 ± 0.011 * |" in text
@@ -160,14 +155,14 @@ def test_the_tables_name_metric_unit_and_direction(two: list[RunSpec]):
         assert word not in text
 
 
-def test_a_single_run_has_no_binomial_noise(two: list[RunSpec]):
+def test_a_single_run_has_no_binomial_noise(two):
     single = [record for record in planted(two, 0.1) if record.spec["SEED"] == 0]
     expected = [record.spec for record in single]
     assert "n = 1: no spread.\n" in tables_of(expected, single, "markdown", memory=False)
     assert spread_note(group_runs(expected, single), "") == "n = 1, no spread"
 
 
-def test_csv_columns_are_named_by_the_metric(two: list[RunSpec]):
+def test_csv_columns_are_named_by_the_metric(two):
     text = tables.render(tables.result_rows(two, planted(two, 0.1)), "csv")
     row, *_ = csv.DictReader(io.StringIO(text))
     assert (row["metric"], row["unit"], row["better"]) == (
@@ -184,7 +179,7 @@ def test_csv_columns_are_named_by_the_metric(two: list[RunSpec]):
 # -- what is judged by several metrics -----------------------------------------------
 
 
-def test_runs_of_different_metrics_are_never_ranked(two: list[RunSpec]):
+def test_runs_of_different_metrics_are_never_ranked(two):
     """adam's runs are judged by accuracy, adamw's by bits per byte."""
     records = [
         record if record.spec["OPTIMIZER"] == "adamw" else synthetic(record.spec)
@@ -204,7 +199,7 @@ def test_runs_of_different_metrics_are_never_ranked(two: list[RunSpec]):
     assert "| bits per byte |" in text
 
 
-def test_seeds_of_different_metrics_are_never_averaged(two: list[RunSpec]):
+def test_seeds_of_different_metrics_are_never_averaged(two):
     """Of adamw's three seeds one was judged by accuracy, and one is missing."""
     records = [record for record in planted(two, 0.1) if record.spec["OPTIMIZER"] == "adamw"][:2]
     records[1] = synthetic(records[1].spec)
@@ -219,7 +214,7 @@ def test_seeds_of_different_metrics_are_never_averaged(two: list[RunSpec]):
     ]
 
 
-def test_a_comparison_of_several_metrics_has_units(two: list[RunSpec]):
+def test_a_comparison_of_several_metrics_has_units(two):
     other = [RunSpec({**spec.values, "DATASET": "mnist"}) for spec in two]
     records = [*planted(two, 0.1), *map(synthetic, other)]
     verdicts = judge(settings([*two, *other], records))
@@ -249,7 +244,7 @@ def drawn(specs: list[RunSpec], by_bits: list[RunResult]) -> dict[str, Figure]:
     return found
 
 
-def test_no_figure_says_anything_of_accuracy(drawn: dict[str, Figure]):
+def test_no_figure_says_anything_of_accuracy(drawn):
     assert {"accuracy_evolution", "pareto_accuracy_bytes", "training_plot"} < set(drawn)
     for name, figure in drawn.items():
         said = " ".join(text.get_text() for text in figure.findobj(Text))
@@ -258,7 +253,7 @@ def test_no_figure_says_anything_of_accuracy(drawn: dict[str, Figure]):
         assert "are noise" not in said, name
 
 
-def test_axes_name_the_metric_and_its_direction(drawn: dict[str, Figure]):
+def test_axes_name_the_metric_and_its_direction(drawn):
     headline, loss, _, scores, _, tradeoff = drawn["model_comparison"].axes
     for axes in (headline, tradeoff):
         name, notes = axes.get_ylabel().split("\n")
@@ -272,9 +267,7 @@ def test_axes_name_the_metric_and_its_direction(drawn: dict[str, Figure]):
     assert "1." in scores.texts[0].get_text()
 
 
-def test_the_frontier_runs_along_the_lowest(
-    drawn: dict[str, Figure], specs: list[RunSpec], by_bits: list[RunResult]
-):
+def test_the_frontier_runs_along_the_lowest(drawn, specs, by_bits):
     figure = drawn["pareto_accuracy_bytes"]
     (setting,) = settings(specs, by_bits)
     (line,) = (line for line in figure.axes[0].lines if line.get_label() == "frontier")
@@ -287,9 +280,7 @@ def test_the_frontier_runs_along_the_lowest(
     )
 
 
-def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(
-    specs: list[RunSpec], by_accuracy: list[RunResult]
-):
+def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(specs, by_accuracy):
     """The part of accuracy that is enlarged, and that of bits, which are mirrored."""
     far = replace(by_accuracy[-1], final={**by_accuracy[-1].final, "test_accuracy": 0.3})
     records = [*by_accuracy[:-1], far]
@@ -303,9 +294,7 @@ def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(
     assert max(g.score.mean for g in mirrored) > other[1], "the far one"
 
 
-def test_chosen_runs_of_two_metrics_stand_in_two_figures(
-    two: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_chosen_runs_of_two_metrics_stand_in_two_figures(two, tmp_path, monkeypatch):
     records = [in_bits(synthetic(two[0])), synthetic(two[3])]
     monkeypatch.setattr(figures, "_write", lambda drawing, stem, formats: [stem])
     names = [path.name for path in figures.draw_comparison(records, tmp_path)]
@@ -316,7 +305,7 @@ def test_chosen_runs_of_two_metrics_stand_in_two_figures(
     ]
 
 
-def test_a_run_with_one_metric_shows_it_in_training_too(two: list[RunSpec]):
+def test_a_run_with_one_metric_shows_it_in_training_too(two):
     record = replace(in_bits(synthetic(two[0])), metrics=[BITS.to_json()])
     (setting,) = settings([two[0]], [record])
     with style.sheet():
@@ -345,7 +334,7 @@ def test_an_axis_of_values_below_zero_has_no_bounds():
 # -- the export --------------------------------------------------------------------
 
 
-def test_a_row_of_the_export_says_what_it_is_judged_by(two: list[RunSpec]):
+def test_a_row_of_the_export_says_what_it_is_judged_by(two):
     failed = synthetic(two[1], status="failed")
     table = export.table([in_bits(synthetic(two[0])), failed, synthetic(two[3])], [])
     rows = {row["run_id"]: row for row in table.rows}
@@ -362,7 +351,7 @@ def test_a_row_of_the_export_says_what_it_is_judged_by(two: list[RunSpec]):
 # -- the page ----------------------------------------------------------------------
 
 
-def test_the_page_s_data_name_the_metric(two: list[RunSpec]):
+def test_the_page_s_data_name_the_metric(two):
     records = planted(two, 0.1)
     shown = data.of(two, records, {}, Request())
     assert shown["metrics"] == [{"heading": "bits per byte", "better": "lower"}]
@@ -387,7 +376,7 @@ def test_the_page_s_data_name_the_metric(two: list[RunSpec]):
     ]
 
 
-def test_the_page_tells_runs_of_two_metrics_apart(two: list[RunSpec]):
+def test_the_page_tells_runs_of_two_metrics_apart(two):
     other = [RunSpec({**spec.values, "DATASET": "mnist"}) for spec in two]
     records = [*planted(two, 0.1), *map(synthetic, other)]
     shown = data.of([*two, *other], records, {}, Request())

@@ -1,7 +1,5 @@
 """plot_comparison and plot_training find runs by path, id and start of an id."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -32,7 +30,7 @@ def call(source_tree: Path, script: str, *arguments: object) -> subprocess.Compl
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
-def test_plot_comparison(source_tree: Path, results: Path, quick: list[RunSpec]):
+def test_plot_comparison(source_tree, results, quick):
     names = [results / quick[0].run_id, quick[1].run_id, quick[4].slug]
     done = call(source_tree, "plot_comparison.py", *names, "--results", results)
     assert done.stderr == ""
@@ -41,13 +39,13 @@ def test_plot_comparison(source_tree: Path, results: Path, quick: list[RunSpec])
     assert all(path.is_file() for path in drawn)
 
 
-def test_plot_training(source_tree: Path, results: Path, tmp_path: Path, quick: list[RunSpec]):
+def test_plot_training(source_tree, results, tmp_path, quick):
     path = results / quick[0].run_id / "result.json"
     done = call(source_tree, "plot_training.py", path, "--output", tmp_path / "here")
     assert done.stdout.split() == [str(tmp_path / "here" / "training_plot.png")]
 
 
-def test_what_cannot_be_found_is_said(source_tree: Path, results: Path):
+def test_what_cannot_be_found_is_said(source_tree, results):
     for name, message in (
         ("nothing", "no run starts with 'nothing'"),
         ("lenet5", "start of 3 runs"),

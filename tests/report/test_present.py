@@ -1,19 +1,15 @@
 """What make shows: figures are drawn again where what they would show has changed."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from adamwprune.commands import matrix
 from adamwprune.page import vendor
-from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import STALE
 from adamwprune.report import style
 from adamwprune.report.present import draw_if_changed
-from tests.support.records import Make, marked
+from tests.support.records import marked
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +19,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_mark_that_comes_or_goes_is_drawn(tmp_path: Path, quick: list[RunSpec], make: Make):
+def test_a_mark_that_comes_or_goes_is_drawn(tmp_path, quick, make):
     specs, record = quick[:1], make(quick[0])
     drawn = draw_if_changed(specs, [record], tmp_path)
     assert tmp_path / "training_plot.png" in drawn
@@ -36,12 +32,7 @@ def test_a_mark_that_comes_or_goes_is_drawn(tmp_path: Path, quick: list[RunSpec]
 
 
 def test_make_counts_figures_and_not_their_files(
-    source_tree: Path,
-    tmp_path: Path,
-    quick: list[RunSpec],
-    make: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    source_tree, tmp_path, quick, make, monkeypatch, capsys
 ):
     monkeypatch.setattr(vendor, "is_installed", lambda: False)
     experiment = SimpleNamespace(

@@ -1,7 +1,5 @@
 """Figures in processes of their own: the same files, every failure named, and none left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -13,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from adamwprune.base.errors import UserError
-from adamwprune.plan.spec import RunSpec
 from adamwprune.report import figures, style
 from adamwprune.report.figures import optimizers, processes, sparsity, training
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Setting
-from tests.support.records import Make
 
 FEW = (optimizers.baseline, training.example)
 
@@ -37,7 +33,7 @@ def die() -> int:
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
-def test_values_are_in_the_order_of_their_tasks(jobs: int):
+def test_values_are_in_the_order_of_their_tasks(jobs):
     def task(number: int) -> tuple[int, int]:
         time.sleep(0.02 * (number % 3))
         return number, os.getpid()
@@ -51,7 +47,7 @@ def test_values_are_in_the_order_of_their_tasks(jobs: int):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_failure_names_its_task_and_the_others_are_done(jobs: int, tmp_path: Path):
+def test_a_failure_names_its_task_and_the_others_are_done(jobs, tmp_path):
     tasks = [("bad", divide), ("one", (tmp_path / "one").touch), ("two", (tmp_path / "two").touch)]
     with pytest.raises(RuntimeError, match=r"^bad: Traceback") as error:
         processes.run(tasks, jobs)
@@ -60,7 +56,7 @@ def test_a_failure_names_its_task_and_the_others_are_done(jobs: int, tmp_path: P
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_the_user_can_mend_is_a_message(jobs: int):
+def test_what_the_user_can_mend_is_a_message(jobs):
     with pytest.raises(UserError) as error:
         processes.run([(f"figure {n}", refuse) for n in range(5)], jobs)
     assert str(error.value).splitlines() == [
@@ -75,9 +71,7 @@ def test_a_process_that_is_killed_is_told():
 
 
 @pytest.mark.slow
-def test_figures_of_many_processes_are_those_of_one(
-    tmp_path: Path, quick: list[RunSpec], make: Make, monkeypatch: pytest.MonkeyPatch
-):
+def test_figures_of_many_processes_are_those_of_one(tmp_path, quick, make, monkeypatch):
     monkeypatch.setitem(style.SHEET, "figure.dpi", 50)
     monkeypatch.setattr(figures, "FIGURES", (*FEW, optimizers.at_each_sparsity, sparsity.pareto))
     records = [make(spec) for spec in quick]
@@ -95,11 +89,7 @@ def test_figures_of_many_processes_are_those_of_one(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_figure_that_breaks_is_named_and_the_others_are_drawn(
-    jobs: int,
-    tmp_path: Path,
-    quick: list[RunSpec],
-    make: Make,
-    monkeypatch: pytest.MonkeyPatch,
+    jobs, tmp_path, quick, make, monkeypatch
 ):
     def broken(setting: Setting) -> Iterator[Drawing]:
         yield Drawing("lazy", divide, ())  # type: ignore[arg-type]
@@ -125,7 +115,7 @@ processes.run([(str(n), lambda: time.sleep(600)) for n in range(9)], 3)
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_ctrl_c_ends_all_of_them(whole: bool):
+def test_ctrl_c_ends_all_of_them(whole):
     """To the group, as a terminal sends it, or to the process alone."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING],

@@ -1,7 +1,5 @@
 """Verdicts: numbers of published examples, what must not change them, how often they are wrong."""
 
-from __future__ import annotations
-
 import math
 import random
 import re
@@ -9,7 +7,6 @@ import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,7 +37,7 @@ from adamwprune.report.statistics import (
     judge,
 )
 from adamwprune.report.tables import PLAIN_WIDTH, render, result_rows
-from tests.support.records import Make, elsewhere, expand, in_bits, synthetic
+from tests.support.records import elsewhere, expand, in_bits, synthetic
 
 # Hours of sleep gained by ten patients under two drugs: Student (1908), The probable error of a
 # mean, Biometrika 6, section IX; R's data set sleep. t.test(..., paired = TRUE) prints t = -4.0621,
@@ -85,7 +82,7 @@ def test_three_values_by_hand():
         ([], []),
     ],
 )
-def test_holm_as_published(raw: list[float], adjusted: list[float]):
+def test_holm_as_published(raw, adjusted):
     assert holm(raw) == pytest.approx(adjusted)
 
 
@@ -116,13 +113,13 @@ def test_the_bootstrap_interval_is_efrons():
 
 
 @pytest.mark.parametrize("n", [3, 5, 9])
-def test_equal_runs_are_tied(n: int):
+def test_equal_runs_are_tied(n):
     found = Paired.of([98.76] * n, [98.76] * n)
     assert found == Paired(Estimate(n, 0.0, 0.0), None, 1.0)
 
 
 @pytest.mark.parametrize(("n", "p"), [(3, 0.25), (5, 0.0625), (6, 0.03125), (8, 0.0078125)])
-def test_the_sign_test_stands_where_all_differences_are_equal(n: int, p: float):
+def test_the_sign_test_stands_where_all_differences_are_equal(n, p):
     """The same tenth of a point everywhere, though not to the last bit: 2 / 2**n."""
     right = [98.7 + 0.1 * seed / 3 for seed in range(n)]
     found = Paired.of([value + 0.1 for value in right], right)
@@ -250,7 +247,7 @@ def simulate(draw: random.Random, seeds: int, images: int, planted: float = 0) -
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(3, 10_000), (3, 1_000), (6, 10_000)])
-def test_by_chance_alone_no_more_than_one_report_in_twenty_has_a_winner(seeds: int, images: int):
+def test_by_chance_alone_no_more_than_one_report_in_twenty_has_a_winner(seeds, images):
     """1,000 images are as coarse as the runs are scattered: equal differences are frequent."""
     draw, reports = random.Random(20_240_601), 200
     wrong = sum(
@@ -312,7 +309,7 @@ def told(found: Sequence[Comparison]) -> list[tuple[str, str, str]]:
     return [(each.left.label, each.right.label, each.verdict) for each in found]
 
 
-def test_methods_against_magnitude_and_optimizers_against_adamw(make: Make):
+def test_methods_against_magnitude_and_optimizers_against_adamw(make):
     planned = plan("memory-comparison", SEED="0 1 2")
     found = judge(settings(planned.specs, map(make, planned.specs)), planned.deciders)
     pairs = [(each.left.label, each.right.label) for each in found.comparisons]
@@ -340,7 +337,7 @@ def test_a_run_in_two_settings_is_compared_once():
     assert len(pairs) == len(set(pairs)) == 1 + 2 * 4
 
 
-def test_options_left_to_the_optimizer_belong_to_it(make: Make):
+def test_options_left_to_the_optimizer_belong_to_it(make):
     """adamwadv is adamw with AMSGrad, clipping and more decay: that is its name's meaning."""
     planned = plan("memory-comparison", SEED="0 1 2")
     groups = settings(planned.specs, map(make, planned.specs))
@@ -355,8 +352,7 @@ def test_options_left_to_the_optimizer_belong_to_it(make: Make):
 
 
 def contest(*groups: Group) -> Contest:
-    options = frozenset({"PRUNING_METHOD", "STATE_CRITERION"})
-    return Contest("a title", "PRUNING_METHOD", options, groups, groups[-1])
+    return Contest("a title", "PRUNING_METHOD", groups)
 
 
 def test_runs_that_differ_in_more_are_refused_by_name():
@@ -473,7 +469,7 @@ def test_pairs_from_two_places_are_told():
     assert "In 1 of 1 the two runs of a pair were made on different processors, threads" in text
 
 
-def test_a_matrix_with_nothing_to_compare_says_nothing(make: Make):
+def test_a_matrix_with_nothing_to_compare_says_nothing(make):
     specs = expand("adamw-magnitude-90", SEED="0 1 2")
     text = present.tables_of(specs, [make(spec) for spec in specs], "text", memory=False)
     assert "Comparisons" not in text
@@ -522,11 +518,11 @@ def test_missing_and_failed_runs_come_with_theirs():
         ([4, 5, 6, 7], [4, 5, 6, 7]),
     ],
 )
-def test_the_seeds_that_are_there_are_kept(seeds: list[int], enough: list[int]):
+def test_the_seeds_that_are_there_are_kept(seeds, enough):
     assert enough_seeds(seeds) == enough
 
 
-def test_the_command_reaches_make_as_it_was_given(tmp_path: Path):
+def test_the_command_reaches_make_as_it_was_given(tmp_path):
     """Through a shell and make and back: what a user copies asks for the same runs."""
     (tmp_path / "Makefile").write_text(
         "unexport $(.VARIABLES)\nexport MAKEFLAGS\nall:\n\t@printf '%s' \"$$MAKEFLAGS\"\n"

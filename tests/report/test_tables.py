@@ -1,7 +1,5 @@
 """Tables: every expected cell is a row, and the numbers are the records'."""
 
-from __future__ import annotations
-
 import csv
 import io
 

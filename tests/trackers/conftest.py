@@ -1,7 +1,5 @@
 """A recorded run, trackers that are planted, and what tests of trackers share."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Trackers as a user has them: make, make track, train.py, kill -9, Ctrl-C."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Nothing that a tracker does touches a run: planted ones raise, hang, crash, fill the disk."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -86,7 +84,7 @@ def test_who_tells_a_stopped_tracker_never_waits(tmp_path, library):
         os.kill(process._process.pid, signal.SIGSTOP)
         for number in range(20_000):
             tracked.news(f"run-{number % 10_000}")
-        assert process.is_behind
+        assert process.waiting
         os.kill(process._process.pid, signal.SIGCONT)
     assert len(set(told)) == 10_000, "and nothing is lost"
     assert all("neither a record nor a run under way" in text for text in told)

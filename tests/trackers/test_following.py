@@ -1,7 +1,5 @@
 """A run's files, followed: live, resumed, stale, damaged."""
 
-from __future__ import annotations
-
 import json
 import os
 import tomllib

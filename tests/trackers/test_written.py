@@ -1,7 +1,5 @@
 """What each tracker writes is read back, and nothing is sent."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

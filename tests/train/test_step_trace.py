@@ -97,7 +97,7 @@ def test_resets_and_the_warm_up_after_them_are_those_of_the_optimizer():
     training, watch = trained(spec)
     found = training.outcome()["trace"]
     spam = Spam(theta=5000, interval=10, warmup_steps=4)
-    assert found["resets"] == [s for s in range(1, 33) if spam.resets_before(s)] == [11, 21, 31]
+    assert found["resets"] == [s for s in range(1, 33) if spam.resets_before(s)] == [10, 20, 30]
     assert found["lr"] == [spec["LR"] * spam.scale(step) for step in range(1, 33)] == watch.rates
     assert found["spikes"] is None, "nobody looked for them"
 

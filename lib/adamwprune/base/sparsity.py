@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-GROUP, ZEROS = 4, 2  # of N:M sparsity: of each 4 neighbours in a row 2 are zero
+GROUP, ZEROS = 4, 2  # of N:M sparsity: of each 4 neighbouring inputs 2 are zero
 SETTLING = (
     20  # steps after the start and after a momentum reset in which exp_avg_sq says too little
 )
@@ -35,11 +35,8 @@ def room_above(numels: Iterable[int], floor: int) -> list[int]:
 
 
 def divides_by_group(shape: Sequence[int]) -> bool:
-    """Whether 2:4 can prune a weight of this shape: its rows divide by 4.
-
-    A row is what one output reads: a weight of shape [n, …] is a matrix of n rows.
-    """
-    return math.prod(shape[1:]) % GROUP == 0
+    """Whether 2:4 can prune a weight [outputs, inputs, …]: its inputs divide by 4."""
+    return len(shape) > 1 and shape[1] % GROUP == 0
 
 
 def kept_by_group(shape: Sequence[int]) -> int:

@@ -59,9 +59,16 @@ class Needed:
 
 
 def needed(
-    records: Iterable[RunResult], code: Sources, trees: Worktrees, kinds: set[str]
+    records: Iterable[RunResult],
+    code: Sources,
+    trees: Worktrees,
+    kinds: set[str],
+    certificates: Certificates,
 ) -> Needed:
-    """The pairs that the records need. ``kinds``: of device that this machine has."""
+    """The pairs that the records need. ``kinds``: of device that this machine has.
+
+    Of codes that were shown to be equal only the newest is compared with today's.
+    """
     found, groups = Needed(), dict[tuple[str, str, str], RunResult]()
     order = sorted(records, key=lambda each: (bool(each.environment.get("dirty")), each.run_id))
     for record in order:  # what was made without uncommitted changes first
@@ -70,8 +77,10 @@ def needed(
             today = code.of(record.spec)
             if not _is_proved(record, today, device):
                 _check(record, trees)
-                key = (path_of(record.spec), str(record.code["digest"]), device)
-                groups.setdefault(key, record)
+                proof = certificates.newest(str(record.code["digest"]), record.spec, device)
+                newest = proof.after if proof else record
+                key = (path_of(record.spec), str(newest.code["digest"]), device)
+                groups.setdefault(key, newest)
         except UserError as error:
             found.beyond.setdefault(str(error), []).append(record.run_id)
     shared: dict[str, RunSpec] = {}  # one run a path, so that today's code trains it once
@@ -138,16 +147,16 @@ def certify(experiment: Experiment, trees: Worktrees, certificates: Certificates
     records = [*published, *Catalogue.of(experiment).store.sound_results()]
     code = Sources()
     kinds = {"cpu", "cuda"} if devices.machine("auto").gpus else {"cpu"}
-    todo = needed(records, code, trees, kinds)
+    todo = needed(records, code, trees, kinds, certificates)
     print(
         f"{counted(len(todo.pairs), 'pair')} of codes to compare, by a short run each", flush=True
     )
     failures = 0
-    proofs = {(p.path, p.codes[0], p.kind): p for p in certificates.proofs}
+    proofs = {(p.path, *p.codes, p.kind): p for p in certificates.proofs}
     for number, (pair, found) in enumerate(prove(todo.pairs, trees, code), 1):
         what = f"[{number}/{len(todo.pairs)}] {pair.spec.run_id}, {pair.device}: {pair.commit[:10]}"
         if isinstance(found, Proof):
-            proofs[found.path, found.codes[0], found.kind] = found
+            proofs[(found.path, *found.codes, found.kind)] = found
             certificates.write(proofs.values())
             print(f"{what} and {trees.head[:10]} give the same bits", flush=True)
         else:

@@ -19,7 +19,7 @@ from adamwprune.experiment.looks import EVERY, Looks
 from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import Cell, configs_of
 from adamwprune.progress import history
-from adamwprune.progress.live import Display
+from adamwprune.progress.live import display
 from adamwprune.records import provenance
 from adamwprune.records.state import RUNNING
 from adamwprune.records.store import Store
@@ -78,13 +78,13 @@ class Launch:
         earlier = history.records(self.store.root)
         specs = [cell.spec for cell in cells]
         with (
-            Display(specs, slots, earlier, self.store.root) as display,
-            self.tracking(display.observer.told) as tracking,
+            display(specs, slots, earlier, self.store.root) as observer,
+            self.tracking(observer.told) as tracking,
         ):
             pool = Pool(
                 self.store,
                 slots,
-                Tracked(display.observer, tracking),
+                Tracked(observer, tracking),
                 policy,
                 source=self.provenance,
                 packer=Packer(slots, here.cores, here.gpus),

@@ -12,8 +12,6 @@ header's metadata name the format, the run and all tensors (``tensors``: JSON, [
 in the order of the model's state), and hold the SHA-256 that the run's record has of them.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Collection, Mapping

@@ -1,22 +1,22 @@
 """``make export-model RUN=…``: the pruned network of a finished run without its zeros, measured."""
 
-from __future__ import annotations
-
 import copy
 import gzip
 import io
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from adamwprune import tasks
 from adamwprune.base import registry
@@ -43,24 +43,17 @@ DENSE, RELOADED, SPARSE = "dense", "exported and reloaded", "with sparse linear 
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Times of one example: seconds a call, and ratios of the same round's calls (medians)."""
-
-    dense: float
-    ratios: dict[str, float]  # to the dense network's time; below 1 is faster
-    sparse_layers: list[str]
-    difference: float  # of the sparse network's outputs, at most
-
-
-@dataclass(frozen=True)
-class Export:
-    """A file that was written, read again and measured."""
+class Measured:
+    """A file with a run's network that was written, read again and measured."""
 
     result: RunResult
     path: Path
     sizes: dict[str, int]  # bytes on disk, the dense network's first
-    measured: float | None  # the reloaded network's headline; None where the data are not here
-    latency: Latency
+    measured: float | None  # the network's headline as read; None where the data are not here
+    dense: float  # seconds that the dense network takes for one example, median
+    ratios: dict[str, float]  # to that of the same round, medians; below 1 is faster
+
+    how = "after reload"
 
     @property
     def agrees(self) -> bool:
@@ -69,42 +62,59 @@ class Export:
 
     def text(self) -> str:
         """One screen."""
-        return "\n".join([str(self.path), *self._of_file(), *self._of_sizes(), *self._of_latency()])
+        return "\n".join([str(self.path), *self.of_file(), self._score(), *self.of_costs()])
 
-    def _of_file(self) -> Iterator[str]:
-        pruning, metric = self.result.pruning, self.result.headline
+    def of_file(self) -> Iterator[str]:
+        """Lines on what is in the file."""
+        raise NotImplementedError
+
+    def _score(self) -> str:
+        metric = self.result.headline
+        told = f"{metric.text(self.result.score)} in the record"
+        if self.measured is None:
+            return (
+                f"  {metric.label}  {told}; not measured: {self.result.spec['DATASET']} is not here"
+            )
+        device = self.result.environment.get("device", "an unknown device")
+        same = equal(self.result, self.measured)
+        verdict = "equal" if same else f"DIFFERENT (trained on {device})"
+        found = metric.text(metric.shown(self.measured))
+        return f"  {metric.label}  {found} {self.how}, {told}: {verdict}"
+
+    def of_costs(self) -> Iterator[str]:
+        """Lines on bytes and times."""
+        whole = next(iter(self.sizes.values()))
+        yield "  size on disk"
+        for name, size in self.sizes.items():
+            yield f"    {name:<28}{size:>12,} bytes {size / whole:>7.1%}"
+        yield f"  one example on one thread of the CPU, medians of {ROUNDS} interleaved rounds"
+        yield f"    {DENSE:<28}{1e6 * self.dense:>12,.1f} µs"
+        for name, ratio in self.ratios.items():
+            yield f"    {name:<28}{ratio:>12.2f} × the dense time, {_told(ratio)}"
+
+
+@dataclass(frozen=True)
+class Export(Measured):
+    """``model.safetensors``."""
+
+    sparse_layers: list[str]
+    difference: float  # of the sparse network's outputs, at most
+
+    def of_file(self) -> Iterator[str]:
+        """Its zeros, and that its bits are the run's."""
+        pruning = self.result.pruning
         share = pruning["zeros"] / pruning["prunable"] if pruning["prunable"] else 0.0
         yield f"  zeros     {pruning['zeros']:,} of {pruning['prunable']:,} weights ({share:.2%})"
         yield "  reload    bit-identical to weights.pt" + (
             ", which is the record's" if self.result.weights else "; the record holds no digest"
         )
-        told = f"{metric.text(self.result.score)} in the record"
-        if self.measured is None:
-            where = f"{self.result.spec['DATASET']} is not here"
-            yield f"  {metric.label}  {told}; not measured: {where}"
-        else:
-            verdict = "equal" if self.agrees else f"DIFFERENT (trained on {self._device()})"
-            found = metric.text(metric.shown(self.measured))
-            yield f"  {metric.label}  {found} after reload, {told}: {verdict}"
 
-    def _device(self) -> str:
-        return str(self.result.environment.get("device", "an unknown device"))
-
-    def _of_sizes(self) -> Iterator[str]:
-        whole = next(iter(self.sizes.values()))
-        yield "  size on disk"
-        for name, size in self.sizes.items():
-            yield f"    {name:<28}{size:>12,} bytes {size / whole:>7.1%}"
-
-    def _of_latency(self) -> Iterator[str]:
-        found = self.latency
-        yield f"  one example on one thread of the CPU, medians of {ROUNDS} interleaved rounds"
-        yield f"    {DENSE:<28}{1e6 * found.dense:>12,.1f} µs"
-        for name, ratio in found.ratios.items():
-            yield f"    {name:<28}{ratio:>12.2f} × the dense time, {_told(ratio)}"
-        if found.sparse_layers:
-            layers = ", ".join(found.sparse_layers)
-            yield f"    sparse: {layers}; outputs differ by {found.difference:.1e} at most"
+    def of_costs(self) -> Iterator[str]:
+        """Those of the network with sparse layers, too."""
+        yield from super().of_costs()
+        if self.sparse_layers:
+            layers = ", ".join(self.sparse_layers)
+            yield f"    sparse: {layers}; outputs differ by {self.difference:.1e} at most"
         else:
             yield "    no linear layer has zeros: none is sparse"
 
@@ -145,7 +155,7 @@ def export(experiment: Experiment, prefix: str) -> Export:
     sizes = _sizes(weights, (folder / WEIGHTS).stat().st_size, content)
     with threads(result.environment.get("threads")):  # the run's: last bits depend on it
         measured = _measured(experiment.data_dir, result, reloaded)
-    return Export(result, path, sizes, measured, _latency(result, weights, reloaded))
+    return Export(result, path, sizes, measured, *_latency(result, weights, reloaded))
 
 
 def read(path: Path) -> compact.Compact:
@@ -256,8 +266,8 @@ def threads(number: object = 1) -> Iterator[None]:
 
 def _latency(
     result: RunResult, weights: Mapping[str, Tensor], reloaded: Mapping[str, Tensor]
-) -> Latency:
-    """One example through three networks in turn."""
+) -> tuple[float, dict[str, float], list[str], float]:
+    """One example through three networks in turn: seconds, ratios, sparse layers, difference."""
     network = network_for(result.spec.settings)
     dense = network.module.eval()
     again = copy.deepcopy(dense)
@@ -269,17 +279,15 @@ def _latency(
     networks = {DENSE: dense, RELOADED: again, **({SPARSE: sparse} if layers else {})}
     with torch.inference_mode(), threads():
         difference = float((sparse(example) - dense(example)).abs().max())
-        times = interleaved({name: _call(module, example) for name, module in networks.items()})
-    ratios = {
-        name: statistics.median(t / d for t, d in zip(times[name], times[DENSE], strict=True))
-        for name in networks
-        if name != DENSE
-    }
-    return Latency(statistics.median(times[DENSE]), ratios, layers, difference)
+        times = interleaved({name: partial(module, example) for name, module in networks.items()})
+    return *relative(times), layers, difference
 
 
-def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
-    return lambda: module(example)
+def relative(times: Mapping[str, Sequence[float]]) -> tuple[float, dict[str, float]]:
+    """The median of the first's times, and of the others' ratios to it in the same round."""
+    first, *others = times
+    ratios = {name: statistics.median(map(truediv, times[name], times[first])) for name in others}
+    return statistics.median(times[first]), ratios
 
 
 def one_example(network: Model) -> Tensor:

@@ -5,19 +5,17 @@ checker refuses them at Conv and Gemm, and a runtime that accepts them makes the
 loads them. The zeros are in the file as zeros, which gzip packs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import importlib
 import importlib.util
 import io
 import logging
-import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from adamwprune.datasets import Data
 from adamwprune.datasets._images import ImageData
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.export import model_file
+from adamwprune.export.model_file import Measured
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import WEIGHTS
 from adamwprune.train.data import loaded, network_for
@@ -40,67 +39,38 @@ NAME = "model.onnx"  # in the run's directory
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra named onnx
 INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-4  # of outputs, absolute and relative to the largest
-TORCH, RUNTIME = "torch, dense", "onnxruntime"
 
 
 @dataclass(frozen=True)
-class OnnxExport:
-    """A file that was written, read again by onnxruntime and compared with torch."""
+class OnnxExport(Measured):
+    """``model.onnx``, as onnxruntime reads it, beside torch."""
 
-    result: RunResult
-    path: Path
     opset: int
-    sizes: dict[str, int]  # bytes on disk, those of weights.pt first
     zeros: int  # in the file, of the weights that pruning may set to zero
-    measured: float | None  # the headline by onnxruntime; None where the data are not here
     examples: int  # whose outputs were compared
     difference: float  # of an output from torch's, at most
     largest: float  # of torch's outputs
-    seconds: float  # of torch for one example, median
-    ratio: float  # of onnxruntime's time to it, median of the rounds
+
+    how = "by onnxruntime"
 
     @property
     def agrees(self) -> bool:
         """Whether nothing that was measured contradicts the record or torch."""
-        return (
-            (self.measured is None or model_file.equal(self.result, self.measured))
-            and self.zeros == self.result.pruning["zeros"]
-            and self.difference <= TOLERANCE * max(1.0, self.largest)
-        )
+        zeros = self.zeros == self.result.pruning["zeros"]
+        return super().agrees and zeros and self.difference <= TOLERANCE * max(1.0, self.largest)
 
-    def text(self) -> str:
-        """One screen."""
-        return "\n".join([str(self.path), *self._lines()])
-
-    def _lines(self) -> Iterator[str]:
-        pruning, metric = self.result.pruning, self.result.headline
+    def of_file(self) -> Iterator[str]:
+        """Its opset, its zeros and its outputs."""
+        pruning = self.result.pruning
         yield f"  opset     {self.opset}; input {INPUT}, any number of them, output {OUTPUT}"
         yield (
             f"  zeros     {self.zeros:,} of {pruning['prunable']:,} weights, as numbers: the file "
             f"is dense; {pruning['zeros']:,} in the record"
         )
-        told = f"{metric.text(self.result.score)} in the record"
-        if self.measured is None:
-            where = f"{self.result.spec['DATASET']} is not here"
-            yield f"  {metric.label}  {told}; not measured: {where}"
-        else:
-            verdict = "equal" if model_file.equal(self.result, self.measured) else "DIFFERENT"
-            found = metric.text(metric.shown(self.measured))
-            yield f"  {metric.label}  {found} by onnxruntime, {told}: {verdict}"
         yield (
             f"  outputs   of {self.examples:,} examples differ from torch's by "
             f"{self.difference:.1e} at most; the largest is {self.largest:.1f}"
         )
-        yield "  size on disk"
-        whole = next(iter(self.sizes.values()))
-        for name, size in self.sizes.items():
-            yield f"    {name:<28}{size:>12,} bytes {size / whole:>7.1%}"
-        yield (
-            f"  one example on one thread of the CPU, medians of {model_file.ROUNDS} "
-            "interleaved rounds"
-        )
-        yield f"    {TORCH:<28}{1e6 * self.seconds:>12,.1f} µs"
-        yield f"    {RUNTIME:<28}{self.ratio:>12.2f} × torch's time"
 
 
 def export(experiment: Experiment, prefix: str) -> OnnxExport:
@@ -130,7 +100,6 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     session = _session(path)
     with torch.inference_mode(), model_file.threads(result.environment.get("threads")):
         measured, examples, difference, largest = _compare(session, module, example, result, data)
-    seconds, ratio = _latency(session, module, example)
     sizes = {
         "weights.pt, dense": (folder / WEIGHTS).stat().st_size,
         NAME: len(content),
@@ -138,9 +107,9 @@ def export(experiment: Experiment, prefix: str) -> OnnxExport:
     }
     zeros = _zeros(proto, {layer["name"] for layer in result.pruning["layers"]})
     opset = max(each.version for each in proto.opset_import if each.domain == "")
-    return OnnxExport(
-        result, path, opset, sizes, zeros, measured, examples, difference, largest, seconds, ratio
-    )
+    dense, ratios = model_file.relative(_latency(session, module, example))
+    found = (result, path, sizes, measured, dense, ratios)
+    return OnnxExport(*found, opset, zeros, examples, difference, largest)
 
 
 def _require() -> None:
@@ -190,10 +159,8 @@ def _describe(proto: Any, metadata: Mapping[str, str]) -> None:
     The exporter notes with each node where in which file of this machine it comes from.
     """
     graph = proto.graph
-    for each in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
-        each.ClearField("metadata_props")
-        each.ClearField("doc_string")
-    for each in graph.initializer:
+    parts = (graph.node, graph.input, graph.output, graph.value_info, graph.initializer)
+    for each in (graph, *chain.from_iterable(parts)):
         each.ClearField("metadata_props")
         each.ClearField("doc_string")
     proto.ClearField("metadata_props")
@@ -254,17 +221,15 @@ def _compare(
     return measured, compared.examples, compared.difference, compared.largest
 
 
-def _latency(session: Any, module: nn.Module, example: Tensor) -> tuple[float, float]:
-    """One example through both in turn, on one thread."""
+def _latency(session: Any, module: nn.Module, example: Tensor) -> dict[str, list[float]]:
+    """Seconds of one example through both in turn, on one thread."""
     images = {INPUT: example.numpy()}
     calls: dict[str, Callable[[], object]] = {
-        TORCH: lambda: module(example),
-        RUNTIME: lambda: session.run([OUTPUT], images),
+        "torch": lambda: module(example),
+        "onnxruntime": lambda: session.run([OUTPUT], images),
     }
     with torch.inference_mode(), model_file.threads():
-        times = model_file.interleaved(calls)
-    pairs = zip(times[RUNTIME], times[TORCH], strict=True)
-    return statistics.median(times[TORCH]), statistics.median(one / other for one, other in pairs)
+        return model_file.interleaved(calls)
 
 
 def _zeros(proto: Any, names: set[str]) -> int:

@@ -9,7 +9,6 @@ is spike handling and clipping before it. State per parameter, named as in torch
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -19,20 +18,11 @@ from torch.optim.adam import adam
 
 from adamwprune.optimizers import _base, _stable
 from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
+from adamwprune.optimizers._layout import as_real, laid_out
+from adamwprune.optimizers._preset import Preset
 from adamwprune.optimizers._spam import WINDOW, NormWindow, Spam, clip_elements
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a member's name stands for: the defaults of its constructor."""
-
-    decoupled: bool = True  # weight decay as in AdamW, otherwise added to the gradient
-    weight_decay: float = 0.0
-    amsgrad: bool = False
-    max_grad_norm: float = 0.0  # 0: no clipping
-    spam: Spam = field(default_factory=Spam)
 
 
 class AdamFamily(_base.KeepsMoments):
@@ -40,8 +30,10 @@ class AdamFamily(_base.KeepsMoments):
 
     ``weight_decay``: decoupled (arXiv 1711.05101) but in :class:`Adam`. ``amsgrad``: arXiv
     1904.09237. ``max_grad_norm``: clip the gradient's norm over all parameters (0: never).
-    ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`. None is what the class presets.
-    ``lr`` is torch's; that of a run is Kconfig's, which goes with a schedule.
+    ``maximize``: climb, as in torch. ``spam``: see :class:`~adamwprune.optimizers._spam.Spam`.
+    None is what the class presets, and beside SPAM as published what its paper does.
+    ``lr`` is torch's; that of a run is Kconfig's, which goes with a schedule. It and ``betas``
+    may be tensors as in torch; their values are read in each step.
 
     Order within a step: momentum reset, z-score damping, element-wise clipping or Stable-SPAM's
     AdaClip and AdaGN, norm clipping, Adam. What changes a gradient changes ``param.grad``, as
@@ -49,40 +41,42 @@ class AdamFamily(_base.KeepsMoments):
     """
 
     preset = Preset()
-    _own = (*_base.KeepsMoments._own, "spam", "_window")
+    needed_settings = ("lr", "betas", "eps", "weight_decay")
+    needed_states = ("step", "exp_avg", "exp_avg_sq")
+    _own = (*_base.KeepsMoments._own, "spam")
 
     def __init__(
         self,
         params: Iterable[Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] | tuple[Tensor, Tensor] = (0.9, 0.999),
+        eps: float | None = None,
         weight_decay: float | None = None,
         *,
         amsgrad: bool | None = None,
+        maximize: bool = False,
         max_grad_norm: float | None = None,
         spam: Spam | None = None,
     ) -> None:
-        preset = self.preset
+        preset = self.preset.with_spam(spam)
         decay = preset.weight_decay if weight_decay is None else weight_decay
+        eps = preset.eps if eps is None else eps
         self.max_grad_norm = preset.max_grad_norm if max_grad_norm is None else max_grad_norm
-        self.spam = preset.spam if spam is None else spam
-        _base.check("learning rate", lr, 0)
-        _base.check("beta parameter at index 0", betas[0], 0, 1)
-        _base.check("beta parameter at index 1", betas[1], 0, 1)
+        self.spam = preset.spam
+        _base.check_rate(lr)
         _base.check("epsilon value", eps, 0)
         _base.check("weight_decay value", decay, 0)
         _base.check("max_grad_norm value", self.max_grad_norm, 0)
         defaults = {
             "lr": lr,
-            "betas": betas,
+            "betas": _base.checked_betas(betas),
             "eps": eps,
             "weight_decay": decay,
             "amsgrad": preset.amsgrad if amsgrad is None else amsgrad,
+            "maximize": maximize,
             "decoupled_weight_decay": preset.decoupled,
         }
         super().__init__(params, defaults)
-        self._window = NormWindow()
 
     @classmethod
     def from_values(cls, params: Iterable[Parameter], values: Mapping[str, Any]) -> Self:
@@ -115,6 +109,16 @@ class AdamFamily(_base.KeepsMoments):
         return states
 
     @property
+    def missing_settings(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Where torch's older state dicts have none; they say by their class how decay is meant."""
+        decoupled = self.preset.decoupled
+        return {"amsgrad": False, "maximize": False, "decoupled_weight_decay": decoupled}
+
+    @property
+    def _window(self) -> NormWindow:
+        return NormWindow(self.kept)
+
+    @property
     def steps_since_reset(self) -> int:
         """Steps done with the present moments: since the last reset; large without one."""
         return self.spam.since_reset(self.steps) + 1
@@ -126,10 +130,8 @@ class AdamFamily(_base.KeepsMoments):
         return super().step_kind(), self.spam.clips_at(self.steps + 1)
 
     def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
-        return (
-            group["lr"] * self.spam.scale(self.steps + 1),
-            1 - group["lr"] * group["weight_decay"],
-        )
+        lr = float(group["lr"])
+        return lr * self.spam.scale(self.steps + 1), 1 - lr * group["weight_decay"]
 
     @_base.untraced
     @torch.no_grad()
@@ -159,6 +161,8 @@ class AdamFamily(_base.KeepsMoments):
             for moment in MOMENTS[: 3 if amsgrad else 2]:
                 if moment not in state:
                     state[moment] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                elif state[moment].stride() != param.stride():  # since a change of memory format
+                    state[moment] = laid_out(param, state[moment])
             if self.spam.gammas and _stable.STATISTICS not in state:
                 state[_stable.STATISTICS] = _stable.no_statistics(param)
 
@@ -181,7 +185,8 @@ class AdamFamily(_base.KeepsMoments):
             self._stabilise(groups, self.spam.gammas)
         clips = self.spam.clips_at(self.steps)
         if clips:
-            clip_elements(_gradients(params), self._all("exp_avg_sq", params), self.spam.theta)
+            squares = as_real(self._all("exp_avg_sq", params))
+            clip_elements(as_real(_gradients(params)), squares, self.spam.theta)
         if self.max_grad_norm:
             if norm is None or clips:  # otherwise it is still that of what would be clipped
                 norm = _base.gradient_norm(params)
@@ -194,7 +199,8 @@ class AdamFamily(_base.KeepsMoments):
             filled = [param for param in params if param.numel()]
             if filled:
                 statistics = self._all(_stable.STATISTICS, filled)
-                _stable.stabilise(_gradients(filled), statistics, gammas, group["eps"])
+                gradients = as_real(_gradients(filled))
+                _stable.stabilise(gradients, statistics, gammas, group["eps"])
 
     def _all(self, name: str, params: list[Tensor]) -> list[Tensor]:
         return [self.state[param][name] for param in params]
@@ -236,15 +242,17 @@ class AdamFamily(_base.KeepsMoments):
         # The warm-up after a reset scales the step and never group["lr"], where it would
         # compound; decoupled decay is lr * weight_decay and stays what it was.
         scale, decay = self.spam.scale(self.steps), group["weight_decay"]
-        rate: float | Tensor = group["lr"] * scale
+        rate: float | Tensor
         decays_apart = decay and group["decoupled_weight_decay"] and self.spam.warmup_steps
         if index in self._rates:
             rate, keep = self._rates[index].unbind()
             if decays_apart:
                 torch._foreach_mul_(params, keep)
                 decay = 0.0
-        elif decays_apart:
-            decay /= scale
+        else:
+            rate = float(group["lr"]) * scale
+            if decays_apart:
+                decay /= scale
         adam(
             params,
             _gradients(params),
@@ -262,27 +270,13 @@ class AdamFamily(_base.KeepsMoments):
             lr=rate,
             weight_decay=decay,
             eps=group["eps"],
-            maximize=False,
+            maximize=group["maximize"],
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """torch's, and beside it ``spam``: the steps done and the window of norms."""
-        return {**super().state_dict(), "spam": {"steps": self.steps, **self._window.state_dict()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; takes one of torch's Adam or AdamW, too."""
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "spam"})
+        super().load_state_dict(state_dict)
         self._restore_statistics(state_dict)
-        for param, state in self.state.items():
-            state["step"] = state["step"].to(param.device)  # torch leaves it where it was saved
-        if "spam" not in state_dict:  # torch.optim.AdamW's own: it has seen no norms
-            self.steps = max((int(state["step"]) for state in self.state.values()), default=0)
-            self._window = NormWindow()
-            return
-        self.steps = state_dict["spam"]["steps"]
-        device = next(p.device for group in self.param_groups for p in group["params"])
-        self._window = NormWindow()
-        self._window.load_state_dict(state_dict["spam"], device)
 
     def _restore_statistics(self, state_dict: Mapping[str, Any]) -> None:
         """As they were saved: torch turns every state into its parameter's type."""

@@ -1,21 +1,25 @@
-"""What every optimizer here shares: parameter checks, gradients of a group, clipping."""
+"""What every optimizer here shares: checks, checkpoints, gradients of a group, clipping."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from adamwprune.optimizers import _checkpoint
+from adamwprune.optimizers._layout import is_dense, laid_out
 
 Closure = Callable[[], float] | None
 F = TypeVar("F", bound=Callable[..., Any])
 
 FLOAT = 4  # bytes of a float32
 CLIP_EPS = 1e-6  # torch's, added to the norm that gradients are divided by
+KEPT = "adamwprune"  # the entry of the first parameter group, see Base.kept
 
 
 class StateBytes(NamedTuple):
@@ -36,6 +40,13 @@ class Base(torch.optim.Optimizer):
     """torch's base class with gradient-norm clipping, copies that can go on, and steps that a CUDA
     graph can hold.
 
+    What an optimizer keeps beside the states of its parameters is in :attr:`kept`. This is an entry
+    of the first parameter group: whatever saves, loads or copies ``state`` and ``param_groups``
+    takes it along, :mod:`torch.distributed.checkpoint` too.
+
+    A state dict of torch's own optimizer is taken over; settings that older versions did not have
+    get the value that torch gives them. ``ValueError`` names a setting or a state that is missing.
+
     A graph replays kernels: numbers that change from step to step must lie in tensors by then, and
     what Python decides must be the same again. For whoever captures ``step()``
     (:mod:`adamwprune.train.graphs`): :meth:`step_kind` names what Python decides in the next one,
@@ -43,9 +54,13 @@ class Base(torch.optim.Optimizer):
     """
 
     max_grad_norm: float  # 0: no clipping
-    steps = 0  # steps done
+    # Of a state dict: the settings of a group and the states of a parameter that are needed, and
+    # the settings that get a value where they are missing.
+    needed_settings: tuple[str, ...] = ("lr",)
+    needed_states: tuple[str, ...] = ()
+    missing_settings: ClassVar[Mapping[str, Any]] = {}
     # What torch does not know of.
-    _own: tuple[str, ...] = ("max_grad_norm", "steps", "capturable", "_rates", "_written")
+    _own: tuple[str, ...] = ("max_grad_norm", "capturable", "_rates", "_written")
     capturable: bool | None = None  # whether steps are to be captured; None: those on a GPU
     # Told in each step, by an optimizer that looks for spikes, whether its gradient was one, a bool
     # tensor. It is not kept as an attribute: it would be a state, which the ledger does not count.
@@ -53,8 +68,27 @@ class Base(torch.optim.Optimizer):
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
+        self.param_groups[0][KEPT] = {"steps": 0}
         self._rates: dict[int, Tensor] = {}  # by group: float32 [2], see _step_rates
         self._written: dict[int, tuple[float, float]] = {}  # what is in them
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is kept beside the states of parameters: numbers and tensors by name.
+
+        ``steps``, and what a class adds. Its tensors count as states (see the ledger).
+        """
+        kept = self.param_groups[0].setdefault(KEPT, {"steps": 0})  # groups may have been replaced
+        return cast(dict[str, Any], kept)
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return cast(int, self.kept["steps"])
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.kept["steps"] = steps
 
     def declared_states(self) -> Mapping[str, StateBytes]:
         """What float32 parameters take in the optimizer, by the names that the ledger
@@ -68,7 +102,7 @@ class Base(torch.optim.Optimizer):
         None for a step that is like no other. The first step of a kind may make states.
         """
         return tuple(
-            (name, value)
+            (name, _hashable(value))
             for group in self.param_groups
             for name, value in group.items()
             if name not in ("params", "lr", "initial_lr")
@@ -117,11 +151,40 @@ class Base(torch.optim.Optimizer):
 
     def _step_rates(self, group: dict[str, Any]) -> tuple[float, float]:
         """The next step's step size, and the factor of decoupled decay where that is apart."""
-        return group["lr"], 1.0
+        return float(group["lr"]), 1.0
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``copy.deepcopy`` and ``pickle`` take along: torch's three, and ours."""
         return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a copy's attributes, or what ``load_state_dict`` has read."""
+        name, groups = type(self).__name__, state["param_groups"]
+        _checkpoint.check_settings(name, groups, self.needed_settings)
+        _checkpoint.check_states(name, groups, state["state"], self.needed_states)
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for setting, value in self.missing_settings.items():
+                group.setdefault(setting, value)
+            for param in group["params"]:
+                self._take_over(param, self.state.get(param, {}))
+        params = [param for group in self.param_groups for param in group["params"]]
+        if KEPT not in self.param_groups[0]:  # a state dict of torch's own optimizer
+            steps = (int(self.state[p].get("step", 0)) for p in params if p in self.state)
+            self.param_groups[0][KEPT] = {"steps": max(steps, default=0)}
+        for name, value in self.kept.items():
+            if isinstance(value, Tensor):
+                self.kept[name] = value.to(params[0].device)
+
+    def _take_over(self, param: Tensor, state: dict[str, Any]) -> None:
+        """Have the loaded ``state`` of ``param`` as a step needs it."""
+        if "step" in state:
+            # Before torch 1.12 a number; torch leaves a tensor where it was saved.
+            step = torch.as_tensor(state["step"], dtype=torch.float32)
+            state["step"] = step.to(param.device)
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                state[name] = laid_out(param, value)
 
 
 class KeepsMoments(Base):
@@ -153,7 +216,36 @@ def untraced(step: F) -> F:
     return cast(F, outer)
 
 
-def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
+def _hashable(value: Any) -> Hashable:
+    """A setting of a group as something to compare; what is kept there is no setting."""
+    if isinstance(value, Tensor):
+        return tuple(value.flatten().tolist())
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(each) for each in value)
+    return None if isinstance(value, Mapping) else cast(Hashable, value)
+
+
+def check_rate(lr: float | Tensor) -> None:
+    """Raise torch's ``ValueError`` unless ``lr`` is a number, or a tensor of one, from 0."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    check("learning rate", lr, 0)
+
+
+def checked_betas(betas: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Two floats as they are, two tensors of one number as scalars; otherwise torch's errors."""
+    for index, beta in enumerate(betas):
+        check(f"beta parameter at index {index}", beta, 0, 1)
+    if not any(all(isinstance(beta, kind) for beta in betas) for kind in (float, Tensor)):
+        raise ValueError("betas must be either both floats or both Tensors")
+    for index, beta in enumerate(betas):
+        if isinstance(beta, Tensor) and beta.numel() != 1:
+            raise ValueError(f"Tensor betas[{index}] must be 1-element")
+    first, second = (beta.squeeze() if isinstance(beta, Tensor) else beta for beta in betas)
+    return first, second
+
+
+def check(name: str, value: Any, low: float, high: float = float("inf")) -> None:
     """Raise torch's kind of ``ValueError`` unless ``low <= value < high``."""
     if not low <= value < high:
         raise ValueError(f"Invalid {name}: {value}")
@@ -168,12 +260,17 @@ def evaluated(closure: Closure) -> float | None:
 
 
 def with_gradients(group: dict[str, Any], optimizer: str) -> Iterator[Tensor]:
-    """The parameters of a group that have a gradient; a sparse one is refused as torch does."""
+    """The parameters of a group that have a gradient, which is laid out as the parameter is.
+
+    A sparse one is refused as torch does.
+    """
     for param in group["params"]:
         if param.grad is None:
             continue
         if param.grad.is_sparse:
             raise RuntimeError(f"{optimizer} does not support sparse gradients")
+        if param.grad.stride() != param.stride() or param.grad.is_conj():
+            param.grad = laid_out(param, param.grad.resolve_conj())
         yield param
 
 
@@ -200,5 +297,7 @@ def is_capturing() -> bool:
 
 
 def can_fuse(params: list[Tensor]) -> bool:
-    """Whether torch's fused kernels take these parameters."""
-    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in params)
+    """Whether torch's fused kernels take these parameters: real numbers without holes between."""
+    return all(
+        p.device.type in ("cpu", "cuda") and p.is_floating_point() and is_dense(p) for p in params
+    )

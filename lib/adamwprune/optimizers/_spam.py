@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Spam:
     interval: int = 0  # steps between resets
     warmup_steps: int = 0  # steps of reduced step size after a reset
     gammas: tuple[float, float, float] | None = None  # decay rates of Stable-SPAM; None: not it
+    published: bool = False  # what the optimizer's caller leaves open is as in the paper, too
 
     def __post_init__(self) -> None:
         _base.check("theta", self.theta, 0)
@@ -54,8 +55,12 @@ class Spam:
 
     @classmethod
     def paper_mode(cls) -> Spam:
-        """arXiv 2501.06842: θ = 5000, ΔT = 500, N = 150."""
-        return cls(theta=5000.0, interval=500, warmup_steps=150)
+        """arXiv 2501.06842: θ = 5000, ΔT = 500, N = 150.
+
+        An optimizer with it has no AMSGrad, no norm clipping, no weight decay and ε = 1e-6, where
+        its caller does not say otherwise.
+        """
+        return cls(theta=5000.0, interval=500, warmup_steps=150, published=True)
 
     @classmethod
     def stable_mode(cls) -> Spam:
@@ -75,24 +80,28 @@ class Spam:
             theta=values["SPAM_THETA"] if values["SPAM_ENABLE_CLIP"] else 0.0,
             interval=values["SPAM_INTERVAL"],
             warmup_steps=values["SPAM_WARMUP_STEPS"],
+            published=values["SPAM_MODE"] == "paper",
         )
 
     def resets_before(self, step: int) -> bool:
-        """Whether the moments are reset before step number ``step`` (from 1): after ΔT steps."""
-        return bool(self.interval) and step > 1 and (step - 1) % self.interval == 0
+        """Whether the moments are reset before step number ``step`` (from 1): ΔT, 2ΔT, …"""
+        return bool(self.interval) and step % self.interval == 0
 
     def since_reset(self, step: int) -> int:
         """Steps done since the last reset when step number ``step`` begins; large without one."""
-        if not self.interval or step <= self.interval:
+        if not self.interval or step < self.interval:
             return 1 << 30
-        return (step - 1) % self.interval
+        return step % self.interval
 
     def clips_at(self, step: int) -> bool:
-        """Whether elements are clipped in step number ``step`` (from 1)."""
-        return self.theta > 0 and step > SETTLING and self.since_reset(step) >= SETTLING
+        """Whether elements are clipped in step t = ``step`` (from 1): t ≥ 20 and t mod ΔT ≥ 20."""
+        return self.theta > 0 and step >= SETTLING and self.since_reset(step) >= SETTLING
 
     def scale(self, step: int) -> float:
-        """Factor of the step size: 1 − 0.495 · (1 + cos(π c / (N + 1))) for c < N after a reset."""
+        """Factor of the step size: 1 − 0.495 · (1 + cos(π c / (N + 1))) for c < N after a reset.
+
+        c is 0 in the step that resets.
+        """
         since = self.since_reset(step)
         if since >= self.warmup_steps:
             return 1.0
@@ -111,37 +120,46 @@ def clip_elements(grads: list[Tensor], exp_avg_sqs: list[Tensor], theta: float) 
 
 
 class NormWindow:
-    """The last gradient norms, on the device, and the z-score of a new one against them."""
+    """The last gradient norms, on the device, and the z-score of a new one against them.
 
-    def __init__(self) -> None:
-        self.norms: Tensor | None = None  # float32 [WINDOW], a ring
-        self.count: Tensor | None = None  # int64 [1]: norms seen
+    They lie in ``kept``, an optimizer's :attr:`~adamwprune.optimizers._base.Base.kept`.
+    """
+
+    def __init__(self, kept: dict[str, Any]) -> None:
+        self._kept = kept
+
+    @property
+    def norms(self) -> Tensor | None:
+        """A ring of float32 [WINDOW], zero where there is no norm yet; None before the first."""
+        return self._kept.get("spam_norms")
+
+    @property
+    def count(self) -> Tensor | None:
+        """Norms that joined the window: int64 [1], None before the first."""
+        return self._kept.get("spam_count")
 
     def is_spike(self, norm: Tensor) -> Tensor:
         """Whether ``norm`` lies above mean + 2 deviations of those before; a bool tensor.
 
         Population deviation; without deviation, and with fewer than ten norms, never. The
         norm then joins the window. Nothing is read back from the device.
+
+        A norm that is no finite float32 (an overflow, a NaN) is a spike once there are ten others,
+        and does not join: it would hide every spike until it leaves the window.
         """
-        if self.norms is None or self.count is None:
-            self.norms = torch.zeros(WINDOW, dtype=torch.float32, device=norm.device)
-            self.count = torch.zeros(1, dtype=torch.int64, device=norm.device)
-        norms, seen = self.norms.double(), self.count.clamp(1, WINDOW)
+        if self.norms is None:
+            self._kept["spam_norms"] = torch.zeros(WINDOW, dtype=torch.float32, device=norm.device)
+            self._kept["spam_count"] = torch.zeros(1, dtype=torch.int64, device=norm.device)
+        ring, count = self._kept["spam_norms"], self._kept["spam_count"]
+        norms, seen = ring.double(), count.clamp(1, WINDOW)
         mean = norms.sum() / seen  # those not seen yet are zero
         is_seen = torch.arange(WINDOW, device=norm.device) < seen
         deviation = (((norms - mean).square() * is_seen).sum() / seen).sqrt()
         is_far = (deviation > 0) & (norm - mean > DEVIATIONS * deviation)
-        spike = (is_far & (self.count >= FEWEST)).squeeze(0)
-        self.norms.index_copy_(0, self.count % WINDOW, norm.detach().float().reshape(1))
-        self.count += 1
-        return spike
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {"norms": self.norms, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """The inverse of :meth:`state_dict`."""
-        norms, count = state["norms"], state["count"]
-        self.norms = None if norms is None else norms.detach().clone().to(device)
-        self.count = None if count is None else count.detach().clone().to(device)
+        joining = norm.detach().float().reshape(1)
+        is_finite = joining < math.inf
+        spike = ((is_far | ~is_finite) & (count >= FEWEST)).squeeze(0)
+        place = count % WINDOW
+        ring.index_copy_(0, place, torch.where(is_finite, joining, ring[place]))
+        count += is_finite
+        return cast(Tensor, spike)

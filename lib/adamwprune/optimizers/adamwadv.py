@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adamwprune.optimizers._adam import AdamFamily, Preset
+from adamwprune.optimizers._adam import AdamFamily
+from adamwprune.optimizers._preset import Preset
 
 
 class AdamWAdv(AdamFamily):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,29 +12,45 @@ from torch.optim.sgd import sgd
 
 from adamwprune.optimizers import _base
 from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
+from adamwprune.optimizers._layout import laid_out
 
 
 class SGD(_base.Base):
     """b ← momentum · b + g + weight_decay · w;  w ← w − lr · b.
 
     The gradient's norm over all parameters is first clipped to ``max_grad_norm`` (0: never).
+    ``maximize``: climb, as in torch. ``lr`` may be a tensor as in torch; its value is read in each
+    step. A group, or a state dict, may also have torch's ``dampening`` and ``nesterov``.
     State: ``momentum_buffer``. Raises ``ValueError`` for values out of range.
     """
+
+    needed_settings = ("lr", "momentum", "dampening", "weight_decay")
+    needed_states = ("momentum_buffer",)
+    missing_settings: ClassVar = {"nesterov": False, "maximize": False}
 
     def __init__(
         self,
         params: Iterable[Parameter],
-        lr: float = 0.01,
+        lr: float | Tensor = 0.01,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         *,
+        maximize: bool = False,
         max_grad_norm: float = 0.0,
     ) -> None:
-        _base.check("learning rate", lr, 0)
+        _base.check_rate(lr)
         _base.check("momentum value", momentum, 0, 1)
         _base.check("weight_decay value", weight_decay, 0)
         _base.check("max_grad_norm value", max_grad_norm, 0)
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": 0.0,
+            "weight_decay": weight_decay,
+            "nesterov": False,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
         self.max_grad_norm = max_grad_norm
 
     def declared_states(self) -> Mapping[str, StateBytes]:
@@ -66,7 +82,7 @@ class SGD(_base.Base):
         group = self.param_groups[index]
         # The functional form, not super().step(): torch wraps step() class by class to run
         # hooks, and a step() that calls its parent's would run all of them twice.
-        buffers: list[Tensor | None] = [self.state[p].get("momentum_buffer") for p in params]
+        buffers = [self._buffer(param) for param in params]
         sgd(
             params,
             [param.grad for param in params],  # type: ignore[misc]
@@ -74,16 +90,20 @@ class SGD(_base.Base):
             fused=_base.can_fuse(params),
             foreach=False,
             grad_scale=divisor,
-            lr=self._rates[index][0] if index in self._rates else group["lr"],
+            lr=self._rates[index][0] if index in self._rates else float(group["lr"]),
             momentum=group["momentum"],
             weight_decay=group["weight_decay"],
-            dampening=0,
-            nesterov=False,
-            maximize=False,
+            dampening=group["dampening"],
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
         )
         if group["momentum"]:
             for param, buffer in zip(params, buffers, strict=True):
                 self.state[param]["momentum_buffer"] = buffer
+
+    def _buffer(self, param: Tensor) -> Tensor | None:
+        buffer: Tensor | None = self.state[param].get("momentum_buffer")
+        return None if buffer is None else laid_out(param, buffer)
 
 
 def build(params: Iterable[Parameter], values: Mapping[str, Any]) -> SGD:

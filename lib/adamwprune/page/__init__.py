@@ -4,8 +4,6 @@
 the assets beside it and the charting library of ``vendor`` into one document.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the report shows, as plain values that JSON can hold; every statistic is the tables'."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,14 +84,21 @@ def of(
     by_id = {spec.run_id: at for at, spec in enumerate(specs)}
     metrics = list(dict.fromkeys(filter(None, (setting.headline for setting in found))))
     counted = {run.run_id: run for row in rows for run in (*row.group.done, *row.group.failed)}
-    others = {name: each.record for name, each in uncounted.items() if each.record}
-    known = {**others, **counted}
+    known = {name: each.record for name, each in uncounted.items()} | counted
     shown = [known.get(spec.run_id) for spec in specs]
     labels = distinct_labels([row.group for row in rows])
     drawn = [curves(record.history, record.judged_by) if record else {} for record in shown]
+    made = [{**r.environment, "code": r.code.get("digest")} if r else {} for r in shown]
     judged = judged_by(record for record in shown if record)
     return {
-        "settings": _settings(found, all_rows),
+        "settings": [
+            {
+                "title": setting.title,
+                "measured_on": held_out(setting.groups),
+                "captions": tables.captions(own),
+            }
+            for setting, own in zip(found, _by_setting(found, all_rows), strict=True)
+        ],
         "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
         "measures": measures(judged),
         "verdicts": _verdicts(verdicts, request),
@@ -109,7 +114,7 @@ def of(
             name: column([spec.values.get(name) for spec in specs])
             for name in sorted({name for spec in specs for name in spec.values})
         },
-        "origin": {name: column([_origin(record, name) for record in shown]) for name in ORIGIN},
+        "origin": {name: column([own.get(name) for own in made]) for name in ORIGIN},
         "curves": {name: [own.get(name) for own in drawn] for name in measures(judged)},
         "commands": {
             "make": request.commands.make(),
@@ -137,17 +142,6 @@ def _by_setting(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[lis
     """The rows of each setting: they are in the order of the settings' groups."""
     ordered = iter(rows)
     return [list(islice(ordered, len(setting.groups))) for setting in found]
-
-
-def _settings(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[Plain]:
-    return [
-        {
-            "title": setting.title,
-            "measured_on": held_out(setting.groups),
-            "captions": tables.captions(own),
-        }
-        for setting, own in zip(found, _by_setting(found, rows), strict=True)
-    ]
 
 
 def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
@@ -219,32 +213,27 @@ def _run(
     spec: RunSpec, record: RunResult | None, why: Uncounted | None, row: ResultRow, *, counts: bool
 ) -> Plain:
     """``row``: that of the run's group."""
-    done = record is not None and record.status == "done"
+    counted, done = record if counts else None, record
+    if done and done.status != "done":
+        done = None
+    state = why.state if why else "missing"
     return {
         "id": spec.run_id,
         "seed": int(spec["SEED"]),
-        "status": _state(record, why, counts=counts),
+        "status": counted.status if counted else state,
         "why": why.why if why else "",
-        "marks": sorted({*record.marks, *([why.state] if why else [])})
-        if record and counts
-        else [],
+        "marks": sorted({*counted.marks, *([state] if why else [])}) if counted else [],
         "error": record.error if record and record.status == "failed" else "",
-        "score": number(record.score) if record and done else None,
-        "score_text": f"{record.score:.{row.digits}f}" if record and done else "",
-        "results": _results(record) if record and done else [],
-        "zeros": record.pruning["zeros"] if record and done else None,
-        "prunable": record.pruning.get("prunable") if record and done else None,
-        **_bytes(record if done else None),
-        "owners": owned_bytes.owners(record.memory) if record and done else {},
-        "seconds": number(record.seconds.get("total")) if record and done else None,
+        "score": number(done.score) if done else None,
+        "score_text": f"{done.score:.{row.digits}f}" if done else "",
+        "results": _results(done) if done else [],
+        "zeros": done.pruning["zeros"] if done else None,
+        "prunable": done.pruning.get("prunable") if done else None,
+        **_bytes(done),
+        "owners": owned_bytes.owners(done.memory) if done else {},
+        "seconds": number(done.seconds.get("total")) if done else None,
         "weights": record.weights if record else "",
     }
-
-
-def _state(record: RunResult | None, why: Uncounted | None, *, counts: bool) -> str:
-    if counts and record is not None:
-        return record.status
-    return why.state if why else "missing"
 
 
 def _bytes(record: RunResult | None) -> Plain:
@@ -261,12 +250,6 @@ def _results(record: RunResult) -> list[tuple[str, str]]:
         for metric in record.judged_by
         if (value := number(record.final.get(f"{part}_{metric.name}"))) is not None
     ]
-
-
-def _origin(record: RunResult | None, name: str) -> object:
-    if record is None:
-        return None
-    return record.code.get("digest") if name == "code" else record.environment.get(name)
 
 
 def judged_by(records: Iterable[RunResult]) -> list[Metric]:
@@ -310,11 +293,7 @@ def curve(
     if not history:
         return None
     values = [number(entry.get(name)) for entry in history]
-    return [None if each is None else _shown(scale * each) for each in values]
-
-
-def _shown(value: float) -> float | None:
-    return number(float(f"{value:.{_DIGITS}g}"))
+    return [v if v is None else number(float(f"{scale * v:.{_DIGITS}g}")) for v in values]
 
 
 def column(values: Sequence[object]) -> Plain:
@@ -323,12 +302,9 @@ def column(values: Sequence[object]) -> Plain:
     A value that is not there has the place -1.
     """
     texts = [None if value is None else text(value) for value in values]
-    places = {each: at for at, each in enumerate(dict.fromkeys(filter(_is_there, texts)))}
-    return {"texts": list(places), "runs": [places.get(each, -1) for each in texts]}
-
-
-def _is_there(text: str | None) -> bool:
-    return text is not None
+    distinct = dict.fromkeys(each for each in texts if each is not None)
+    places = {each: at for at, each in enumerate(distinct)}
+    return {"texts": list(places), "runs": [-1 if each is None else places[each] for each in texts]}
 
 
 def text(value: object) -> str:

@@ -5,8 +5,6 @@ document as text. The policy names every script by its hash, so that nothing els
 address from which anything may be loaded.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html
@@ -55,7 +53,10 @@ def render(plain: dict[str, Any], look: dict[str, Any], digest: str, *, live: bo
     main = "\n".join(_asset(f"{name}.js") for name in _names(live))
     scripts = {"main": main, **dict(zip(("chart", "api"), library.scripts, strict=True))}
     scripts["start"] = _START
-    safe = {name: script_text(text) for name, text in scripts.items()}
+    safe = {  # without what would end a script's element, in strings where it may stand
+        name: text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+        for name, text in scripts.items()
+    }
     return Template(_asset("page.html")).substitute(
         {name: f"<script>{text}</script>" for name, text in safe.items()},
         policy=html.escape(policy(safe.values(), live=live)),
@@ -75,11 +76,6 @@ def embed(data: object) -> str:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def script_text(text: str) -> str:
-    """A script without what would end its element, in strings where it may stand."""
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def policy(scripts: Any, *, live: bool = False) -> str:

@@ -1,7 +1,5 @@
 """The charting library that the report carries with it: found, and never imported."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from importlib import metadata

@@ -43,7 +43,7 @@ def problems(
 def _two_of_four_problems(spec: RunSpec, layers: Sequence[Shape], floor: int) -> list[str]:
     kept = [sparsity.kept_by_group(shape) for shape in layers if sparsity.divides_by_group(shape)]
     if not kept:
-        return [f"PRUNING_SCOPE=2-4: no layer of {spec['MODEL']} has rows that divide by 4"]
+        return [f"PRUNING_SCOPE=2-4: no layer of {spec['MODEL']} has inputs that divide by 4"]
     if min(kept) >= floor:
         return []
     return [f"PRUNING_FLOOR={floor}: 2:4 keeps {min(kept)} weights of a layer"]

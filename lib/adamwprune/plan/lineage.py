@@ -16,6 +16,8 @@ RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
     "ACCUMULATION": 1,
     "LENET5_FUSED": True,
+    "PRUNE_FIRST_LAYER": True,
+    "PRUNE_LAST_LAYER": True,
     "PRUNING_FLOOR": 0,
     "STEPS": 0,
     "TASK": "classification",

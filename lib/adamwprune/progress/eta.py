@@ -5,8 +5,6 @@ moved by what the rates of running runs show. P50 schedules all runs at their me
 their 90th percentiles: most of what is unknown is common to all runs and does not average out.
 """
 
-from __future__ import annotations
-
 import contextlib
 import heapq
 import math
@@ -14,6 +12,7 @@ import socket
 import statistics
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from adamwprune.base.forms import number
 from adamwprune.plan.spec import RunSpec
@@ -46,7 +45,7 @@ class Work:
     rate: float | None = None  # steps a second
 
     @classmethod
-    def of(cls, spec: RunSpec, reading: Reading | None) -> Work:
+    def of(cls, spec: RunSpec, reading: Reading | None) -> Self:
         """The rest of a run; all of it where nothing is known of it."""
         return cls(spec, reading.left, reading.rate) if reading else cls(spec, spec.total_steps)
 

@@ -3,8 +3,6 @@
 The scores are in ``results/.eta.jsonl``, one line a matrix.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import json

@@ -4,23 +4,20 @@ Without a terminal the lines are ``start``, ``[i/n] done`` or ``failed``, ``eta`
 and where nothing else was said for long, ``retry`` and ``note``. Epochs are in the runs' own logs.
 """
 
-from __future__ import annotations
-
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
 from adamwprune.base import terminal
-from adamwprune.base.wording import last_line
+from adamwprune.base.wording import counted, last_line
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
 from adamwprune.progress.eta import Estimate, Paces, Work
@@ -96,13 +93,11 @@ class Matrix:
 
     def stop(self, spec: RunSpec) -> None:
         """A run is not in hand any more and has not ended: it waits for another try."""
-        row = self.running.get(spec)
-        self._drop(spec)
-        self.waiting[spec] = row.reading if row else None
+        self.waiting[spec] = self._dropped(spec)
 
     def end(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
-        self._drop(spec)
+        self._dropped(spec)
         self.waiting.pop(spec, None)
         self.done += result.status == "done"
         self.failed += result.status != "done"
@@ -111,8 +106,11 @@ class Matrix:
         self.past.add(result)
         self.estimate()
 
-    def _drop(self, spec: RunSpec) -> None:
+    def _dropped(self, spec: RunSpec) -> Reading | None:
+        """Take a run out of those in hand; how far it was."""
+        row = self.running.get(spec)
         self.running = {key: row for key, row in self.running.items() if key != spec}
+        return row.reading if row else None
 
     @property
     def counts(self) -> Counts:
@@ -220,8 +218,7 @@ class Lines(Watcher):
     def started(self, spec: RunSpec, slot: Slot) -> None:
         """A run was given to a worker."""
         super().started(spec, slot)
-        threads = f"{slot.threads} thread{'s' if slot.threads > 1 else ''}"
-        self.say(f"start   {spec.slug}  {slot.device}, {threads}")
+        self.say(f"start   {spec.slug}  {slot.device}, {counted(slot.threads, 'thread')}")
 
     def progress(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
         """How far a run is; said only where nothing else was for long."""
@@ -289,43 +286,26 @@ class Live(Watcher):
         self.console.print(Text(printable(line, self.console.encoding)), soft_wrap=True)
 
 
-class Display(AbstractContextManager["Display"]):
+@contextmanager
+def display(
+    specs: Sequence[RunSpec], slots: Sequence[Slot], history: Sequence[RunResult], root: Path
+) -> Iterator[Watcher]:
     """The right observer for where standard output goes; it scores its estimate at the end.
 
     ``history``: past records to estimate from. Below ``root`` the score is kept.
     """
-
-    def __init__(
-        self,
-        specs: Sequence[RunSpec],
-        slots: Sequence[Slot],
-        history: Sequence[RunResult],
-        root: Path,
-    ) -> None:
-        self.matrix, self.root = Matrix(specs, slots, history, root), root
-        console = terminal.console()
-        drawable = sys.stdout.isatty() and not console.is_dumb_terminal
-        self.observer: Lines | Live = Live(self.matrix, console) if drawable else Lines(self.matrix)
-
-    def __enter__(self) -> Self:
-        self.observer.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.observer.close()
-        score = self.matrix.score
-        if error is None and score is not None:
-            self._tell(score)
-
-    def _tell(self, score: Score) -> None:
-        took = clock(score.actual)
-        self.observer.say(f"estimated {quantiles(score.predicted)}, took {took}")
+    matrix, console = Matrix(specs, slots, history, root), terminal.console()
+    drawable = sys.stdout.isatty() and not console.is_dumb_terminal
+    observer = Live(matrix, console) if drawable else Lines(matrix)
+    observer.open()
+    try:
+        yield observer
+    finally:
+        observer.close()
+    score = matrix.score
+    if score is not None:
+        observer.say(f"estimated {quantiles(score.predicted)}, took {clock(score.actual)}")
         try:
-            score.append_to(self.root)
+            score.append_to(root)
         except OSError as error:  # all runs are done: no reason to fail now
-            self.observer.told(f"{self.root}: the estimate's score is lost: {error.strerror}")
+            observer.told(f"{root}: the estimate's score is lost: {error.strerror}")

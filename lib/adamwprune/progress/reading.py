@@ -4,14 +4,12 @@ Both are somebody else's numbers, perhaps half-written or of a killed process: w
 is unknown (None).
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adamwprune.base.files import read_own
 from adamwprune.base.forms import number
@@ -46,7 +44,7 @@ class Reading:
         return self.steps - self.step
 
     @classmethod
-    def of(cls, spec: RunSpec, plain: Mapping[str, Any]) -> Reading:
+    def of(cls, spec: RunSpec, plain: Mapping[str, Any]) -> Self:
         """What an event says of the run of ``spec``; steps and epochs are the spec's own."""
         steps, epochs = spec.total_steps, math.ceil(spec.epochs)
         step = min(steps, _count(plain.get("step")) or 0)
@@ -68,7 +66,7 @@ class Reading:
         )
 
     @classmethod
-    def read(cls, spec: RunSpec, folder: Path) -> Reading | None:
+    def read(cls, spec: RunSpec, folder: Path) -> Self | None:
         """What is in the run's directory; None where there is no file or it is damaged."""
         try:
             plain = json.loads(read_own(folder / PROGRESS))

@@ -1,7 +1,5 @@
 """Runs in hand as lines of a table that fits any width. Texts only: nothing here is coloured."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

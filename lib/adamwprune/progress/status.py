@@ -1,7 +1,5 @@
 """How a matrix stands, from what is on disk: also from another shell, also when nothing runs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,11 +30,6 @@ def _work(state: State) -> Work:
     return work if state.name == RUNNING else replace(work, rate=None)
 
 
-def _failure(state: State) -> str:
-    """Why it failed, on one line."""
-    return summary(state.spec, RunResult("", FAILED, state.spec, error=state.why))
-
-
 def report(
     source: str, states: Sequence[State], root: Path, places: Places, width: int
 ) -> list[str]:
@@ -44,10 +37,11 @@ def report(
     counts = {name: sum(each.name == name for each in states) for name in NAMES}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     lines = [f"{source}: {counted(len(states), 'run')}: {told}"]
-    lines += [_failure(each) for each in states if each.is_failed]
+    failed = [RunResult("", FAILED, each.spec, error=each.why) for each in states if each.is_failed]
+    lines += [summary(each.spec, each) for each in failed]
     lines += [f"damaged {each.why}" for each in states if each.name == DAMAGED]
-    in_hand = [each for each in states if each.name == INTERRUPTED]
-    lines += [f"{each.spec.slug}: {each.name} {each.why}" for each in in_hand]
+    held = [each for each in states if each.name == INTERRUPTED]
+    lines += [f"{each.spec.slug}: {each.name} {each.why}" for each in held]
     running = [_row(each) for each in states if each.name == RUNNING]
     if running:
         lines += rows.table(running, width, (rows.AGE, rows.LEFT, rows.DEVICE))

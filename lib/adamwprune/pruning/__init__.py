@@ -13,7 +13,7 @@ from torch import nn
 
 from adamwprune.base import registry
 from adamwprune.pruning.contract import ContractViolation
-from adamwprune.pruning.pruned import prunable
+from adamwprune.pruning.prunable import prunable
 from adamwprune.pruning.pruner import Pruner
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.score import Score
@@ -58,6 +58,7 @@ __all__ = [
     "build",
     "method",
     "prunable",
+    "spared",
 ]
 
 
@@ -70,16 +71,16 @@ def build(
     model: nn.Module,
     values: Mapping[str, Any],
     ramp_end: int,
-    names: Sequence[str] | None = None,
+    weights: Sequence[str] | None = None,
 ) -> Pruner:
     """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
-    ``names``: see :func:`prunable`.
+    ``weights``: see :class:`~adamwprune.pruning.prunable.Prunable`.
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
     score = method(values)
     if not score.prunes:
-        return Pruner(model, score, Schedule.dense(), names=names)
+        return Pruner(model, score, Schedule.dense(), weights=weights)
     return Pruner(
         model,
         score,
@@ -87,8 +88,19 @@ def build(
         values["PRUNING_SCOPE"],
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
-        names,
+        weights,
+        **spared(values),
     )
+
+
+def spared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Which layers of a run's model are left out, as :class:`~adamwprune.pruning.prunable.Prunable`
+    takes it.
+    """
+    return {
+        "skip_first": not values["PRUNE_FIRST_LAYER"],
+        "skip_last": not values["PRUNE_LAST_LAYER"],
+    }
 
 
 def _schedule(values: Mapping[str, Any], ramp_end: int) -> Schedule:

@@ -1,7 +1,7 @@
 """The contract of a pruner (:mod:`adamwprune.pruning.pruner`), counted in its tensors.
 
-Exactly k weights are zero, the masked ones, and so are their moments. Where weights regrow, a grown
-weight may be zero as well.
+Exactly k weights are pruned. Each of them is zero, and so are its moments. Live weights that happen
+to be zero are no part of it.
 """
 
 from __future__ import annotations
@@ -13,66 +13,53 @@ from torch import Tensor
 
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.select.parts import Part, parts
-from adamwprune.pruning.storage import Implied
-
-SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # moments that are never negative
+from adamwprune.pruning.storage import ADAM_MOMENTS, SQUARES, Implied
 
 
 class ContractViolation(RuntimeError):
-    """The zeros in the weights are not the ones that were pruned."""
+    """The weights that were pruned are not zero, or not as many as they must be."""
 
 
 class Counts(NamedTuple):
     """Of one layer, counted in its tensors."""
 
-    zeros: int
     pruned: int  # in the mask
-    regrown: int  # of these, those that are not zero
+    revived: int  # of these, those that are not zero
     stale: int  # moments of these that are not zero
 
 
 @torch.no_grad()
 def verify(pruned: PrunedWeights, sums: Sums | None = None) -> dict[str, int]:
-    """Return how many weights of each layer are masked.
+    """Return how many weights of each layer are pruned.
 
-    Raises :class:`ContractViolation` unless exactly k weights are zero, the masked ones, and their
-    moments with them; where weights regrow, unless exactly k are masked, all of these are zero, and
-    no more others than were grown. ``sums``: of all parts, if they were taken during the update.
+    Raises :class:`ContractViolation` unless exactly k weights are pruned, all of these are zero,
+    and their moments with them. With an implied mask they may be more than k: whatever cannot be
+    told from a pruned weight is one. ``sums``: of all parts, if they were taken during the update.
     """
-    regrows = pruned.score.regrows
-    if not regrows:
-        zeros = (sums or _sums(pruned)).zeros(pruned.k)
-        if zeros is not None:
-            return zeros
+    found = (sums or _sums(pruned)).pruned(pruned.k)
+    if found is not None:
+        return found
     counts = _counts(pruned)
-    number = sum(each.zeros for each in counts.values())
-    if number != pruned.k and not regrows:
-        text = f"{number} of {pruned.numel} weights are zero, {pruned.k} were pruned"
+    number = sum(each.pruned for each in counts.values())
+    if not _is_right(pruned, number):
+        text = f"{number} of {pruned.numel} weights are pruned, not {pruned.k}"
         raise violation(pruned, text)
-    masked = sum(each.pruned for each in counts.values())
-    if masked != pruned.k:
-        raise violation(pruned, f"{masked} weights are masked, {pruned.k} were pruned")
     for name, each in counts.items():
-        _verify_layer(pruned, name, each)
+        if each.revived:
+            raise violation(pruned, f"{each.revived} pruned weights of {name} are not zero")
+        if each.stale:
+            raise violation(pruned, f"{each.stale} moments of pruned weights of {name} are not 0")
     return {name: each.pruned for name, each in counts.items()}
+
+
+def _is_right(pruned: PrunedWeights, number: int) -> bool:
+    implied = isinstance(pruned.masks, Implied)
+    return number == pruned.k or (implied and number > pruned.k)
 
 
 def violation(pruned: PrunedWeights, text: str) -> ContractViolation:
     """An error to raise: ``text``, and after which step it was found."""
     return ContractViolation(f"after step {pruned.steps}: {text}")
-
-
-def _verify_layer(pruned: PrunedWeights, name: str, each: Counts) -> None:
-    if each.regrown:
-        raise violation(pruned, f"{each.regrown} pruned weights of {name} are not zero")
-    if each.stale:
-        raise violation(pruned, f"{each.stale} moments of pruned weights of {name} are not 0")
-    grown = pruned.returned_by_layer[name]
-    if each.zeros - each.pruned > grown:
-        text = (
-            f"{each.zeros} weights of {name} are zero, {each.pruned} were pruned and {grown} grown"
-        )
-        raise violation(pruned, text)
 
 
 def _counts(pruned: PrunedWeights) -> dict[str, Counts]:
@@ -82,7 +69,7 @@ def _counts(pruned: PrunedWeights) -> dict[str, Counts]:
 
 
 def _layer_counts(pruned: PrunedWeights, name: str) -> Tensor:
-    """As in :class:`Counts`, int64 [4]."""
+    """As in :class:`Counts`, int64 [3]."""
     weight = pruned.weights[name]
     moments = pruned.moments(name).values()
     counts = torch.zeros(len(Counts._fields), dtype=torch.int64, device=weight.device)
@@ -90,53 +77,57 @@ def _layer_counts(pruned: PrunedWeights, name: str) -> Tensor:
         zero, mask = part.of(weight) == 0, pruned.mask_part(name, part)
         stale = [(mask & (part.of(moment) != 0)).sum() for moment in moments]
         left = torch.stack(stale).sum() if stale else counts.new_zeros(())
-        counts += torch.stack([zero.sum(), mask.sum(), (mask & ~zero).sum(), left])
+        counts += torch.stack([mask.sum(), (mask & ~zero).sum(), left])
     return counts
 
 
 class Sums:
     """Sums that show whether the contract holds.
 
-    With z = 1 where a weight is zero and b = 1 where it is masked, Σz = Σb = Σz·b = k means z = b,
-    and Σz·|m| = 0 means that each moment m is zero there. Comparisons would take several times as
-    long on a CPU.
+    With b = 1 where a weight w is pruned and z = 1 where it is zero, Σb = Σb·z = k means that
+    exactly k are pruned and all of them zero, and Σb·|m| = 0 that each moment m is zero there.
+    Comparisons would take several times as long on a CPU.
     """
 
     def __init__(self, pruned: PrunedWeights) -> None:
-        self.pruned = pruned
+        self.weights = pruned
         self._layers: list[str] = []  # of each part that was added
+        self._pruned: list[Tensor] = []
         self._zeros: list[Tensor] = []
-        self._masked: list[Tensor] = []
         self._stale: list[Tensor] = []
 
     def add(self, name: str, part: Part) -> None:
         """Add a part of a layer; nothing is read back from the device."""
-        values = part.of(self.pruned.weights[name])
-        zero = torch.eq(values, 0, out=torch.empty_like(values, dtype=torch.float32))
+        weights = self.weights
+        flags = weights.masks.flags(name, part, weights.states(name))
         self._layers.append(name)
-        self._zeros.append(zero.sum())
-        if not isinstance(self.pruned.masks, Implied):
-            mask = self.pruned.masks.part(name, part, {}).float()
-            self._masked += [mask.sum(), zero.dot(mask)]
-        for state, moment in self.pruned.moments(name).items():
+        self._pruned.append(flags.sum())
+        known: tuple[str, ...] = ()  # to be zero by what the mask is
+        if isinstance(weights.masks, Implied):
+            known = ADAM_MOMENTS
+        else:
+            values = part.of(weights.weights[name])
+            zero = torch.eq(values, 0, out=torch.empty_like(values, dtype=torch.float32))
+            self._zeros.append(zero.dot(flags))
+        for state, moment in weights.moments(name).items():
+            if state in known:
+                continue
             left = part.of(moment)
             left = left if state in SQUARES else left.abs()
-            self._stale.append(zero.to(left.dtype).dot(left))
+            self._stale.append(flags.to(left.dtype).dot(left))
 
-    def zeros(self, k: int) -> dict[str, int] | None:
-        """How many weights of each layer are zero, if the contract holds; None if it may not.
+    def pruned(self, k: int) -> dict[str, int] | None:
+        """How many weights of each layer are pruned, if the contract holds; None if it may not.
 
         The device is asked once.
         """
-        kinds = [len(self._zeros), len(self._masked), len(self._stale)]
-        flat = torch.stack([*self._zeros, *self._masked, *self._stale]).split(kinds)
-        zeros, masked, stale = (numbers.tolist() for numbers in flat)
-        if sum(zeros) != k or any(stale):
+        kinds = [len(self._pruned), len(self._zeros), len(self._stale)]
+        flat = torch.stack([*self._pruned, *self._zeros, *self._stale]).split(kinds)
+        pruned, zeros, stale = (numbers.tolist() for numbers in flat)
+        if sum(pruned) != k or (zeros and sum(zeros) != k) or any(stale):
             return None
-        if masked and not sum(masked[::2]) == sum(masked[1::2]) == k:
-            return None
-        found = dict.fromkeys(self.pruned.weights, 0)
-        for name, number in zip(self._layers, zeros, strict=True):
+        found = dict.fromkeys(self.weights.weights, 0)
+        for name, number in zip(self._layers, pruned, strict=True):
             found[name] += int(number)
         return found
 

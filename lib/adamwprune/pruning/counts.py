@@ -22,7 +22,7 @@ def layers(pruned: PrunedWeights) -> list[dict[str, Any]]:
             "name": name,
             "numel": weight.numel(),
             "zeros": count,
-            "density": 1 - count / weight.numel(),
+            "density": 1 - count / weight.numel() if weight.numel() else 1.0,
             "returned": pruned.returned_by_layer[name],
         }
         for (name, weight), count in zip(pruned.weights.items(), zeros, strict=True)
@@ -37,11 +37,12 @@ def record(
 ) -> dict[str, Any]:
     """What a run's record says of its pruning.
 
-    ``requested``: the target sparsity; ``k``: the number of zeros that this means in the scope,
-    at present; ``zeros``: counted, with grown weights that have not moved; ``prunable``: the number
-    of weights; ``layers``; ``updates``: step, target, k and number of weights that returned of
-    each; ``returned``; ``histogram``: the weights that are not zero in bins of equal width from
-    ``low`` to ``high``, ``before`` the first update (None without one) and ``after`` training.
+    ``requested``: the target sparsity; ``k``: the number of pruned weights that this means in the
+    scope, at present; ``zeros``: counted, with live weights that happen to be zero; ``prunable``:
+    the number of weights; ``layers``; ``updates``: step, target, k and number of weights that
+    returned of each; ``returned``; ``histogram``: the weights that are not zero in bins of equal
+    width from ``low`` to ``high``, ``before`` the first update (None without one) and ``after``
+    training. The pruner adds the number of all ``parameters``, and which are ``left_out`` and why.
     """
     found = layers(pruned)
     return {

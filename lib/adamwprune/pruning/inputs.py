@@ -38,11 +38,14 @@ class InputNorms:
     def of(self, weight: Tensor, part: Part) -> Tensor:
         """The norms [n] of the features that the weights of a part multiply, float32.
 
-        Raises ``RuntimeError`` for a layer whose input was never seen: it is not used, or the
-        model computes with its weight without calling it.
+        Zero for a layer that is not used so far. Raises ``RuntimeError`` for one that has a
+        gradient although its input was never seen: the model computes with its weight without
+        calling it.
         """
         if weight not in self._squares:
-            raise RuntimeError(f"no input of the layer of shape {tuple(weight.shape)} was seen")
+            if weight.grad is not None:
+                raise RuntimeError(f"no input of the layer of shape {tuple(weight.shape)} was seen")
+            return torch.zeros_like(part.of(weight), dtype=torch.float32)
         index = torch.arange(part.start, part.stop, part.step, device=weight.device)
         norms = self._squares[weight].sqrt()
         columns, kernel = weight.shape[1], math.prod(weight.shape[2:])

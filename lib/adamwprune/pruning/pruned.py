@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from adamwprune.pruning.score import Score
@@ -17,24 +18,6 @@ from adamwprune.pruning.storage import Masks
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
-def prunable(model: nn.Module, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """The weights that pruning may touch, by name: the parameters of these ``names``, or else
-    the trained weights of convolutions and linear layers.
-
-    No biases and no normalisation; no embeddings, so that a head that is tied to one stays as well.
-    """
-    if names is not None:
-        return {name: model.get_parameter(name) for name in names}
-    modules = list(model.named_modules())
-    kept = {module.weight for _, module in modules if isinstance(module, nn.Embedding)}
-    found: dict[Tensor, str] = {}  # tied weights are one, under the first name
-    for name, module in modules:
-        is_layer = isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
-        if is_layer and module.weight.requires_grad and module.weight not in kept:
-            found.setdefault(module.weight, f"{name}.weight".lstrip("."))
-    return {name: weight for weight, name in found.items()}
-
-
 class PrunedWeights:
     """Prunable ``weights`` by name; the ``masks`` say which of them are pruned, ``k`` how many.
 
@@ -42,13 +25,20 @@ class PrunedWeights:
     full weight (:attr:`full`) and leaves the states alone.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], score: Score, masks: Masks) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        score: Score,
+        masks: Masks,
+        inputs: Mapping[str, int] | None = None,
+    ) -> None:
         self.weights = weights
+        self.inputs = inputs or dict.fromkeys(weights, 1)  # the dimension of a layer's inputs
         self.score = score
         self.masks = masks
         self.optimizer: Optimizer | None = None  # None: not attached
         self.steps = 0  # optimizer steps seen
-        self.k = 0  # weights that are to be zero now
+        self.k = 0  # weights that are to be pruned now
         self.returned_by_layer = dict.fromkeys(weights, 0)  # pruned weights that came back
         self.full: dict[str, Tensor] = {}  # unmasked weights of a returning method
 
@@ -56,6 +46,10 @@ class PrunedWeights:
     def numel(self) -> int:
         """Number of prunable weights."""
         return sum(weight.numel() for weight in self.weights.values())
+
+    def input_stride(self, name: str) -> int:
+        """How far apart in a layer two weights of neighbouring inputs are, flattened."""
+        return math.prod(self.weights[name].shape[self.inputs[name] + 1 :])
 
     @property
     def returned(self) -> int:
@@ -66,7 +60,7 @@ class PrunedWeights:
         """The optimizer's states of a weight; none before :meth:`Pruner.attach`."""
         if self.optimizer is None:
             return {}
-        states: Mapping[str, Any] = self.optimizer.state[self.weights[name]]
+        states: Mapping[str, Any] = self.optimizer.state.get(self.weights[name], {})
         return states
 
     def moments(self, name: str) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """The pruner: a score, a schedule and a scope, attached to an optimizer's step by hooks.
 
 Monotone methods: a pruned weight is zero, its gradient is masked before each step and its optimizer
-states were zeroed when it was pruned, so that no momentum revives it.
+states were zeroed when it was pruned, so that no momentum revives it. After a step of an optimizer
+that moves such weights all the same it is zeroed again.
 
 Returning methods (movement): outside the step the parameter holds W ⊙ M; the full W is kept
 beside it, put back for the optimizer's step, and masked again after it. The gradient is masked for
@@ -10,20 +11,20 @@ the step as well, ∂L/∂W = ∂L/∂W′ ⊙ M: a pruned weight learns nothing
 Regrowing methods (SET, RigL): as monotone ones between updates; an update may take a weight into
 use again, and it goes on from zero.
 
-Gradients are masked where the weight is zero, which needs no mask: an update has just made sure
-that these are the pruned ones. A weight that training happens to set to exactly zero misses that
-step's gradient, and moves on with its momentum. Only where weights regrow the mask itself is
-applied, since a grown weight is zero until it has had a gradient.
+A layer without a gradient in a step is left alone by it: its scores, states and kept weights stay
+what they were.
 
 The contract (:mod:`adamwprune.pruning.contract`) is checked before and after every mask update and
-at the end, never in between: no other step waits for the device. Nothing but an update sets a
-weight to zero, so that a weight that was revived in between is found.
+at the end, never in between: no other step waits for the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -32,35 +33,47 @@ from torch.utils.hooks import RemovableHandle
 
 from adamwprune.base.sparsity import SETTLING
 from adamwprune.optimizers._base import Base, KeepsMoments
+from adamwprune.optimizers._layout import is_dense
 from adamwprune.pruning import contract, counts, inputs
+from adamwprune.pruning.attachment import KEY, Attachment, hooked, keeps_zeros
 from adamwprune.pruning.contract import Sums
-from adamwprune.pruning.masking import mask_gradient
-from adamwprune.pruning.pruned import PrunedWeights, prunable
+from adamwprune.pruning.prunable import Choice, Coverage, Prunable
+from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.regrowth import Regrowth
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
+from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied
 from adamwprune.pruning.update import prune, regrow
 
+log = logging.getLogger("adamwprune")
+_OWNERS: WeakKeyDictionary[Score, ref[Pruner]] = WeakKeyDictionary()  # who a score works for
+_ADAM = (KeepsMoments, torch.optim.Adam)
+
 
 class Pruner(PrunedWeights):
-    """Prunes the weights of ``model`` that :func:`prunable` finds along ``schedule``.
+    """Prunes weights of ``model`` along ``schedule``.
 
     ``scope``: ``global`` (one threshold over all weights), ``layer`` (the same fraction of each),
-    ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbours in a row).
+    ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbouring inputs).
     ``floor``: how many weights of each layer are kept at least. ``storage``: ``bool`` (a mask of
     one byte a weight), ``bits`` (of one bit a weight) or ``implied`` (a weight is pruned where it
     and its Adam states are zero: no bytes; monotone methods under an optimizer of the Adam family
-    only; a weight that starts at exactly zero and has no gradient counts as pruned). A schedule of
-    constant sparsity prunes in :meth:`attach`, before the first step.
+    only). A schedule of constant sparsity prunes in :meth:`attach`, before the first step.
+
+    ``weights``, ``exclude``, ``skip_first``, ``skip_last``: which weights count, see
+    :class:`~adamwprune.pruning.prunable.Prunable`; :attr:`coverage` says it, and :meth:`attach`
+    logs it. ``zeros``: what zeros are that the model has already, in layers that are not wholly
+    zero: ``pruned`` (they stay zero, and count) or ``live``. A layer that is wholly zero is live: a
+    projection may start so.
 
     Raises ``ValueError`` for an unknown scope or storage, for a target that the scope cannot reach
     and for a method that the schedule, scope or storage does not go with,
-    :class:`ContractViolation` in a step whose update finds or leaves other zeros than it must
-    (:meth:`verify`).
+    :class:`ContractViolation` in a step whose update finds or leaves other weights pruned than it
+    must (:meth:`verify`).
     """
 
     # Called in place of each mask update, with the update, to measure it.
@@ -74,73 +87,131 @@ class Pruner(PrunedWeights):
         scope: str = "global",
         storage: str = "bool",
         floor: int = 0,
-        names: Sequence[str] | None = None,
+        weights: Iterable[str] | Choice | None = None,
+        exclude: Iterable[str] = (),
+        *,
+        skip_first: bool = False,
+        skip_last: bool = False,
+        zeros: str = "pruned",
     ) -> None:
-        _refuse_contradictions(score, schedule, scope, storage)
-        weights = prunable(model, names)
-        if score.prunes and not weights:
-            raise ValueError("the model has no convolution and no linear layer to prune")
-        super().__init__(weights, score, STORAGES[storage](weights))
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        _refuse_contradictions(score, schedule, scope, storage, zeros)
+        found = Prunable(model, weights, exclude, skip_first=skip_first, skip_last=skip_last)
+        if score.prunes and not found.weights:
+            raise ValueError(f"the model has no weight to prune: {found.coverage}")
+        super().__init__(found.weights, score, STORAGES[storage](found.weights), found.inputs)
+        self.coverage: Coverage = found.coverage
         self.schedule = schedule
-        self.scope = SCOPES[scope](shapes, schedule.target, floor)
+        self.scope = SCOPES[scope](found.shapes(), schedule.target, floor)
+        self.taken = 0  # weights that were zero when the pruner was attached, and stay so
         self.updates: list[dict[str, float]] = []
+        self._options = {"scope": scope, "storage": storage, "floor": floor}
+        self._zeros = zeros
+        self._places = found.places()
         self._bins_before: list[int] = []  # the weights in bins, just before the first update
         self._groups: dict[str, int] = {}  # which of the optimizer's groups a weight is in
+        self._has_begun = False
         self._due = False
         self._gradients: dict[str, Tensor] = {}  # unmasked, in the step of an update
-        self._observed = inputs.layers_of(model, weights) if score.observes_inputs else []
+        self._open: set[str] = set()  # layers that hold their full weights, in a step
+        self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
+        self._attachment: Attachment | None = None
 
     # -- in the loop ---------------------------------------------------------
 
     def attach(self, optimizer: Optimizer) -> Pruner:
         """Prune in ``optimizer.step()`` from now on; returns the pruner itself.
 
+        The pruner's state is in the optimizer's ``state_dict()`` from then on, and is loaded with
+        it. A wrapper around an optimizer (Accelerate's) is taken for what it wraps.
+
         Raises ``ValueError`` for an optimizer that does not keep the states the score or an
-        implied mask needs, does not train all weights, or where the pruner is attached already.
+        implied mask needs, does not train all weights, cannot hold a weight at zero, or has another
+        pruner for it; and where the pruner is attached already. The first step raises it for a
+        model with more zeros than the schedule or the scope allows.
         """
         if self.optimizer is not None:
-            raise ValueError("the pruner is attached already")
-        groups = {name: _group_of(weight, optimizer) for name, weight in self.weights.items()}
+            raise ValueError("the pruner of these weights is attached already")
+        optimizer = hooked(optimizer)
+        groups = {name: _group_of(name, self.weights[name], optimizer) for name in self.weights}
         if self.score.prunes:
-            adam = isinstance(optimizer, (KeepsMoments, torch.optim.Adam))
-            if isinstance(self.masks, Implied) and not adam:
-                raise ValueError("an implied mask needs an optimizer of the Adam family")
-            if self.score.reads_states and not adam:
-                raise ValueError("pruning by state needs an optimizer of the Adam family")
-            self.score.begin(list(self.weights.values()))
+            self._refuse_optimizer(optimizer)
             self._groups = groups
-            self._hooks = [
-                optimizer.register_step_pre_hook(self._before_step),
-                optimizer.register_step_post_hook(self._after_step),
-                *inputs.observe(self._observed, self.score),
-            ]
+            self.optimizer = optimizer
+            if not self._has_begun:
+                self.score.begin(list(self.weights.values()))
+            log.info("%s", self.coverage)
+            self._hook()
+            if not self._has_begun and self.schedule.starts_sparse:
+                self._begin()
+                self._call_update()
         self.optimizer = optimizer
-        if self.score.prunes and self.schedule.starts_sparse:
-            self._start_sparse()
         return self
 
     def detach(self) -> None:
-        """Stop pruning for good. Zeros stay zero until the optimizer moves them."""
+        """Stop pruning. Zeros stay zero until an optimizer moves them; the pruner may be attached
+        again, to another optimizer, and goes on.
+        """
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._attachment is not None:
+            self._attachment.remove()
+        self._attachment = self.optimizer = None
+        _OWNERS.pop(self.score, None)
+
+    def _hook(self) -> None:
+        assert self.optimizer is not None
+        _OWNERS[self.score] = ref(self)
+        self._attachment = Attachment(self, self.optimizer)
+        self._hooks = inputs.observe(self._observed, self.score)
+
+    def _refuse_optimizer(self, optimizer: Optimizer) -> None:
+        adam = isinstance(optimizer, _ADAM)
+        if isinstance(self.masks, Implied) and not adam:
+            raise ValueError("an implied mask of weights needs an optimizer of the Adam family")
+        if self.score.reads_states and not adam:
+            raise ValueError("pruning weights by state needs an optimizer of the Adam family")
+        for group in optimizer.param_groups:
+            if group.get("eps", 1) == 0:
+                raise ValueError("with eps=0 a step makes a pruned weight 0/0: eps must be above 0")
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        apart = [name for name, weight in self.weights.items() if fused and not is_dense(weight)]
+        if apart:
+            raise ValueError(
+                f"the weight {apart[0]} has gaps in memory, which torch's fused optimizers step "
+                "on: make it contiguous, or the optimizer with fused=False"
+            )
+        owner = _OWNERS.get(self.score, lambda: None)()
+        if owner is not None and owner is not self:
+            raise ValueError("the score keeps the weights of another pruner: each needs its own")
+        for hook in optimizer._optimizer_step_pre_hooks.values():
+            other = getattr(getattr(hook, "__self__", None), "pruner", None)
+            shared = [n for n, w in self.weights.items() if _is_among(w, other)]
+            if shared:
+                raise ValueError(f"the weight {shared[0]} is another pruner's: detach() that first")
 
     @torch.no_grad()
-    def _start_sparse(self) -> None:
-        """The mask before the first step. A weight that starts at exactly zero, about one of 16
-        million, becomes the smallest number that is not: zero would count as pruned.
+    def _begin(self) -> None:
+        """Count zeros that the model has already.
+
+        Not before the first step: until then a checkpoint may be loaded.
         """
-        for weight in self.weights.values():
-            weight.masked_fill_(weight == 0, torch.finfo(weight.dtype).tiny)
-        self._call_update()
+        devices = {str(weight.device) for weight in self.weights.values()}
+        if len(devices) > 1:
+            raise ValueError(f"weights on several devices ({', '.join(sorted(devices))})")
+        self._has_begun = True
+        self.k = self.taken = SparseStart(self, self.scope, self._zeros).apply()
 
-    @torch.no_grad()
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if kwargs.get("closure") or (len(args) > 1 and args[1] is not None):
-            # It would run the model, and make gradients, after this masked them.
-            raise RuntimeError("a pruned optimizer's step() takes no closure")
+    @property
+    def key(self) -> str:
+        """The name of its state in the optimizer's."""
+        return f"{KEY} of {next(iter(self.weights))}"
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Let the score see the gradients, then mask them; called when all are there."""
+        if not self._has_begun:
+            self._begin()
         rates = _step_sizes(optimizer) if self.score.observes else []
         keeps = self.score.reads_gradients and self._may_update()
         for name, weight in self.weights.items():
@@ -151,26 +222,54 @@ class Pruner(PrunedWeights):
                 self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
             if keeps:
                 self._gradients[name] = weight.grad.detach().clone()
-            if self.k and self.score.regrows:
-                weight.grad.masked_fill_(self.masks.mask(name, {}), 0)
-            elif self.k:
-                mask_gradient(weight)
+            if self.k:
+                self.masks.zero(name, weight.grad, self.states(name))
             if full is not weight:
                 weight.copy_(full)
+            self._open.add(name)
 
-    @torch.no_grad()
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Update the masks if an update is due, and mask weights that the step moved."""
         self.steps += 1
         if self.score.returns:
             self._keep_full_weights()
         self._due = self._due or self.schedule.is_due(self.steps)
         forced = self.schedule.is_forced(self.steps)
-        if self._due and (forced or not self._settling(optimizer)):
+        updates = self._due and (forced or not self._settling(optimizer))
+        if updates and not keeps_zeros(optimizer) and not self.score.returns:
+            self._apply_masks()
+        if updates:
             self._due = False
             self._call_update()
-        elif self.score.returns:
+        elif self.score.returns or not keeps_zeros(optimizer):
             self._apply_masks()
         self._gradients.clear()
+        self._open.clear()
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """Scale all gradients of the optimizer so that the norm of those that are trained is at
+        most ``max_norm``; return that norm.
+
+        To be called where ``torch.nn.utils.clip_grad_norm_`` is, which counts the gradients of
+        pruned weights as well. Raises ``RuntimeError`` for a pruner that is not attached.
+        """
+        if self.optimizer is None:
+            raise RuntimeError("the pruner is not attached to an optimizer of its weights")
+        names = {id(weight): name for name, weight in self.weights.items()}
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norms = []
+        for param in params:
+            if param.grad is None:
+                continue
+            gradient = param.grad
+            if self.k and id(param) in names:
+                gradient = gradient.clone()
+                self.masks.zero(names[id(param)], gradient, self.states(names[id(param)]))
+            norms.append(torch.linalg.vector_norm(gradient, norm_type))
+        total: Tensor = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+        nn.utils.clip_grads_with_norm_(params, max_norm, total)
+        return total
 
     def _may_update(self) -> bool:
         """Whether a mask update may come in the next step."""
@@ -206,13 +305,14 @@ class Pruner(PrunedWeights):
     def update(self) -> None:
         """Update the masks for the present step, and verify the contract before and after."""
         keep_pages()
+        self._refuse_replaced()
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
             pruned = contract.verify(self)  # before the choice below prunes again what came back
         if not self.updates:
             self._bins_before = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
-        k = self.scope.k(sparsity)
+        k = max(self.scope.k(sparsity), self.taken, sum(pruned.values()))
         sums = None
         if isinstance(self.score, Regrowth):
             last = self.schedule.ramp_end
@@ -228,17 +328,27 @@ class Pruner(PrunedWeights):
         )
         contract.verify(self, sums)
 
+    def _refuse_replaced(self) -> None:
+        for name, (module, attribute) in self._places.items():
+            if getattr(module, attribute) is not self.weights[name]:
+                raise RuntimeError(
+                    f"the weight {name} was replaced by another tensor after the pruner was made"
+                )
+
     def _keep_full_weights(self) -> None:
+        """Of the layers that were trained; the others show theirs again, for an update."""
         for name, weight in self.weights.items():
             if name not in self.full:
                 self.full[name] = weight.detach().clone()
-            else:
+            elif name in self._open:
                 self.full[name].copy_(weight)
+            else:
+                weight.copy_(self.full[name])
 
     def _apply_masks(self) -> None:
         if self.k:
             for name, weight in self.weights.items():
-                weight.masked_fill_(self.masks.mask(name, {}), 0)
+                self.masks.zero(name, weight, self.states(name))
 
     # -- the contract --------------------------------------------------------
 
@@ -252,14 +362,15 @@ class Pruner(PrunedWeights):
             return
         contract.verify(self)
         wanted = self._wanted_k()
-        if self.k != wanted:
+        if self.k < wanted or (self.k > wanted and not isinstance(self.masks, Implied)):
             text = f"{self.k} of {self.numel} weights were pruned, not {wanted}"
             raise contract.violation(self, text)
 
     def _wanted_k(self) -> int:
         if self.steps >= self.schedule.ramp_end:
-            return self.scope.target_k
-        return self.scope.k(self.updates[-1]["target"]) if self.updates else 0
+            return max(self.scope.target_k, self.taken)
+        scheduled = self.scope.k(self.updates[-1]["target"]) if self.updates else 0
+        return max(scheduled, self.taken)
 
     # -- counts and state ----------------------------------------------------
 
@@ -277,13 +388,18 @@ class Pruner(PrunedWeights):
 
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
-        return counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        left = [{"name": n, "reason": reason} for n, reason in self.coverage.left_out.items()]
+        return {**found, "parameters": self.coverage.parameters, "left_out": left}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; implied masks are in the weights already."""
         return {
+            "of": self._signature(),
             "steps": self.steps,
             "k": self.k,
+            "taken": self.taken,
+            "begun": self._has_begun,
             "returned": dict(self.returned_by_layer),
             "updates": list(self.updates),
             "unpruned": list(self._bins_before),
@@ -294,8 +410,19 @@ class Pruner(PrunedWeights):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; the weights are loaded by their model."""
-        self.steps, self.k = state["steps"], state["k"]
+        """The inverse of :meth:`state_dict`; the weights are loaded by their model.
+
+        Raises ``ValueError`` for the state of a pruner that is not the same, naming what differs.
+        """
+        theirs = state.get("of", {})
+        for name, value in self._signature().items():
+            if theirs.get(name) != value:
+                raise ValueError(
+                    f"the state is another pruner's of other weights or settings: {name} is "
+                    f"{theirs.get(name)} there and {value} here"
+                )
+        self.steps, self.k, self.taken = state["steps"], state["k"], state["taken"]
+        self._has_begun = state["begun"]
         self.returned_by_layer, self.updates = dict(state["returned"]), list(state["updates"])
         self._bins_before = list(state["unpruned"])
         self._due = state["due"]
@@ -303,11 +430,34 @@ class Pruner(PrunedWeights):
         self.full = self._cloned(state["kept"])
         self.score.load_state_dict(state["score"], list(self.weights.values()))
 
+    def _signature(self) -> dict[str, Any]:
+        """By which a pruner knows a state as its own."""
+        return {
+            "score": {"method": type(self.score).__name__, **self.score.options()},
+            "schedule": asdict(self.schedule),
+            **self._options,
+            "weights": {name: list(weight.shape) for name, weight in self.weights.items()},
+        }
+
     def _cloned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {n: t.detach().clone().to(self.weights[n].device) for n, t in tensors.items()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For ``copy.deepcopy`` and ``pickle``, with the model and optimizer: all but the hooks."""
+        left: dict[str, Any] = {"_hooks": [], "_attachment": None, "around_update": None}
+        return {**vars(self), **left}
 
-def _refuse_contradictions(score: Score, schedule: Schedule, scope: str, storage: str) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.optimizer is not None and self.score.prunes:
+            self._hook()
+
+
+def _refuse_contradictions(
+    score: Score, schedule: Schedule, scope: str, storage: str, zeros: str
+) -> None:
+    if zeros not in ("pruned", "live"):
+        raise ValueError(f"Invalid zeros: {zeros} (there are pruned, live)")
     if scope not in SCOPES:
         raise ValueError(f"Invalid scope: {scope} (there are {', '.join(SCOPES)})")
     if storage not in STORAGES:
@@ -320,15 +470,25 @@ def _refuse_contradictions(score: Score, schedule: Schedule, scope: str, storage
         raise ValueError("a constant sparsity needs a method that scores untrained weights")
 
 
-def _group_of(weight: Tensor, optimizer: Optimizer) -> int:
+def _group_of(name: str, weight: Tensor, optimizer: Optimizer) -> int:
     for index, group in enumerate(optimizer.param_groups):
         if any(param is weight for param in group["params"]):
             return index
-    raise ValueError("the optimizer does not train all weights of the model")
+    raise ValueError(
+        f"the weight {name} is not one that the optimizer trains: make the pruner for "
+        "the same model, or leave the weight out with exclude="
+    )
+
+
+def _is_among(weight: Tensor, other: object) -> bool:
+    return isinstance(other, Pruner) and any(each is weight for each in other.weights.values())
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:
-    """Of the step to come, by group."""
-    if isinstance(optimizer, Base):
-        return [optimizer.step_size(index) for index in range(len(optimizer.param_groups))]
-    return [group["lr"] for group in optimizer.param_groups]
+    """Of the step to come, by group; negative where it goes up the gradient."""
+    sizes = [
+        optimizer.step_size(index) if isinstance(optimizer, Base) else group["lr"]
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+    pairs = zip(sizes, optimizer.param_groups, strict=True)
+    return [-size if group.get("maximize") else size for size, group in pairs]

@@ -38,6 +38,7 @@ class Regrowth(Score):
         if not 0 <= fraction <= 1:
             raise ValueError(f"Invalid fraction: {fraction}")
         self.fraction = fraction
+        self.seed = seed
         self._numbers = Numbers(seed)
 
     def begin(self, weights: list[Tensor]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from typing import Any
 
 SHAPES = ("cubic", "linear", "one-shot", "constant")
 
@@ -26,6 +28,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0 <= self.target <= 1:
             raise ValueError(f"Invalid target sparsity: {self.target}")
+        for name in ("warmup", "interval", "ramp_end"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if not 0 <= self.warmup < self.ramp_end:
             raise ValueError(
                 f"Invalid warmup: {self.warmup} does not lie before the ramp's end {self.ramp_end}"
@@ -90,3 +94,10 @@ class Schedule:
         one-shot does rests on the scores of one step: it waits.
         """
         return step == self.ramp_end and self.shape != "one-shot"
+
+
+def _whole(name: str, steps: Any) -> int:
+    try:
+        return operator.index(steps)
+    except TypeError:
+        raise ValueError(f"Invalid {name}: {steps} is no whole number of steps") from None

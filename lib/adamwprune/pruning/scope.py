@@ -1,15 +1,16 @@
 """Scopes: among which weights the lowest scores are looked for, and how many go in each layer.
 
-A scope is built once, from the layers' shapes, the target and the floor, and refuses there what it
-cannot reach. Then :meth:`Scope.k` says how many weights are zero at a sparsity, and
-:meth:`Scope.choose` which ones, as thresholds over scores that are computed part by part.
+A scope is built once, from the layers' shapes ([outputs, inputs, …]), the target and the floor, and
+refuses there what it cannot reach. Then :meth:`Scope.k` says how many weights are pruned at a
+sparsity, and :meth:`Scope.choose` which ones, as thresholds over scores that are computed part by
+part.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 
 import torch
@@ -25,7 +26,7 @@ from adamwprune.base.sparsity import (
     room_above,
 )
 from adamwprune.pruning.select.apportionment import apportion, shares
-from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.select.parts import Part, parts
 from adamwprune.pruning.select.selection import Cut, Scores, counts, cut
 
 Shape = tuple[int, ...]
@@ -60,6 +61,16 @@ class Scope:
     def among(self, scores: Scores) -> Scores:
         """The scores of those weights that this scope may choose; of the others NaN."""
         return scores
+
+    def why_not(self, name: str, mask: Tensor, stride: int) -> str:
+        """Why the weights of a layer in a bool ``mask`` cannot all be pruned; empty if they can.
+
+        ``stride``: see :meth:`Scores.input_stride`.
+        """
+        number = int(mask.sum())
+        if number > self.room[name]:
+            return f"{number} of {mask.numel()} are zero, and {self.floor} are to be kept"
+        return ""
 
     def choose(
         self, scores: Scores, k: int, pruned: Mapping[str, int], fraction: float = 0.0
@@ -171,12 +182,13 @@ class Erk(Layer):
 
 
 class TwoOfFour(Layer):
-    """2:4 sparsity: of each 4 neighbours in a row, 2 are zero (arXiv 2104.08378).
+    """2:4 sparsity: of each 4 neighbouring inputs of an output, 2 are zero (arXiv 2104.08378).
 
-    A row is what one output reads: a weight of shape [n, …] is a matrix of n rows. Layers whose
-    rows do not divide by 4 stay dense. The density is its own: at the target, which must be 0.5,
-    half of the weights of the other layers are zero, and on the way there at most 2 of 4. Raises
-    ``ValueError`` for another target, and where no layer is left or one has not its floor.
+    Of a convolution the inputs are its input channels, at each place of the kernel, as sparse
+    tensor cores multiply them. Layers whose inputs do not divide by 4 stay dense. The density is
+    its own: at the target, which must be 0.5, half of the weights of the other layers are zero, and
+    on the way there at most 2 of 4. Raises ``ValueError`` for another target, and where no layer is
+    left or one has not its floor.
     """
 
     def __init__(self, shapes: Mapping[str, Shape], target: float, floor: int = 0) -> None:
@@ -185,7 +197,7 @@ class TwoOfFour(Layer):
         if target != ZEROS / GROUP:
             raise ValueError(f"Invalid target sparsity: {target:g} (2:4 has its own, 0.5)")
         if not fitting:
-            raise ValueError("2:4 needs a layer whose rows divide by 4, and there is none")
+            raise ValueError("2:4 needs a layer whose inputs divide by 4, and there is none")
         short = [name for name, shape in fitting.items() if kept_by_group(shape) < floor]
         if short:
             raise ValueError(f"Invalid floor: 2:4 keeps fewer than {floor} weights of {short[0]}")
@@ -193,6 +205,12 @@ class TwoOfFour(Layer):
 
     def among(self, scores: Scores) -> Scores:
         return _Fours(scores, self.fitting)
+
+    def why_not(self, name: str, mask: Tensor, stride: int) -> str:
+        if name not in self.fitting:
+            return "2:4 keeps it dense, because its inputs do not divide by 4"
+        most = int(mask.view(-1, GROUP, stride).sum(1).max())
+        return f"2:4 allows {ZEROS} zeros of {GROUP}, and it has {most}" if most > ZEROS else ""
 
 
 class _Fours(Scores):
@@ -212,6 +230,13 @@ class _Fours(Scores):
     def layer(self, name: str) -> Tensor:
         return self.scores.layer(name)
 
+    def input_stride(self, name: str) -> int:
+        return self.scores.input_stride(name)
+
+    def parts(self, name: str) -> Iterator[Part]:
+        """Of whole fours, and whole bytes of a mask."""
+        return parts(self.layer(name), math.lcm(8, GROUP * self.input_stride(name)))
+
     def raw(self, name: str, part: Part) -> Tensor:
         return self.scores.raw(name, part)
 
@@ -219,18 +244,21 @@ class _Fours(Scores):
         if name not in self.fitting:
             return scores.fill_(math.nan)
         found = self.scores.mark(name, part, scores)
-        return found.masked_fill_(~_two_lowest(found), math.nan)
+        return found.masked_fill_(~_two_lowest(found, self.input_stride(name)), math.nan)
 
     def sample(self, name: str, every: int) -> Tensor:
+        if self.input_stride(name) > 1:  # fours that lie apart
+            return torch.cat([self.of(name, part)[::every] for part in self.parts(name)])
         numel = self.layer(name).numel()
         columns = [Part(place, numel, GROUP * every) for place in range(GROUP)]
         fours = torch.stack([self.scores.of(name, column) for column in columns], 1).view(-1)
-        return fours.masked_fill_(~_two_lowest(fours), math.nan)
+        return fours.masked_fill_(~_two_lowest(fours, 1), math.nan)
 
 
-def _two_lowest(scores: Tensor) -> Tensor:
-    """True at the two lowest of each four neighbours, by index among equals; NaN is lowest."""
-    fours = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).view(-1, GROUP)
+def _two_lowest(scores: Tensor, stride: int) -> Tensor:
+    """True at the two lowest of each four, by index among equals; NaN is lowest."""
+    fours = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+    fours = fours.view(-1, GROUP, stride)
     columns = fours.unbind(1)
     higher = torch.zeros_like(fours, dtype=torch.uint8)  # than how many of the other three
     for i, j in itertools.combinations(range(GROUP), 2):

@@ -13,6 +13,11 @@ from adamwprune.pruning.select.parts import Part
 FLOAT = 4  # bytes of a float32
 
 
+def wide(values: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, others as they are."""
+    return values.float() if values.dtype.itemsize < FLOAT else values
+
+
 class Score:
     """Base of all methods. Class attributes say what the pruner has to do for a method.
 
@@ -45,7 +50,8 @@ class Score:
     def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         """Called before each optimizer step with the weight as the model saw it, the same with
         the values that pruned weights of a returning method keep, its unmasked gradient, and the
-        size of the step to come (a learning rate; a tensor where steps are captured).
+        size of the step to come (a learning rate, negative where an optimizer maximises; a
+        tensor where steps are captured).
         """
 
     def observe_input(self, weight: Tensor, layer: nn.Module, given: Tensor) -> None:
@@ -54,8 +60,18 @@ class Score:
         A step may be captured in a CUDA graph: write to tensors in place and read nothing back.
         """
 
+    def options(self) -> dict[str, Any]:
+        """What tells two scores of a class apart: its public attributes that are plain values."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and isinstance(value, (bool, int, float, str))
+        }
+
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         """The scores [n] of a ``part`` of ``weight``, from it and its optimizer state.
+
+        The state is empty as long as the weight has had no gradient.
 
         A fresh tensor. Each weight's score must not depend on which part it is computed in.
         """

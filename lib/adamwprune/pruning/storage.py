@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.masking import zero_where_set, zero_where_zero
+from adamwprune.pruning.select.parts import Part, parts
+
+ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")  # AMSGrad's maximum is zero where the second one is
+SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # moments that are never negative
 
 
 class Masks:
@@ -31,14 +35,28 @@ class Masks:
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
         """A part [n] of a mask; ``states``: the optimizer's of this weight."""
         if name not in self.stored:
-            number = part.stop - part.start
-            return torch.zeros(number, dtype=torch.bool, device=self.weights[name].device)
+            return torch.zeros(part.numel, dtype=torch.bool, device=self.weights[name].device)
         return part.of(self.stored[name])
 
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
         """The bool mask of a weight."""
         shape = self.weights[name].shape
         return self.part(name, Part(0, shape.numel()), states).view(shape)
+
+    def flags(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        """A part of a mask as float32 [n]: 1 where a weight is pruned, 0 where it is live."""
+        return self.part(name, part, states).float()
+
+    def zero(self, name: str, values: Tensor, states: Mapping[str, Any]) -> None:
+        """Zero ``values``, of the weight's shape, in place where the weight is pruned."""
+        if not values.is_contiguous():
+            values.masked_fill_(self.mask(name, states), 0)
+            return
+        for part in parts(values):
+            self._zero(name, part, part.of(values), states)
+
+    def _zero(self, name: str, part: Part, values: Tensor, states: Mapping[str, Any]) -> None:
+        zero_where_set(values, self.part(name, part, states))
 
     def _none(self, name: str) -> Tensor:
         weight = self.weights[name]
@@ -79,7 +97,10 @@ class Bits(Masks):
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
         if name not in self.stored:
             return super().part(name, part, states)
-        return unpack(_bytes_of(self.stored[name], part), torch.Size([part.stop - part.start]))
+        if part.step > 1:
+            places = torch.arange(*part, device=self.weights[name].device)
+            return (self.stored[name][places // 8] >> (places % 8).byte() & 1).bool()
+        return unpack(_bytes_of(self.stored[name], part), torch.Size([part.numel]))
 
     @staticmethod
     def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
@@ -93,10 +114,11 @@ class Bits(Masks):
 
 
 class Implied(Masks):
-    """No bytes: a weight is pruned where it and its ``exp_avg_sq`` are zero.
+    """No bytes: a weight is pruned where it and its moments are zero.
 
-    Needs gradients that are masked and states that are zeroed when a weight is pruned. A weight
-    that starts at exactly zero and has never had a gradient counts as pruned.
+    Needs gradients that are masked and states that are zeroed when a weight is pruned. A live
+    weight that is zero for a moment has moments that are not. One that starts at zero is told apart
+    by :func:`tiny`.
     """
 
     def put(self, name: str, part: Part, mask: Tensor) -> None:
@@ -107,13 +129,36 @@ class Implied(Masks):
         return 0
 
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
-        zeros = part.of(self.weights[name]) == 0
-        if "exp_avg_sq" not in states:  # before the first step
-            return zeros
-        return zeros.logical_and_(part.of(states["exp_avg_sq"]) == 0)
+        return self._sizes(name, part, states) == 0
+
+    def flags(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        sizes = self._sizes(name, part, states)
+        return torch.eq(sizes, 0, out=torch.empty_like(sizes, dtype=torch.float32))
+
+    def _zero(self, name: str, part: Part, values: Tensor, states: Mapping[str, Any]) -> None:
+        sizes = self._sizes(name, part, states)
+        if sizes.dtype == values.dtype:
+            zero_where_zero(values, sizes)
+        else:
+            values.masked_fill_(sizes == 0, 0)
+
+    def _sizes(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        """[n], zero where a weight is pruned and positive where it is live."""
+        sizes = part.of(self.weights[name]).abs()
+        for moment in ADAM_MOMENTS:
+            if moment in states:
+                values = part.of(states[moment])
+                values = values if moment in SQUARES else values.abs()
+                sizes = sizes.add_(values) if sizes.dtype == values.dtype else sizes + values
+        return sizes
 
 
 STORAGES: dict[str, type[Masks]] = {"bool": Masks, "bits": Bits, "implied": Implied}
+
+
+def tiny(dtype: torch.dtype) -> float:
+    """A number that is next to nothing, by which a live weight is told from a pruned one."""
+    return 2.0**-24 if dtype is torch.float16 else torch.finfo(dtype).tiny
 
 
 def pack(mask: Tensor) -> Tensor:

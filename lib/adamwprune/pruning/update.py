@@ -15,15 +15,15 @@ from adamwprune.pruning.masking import zero_up_to
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.regrowth import Regrowth, exchange
 from adamwprune.pruning.scope import Scope
-from adamwprune.pruning.select.parts import Part, parts, whole
+from adamwprune.pruning.select.parts import Part, whole
 from adamwprune.pruning.select.selection import Chooser, Cut, Scores
-from adamwprune.pruning.storage import Implied
+from adamwprune.pruning.storage import Implied, tiny
 
 
 def prune(
     weights: PrunedWeights, scope: Scope, k: int, pruned: Mapping[str, int], sums: Sums
 ) -> dict[str, int]:
-    """Prune the lowest scores, so that ``k`` weights are zero with those that are ``pruned``.
+    """Prune the lowest scores, so that ``k`` weights are pruned with those that are.
 
     ``pruned``: how many of each layer were, and stay so. ``sums``: are given all parts as they are
     afterwards. Returns how many pruned weights of each layer came back.
@@ -44,7 +44,7 @@ def regrow(
     last: int,
     gradients: Mapping[str, Tensor],
 ) -> dict[str, int]:
-    """Drop the lowest scores and grow others, so that ``k`` weights are masked.
+    """Drop the lowest scores and grow others, so that ``k`` weights are pruned.
 
     ``last``: the step of the last update. ``gradients``: of all weights in this step, by layer.
     Returns how many pruned weights of each layer were grown.
@@ -69,7 +69,7 @@ def regrow(
 
 
 class _Candidates(Scores):
-    """Scores of the weights that are not pruned yet; ``pruned``: how many of each layer are."""
+    """Scores of weights that are not pruned yet; ``pruned``: how many of each layer are."""
 
     def __init__(self, weights: PrunedWeights, pruned: Mapping[str, int]) -> None:
         super().__init__()
@@ -80,6 +80,9 @@ class _Candidates(Scores):
     def layer(self, name: str) -> Tensor:
         return self.weights.weights[name]
 
+    def input_stride(self, name: str) -> int:
+        return self.weights.input_stride(name)
+
     def raw(self, name: str, part: Part) -> Tensor:
         return _scores(self.weights, name, part)
 
@@ -89,10 +92,15 @@ class _Candidates(Scores):
         return _Candidates(self.weights, dict.fromkeys(self.pruned, 0))
 
     def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
+        """A live weight that is zero goes first: without it the network stays what it is."""
+        if not self.weights.score.least_at_zero:
+            values = part.of(self.layer(name))
+            zero = values.abs() <= tiny(values.dtype)
+            scores.masked_fill_(zero, torch.finfo(scores.dtype).min)
         if not self.pruned[name]:
             return scores
-        kept = torch.ne(part.of(self.layer(name)), 0, out=torch.empty_like(scores))
-        return scores.mul_(kept.div_(kept))  # 1/1 or 0/0
+        live = 1 - self.weights.masks.flags(name, part, self.weights.states(name))
+        return scores.mul_(live.div_(live))  # 1/1 or 0/0
 
 
 def _scores(weights: PrunedWeights, name: str, part: Part) -> Tensor:
@@ -107,7 +115,7 @@ def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
     for name in cut.names:
         weight = weights.weights[name]
         count = torch.zeros((), dtype=torch.int64, device=weight.device)
-        for part in parts(weight):
+        for part in cut.scores.parts(name):
             values = cut.scores.of(name, part)
             bound = chooser.bound(values)
             if not isinstance(weights.masks, Implied):
@@ -121,12 +129,12 @@ def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
 
 def _store(weights: PrunedWeights, name: str, part: Part, chosen: Tensor) -> Tensor:
     """Store a part of the mask; how many pruned weights of it came back."""
-    if not weights.score.returns:
-        # A pruned weight is no candidate any more, and stays pruned.
-        weights.masks.put(name, part, chosen.logical_or_(part.of(weights.weights[name]) == 0))
-        return chosen.new_zeros((), dtype=torch.int64)
     before = weights.mask_part(name, part)
-    returned = (before & ~chosen).sum()
+    if weights.score.returns:
+        returned = (before & ~chosen).sum()
+    else:  # a pruned weight is no candidate any more, and stays pruned
+        chosen = chosen.logical_or_(before)
+        returned = chosen.new_zeros((), dtype=torch.int64)
     weights.masks.put(name, part, chosen)
     return returned
 

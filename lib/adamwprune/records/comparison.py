@@ -106,6 +106,7 @@ def compare(
     if failures:
         return Comparison(DIFFERENT, failures=failures, causes=causes)
     parts = {name: (part(original), part(repeated)) for name, part in _PARTS.items()}
+    parts["pruning"] = _in_common(original.pruning, repeated.pruning)
     compared = tuple(name for name, values in parts.items() if None not in values)
     differing = tuple(name for name in compared if _differ(*parts[name]))
     metric, scores = original.headline, (original.score, repeated.score)
@@ -161,9 +162,15 @@ def _epochs(record: RunResult) -> _History:
 _PARTS: dict[str, Callable[[RunResult], Any]] = {
     "history": _epochs,
     "final": lambda record: record.final,
-    "pruning": lambda record: record.pruning,
+    "pruning": lambda record: record.pruning,  # what both records hold of it
     "weights": lambda record: record.weights or None,
 }
+
+
+def _in_common(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What both records say: one of a later date says more."""
+    names = first.keys() & second.keys()
+    return {n: first[n] for n in names}, {n: second[n] for n in names}
 
 
 def _differ(first: object, second: object) -> bool:

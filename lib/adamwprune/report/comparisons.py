@@ -1,21 +1,15 @@
 """Verdicts for people: a table of comparisons, what they say in sentences, and what is missing."""
 
-from __future__ import annotations
-
-import io
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from rich import box
-from rich.table import Table
-
-from adamwprune.base import terminal
 from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import counted
-from adamwprune.report import statistics
+from adamwprune.report import columns, statistics
+from adamwprune.report.columns import Column
 from adamwprune.report.groups import held_out
 from adamwprune.report.origins import Place
 from adamwprune.report.statistics import (
@@ -79,41 +73,34 @@ def _assignment(name: str, text: str) -> str:
 # -- the table ---------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    show: Callable[[Comparison], str]
-    number: bool = True
-
-
 def _metrics(comparisons: Sequence[Comparison]) -> list[Metric]:
     """What they are judged by, each once."""
     return list(dict.fromkeys(filter(None, (each.headline for each in comparisons))))
 
 
-def _columns(comparisons: Sequence[Comparison]) -> list[_Column]:
+def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
     """Of comparisons by several metrics each difference has its unit beside it."""
     units = {metric.difference_unit for metric in _metrics(comparisons)}
-    columns = [
-        _Column("", _left, False),
-        _Column("against", _right, False),
-        _Column("n", _pairs),
-        _Column(units.pop(), _mean) if len(units) == 1 else _Column("difference", _difference),
-        _Column("95% (t)", lambda each: _range(each, attrgetter("interval"))),
-        _Column("95% (BCa)", lambda each: _range(each, attrgetter("bca"))),
-        _Column("p", lambda each: _p_value(each.p)),
-        _Column("d_z", _effect),
-        _Column("verdict", lambda each: each.verdict, False),
+    found = [
+        Column("", _left, False),
+        Column("against", _right, False),
+        Column("n", _pairs),
+        Column(units.pop(), _mean) if len(units) == 1 else Column("difference", _difference),
+        Column("95% (t)", lambda each: _range(each, attrgetter("interval"))),
+        Column("95% (BCa)", lambda each: _range(each, attrgetter("bca"))),
+        Column("p", lambda each: _p_value(each.p)),
+        Column("d_z", _effect),
+        Column("verdict", lambda each: each.verdict, False),
     ]
     bootstrapped = any(each.paired and each.paired.difference.bca for each in comparisons)
-    return columns if bootstrapped else [c for c in columns if c.heading != "95% (BCa)"]
+    return found if bootstrapped else [c for c in found if c.heading != "95% (BCa)"]
 
 
 def cells(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
     """The headings of the table, and what each comparison shows below them."""
-    columns = _columns(comparisons)
-    headings = [column.heading for column in columns]
-    return headings, [[column.show(each) for column in columns] for each in comparisons]
+    found = _columns(comparisons)
+    headings = [column.heading for column in found]
+    return headings, [[column.show(each) for column in found] for each in comparisons]
 
 
 def _left(each: Comparison) -> str:
@@ -290,60 +277,30 @@ def render(verdicts: Verdicts, format: str, width: int, commands: Commands | Non
     shown = verdicts.comparisons
     if not shown or format == "csv":
         return ""
-    table = [each for each in shown if each.n > 1 or each.verdict == REFUSED]
-    table = list(shown) if any(each.n > 1 for each in table) else []
     lines = sentences(verdicts, commands or Commands())
-    if table:
+    by_setting: dict[str, list[Comparison]] = {}
+    if any(each.n > 1 for each in shown):
         lines.append(caption(verdicts))
-    return (_markdown if format == "markdown" else _text)(table, lines, width)
+        for each in shown:
+            by_setting.setdefault(each.setting, []).append(each)
+    return (_markdown if format == "markdown" else _text)(by_setting, lines, width)
 
 
-def _titles(comparisons: Sequence[Comparison]) -> list[str]:
-    return list(dict.fromkeys(each.setting for each in comparisons))
-
-
-def _text(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -> str:
-    file = io.StringIO()
-    console = terminal.console(file=file, width=width, highlight=False, color_system=None)
+def _text(tables: Mapping[str, Sequence[Comparison]], lines: Sequence[str], width: int) -> str:
+    console = columns.console(width)
     console.print(_TITLE)
-    titles = _titles(comparisons)
-    for title in titles:
-        if len(titles) > 1:
-            console.print(title)
-        console.print(_rich([each for each in comparisons if each.setting == title]))
+    for title, comparisons in tables.items():
+        if len(tables) > 1:
+            console.print(title, markup=False)
+        console.print(columns.aligned(_columns(comparisons), comparisons))
     for line in lines:
-        console.print(line, soft_wrap=line.startswith(COMMAND))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+        console.print(line, markup=False, soft_wrap=line.startswith(COMMAND))
+    return columns.printed(console)
 
 
-def _rich(comparisons: Sequence[Comparison]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
-    columns = _columns(comparisons)
-    for column in columns:
-        table.add_column(
-            column.heading, justify="right" if column.number else "left", overflow="fold"
-        )
-    for each in comparisons:
-        table.add_row(*(column.show(each) for column in columns))
-    return table
-
-
-def _markdown(comparisons: Sequence[Comparison], lines: Sequence[str], width: int) -> str:
+def _markdown(tables: Mapping[str, Sequence[Comparison]], lines: Sequence[str], width: int) -> str:
     parts = [f"**{_TITLE}**", ""]
-    titles = _titles(comparisons)
-    for title in titles:
-        if len(titles) > 1:
-            parts += [title, ""]
-        own = [each for each in comparisons if each.setting == title]
-        columns = _columns(own)
-        parts += [
-            _piped([column.heading for column in columns]),
-            _piped(["---:" if column.number else "---" for column in columns]),
-            *(_piped([column.show(each) for column in columns]) for each in own),
-            "",
-        ]
+    for title, comparisons in tables.items():
+        parts += [title, ""] if len(tables) > 1 else []
+        parts += [*columns.piped(_columns(comparisons), comparisons), ""]
     return "\n".join([*parts, "\n\n".join(lines)]) + "\n"
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

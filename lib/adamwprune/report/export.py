@@ -1,7 +1,5 @@
 """All records as one table, a row a run, for programs that read tables; see docs/records.md."""
 
-from __future__ import annotations
-
 import csv
 import importlib
 import io
@@ -31,7 +29,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "spec": (),  # whatever symbols the records have
     # What older records are judged by; that of others, in their own order, follows.
     "final": tuple(f"{part}_{m.name}" for part in ("train", "test") for m in reversed(FORMER)),
-    "pruning": ("method", "requested", "k", "zeros", "prunable", "returned", "mask_storage"),
+    "pruning": (
+        *("method", "requested", "k", "zeros", "prunable", "parameters", "returned"),
+        "mask_storage",
+    ),
     "memory": (
         *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
         *("mask_update_transient", "mask_update_peak"),
@@ -70,34 +71,25 @@ class Table:
 
 def find(root: Path, published: Path) -> Found:
     """Every record below ``root``, of whatever configuration, and in ``published/*.jsonl``."""
-    problems: list[str] = []
-    runs = tuple(_read_runs(root, problems))
-    return Found(runs, tuple(_read_published(published, problems)), tuple(problems))
+    # What is damaged does not take the others with it.
+    runs, frozen = list(map(_read, record_paths(root))), list(each_published(published))
+    return Found(
+        tuple(each for each in runs if isinstance(each, RunResult)),
+        tuple(each for each in frozen if isinstance(each, RunResult)),
+        tuple(str(each) for each in (*runs, *frozen) if isinstance(each, UserError)),
+    )
 
 
-def _read_runs(root: Path, problems: list[str]) -> Iterator[RunResult]:
-    for path in record_paths(root):
-        if isinstance(path, UserError):
-            problems.append(str(path))
-            continue
-        try:
-            record = read_result(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if record.spec.run_id == path.parent.name:
-            yield record
-        else:
-            problems.append(f"{path}: is the record of another run, {record.spec.run_id}")
-
-
-def _read_published(folder: Path, problems: list[str]) -> Iterator[RunResult]:
-    """A line that is damaged does not take the others with it."""
-    for found in each_published(folder):
-        if isinstance(found, UserError):
-            problems.append(str(found))
-        else:
-            yield found
+def _read(path: Path | UserError) -> RunResult | UserError:
+    if isinstance(path, UserError):
+        return path
+    try:
+        record = read_result(path)
+    except UserError as error:
+        return error
+    if record.spec.run_id == path.parent.name:
+        return record
+    return UserError(f"{path}: is the record of another run, {record.spec.run_id}")
 
 
 # -- records → table ---------------------------------------------------------
@@ -133,8 +125,12 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
         "stale": STALE in record.marks,
         "frozen": FROZEN in record.marks,
         "measured_on": record.spec.held_out,
-        **_judged(record),
     }
+    if record.status == "done":  # the headline metric, and the score in its unit
+        metric = record.headline
+        parts["run"] |= {name: getattr(metric, name) for name in ("unit", "better")}
+        parts["run"] |= {"metric": metric.name, "score": record.score}
+        parts["run"]["examples"] = record.measured_on
     parts["spec"] = dict(record.spec.values)
     for part, value in plain.items():
         if part not in _LEFT_OUT:
@@ -143,20 +139,6 @@ def _row(record: RunResult, source: str) -> dict[str, Row]:
     parts["code"] = {"digest": record.code.get("digest")}  # and not those of its modules
     parts["end"]["error"] = last_line(record.error) or None
     return parts
-
-
-def _judged(record: RunResult) -> Row:
-    """The headline metric, and the score in its unit; nothing of a run that is not done."""
-    if record.status != "done":
-        return {}
-    metric = record.headline
-    return {
-        "metric": metric.name,
-        "unit": metric.unit,
-        "better": metric.better,
-        "score": record.score,
-        "examples": record.measured_on,
-    }
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:

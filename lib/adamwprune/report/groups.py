@@ -1,14 +1,13 @@
 """Runs that differ in nothing but their seed, and what may stand beside what in one figure."""
 
-from __future__ import annotations
-
-import itertools
 import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
+from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -30,7 +29,7 @@ class Statistic:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Statistic:
+    def of(cls, values: Sequence[float]) -> Self:
         """Of at least one value."""
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(len(values), statistics.fmean(values), deviation)
@@ -104,16 +103,12 @@ class Group:
     @property
     def status(self) -> str:
         """``done``, ``missing``, ``failed``, or what is wrong with some seeds: ``1 failed``."""
-        if not self.done:
-            return "failed" if len(self.failed) == len(self.specs) else self._shortfall()
-        return "done" if self.n == len(self.specs) else self._shortfall()
-
-    def _shortfall(self) -> str:
-        missing = len(self.specs) - self.n - len(self.failed)
-        if missing == len(self.specs):
-            return "missing"
-        counts = [(len(self.failed), "failed"), (missing, "missing")]
-        return ", ".join(f"{count} {what}" for count, what in counts if count)
+        counts = {"done": self.n, "failed": len(self.failed)}
+        counts["missing"] = len(self.specs) - sum(counts.values())
+        there = [name for name, count in counts.items() if count]
+        if len(there) == 1:
+            return there[0]
+        return ", ".join(f"{counts[name]} {name}" for name in there if name != "done")
 
     @property
     def headline(self) -> Metric | None:
@@ -166,6 +161,11 @@ class Setting:
         return sorted({group.sparsity for group in self.groups if not group.is_dense})
 
     @property
+    def done_sparsities(self) -> list[float]:
+        """Those of pruned groups with a completed run, ascending."""
+        return sorted({group.sparsity for group in self.pruned() if group.done})
+
+    @property
     def tags(self) -> list[str]:
         """Pruning methods as file names spell them, in the order of the matrix."""
         return list(dict.fromkeys(self.tag(group) for group in self.groups if not group.is_dense))
@@ -180,25 +180,17 @@ class Setting:
             return ""
         if "STATE_CRITERION" not in group.spec:
             return str(group.spec["PRUNING_METHOD"])
-        stands_in = group.optimizer == PRUNES_BY_STATE and self._has_movement
-        if stands_in and group.method == self._first_criterion:
+        if group.optimizer == PRUNES_BY_STATE and group.method == self._stand_in:
             return "movement"
         return f"state-{group.spec['STATE_CRITERION']}"
 
     @cached_property
-    def _has_movement(self) -> bool:
-        """Whether the matrix asks for movement, or has nobody else to compare state with."""
-        by_state = {g.optimizer for g in self.groups if "STATE_CRITERION" in g.spec}
-        methods = {g.spec["PRUNING_METHOD"] for g in self.groups}
-        return "movement" in methods or by_state == {PRUNES_BY_STATE}
-
-    @cached_property
-    def _first_criterion(self) -> str:
-        return next(
-            group.method
-            for group in self.groups
-            if group.optimizer == PRUNES_BY_STATE and "STATE_CRITERION" in group.spec
-        )
+    def _stand_in(self) -> str:
+        """The state runs that stand for movement, if it is asked for or nobody else has state's."""
+        by_state = [g for g in self.groups if "STATE_CRITERION" in g.spec]
+        own = [g.method for g in by_state if g.optimizer == PRUNES_BY_STATE]
+        is_wanted = any(g.spec["PRUNING_METHOD"] == "movement" for g in self.groups)
+        return own[0] if own and (is_wanted or len(own) == len(by_state)) else ""
 
     def dense(self, optimizer: str = "") -> list[Group]:
         """The groups without pruning, of one optimizer or of all."""
@@ -252,7 +244,13 @@ def group_runs(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> lis
     for spec in dict.fromkeys(expected):
         rest = tuple((name, value) for name, value in spec.values.items() if name != "SEED")
         seeds.setdefault(rest, []).append(spec)
-    return [_group(own, by_id) for specs in seeds.values() for own in _by_headline(specs, by_id)]
+    found = []
+    for own in chain.from_iterable(_by_headline(specs, by_id) for specs in seeds.values()):
+        runs = [by_id[spec.run_id] for spec in own if spec.run_id in by_id]
+        done = tuple(run for run in runs if run.status == "done")
+        failed = tuple(run for run in runs if run.status != "done")
+        found.append(Group(tuple(own), done, failed))
+    return found
 
 
 def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list[RunSpec]]:
@@ -263,15 +261,6 @@ def _by_headline(specs: list[RunSpec], by_id: dict[str, RunResult]) -> list[list
         return [specs]
     first, *others = dict.fromkeys(metrics.values())
     return [[s for s in specs if metrics.get(s, first) == each] for each in (first, *others)]
-
-
-def _group(specs: list[RunSpec], by_id: dict[str, RunResult]) -> Group:
-    found = [by_id[spec.run_id] for spec in specs if spec.run_id in by_id]
-    return Group(
-        tuple(specs),
-        tuple(record for record in found if record.status == "done"),
-        tuple(record for record in found if record.status != "done"),
-    )
 
 
 def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[Setting]:
@@ -313,7 +302,7 @@ def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -
     }
     return any(
         one != other and all(dict(there).get(name, value) == value for name, value in here)
-        for (one, here), (other, there) in itertools.combinations(found, 2)
+        for (one, here), (other, there) in combinations(found, 2)
     )
 
 
@@ -391,19 +380,17 @@ def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> s
     counts = sorted({group.n for group in groups if group.n})
     if not counts:
         return "no completed runs"
-    clause = _noise_clause(groups) if noise and counts[0] == 1 else ""
+    single = [group for group in groups if group.n == 1]
+    clause = ""
+    if noise and single:
+        scores, examples = [group.score.mean for group in single], single[0].done[0].measured_on
+        note = noise_note(scores, judged_by(single), examples, held_out(groups))
+        clause = f": {note}" if note else ""
     if counts == [1]:
         return f"n = 1, no spread{clause}"
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    single = f"; where n = 1 there is no spread{clause}" if counts[0] == 1 else ""
-    return f"n = {span} runs{f', {shown}' if shown else ''}{single}"
-
-
-def _noise_clause(groups: Sequence[Group]) -> str:
-    single = [group for group in groups if group.n == 1]
-    scores, examples = [group.score.mean for group in single], single[0].done[0].measured_on
-    note = noise_note(scores, judged_by(single), examples, held_out(groups))
-    return f": {note}" if note else ""
+    end = f"; where n = 1 there is no spread{clause}" if single else ""
+    return f"n = {span} runs{f', {shown}' if shown else ''}{end}"
 
 
 def held_out(groups: Sequence[Group]) -> str:

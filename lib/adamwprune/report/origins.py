@@ -1,10 +1,9 @@
 """Where runs come from, as tables and figures say it: other code, another device, another torch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from adamwprune.base.wording import counted
 from adamwprune.records.record import FROZEN, STALE, RunResult
@@ -30,7 +29,7 @@ class Place:
     torch: str
 
     @classmethod
-    def of(cls, run: RunResult) -> Place:
+    def of(cls, run: RunResult) -> Self:
         """As the record has it; ``unknown`` where it has nothing."""
         found = {name: str(run.environment.get(name, _UNKNOWN)) for name in cls.__annotations__}
         return cls(**{**found, "device": found["device"].split(":")[0]})
@@ -55,7 +54,7 @@ class Origins:
     signs: Mapping[Place, str]  # of every other place: †, ‡, …
 
     @classmethod
-    def of(cls, runs: Iterable[RunResult]) -> Origins:
+    def of(cls, runs: Iterable[RunResult]) -> Self:
         """Of each run once; places are those of completed runs, in the order of ``runs``."""
         distinct = list({run.run_id: run for run in runs}.values())
         places = Counter(Place.of(run) for run in distinct if run.status == "done")

@@ -1,7 +1,5 @@
 """A record's memory by owner, in the form in which tables and figures show it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,8 +35,3 @@ def states(memory: Mapping[str, Any]) -> dict[str, int]:
 def pruner_bytes(memory: Mapping[str, Any]) -> int:
     """Bytes that pruning itself keeps from step to step."""
     return sum(memory["pruner"].values())
-
-
-def kib(size: float) -> str:
-    """Bytes in KiB with one decimal and thousands separators."""
-    return f"{size / 1024:,.1f}"

@@ -1,7 +1,5 @@
 """What make shows at the end: tables as text, figures as files, both only from records."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -4,13 +4,13 @@ A function of records; docs/statistics.md says what is computed, after whom, and
 Values, and differences of them, are in the unit of the metric that the runs are judged by.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
@@ -25,6 +25,10 @@ BOOTSTRAPPED = 8  # values from which on the bootstrap is worth a look
 RESAMPLES = 9_999
 DIGITS = 9  # of a difference: what is beyond them is the rounding of floats
 _SEEDS = 2**32  # that Kconfig admits
+_COMPARED = {  # options in which the groups of a contest may differ, by its family
+    "OPTIMIZER": {"OPTIMIZER"},
+    "PRUNING_METHOD": {"PRUNING_METHOD", "STATE_CRITERION"},
+}
 _REFERENCES = ("magnitude", "adamw")  # what others are held against, where it is there
 
 Interval = tuple[float, float]
@@ -42,7 +46,7 @@ class Estimate:
     bca: Interval | None = None  # 95%, BCa bootstrap of the mean; from 8 values on
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
+    def of(cls, values: Sequence[float]) -> Self:
         """Of at least one value, in any order."""
         n, mean = len(values), statistics.fmean(values)
         if n < 2:
@@ -50,7 +54,8 @@ class Estimate:
         if _constant(values):
             return cls(n, mean, 0.0)
         deviation = statistics.stdev(values)
-        return cls(n, mean, deviation, _student(n, mean, deviation), _bca(values))
+        half = reach(n) * deviation
+        return cls(n, mean, deviation, (mean - half, mean + half), _bca(values))
 
 
 def _constant(values: Sequence[float]) -> bool:
@@ -58,18 +63,11 @@ def _constant(values: Sequence[float]) -> bool:
     return round(max(values) - min(values), DIGITS) == 0
 
 
-def _student(n: int, mean: float, deviation: float) -> Interval:
-    from scipy import stats  # slow to import: one run a cell needs none of it
-
-    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=deviation / n**0.5)
-    return float(low), float(high)
-
-
 def reach(n: int) -> float:
     """How many sample deviations the 95% interval of a mean of ``n`` ≥ 2 values reaches to each
     side of it: Student's t quantile over √n. 12.7/√2 for two values, 4.3/√3 for three.
     """
-    from scipy import stats
+    from scipy import stats  # slow to import: one run a cell needs none of it
 
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     return quantile / math.sqrt(n)
@@ -111,7 +109,7 @@ class Paired:
     p: float | None = None  # two-sided, before any correction
 
     @classmethod
-    def of(cls, left: Sequence[float], right: Sequence[float]) -> Paired:
+    def of(cls, left: Sequence[float], right: Sequence[float]) -> Self:
         """Of at least one pair, with ``effect`` and ``p`` from three on.
 
         ``ValueError`` where something has no counterpart.
@@ -199,13 +197,17 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """Groups of which the table invites to compare each with each, and what they differ in."""
+    """Groups of which the table invites to compare each with each."""
 
     setting: str
     family: str  # the options that a preset leaves to it belong to what is compared
-    compared: frozenset[str]  # names of options
     groups: tuple[Group, ...]
-    reference: Group
+
+    @cached_property
+    def reference(self) -> Group:
+        """Magnitude, or adamw; where that is not there, the matrix's first."""
+        known = (group for group in self.groups if group.spec[self.family] in _REFERENCES)
+        return next(known, self.groups[0])
 
     def pairs(self) -> Iterator[tuple[Group, Group]]:
         """Every two once, the reference always on the right."""
@@ -215,21 +217,11 @@ class Contest:
 
 def contests(setting: Setting) -> Iterator[Contest]:
     """Optimizers without pruning; and pruning methods under one optimizer at one sparsity."""
-    dense = setting.dense()
-    if len(dense) > 1:
-        yield _contest(setting, "OPTIMIZER", {"OPTIMIZER"}, dense)
-    for optimizer, sparsity in itertools.product(setting.optimizers, setting.sparsities):
-        groups = setting.pruned(sparsity, optimizer)
+    cells = itertools.product(setting.optimizers, setting.sparsities)
+    methods = [("PRUNING_METHOD", setting.pruned(sparsity, name)) for name, sparsity in cells]
+    for family, groups in [("OPTIMIZER", setting.dense()), *methods]:
         if len(groups) > 1:
-            options = {"PRUNING_METHOD", "STATE_CRITERION"}
-            yield _contest(setting, "PRUNING_METHOD", options, groups)
-
-
-def _contest(setting: Setting, family: str, options: set[str], groups: list[Group]) -> Contest:
-    """Against magnitude, or adamw; where that is not there, against the matrix's first."""
-    known = (group for group in groups if group.spec[family] in _REFERENCES)
-    reference = next(known, groups[0])
-    return Contest(setting.title, family, frozenset(options), tuple(groups), reference)
+            yield Contest(setting.title, family, tuple(groups))
 
 
 def compare(
@@ -242,7 +234,7 @@ def compare(
     that both leave to the preset of the compared family.
     """
     differing = tuple(_differing(left.spec, right.spec, contest, presets or {}))
-    one, other = _by_seed(left), _by_seed(right)
+    one, other = ({int(r.spec["SEED"]): r.score for r in side.done} for side in (left, right))
     both = [seed for seed in one if seed in other]
     paired = None
     if both and not differing:
@@ -251,7 +243,7 @@ def compare(
 
 
 def _differing(left: RunSpec, right: RunSpec, contest: Contest, presets: Presets) -> Iterator[str]:
-    for name in sorted({*left.values, *right.values} - contest.compared - {"SEED"}):
+    for name in sorted({*left.values, *right.values} - _COMPARED[contest.family] - {"SEED"}):
         try:
             same = left[name] == right[name]
         except KeyError:  # one of them has no such option
@@ -259,10 +251,6 @@ def _differing(left: RunSpec, right: RunSpec, contest: Contest, presets: Presets
         deciders = {presets.get(spec.run_id, {}).get(name) for spec in (left, right)}
         if not same and deciders != {contest.family}:
             yield name
-
-
-def _by_seed(group: Group) -> dict[int, float]:
-    return {int(record.spec["SEED"]): record.score for record in group.done}
 
 
 def _seeds(specs: Iterable[RunSpec]) -> set[int]:
@@ -359,18 +347,13 @@ def _leading(contest: Contest, found: Mapping[tuple[str, str], Comparison]) -> I
 
 def left_out(verdicts: Verdicts) -> dict[str, dict[str, list[int]]]:
     """Group -> ``failed`` and ``missing`` -> its seeds that are in no pair."""
-    labels = distinct_labels(verdicts.groups)
-    return {
-        label: states
-        for label, group in zip(labels, verdicts.groups, strict=True)
-        if (states := _absent(group))
-    }
-
-
-def _absent(group: Group) -> dict[str, list[int]]:
-    done, failed = (_seeds(run.spec for run in runs) for runs in (group.done, group.failed))
-    states = {"failed": failed, "missing": _seeds(group.specs) - done - failed}
-    return {name: sorted(seeds) for name, seeds in states.items() if seeds}
+    found: dict[str, dict[str, list[int]]] = {}
+    for label, group in zip(distinct_labels(verdicts.groups), verdicts.groups, strict=True):
+        done, failed = (_seeds(run.spec for run in runs) for runs in (group.done, group.failed))
+        states = {"failed": failed, "missing": _seeds(group.specs) - done - failed}
+        if any(states.values()):
+            found[label] = {name: sorted(seeds) for name, seeds in states.items() if seeds}
+    return found
 
 
 def enough_seeds(seeds: Sequence[int]) -> list[int]:

@@ -1,7 +1,5 @@
 """The one style sheet of all figures, and how a figure becomes a file."""
 
-from __future__ import annotations
-
 import contextlib
 import html
 import io
@@ -150,7 +148,10 @@ def save(
     provenance = {"Runs": _ids(records), "Commit": commits(records), **(more or {})}
     for mark in count_marks(records):
         provenance[mark.capitalize()] = _ids(r for r in records if mark in r.marks)
-    _lay_out(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:  # once for all formats: savefig would lay out twice for each
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # the sheet names no default engine
     paths = []
     for extension in formats:
         drawn = io.BytesIO()
@@ -164,14 +165,6 @@ def save(
 
 def _ids(records: Iterable[RunResult]) -> str:
     return ", ".join(record.run_id for record in records)
-
-
-def _lay_out(figure: Figure) -> None:
-    """Place everything once for all formats; ``savefig`` would draw twice for each."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        figure.set_layout_engine(None)  # the sheet names no default engine
 
 
 def commits(records: Sequence[RunResult], digits: int = 40) -> str:
@@ -190,20 +183,16 @@ def provenance_of(path: Path) -> str:
     Empty where there is nothing, in a file of another program for instance.
     """
     if path.suffix == ".svg":
-        found = re.search(r"<dc:description>(.*?)</dc:description>", _text(path), re.DOTALL)
-        return html.unescape(found[1]) if found else ""
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+            return html.unescape(found[1]) if found else ""
     from PIL import Image  # matplotlib's own dependency
 
     with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
         texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
         texts.pop("Software", None)
         return _joined(texts)
-    return ""
-
-
-def _text(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 

@@ -1,26 +1,20 @@
 """Results and memory as tables: one list of rows, shown as text, Markdown or CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
 
-from rich import box
-from rich.table import Table
-
-from adamwprune.base import terminal
 from adamwprune.base.errors import UserError
 from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import cell
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
-from adamwprune.report import origins, owned_bytes
+from adamwprune.report import columns, origins, owned_bytes
+from adamwprune.report.columns import Column
 from adamwprune.report.groups import (
     Group,
     Setting,
@@ -133,84 +127,48 @@ def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
         cells.setdefault((group.optimizer, group.method), []).append(group)
     for groups in cells.values():
         done = [group for group in groups if group.done]
-        costs = {_cost(group) for group in done}
-        if len(costs) == 1:
-            runs = tuple(run for group in done for run in group.done)
-            yield _memory_row(setting, done[0], done[0].method, runs, dense)
-            continue
-        for group in done or groups[:1]:
-            method = f"{group.method} {percent(group.sparsity)}" if done else group.method
-            yield _memory_row(setting, group, method, group.done or group.failed, dense)
-
-
-def _cost(group: Group) -> tuple[tuple[str, int], ...]:
-    """A group's bytes by owner; the first seed's stand for all."""
-    return tuple(owned_bytes.owners(group.done[0].memory).items())
-
-
-def _memory_row(
-    setting: Setting,
-    group: Group,
-    method: str,
-    runs: tuple[RunResult, ...],
-    dense: Mapping[str, int],
-) -> MemoryRow:
-    """``dense``: bytes of each optimizer without pruning."""
-    optimizer = group.optimizer
-    if not group.done:
-        return MemoryRow(setting.title, optimizer, method, group.status, {}, None, None, None, runs)
-    memory = group.done[0].memory
-    compared = not group.is_dense and optimizer in dense
-    return MemoryRow(
-        setting=setting.title,
-        optimizer=optimizer,
-        method=method,
-        status="done",
-        owners=owned_bytes.owners(memory),
-        pruner=owned_bytes.pruner_bytes(memory),
-        total=memory["total"],
-        above_dense=memory["total"] - dense[optimizer] if compared else None,
-        runs=runs,
-    )
+        costs = [owned_bytes.owners(group.done[0].memory) for group in done]  # whatever the seed
+        is_one = bool(done) and all(cost == costs[0] for cost in costs)
+        for group in done[:1] if is_one else done or groups[:1]:
+            several = tuple(run for each in done for run in each.done) if is_one else group.done
+            memory = group.done[0].memory if group.done else None
+            base = None if group.is_dense else dense.get(group.optimizer)
+            target = "" if is_one or not done else f" {percent(group.sparsity)}"
+            yield MemoryRow(
+                setting=setting.title,
+                optimizer=group.optimizer,
+                method=group.method + target,
+                status="done" if memory else group.status,
+                owners=owned_bytes.owners(memory) if memory else {},
+                pruner=owned_bytes.pruner_bytes(memory) if memory else None,
+                total=memory["total"] if memory else None,
+                above_dense=memory["total"] - base if memory and base is not None else None,
+                runs=several or group.failed,
+            )
 
 
 # -- columns -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column for people: heading, what a row shows there, and whether it is a number."""
-
-    heading: str
-    show: Callable[[Any], str]  # of the one kind of row that the table has
-    number: bool = True
-
-
-_STATUS = Column("status", lambda row: origins.status(row.status, row.runs), False)
-_CELL = (
-    Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else ""),
-    Column("n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"),
-)
-_ZEROS = Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else "")
-_SPARSITY = Column(
-    "sparsity", lambda row: f"{100 * row.zeros / row.prunable:.2f}%" if row.prunable else ""
-)
-_SECONDS = Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
 
 
 def _result_columns(rows: Sequence[ResultRow], narrow: bool) -> Iterator[Column]:
     """Where there are intervals, a narrow table has no room for what the zeros say as well."""
     interval = any(row.interval for row in rows)
     metric = rows[0].metric  # of all: a table is of one setting
-    heading = metric.heading if metric else "result"
-    yield from _CELL
-    yield Column(heading, partial(_score, any(row.leading for row in rows)))
+    yield Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else "")
+    yield Column(
+        "n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"
+    )
+    score = partial(_score, any(row.leading for row in rows))
+    yield Column(metric.heading if metric else "result", score)
     if interval:
         yield Column("95% of mean", interval_text)
-    yield _ZEROS
+    yield Column("zeros/prunable", lambda row: f"{row.zeros:,}/{row.prunable:,}" if row.n else "")
     if not (interval and narrow):
-        yield _SPARSITY
-    yield _SECONDS
+        share = "{:.2%}".format
+        yield Column(
+            "sparsity", lambda row: share(row.zeros / row.prunable) if row.prunable else ""
+        )
+    yield Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
 
 
 def _score(marked: bool, row: ResultRow) -> str:
@@ -224,29 +182,22 @@ def interval_text(row: ResultRow) -> str:
     return "–".join(f"{end:.{row.digits}f}" for end in row.interval) if row.interval else ""
 
 
-def _memory_columns(rows: Sequence[MemoryRow], size: Callable[[float], str]) -> Iterator[Column]:
-    for name in _owner_names(rows):
-        if name not in owned_bytes.PRUNER:
-            yield Column(name, partial(_owned, name, size))
-    yield Column("pruner", lambda row: "" if row.pruner is None else size(row.pruner))
-    yield Column("total", lambda row: f"({row.status})" if row.total is None else size(row.total))
-    yield Column("above dense", partial(_above, size))
+def _memory_columns(rows: Sequence[MemoryRow], unit: int) -> Iterator[Column]:
+    """Sizes in KiB have a decimal."""
 
+    def size(number: int | None, sign: str = "") -> str:
+        return "" if number is None else f"{number / unit:{sign},.{0 if unit == 1 else 1}f}"
 
-def _owned(name: str, size: Callable[[float], str], row: MemoryRow) -> str:
-    return size(row.owners[name]) if name in row.owners else ""
+    def owned(name: str, row: MemoryRow) -> str:
+        return size(row.owners.get(name))
 
-
-def _above(size: Callable[[float], str], row: MemoryRow) -> str:
-    if row.above_dense is None:
-        return ""
-    return f"{'-' if row.above_dense < 0 else '+'}{size(abs(row.above_dense))}"
-
-
-def _owner_names(rows: Sequence[MemoryRow]) -> list[str]:
-    """All owners that any row has; states stand before ``other``."""
-    names = dict.fromkeys(name for row in rows for name in row.owners if name != owned_bytes.OTHER)
-    return [*names, owned_bytes.OTHER]
+    apart = (*owned_bytes.PRUNER, owned_bytes.OTHER)  # from the states, which stand before them
+    names = dict.fromkeys(name for row in rows for name in row.owners if name not in apart)
+    for owner in (*names, owned_bytes.OTHER):
+        yield Column(owner, partial(owned, owner))
+    yield Column("pruner", lambda row: size(row.pruner))
+    yield Column("total", lambda row: size(row.total) or f"({row.status})")
+    yield Column("above dense", lambda row: size(row.above_dense, "+"))
 
 
 # -- rendering ---------------------------------------------------------------
@@ -264,44 +215,40 @@ def render(rows: Sequence[Row], format: str) -> str:
         return "" if format == "csv" else "No runs are expected.\n"
     if format == "csv":
         return _csv(rows)
-    titles = _titles(rows)
     show = _text if format == "text" else _markdown
-    return "\n".join(show(title, [r for r in rows if r.setting == title]) for title in titles)
+    return "\n".join(show(title, own) for title, own in _by_setting(rows).items())
 
 
-def _titles(rows: Sequence[Row]) -> list[str]:
-    """Of the tables that the rows make."""
-    return list(dict.fromkeys(row.setting for row in rows))
+def _by_setting(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each table."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.setting, []).append(row)
+    return found
 
 
-def _columns(
-    rows: Sequence[Row], size: Callable[[float], str], *, narrow: bool = False
-) -> list[Column]:
-    """``size``: how to write a number of bytes. ``narrow``: without room for every column."""
+def _columns(rows: Sequence[Row], unit: int, *, narrow: bool = False) -> list[Column]:
+    """``unit``: bytes of one of a size. ``narrow``: without room for every column."""
     found = _origins(rows)
     memory = [row for row in rows if isinstance(row, MemoryRow)]
     results = [row for row in rows if isinstance(row, ResultRow)]
     marks_apart = not memory or (bool(found.marks) and not narrow)
-    show = partial(_signed if marks_apart else _labelled, found)
-    columns = [
+    name = found.signed if marks_apart else found.label
+    shown = [
         Column("optimizer", lambda row: row.optimizer, False),
-        Column("method", show, False),
-        *(_memory_columns(memory, size) if memory else _result_columns(results, narrow)),
+        Column("method", lambda row: name(row.method, row.runs), False),
+        *(_memory_columns(memory, unit) if memory else _result_columns(results, narrow)),
     ]
-    return [*columns, _STATUS] if marks_apart else columns
+    return [*shown, Column("status", _status, False)] if marks_apart else shown
+
+
+def _status(row: Row) -> str:
+    return origins.status(row.status, row.runs)
 
 
 def _origins(rows: Iterable[Row]) -> Origins:
     """Of one table: what is most common there is what its other rows are told from."""
     return Origins.of(run for row in rows for run in row.runs)
-
-
-def _signed(found: Origins, row: Row) -> str:
-    return found.signed(row.method, row.runs)
-
-
-def _labelled(found: Origins, row: Row) -> str:
-    return found.label(row.method, row.runs)
 
 
 def captions(rows: Sequence[Row]) -> list[str]:
@@ -348,25 +295,16 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
 
 
 def _text(title: str, rows: Sequence[Row]) -> str:
-    width = terminal_width()
     memory = isinstance(rows[0], MemoryRow)
-    columns = _columns(rows, owned_bytes.kib, narrow=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.number else "left"
-        heading = _broken(column.heading) if memory else column.heading
-        table.add_column(heading, justify=justify, overflow="fold")
-    for row in rows:
-        table.add_row(*(column.show(row) for column in columns), style=_colour(row))
-    file = io.StringIO()
-    console = terminal.console(
-        file=file, width=width, force_terminal=sys.stdout.isatty(), highlight=False
-    )
+    shown = _columns(rows, 1024, narrow=True)
+    if memory:
+        shown = [replace(column, heading=_broken(column.heading)) for column in shown]
+    console = columns.console(terminal_width(), colours=sys.stdout.isatty())
     console.print(f"{title}, sizes in KiB (1,024 bytes)" if memory else title, style="bold")
-    console.print(table)
+    console.print(columns.aligned(shown, rows, _colour))
     for line in captions(rows):
-        console.print(line)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+        console.print(line, markup=False)
+    return columns.printed(console)
 
 
 def terminal_width() -> int:
@@ -375,10 +313,8 @@ def terminal_width() -> int:
 
 
 def _colour(row: Row) -> str:
-    status = origins.status(row.status, row.runs)
-    if status == "done":
-        return ""
-    return "red" if "failed" in status else "yellow"
+    status = _status(row)
+    return "" if status == "done" else "red" if "failed" in status else "yellow"
 
 
 def _broken(heading: str) -> str:
@@ -394,41 +330,35 @@ def _broken(heading: str) -> str:
 
 
 def _markdown(title: str, rows: Sequence[Row]) -> str:
-    columns = _columns(rows, lambda size: f"{size:,.0f}")
+    shown = _columns(rows, 1)
     unit = ", sizes in bytes" if isinstance(rows[0], MemoryRow) else ""
-    lines = [
-        f"**{title}{unit}**",
-        "",
-        _piped([column.heading for column in columns]),
-        _piped(["---:" if column.number else "---" for column in columns]),
-        *(_piped([column.show(row) for column in columns]) for row in rows),
-        "",
-        *captions(rows),
-    ]
+    lines = [f"**{title}{unit}**", "", *columns.piped(shown, rows), "", *captions(rows)]
     return "\n".join(lines) + "\n"
-
-
-def _piped(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _csv(rows: Sequence[Row]) -> str:
     """Plain numbers: no separators, no units; empty where there is no number."""
-    tables = {title: _origins(r for r in rows if r.setting == title) for title in _titles(rows)}
-    plain = [
-        {**_plain(row), **_plain_origins(tables[row.setting], row), **_plain_owners(row)}
-        for row in rows
-    ]
-    names = dict.fromkeys(name for row in plain for name in row)
+    found = {title: _origins(own) for title, own in _by_setting(rows).items()}
+    plain = [_plain(row, found[row.setting]) for row in rows]
     file = io.StringIO()
+    names = dict.fromkeys(name for row in plain for name in row)
     writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
     return file.getvalue()
 
 
-def _plain(row: Row) -> dict[str, object]:
-    return _plain_memory(row) if isinstance(row, MemoryRow) else _plain_result(row)
+def _plain(row: Row, table: Origins) -> dict[str, object]:
+    origin = _plain_origins(table, row)
+    if isinstance(row, ResultRow):
+        return {**_plain_result(row), **origin}
+    owners = {f"{name}_bytes": size for name, size in row.owners.items()}
+    return {
+        **{name: getattr(row, name) for name in ("setting", "optimizer", "method", "status")},
+        **{f"{name}_bytes": getattr(row, name) for name in ("total", "pruner", "above_dense")},
+        **origin,
+        **owners,
+    }
 
 
 def _plain_origins(table: Origins, row: Row) -> dict[str, object]:
@@ -445,52 +375,25 @@ def _plain_origins(table: Origins, row: Row) -> dict[str, object]:
     }
 
 
-def _plain_owners(row: Row) -> dict[str, int]:
-    owners = row.owners if isinstance(row, MemoryRow) else {}
-    return {f"{name}_bytes": size for name, size in owners.items()}
-
-
 def _plain_result(row: ResultRow) -> dict[str, object]:
     """The columns of a value begin with its metric's name: ``accuracy_percent``."""
+    cell = ("setting", "optimizer", "method", "target_sparsity", "n", "expected", "status")
+    metric, (low, high) = row.metric, row.interval or (None, None)
+    value: dict[str, object] = {}
+    if metric:
+        unit = "_percent" if metric.unit == "%" else ""
+        value[metric.name + unit] = row.score and row.score.mean
+        value[f"{metric.name}_deviation"] = row.score and row.score.deviation
+        value |= {f"{metric.name}_low": low, f"{metric.name}_high": high}
     return {
-        "setting": row.setting,
-        "optimizer": row.optimizer,
-        "method": row.method,
-        "target_sparsity": row.target_sparsity,
-        "n": row.n,
-        "expected": row.expected,
-        "status": row.status,
-        "metric": row.metric.name if row.metric else None,
-        "unit": row.metric.unit if row.metric else None,
-        "better": row.metric.better if row.metric else None,
-        **(_plain_score(row.metric, row) if row.metric else {}),
+        **{name: getattr(row, name) for name in cell},
+        "metric": metric and metric.name,
+        "unit": metric and metric.unit,
+        "better": metric and metric.better,
+        **value,
         "leading": row.leading,
         "zeros": row.zeros,
         "prunable": row.prunable,
         "seconds_per_run": row.seconds,
         "examples": row.examples,
-    }
-
-
-def _plain_score(metric: Metric, row: ResultRow) -> dict[str, object]:
-    low, high = row.interval or (None, None)
-    return {
-        f"{metric.name}_percent" if metric.unit == "%" else metric.name: (
-            row.score.mean if row.score else None
-        ),
-        f"{metric.name}_deviation": row.score.deviation if row.score else None,
-        f"{metric.name}_low": low,
-        f"{metric.name}_high": high,
-    }
-
-
-def _plain_memory(row: MemoryRow) -> dict[str, object]:
-    return {
-        "setting": row.setting,
-        "optimizer": row.optimizer,
-        "method": row.method,
-        "status": row.status,
-        "total_bytes": row.total,
-        "pruner_bytes": row.pruner,
-        "above_dense_bytes": row.above_dense,
     }

@@ -152,7 +152,7 @@ class _Profiled(Training):
             self.optimizer._optimizer_step_post_hooks,
         ):
             for key, hook in hooks.items():
-                if getattr(hook, "__self__", None) is not self.pruner:
+                if getattr(getattr(hook, "__self__", None), "pruner", None) is not self.pruner:
                     continue  # the trace's: part of what every step of the optimizer costs
                 hooks[key] = _ranged("pruning", hook)
 

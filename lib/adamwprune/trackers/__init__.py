@@ -10,8 +10,6 @@ A member's module has a class ``Tracker(folder)`` with ``begin(run) -> Log``. It
 when it is made, and writes below ``folder`` only. Whatever it raises ends the tracker, with a note.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol

@@ -6,8 +6,6 @@ prints to ``tracking/NAME.log``. PATIENCE seconds after the end of standard inpu
 whatever it is doing; 0: it takes its time. While another process is the same tracker, it waits.
 """
 
-from __future__ import annotations
-
 import contextlib
 import faulthandler
 import os

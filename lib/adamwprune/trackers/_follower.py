@@ -1,11 +1,9 @@
 """Runs' files → a tracker: what is new of a run, whenever somebody says that there is something."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,30 +35,12 @@ class _State:
     summary: dict[str, Value] = field(default_factory=dict)
 
 
-@dataclass
-class _Open:
-    """A log that is being written, and what is in it."""
-
-    log: Log
-    run: Run
-    entries: list[Entry] = field(default_factory=list)
-
-    def continues(self, state: _State) -> bool:
-        """Whether what the files say agrees with what was written.
-
-        A run that was killed goes on from its checkpoint: it trains an epoch again that was
-        written already, in another time. A file that is a shorter one only has not caught up yet.
-        """
-        both = zip(self.entries, state.entries, strict=False)
-        return self.run.code == state.run.code and all(old == new for old, new in both)
-
-
 class Follower:
     """Keeps a tracker up with the runs below ``root``."""
 
     def __init__(self, tracker: Tracker, root: Path, group: str) -> None:
         self.tracker, self.root, self.group = tracker, root, group
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, tuple[Log, _State]] = {}  # and what is in it
         self._ended: dict[str, _State] = {}  # what is in the logs that are complete
 
     def look(self, run_id: str) -> None:
@@ -74,16 +54,17 @@ class Follower:
         state = _state(self.root / run_id, self.group)
         if self._ended.get(run_id) == state:
             return
-        opened = self._open.get(run_id)
-        if opened is not None and not opened.continues(state):
+        log, written = self._open.get(run_id, (None, state))
+        if log is not None and not _continues(written, state):
             self._end(run_id, UNFINISHED, {})
-            opened = None
-        if opened is None:
+            log = None
+        if log is None:
             self._ended.pop(run_id, None)
-            opened = self._open[run_id] = _Open(self.tracker.begin(state.run), state.run)
-        for entry in state.entries[len(opened.entries) :]:
-            opened.log.epoch(entry)
-            opened.entries.append(entry)
+            log, written = self.tracker.begin(state.run), _State(state.run, [])
+            self._open[run_id] = log, written
+        for entry in state.entries[len(written.entries) :]:
+            log.epoch(entry)
+            written.entries.append(entry)
         if state.status:
             self._end(run_id, state.status, state.summary)
             self._ended[run_id] = state
@@ -94,7 +75,17 @@ class Follower:
             self._end(run_id, UNFINISHED, {})
 
     def _end(self, run_id: str, status: str, values: Mapping[str, Value]) -> None:
-        self._open.pop(run_id).log.end(status, values)
+        self._open.pop(run_id)[0].end(status, values)
+
+
+def _continues(written: _State, state: _State) -> bool:
+    """Whether what the files say agrees with what was written.
+
+    A run that was killed goes on from its checkpoint: it trains an epoch again that was
+    written already, in another time. A file that is a shorter one only has not caught up yet.
+    """
+    both = zip(written.entries, state.entries, strict=False)
+    return written.run.code == state.run.code and all(old == new for old, new in both)
 
 
 def summary(record: RunResult) -> dict[str, Value]:
@@ -124,8 +115,9 @@ def _live(folder: Path, group: str) -> _State:
     progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     spec = _own(folder, RunSpec(yaml.safe_load((folder / SPEC).read_text(encoding="utf-8"))))
     begun = progress["updated"] - progress["seconds"]
-    text = (folder / METRICS).read_text(encoding="utf-8")
-    return _State(Run(spec, str(progress["code"]), begun, group), _checked(_whole_lines(text)))
+    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]  # the last is half there
+    return _State(Run(spec, str(progress["code"]), begun, group), _checked(entries))
 
 
 def _recorded(folder: Path, group: str) -> _State:
@@ -145,17 +137,9 @@ def _own(folder: Path, spec: RunSpec) -> RunSpec:
     return spec
 
 
-def _checked(entries: Iterable[Entry]) -> list[Entry]:
+def _checked(entries: list[Entry]) -> list[Entry]:
     """Those entries, where each has what every tracker counts on."""
-    checked = list(entries)
-    for entry in checked:
+    for entry in entries:
         if not all(math.isfinite(entry[name]) for name in ("step", "seconds")):
             raise ValueError(f"an epoch ends at step {entry['step']}, {entry['seconds']} s")
-    return checked
-
-
-def _whole_lines(text: str) -> Iterator[Entry]:
-    """The entries but one that is being written."""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    return entries

@@ -14,9 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from adamwprune.base import subprocesses
@@ -34,7 +32,7 @@ POLL = 0.05  # seconds between looks at one that is about to end
 NOTICE_AFTER = 2.0  # seconds after which it is said what is waited for
 
 
-class Tracking(AbstractContextManager["Tracking"]):
+class Tracking:
     """The trackers ``names`` of the runs below ``root``.
 
     ``told`` gets the lines for the user. ``patience``: seconds that they have at the end, None for
@@ -63,12 +61,7 @@ class Tracking(AbstractContextManager["Tracking"]):
                 self.told(f"tracker {name}: cannot be started: {error.strerror or error}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self._finish(self.patience if kind is None else ABORT_TIMEOUT)
         finally:
@@ -78,7 +71,7 @@ class Tracking(AbstractContextManager["Tracking"]):
     def news(self, run_id: str) -> None:
         """A run's files say more than they did."""
         for process in self.processes:
-            process.send(run_id)
+            process.waiting[run_id] = None
         self.listen()
 
     def listen(self) -> None:
@@ -140,7 +133,7 @@ class _Process:
     def __init__(self, name: str, root: Path, group: str, alone: float) -> None:
         self.name, self.log = name, root / FOLDER / f"{name}.log"
         self.status: int | None = None  # None while it runs
-        self._waiting: dict[str, None] = {}  # run ids that the pipe had no room for, in their order
+        self.waiting: dict[str, None] = {}  # run ids that the pipe had no room for, in their order
         self._half = b""  # of a line that is on its way
         self.is_mute = False  # it will not say anything any more
         self.is_complete = False  # it has ended and lacks nothing
@@ -150,9 +143,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=subprocesses.environment(
-                LIBRARY
-            ),  # a wandb directory here is not the package wandb
+            env=subprocesses.environment(LIBRARY),  # here wandb may be a directory, no package
             start_new_session=True,  # Ctrl-C reaches the one who started it, who ends it
         )
         assert self._process.stdin is not None
@@ -161,28 +152,18 @@ class _Process:
         for pipe in (self.hints, self.words):
             os.set_blocking(pipe.fileno(), False)
 
-    def send(self, run_id: str) -> None:
-        """Tell it a run id, now or when there is room."""
-        self._waiting[run_id] = None
-        self.flush()
-
     def flush(self, *, last: bool = False) -> None:
         """Write what waits to be written; ``last``: nothing will come after it."""
         try:
-            for run_id in list(self._waiting):
+            for run_id in list(self.waiting):
                 os.write(self.hints.fileno(), f"{run_id}\n".encode())  # whole, or not at all
-                del self._waiting[run_id]
+                del self.waiting[run_id]
         except BlockingIOError:
             return
         except OSError:  # it is gone; heard() says so
-            self._waiting.clear()
+            self.waiting.clear()
         if last and not self.hints.closed:
             self.hints.close()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether something waits for room in the pipe."""
-        return bool(self._waiting)
 
     def heard(self) -> Iterator[str]:
         """The lines that it has said since, and how it ended if it has."""
@@ -192,11 +173,12 @@ class _Process:
         if self.is_mute:
             self.status = self._process.poll()  # it may have closed its output and go on
         if self.status is not None:
-            was_asked = self.hints.closed
-            self.is_complete = was_asked and self.status == WRITTEN
-            how = _ending(self.status, was_asked)
-            if how:
-                yield f"{how}; {self.log}"
+            self.is_complete = self.hints.closed and self.status == WRITTEN
+            if self.status < 0:
+                name = subprocesses.signal_name(-self.status)
+                yield f"was ended by {name}; {self.log}"
+            elif not self.is_complete and self.status != LACKING:  # which it has said
+                yield f"ended itself with exit status {self.status}; {self.log}"
 
     def _lines(self) -> Iterator[str]:
         """The lines that it has said since."""
@@ -221,20 +203,9 @@ class _Process:
 
 def _wait(processes: Sequence[_Process]) -> None:
     """Until one of them says something, ends or can be told more, or a moment has passed."""
-    behind = [process.hints for process in processes if process.is_behind]
+    behind = [process.hints for process in processes if process.waiting]
     words = [process.words for process in processes if not process.is_mute]
     select.select(words, behind, [], POLL)
-
-
-def _ending(status: int, was_asked: bool) -> str:
-    """How a tracker ended, for the user; empty where there is nothing to say."""
-    if status < 0:
-        return f"was ended by {subprocesses.signal_name(-status)}"
-    if status == LACKING:
-        return ""  # it has said it
-    if status == WRITTEN and was_asked:
-        return ""
-    return f"ended itself with exit status {status}"
 
 
 class Tracked:

@@ -229,8 +229,7 @@ class Training:
         """Everything that the rest of the run depends on: tensors and plain data."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "pruner": self.pruner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),  # and with it the pruner's
             "schedule": self.schedule.state_dict(),
             "step": self.step,
             "sums": self.sums.state_dict(),
@@ -248,7 +247,6 @@ class Training:
         """The inverse of :meth:`state_dict`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.pruner.load_state_dict(state["pruner"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self.sums.load_state_dict(state["sums"])
@@ -274,12 +272,17 @@ def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """The optimizer's actual settings: what was used, not what was asked for."""
     return [
         {
-            **{name: value for name, value in group.items() if name != "params"},
+            **{name: value for name, value in group.items() if not _is_state(name, value)},
             "params": len(group["params"]),
             "max_grad_norm": getattr(optimizer, "max_grad_norm", None),
         }
         for group in optimizer.param_groups
     ]
+
+
+def _is_state(name: str, value: Any) -> bool:
+    """Whether an entry of a parameter group is no setting; a mapping is what a class keeps."""
+    return name == "params" or isinstance(value, Mapping)
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

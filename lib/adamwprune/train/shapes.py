@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from adamwprune.base.reads import Reads
-from adamwprune.pruning import prunable
+from adamwprune.pruning import spared
+from adamwprune.pruning.prunable import Prunable
 from adamwprune.train.data import network_for
 
 
@@ -24,7 +25,8 @@ def shapes(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """Of the run's model for the run's data, in the order of its layers."""
     with torch.device("meta"):
         network = network_for(values)
-    return [tuple(weight.shape) for weight in prunable(network.module, network.prunable).values()]
+    found = Prunable(network.module, network.prunable, **spared(values))
+    return list(found.shapes().values())
 
 
 def main() -> None:

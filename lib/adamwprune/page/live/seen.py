@@ -6,8 +6,6 @@ then what is new is told beside them. What a page is handed is named by a digest
 only for what it does not have.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
@@ -15,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import number
@@ -72,13 +70,13 @@ class Answer:
     digest: str  # of the body
 
     @classmethod
-    def of(cls, plain: Plain) -> Answer:
+    def of(cls, plain: Plain) -> Self:
         """Values as JSON."""
         text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
         return cls.holding(text, "application/json")
 
     @classmethod
-    def holding(cls, text: str, kind: str) -> Answer:
+    def holding(cls, text: str, kind: str) -> Self:
         """A text of this kind."""
         body = text.encode()
         return cls(body, kind, hashlib.sha256(body).hexdigest()[:32])
@@ -189,12 +187,9 @@ class Watched:
         """By the number of a run what the report's values do not say of it."""
         runs, metrics = {}, dict.fromkeys(self._report.metrics)
         for name, seen in self._looks.seen.items():
-            if seen.state.name in IN_HAND or self._is_new(seen):
-                told, own = (
-                    self._in_hand(seen.state)
-                    if seen.state.name in IN_HAND
-                    else self._ended(seen.state)
-                )
+            in_hand = seen.state.name in IN_HAND
+            if in_hand or self._is_new(seen):
+                told, own = (self._in_hand if in_hand else self._ended)(seen.state)
                 runs[self._places[name]] = told
                 metrics.update(dict.fromkeys(own))
         return {

@@ -5,8 +5,6 @@ refused: a foreign site whose name was made to mean 127.0.0.1 reads nothing here
 may be any: that of an SSH tunnel is the user's choice.
 """
 
-from __future__ import annotations
-
 import gzip
 import sys
 from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.score import FLOAT, Score
+from adamwprune.pruning.score import FLOAT, Score, wide
 from adamwprune.pruning.select.parts import Part
 
 
@@ -34,24 +34,26 @@ class Movement(Score):
     def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         if weight not in self._scores:
             self._scores[weight] = torch.zeros_like(weight, dtype=torch.float32)
+        grad, full = wide(grad), wide(full)
         if isinstance(rate, Tensor):
             self._scores[weight].addcmul_(grad * rate, full, value=-1)
         else:
             self._scores[weight].addcmul_(grad, full, value=-rate)
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        if weight not in self._scores:  # no gradient so far
+            return torch.zeros_like(part.of(weight), dtype=torch.float32)
         return part.of(self._scores[weight]).clone()
 
     def buffers(self) -> dict[str, list[Tensor]]:
         return {"scores": list(self._scores.values())}
 
     def state_dict(self, weights: list[Tensor]) -> dict[str, Any]:
-        return {"scores": [self._scores[w] for w in weights if w in self._scores]}
+        return {"scores": [self._scores.get(weight) for weight in weights]}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: list[Tensor]) -> None:
-        if state["scores"]:
-            scores = zip(weights, state["scores"], strict=True)
-            self._scores = {w: s.detach().clone().to(w.device) for w, s in scores}
+        scores = zip(weights, state["scores"], strict=True)
+        self._scores = {w: s.detach().clone().to(w.device) for w, s in scores if s is not None}
 
 
 def build(values: Mapping[str, Any]) -> Movement:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adamwprune.pruning.score import FLOAT, Score
+from adamwprune.pruning.score import FLOAT, Score, wide
 from adamwprune.pruning.select.parts import Part
 
 
@@ -29,8 +29,8 @@ class MovementSeed(Score):
         self._initial = {weight: weight.detach().clone() for weight in weights}
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
-        now = part.of(weight)
-        return (now - part.of(self._initial[weight])).mul_(now)
+        now = wide(part.of(weight))
+        return (now - wide(part.of(self._initial[weight]))).mul_(now)
 
     def buffers(self) -> dict[str, list[Tensor]]:
         return {"initial_weights": list(self._initial.values())}

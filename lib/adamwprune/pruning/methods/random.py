@@ -22,12 +22,8 @@ class Random(Score):
     scores_untrained = True
 
     def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self._numbers = Numbers(seed)
-
-    @property
-    def seed(self) -> int:
-        """Whose numbers these are."""
-        return self._numbers.seed
 
     def begin(self, weights: list[Tensor]) -> None:
         self._numbers.begin(weights)

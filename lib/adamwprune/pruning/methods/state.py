@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.score import Score
+from adamwprune.pruning.score import Score, wide
 from adamwprune.pruning.select.parts import Part
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -61,7 +61,9 @@ CRITERIA: dict[str, Criterion] = {
 class State(Score):
     """A criterion of the weight w, m = ``exp_avg`` and v = ``exp_avg_sq`` (not bias-corrected).
 
-    Raises ``ValueError`` for an unknown criterion.
+    A weight that had no gradient so far has moments of zero, and scores 0. Short floating-point
+    types are computed with in float32: few of their numbers differ, and v underflows. Raises
+    ``ValueError`` for an unknown criterion.
     """
 
     reads_states = True
@@ -69,12 +71,15 @@ class State(Score):
     def __init__(self, criterion: str = "precond") -> None:
         if criterion not in CRITERIA:
             raise ValueError(f"Invalid criterion: {criterion} (there are {', '.join(CRITERIA)})")
-        self.criterion = CRITERIA[criterion]
+        self.criterion = criterion
         self.least_at_zero = criterion != "movement"  # which alone has a sign
 
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
-        moments = (part.of(state[name]) for name in ("exp_avg", "exp_avg_sq"))
-        return self.criterion(part.of(weight), *moments)
+        values = wide(part.of(weight))
+        if "exp_avg_sq" not in state:  # no gradient so far
+            return torch.zeros_like(values)
+        moments = (wide(part.of(state[name])) for name in ("exp_avg", "exp_avg_sq"))
+        return CRITERIA[self.criterion](values, *moments)
 
 
 def build(values: Mapping[str, Any]) -> State:

@@ -10,8 +10,9 @@ import numpy as np
 from torch import Tensor
 
 # Weights of a part. More would leave a CPU's caches, fewer would be dominated by the start of each
-# operation. At most 2²⁴: up to there a float32 counts exactly.
+# operation.
 SIZE = {"cpu": 1 << 19, "cuda": 1 << 22}
+LARGEST = 1 << 24  # up to this number a float32 counts exactly
 
 
 class Part(NamedTuple):
@@ -23,6 +24,11 @@ class Part(NamedTuple):
     start: int
     stop: int
     step: int = 1
+
+    @property
+    def numel(self) -> int:
+        """How many weights these are."""
+        return len(range(*self))
 
     def of(self, tensor: Tensor) -> Tensor:
         """These elements [n] of a tensor of the layer's shape: a view, if it is contiguous."""
@@ -57,10 +63,12 @@ def whole(tensor: Tensor) -> Part:
     return Part(0, tensor.numel())
 
 
-def parts(tensor: Tensor) -> Iterator[Part]:
-    """A layer's parts in their order; one that has no flat view is a single part."""
-    size = SIZE.get(tensor.device.type, SIZE["cpu"])
-    if not tensor.is_contiguous():
-        size = max(1, tensor.numel())
+def parts(tensor: Tensor, block: int = 8) -> Iterator[Part]:
+    """A layer's parts in their order, each but the last a multiple of ``block`` weights.
+
+    One that has no flat view is copied for each part, and has as few as counting allows.
+    """
+    size = SIZE.get(tensor.device.type, SIZE["cpu"]) if tensor.is_contiguous() else LARGEST
+    size = max(block, size // block * block)
     for start in range(0, tensor.numel(), size):
         yield Part(start, min(start + size, tensor.numel()))

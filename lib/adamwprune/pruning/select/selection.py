@@ -50,6 +50,14 @@ class Scores:
         """A tensor of the layer's shape, layout and device."""
         raise NotImplementedError
 
+    def parts(self, name: str) -> Iterator[Part]:
+        """The parts in which a layer's scores are asked for."""
+        return parts(self.layer(name))
+
+    def input_stride(self, name: str) -> int:
+        """How far apart in a layer two weights of neighbouring inputs are, flattened."""
+        return math.prod(self.layer(name).shape[2:])
+
     def raw(self, name: str, part: Part) -> Tensor:
         """Scores [n] of a part, all of them; a fresh tensor."""
         raise NotImplementedError
@@ -69,7 +77,7 @@ class Scores:
     def each(self, names: Iterable[str]) -> Iterator[Tensor]:
         """All parts of these layers; call :meth:`refuse_nan` when they were seen."""
         for name in names:
-            for part in parts(self.layer(name)):
+            for part in self.parts(name):
                 scores = _float(self.raw(name, part))
                 # The largest of numbers with a NaN among them is NaN.
                 self._highest[name, part] = scores.amax()
@@ -90,7 +98,7 @@ class Scores:
         for (name, _), is_nan in zip(seen, flags, strict=True):
             if is_nan:
                 layer = self.layer(name)
-                count = sum(int(self.raw(name, part).isnan().sum()) for part in parts(layer))
+                count = sum(int(self.raw(name, part).isnan().sum()) for part in self.parts(name))
                 raise NotANumber(f"{name}: {count} of {layer.numel()} scores are NaN")
 
 
@@ -278,7 +286,7 @@ def masks(scores: Scores, cuts: Iterable[Cut]) -> dict[str, Tensor]:
         for name in each.names:
             layer = scores.layer(name)
             mask = torch.empty(layer.numel(), dtype=torch.bool, device=layer.device)
-            for part in parts(layer):
+            for part in each.scores.parts(name):
                 values = each.scores.of(name, part)
                 torch.le(values, chooser.bound(values), out=part.of(mask))
             found[name] = mask.view(layer.shape)
@@ -290,7 +298,7 @@ def counts(cut: Cut) -> dict[str, int]:
     chooser, sums = Chooser(cut), {}
     for name in cut.names:
         numbers = []
-        for part in parts(cut.scores.layer(name)):
+        for part in cut.scores.parts(name):
             values = cut.scores.of(name, part)
             numbers.append((values <= chooser.bound(values)).sum())
         sums[name] = torch.stack(numbers).sum()

@@ -1,7 +1,5 @@
 """Every figure as a function of records. A new figure is a function named in ``FIGURES``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -49,10 +47,6 @@ DATA = "data"  # the folder, beside the figures, of what they plot
 Tell = Callable[[str], None]
 
 
-def _silent(line: str) -> None:
-    """Nobody asked."""
-
-
 def draw_all(
     expected: Sequence[RunSpec],
     records: Sequence[RunResult],
@@ -60,7 +54,7 @@ def draw_all(
     formats: Sequence[str] = ("png",),
     *,
     data: bool = False,
-    tell: Tell = _silent,
+    tell: Tell = lambda line: None,
 ) -> list[Path]:
     """Draw every figure for which a run is done; the files written, in their order.
 

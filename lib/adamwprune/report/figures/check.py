@@ -1,7 +1,5 @@
 """Whether published figures still show what their records say: :func:`problems` of two folders."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

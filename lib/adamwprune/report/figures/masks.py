@@ -1,12 +1,10 @@
 """What pruning does inside: density by layer, changes of the mask, weights before and after."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing, NotDrawn
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, percent
 
 BEFORE = "#c9c9c9"
@@ -33,7 +31,7 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         return
     figure, axes, groups = found
     names = [layer["name"] for layer in groups[0].done[0].pruning["layers"]]
-    for row, sparsity in enumerate(_sparsities(setting)):
+    for row, sparsity in enumerate(setting.done_sparsities):
         for panel in axes[row]:
             look: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
             panel.axhline(100 * (1 - sparsity), color=style.FAINT, label="all layers", **look)
@@ -66,7 +64,7 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             yield NotDrawn("mask_change", why)
         return
     figure, axes, groups = found
-    for row, sparsity in enumerate(_sparsities(setting)):
+    for row, sparsity in enumerate(setting.done_sparsities):
         for panel in axes[row]:
             panel.set_ylim(bottom=0)
             panel.set_xlim(left=0)
@@ -106,10 +104,6 @@ def _notes(
     return [*parts.marks_note(drawn), *parts.absent_note(wanted, lacking or [], what)]
 
 
-def _sparsities(setting: Setting) -> list[float]:
-    return [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
-
-
 def _grid(
     setting: Setting, name: str, title: str, values: Values
 ) -> tuple[Figure, Any, list[Group]] | None:
@@ -120,17 +114,14 @@ def _grid(
     groups = [g for g in setting.pruned() if g.done and _all_have(g, values)]
     if not groups:
         return None
-    sparsities, tags = _sparsities(setting), setting.tags
+    sparsities, tags = setting.done_sparsities, setting.tags
+    draw = partial(_mean_line, values=values, over_steps=name == "mask_change")
     figure = style.new_figure(2.4 + 4.0 * len(tags), 1.4 + 2.3 * len(sparsities), title)
     axes = figure.subplots(len(sparsities), len(tags), sharex=True, sharey="row", squeeze=False)
     for row, sparsity in enumerate(sparsities):
         for column, tag in enumerate(tags):
-            wanted = [g for g in setting.pruned(sparsity) if setting.tag(g) == tag]
-            own = [g for g in wanted if g in groups]
-            for group in own:
-                _mean_line(axes[row, column], group, values, name == "mask_change")
-            if not own:
-                panels.no_panel(axes[row, column], wanted)
+            own = [g for g in setting.pruned(sparsity) if setting.tag(g) == tag]
+            panels.draw_each(axes[row, column], own, groups, draw)
     for column, tag in enumerate(tags):
         own = [g for g in setting.pruned() if setting.tag(g) == tag]
         axes[0, column].set_title(parts.panel_title(tag, own))
@@ -144,19 +135,9 @@ def _mean_line(axes: Axes, group: Group, values: Values, over_steps: bool) -> No
     at: list[float] = list(range(table.shape[1]))
     if over_steps:
         at = [update["step"] for update in group.done[0].pruning["updates"][: table.shape[1]]]
-    colour = style.colour_of(group.optimizer)
-    marker, dashes = style.marker_and_dashes(group)
-    axes.plot(
-        at,
-        table.mean(axis=0),
-        color=colour,
-        marker=marker,
-        linestyle=dashes,
-        markersize=3.6,
-        linewidth=1.2,
-        label=group.label,
-    )
-    panels.draw_band(axes, at, table, colour)
+    series = Series.of(group, group.label, style.colour_of(group.optimizer))
+    axes.plot(at, table.mean(axis=0), markersize=3.6, linewidth=1.2, **series.line)
+    panels.draw_band(axes, at, table, series.colour)
 
 
 def _all_have(group: Group, values: Values) -> bool:
@@ -168,31 +149,25 @@ def _all_have(group: Group, values: Values) -> bool:
 
 def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Weights before the first mask update and after training, at the highest sparsity."""
-    done = _sparsities(setting)
-    if not done:
+    if not setting.done_sparsities:
         return
-    pruned = [g for g in setting.pruned(done[-1]) if g.done]
+    wanted = setting.pruned(setting.done_sparsities[-1])
+    pruned = [g for g in wanted if g.done]
     groups = [g for g in pruned if all(_histogram(record)["before"] for record in g.done)]
     if not groups:
         yield NotDrawn("weight_histogram", "no record counts its weights in bins; new runs do")
         return
     optimizers = [n for n in setting.optimizers if any(g.optimizer == n for g in groups)]
     tags = [t for t in setting.tags if any(setting.tag(g) == t for g in groups)]
-    title = f"Weights before and after pruning to {percent(done[-1])}"
+    title = f"Weights before and after pruning to {percent(wanted[0].sparsity)}"
     size = 2.2 + 2.6 * max(3, len(optimizers)), 1.5 + 2.2 * len(tags)
     figure = style.new_figure(*size, title)
     axes = figure.subplots(len(tags), len(optimizers), sharex=True, sharey=True, squeeze=False)
     origins = parts.origins_of(groups)
     for row, tag in enumerate(tags):
         for column, optimizer in enumerate(optimizers):
-            wanted = [g for g in setting.pruned(done[-1], optimizer) if setting.tag(g) == tag]
-            own = [g for g in wanted if g in groups]
-            for group in own:
-                _bins(axes[row, column], group)
-                name = f"{optimizer}  {group.method}"
-                axes[row, column].set_title(origins.signed(name, group.done))
-            if not own:
-                panels.no_panel(axes[row, column], wanted)
+            own = [g for g in wanted if g.optimizer == optimizer and setting.tag(g) == tag]
+            panels.draw_each(axes[row, column], own, groups, _bins, origins)
     panels.name_lowest(axes, "weight")
     for row in axes:
         row[0].set_yscale("log")  # of all that share its axis
@@ -200,17 +175,12 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         panels.name_leftmost(row, "weights in a bin (log)")
     for panel in axes.flat:
         panel.xaxis.set_major_locator(MaxNLocator(5))
-    _legend(figure)
+    grey = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")
+    parts.key(figure, [grey, Line2D([], [], color=style.INK, label="after training")])
     lacking = [g for g in pruned if g not in groups]
-    notes = [_bins_note(groups[0]), *_notes(setting.pruned(done[-1]), groups, lacking, "histogram")]
+    notes = [_bins_note(groups[0]), *_notes(wanted, groups, lacking, "histogram")]
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("weight_histogram", figure, groups)
-
-
-def _legend(figure: Figure) -> None:
-    grey: Artist = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")
-    line: Artist = Line2D([], [], color=style.INK, label="after training")
-    figure.legend(handles=[grey, line], loc="outside right upper")
 
 
 def _bins_note(group: Group) -> str:

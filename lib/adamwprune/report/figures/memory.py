@@ -1,11 +1,9 @@
 """Where the bytes are: by owner at the end of training, and of the allocator over time."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.report import owned_bytes, style
@@ -14,6 +12,7 @@ from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, Statistic, percent
 
 GPU_SPARSITY = 0.5
+COMPARED = ("adamw", "adamwprune")
 LABELS = {
     "max_exp_avg_sq": "max_exp_avg_sq\n(AMSGrad's third state)",
     "kept_weights": "kept weights (pruner)",
@@ -26,28 +25,35 @@ LABELS = {
 
 def summary(setting: Setting) -> Iterator[Drawing]:
     """Bytes by owner for every optimizer and method at the highest sparsity that was run."""
-    done = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
-    if not done:
+    if not setting.done_sparsities:
         return
-    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == done[-1]]
+    highest = setting.done_sparsities[-1]
+    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == highest]
     origins = parts.origins_of(chosen)
     labels = [origins.label(_row_label(group), group.done) for group in chosen]
-    title = f"Memory by owner: every optimizer, dense and pruned to {percent(done[-1])}"
+    title = f"Memory by owner: every optimizer, dense and pruned to {percent(highest)}"
     figure = style.new_figure(13, 2.6 + 0.3 * len(chosen), title)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
     owners = _stack(left, chosen, pruner_only=False)
     _stack(right, chosen, pruner_only=True)
     panels.category_axis(left, labels)
     right.tick_params(axis="y", length=0)
-    _separate(left, chosen)
-    _separate(right, chosen)
     left.set_title("All persistent bytes of training, total at the right of each bar")
     right.set_title("Of these, what pruning itself keeps")
     right.grid(visible=False, axis="y")
     for axes in (left, right):
         axes.set_xlabel("KiB (1,024 bytes), counted in the tensors")
-    _legend(figure, owners)
-    notes = _notes(chosen)
+        for row, (above, below) in enumerate(itertools.pairwise(chosen), 1):
+            if above.optimizer != below.optimizer:
+                axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
+    patches = [Patch(facecolor=style.owner_colour(n), label=LABELS.get(n, n)) for n in owners]
+    parts.key(figure, patches, "owner")
+    notes = [
+        "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
+        "densely: zeros save no bytes here. Bytes do not depend on the seed."
+    ]
+    if any("STATE_CRITERION" in group.spec for group in chosen):
+        notes.append(owned_bytes.STATE_CAVEAT)
     parts.footer(figure, setting.title, chosen, *notes, scores=False)
     yield parts.drawing("memory_efficiency_summary", figure, chosen)
 
@@ -56,13 +62,6 @@ def _row_label(group: Group) -> str:
     if group.is_dense:
         return f"{group.optimizer}  dense"
     return f"{group.optimizer}  {group.method}, {group.spec['MASK_STORAGE']} mask"
-
-
-def _separate(axes: Axes, groups: Sequence[Group]) -> None:
-    """A line between one optimizer's rows and the next one's."""
-    for row in range(1, len(groups)):
-        if groups[row].optimizer != groups[row - 1].optimizer:
-            axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
 
 
 def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[str]:
@@ -98,25 +97,6 @@ def _order(owner: str) -> tuple[int, str]:
     return place, owner
 
 
-def _legend(figure: Figure, owners: Sequence[str]) -> None:
-    handles = [
-        Patch(facecolor=style.owner_colour(owner), label=LABELS.get(owner, owner))
-        for owner in owners
-    ]
-    figure.legend(handles=handles, loc="outside right upper", title="owner", alignment="left")
-
-
-def _notes(groups: Sequence[Group]) -> list[str]:
-    """What the figure compares with what, and what must not be read into it."""
-    notes = [
-        "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
-        "densely: zeros save no bytes here. Bytes do not depend on the seed."
-    ]
-    if any("STATE_CRITERION" in group.spec for group in groups):
-        notes.append(owned_bytes.STATE_CAVEAT)
-    return notes
-
-
 # -- the allocator -----------------------------------------------------------
 
 
@@ -125,87 +105,70 @@ def gpu(setting: Setting) -> Iterator[Drawing | NotDrawn]:
 
     Only from runs that had a GPU to themselves; nothing is drawn unless both optimizers did.
     """
-    shared = [s for s in setting.sparsities if len(_measured(setting, s)) == 2]
+    found = {s: _measured(setting, s) for s in setting.sparsities}
+    shared = [s for s, own in found.items() if {g.optimizer for g in own} == set(COMPARED)]
     if not shared:
-        if any(_has_timelines(group) for group in setting.groups if group.done):
+        if any(map(_has_timelines, setting.groups)):
             why = "no runs of adamw and adamwprune that had a GPU to themselves; make measure"
             yield NotDrawn(f"adamw-{100 * GPU_SPARSITY:g}-vs-adamwprune-gpu_comparison", why)
         return
     sparsity = GPU_SPARSITY if GPU_SPARSITY in shared else shared[0]
-    groups = [group for found in _measured(setting, sparsity).values() for group in found]
-    dense = _dense_of(setting, groups)
+    groups = found[sparsity]
+    dense = [g for g in setting.dense() if g.optimizer in COMPARED and _has_timelines(g)]
     series = parts.flagged(models.chosen_series(groups), dense)
     title = f"Memory allocated on the GPU at {percent(sparsity)} sparsity, adamw and adamwprune"
     figure = style.new_figure(17, 4.6, title)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
     for each in series:
         _timeline(left, each)
-    _name_timeline(left)
+    left.set_xlabel("time since the start of training (s)")
+    left.set_ylabel(f"allocated by tensors (MiB; axis starts at {left.get_ylim()[0]:.4g})")
+    left.set_title("Over the first seed's run")
     panels.draw_bars(middle, series, _peak, lambda value: f"{value.text()} MiB")
     middle.set_xlabel("peak (MiB)")
     middle.set_title("Peak of the whole run")
-    _above_dense(right, setting, series)
+    _above_dense(right, {group.optimizer: _peak(group).mean for group in dense}, series)
     right.sharey(middle)
     right.tick_params(axis="y", labelleft=False)
     parts.legend(figure, series)
     note = "All tensors of the process: activations and the data set on the device included."
-    groups += dense
+    groups = [*groups, *dense]
     notes = [note, *parts.marks_note(groups), *parts.places_note(groups)]  # dense runs have no row
     parts.footer(figure, setting.title, groups, *notes, scores=False, seconds=True)
     name = f"adamw-{100 * sparsity:g}-vs-adamwprune-gpu_comparison"
     yield parts.drawing(name, figure, groups)
 
 
-def _measured(setting: Setting, sparsity: float) -> dict[str, list[Group]]:
-    """adamw's and adamwprune's groups whose runs were all alone on a GPU; none without any."""
-    found: dict[str, list[Group]] = {}
-    for optimizer in ("adamw", "adamwprune"):
-        for group in setting.pruned(sparsity, optimizer):
-            if group.done and _has_timelines(group) and all(map(parts.is_alone, group.done)):
-                found.setdefault(optimizer, []).append(group)
-    return found
+def _measured(setting: Setting, sparsity: float) -> list[Group]:
+    """adamw's and adamwprune's groups whose runs were all alone on a GPU."""
+    return [
+        group
+        for optimizer in COMPARED
+        for group in setting.pruned(sparsity, optimizer)
+        if _has_timelines(group) and all(map(parts.is_alone, group.done))
+    ]
 
 
 def _has_timelines(group: Group) -> bool:
-    return all((run.memory.get("device") or {}).get("timeline") for run in group.done)
+    devices = [run.memory.get("device") or {} for run in group.done]
+    return bool(devices) and all(each.get("timeline") for each in devices)
 
 
 def _timeline(axes: Axes, series: Series) -> None:
     points = series.group.done[0].memory["device"]["timeline"]
     seconds = [point[1] for point in points]
-    axes.plot(
-        seconds,
-        [point[2] / 2**20 for point in points],
-        color=series.colour,
-        linestyle=series.dashes,
-        marker=series.marker,
-        markevery=max(1, len(points) // 8),
-    )
+    allocated = [point[2] / 2**20 for point in points]
+    look = {**series.line, "label": None, "markevery": max(1, len(points) // 8)}
+    axes.plot(seconds, allocated, **look)
 
 
 def _peak(group: Group) -> Statistic:
     return group.statistic(lambda record: record.memory["device"]["peak"] / 2**20)
 
 
-def _name_timeline(axes: Axes) -> None:
-    low = axes.get_ylim()[0]
-    axes.set_xlabel("time since the start of training (s)")
-    axes.set_ylabel(f"allocated by tensors (MiB; axis starts at {low:.4g})")
-    axes.set_title("Over the first seed's run")
-
-
-def _dense_of(setting: Setting, groups: Sequence[Group]) -> list[Group]:
-    """The measured dense groups of the same optimizers."""
-    optimizers = {group.optimizer for group in groups}
-    dense = [group for group in setting.dense() if group.optimizer in optimizers]
-    return [group for group in dense if group.done and _has_timelines(group)]
-
-
-def _above_dense(axes: Axes, setting: Setting, series: Sequence[Series]) -> None:
-    """By how much each peak exceeds that of the same optimizer's dense runs."""
-    dense = {g.optimizer: _peak(g).mean for g in _dense_of(setting, [s.group for s in series])}
-    shown = [each for each in series if each.group.optimizer in dense]
-    if len(shown) < len(series):
+def _above_dense(axes: Axes, dense: Mapping[str, float], series: Sequence[Series]) -> None:
+    """By how much each peak exceeds that of the same optimizer's ``dense`` runs."""
+    if any(each.group.optimizer not in dense for each in series):
         axes.text(0.5, 0.5, "no dense run was measured", transform=axes.transAxes, ha="center")
         return
     panels.draw_bars(

@@ -1,11 +1,8 @@
 """One optimizer and method at every sparsity, or any chosen runs, in six panels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -113,7 +110,10 @@ def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) 
     axes = figure.subplots(2, 3)
     _headline(axes[0, 0], series, metric, measured_on)
     _second_metric(axes[0, 1], series, measured_on)
-    _sparsity(axes[0, 2], series)
+    for each in series:
+        for record in each.group.done:
+            look = {"color": each.colour, "marker": each.marker, "label": each.label}
+            panels.draw_sparsity(axes[0, 2], record, linewidth=1.2, **look)
     _scores(axes[1, 0], series, metric, measured_on)
     _compression(axes[1, 1], series)
     axes[1, 1].sharey(axes[1, 0])
@@ -135,35 +135,13 @@ def _second_metric(axes: Axes, series: Sequence[Series], measured_on: str) -> No
     """Mostly the loss; of runs that have one metric, that one, in training too."""
     metric = second(next(each.group.done[0].judged_by for each in series if each.group.done))
     panels.draw_curves(axes, series, metric)
-    panels.draw_thin_curves(axes, series, metric)
+    for each in series:
+        if each.group.done:
+            epochs, values = panels.curve(each.group, metric, "train")
+            axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
     panels.loss_axis(axes, metric)
     panels.epoch_axis(axes, series)
     axes.set_title(f"{metric.label.capitalize()} (thick: {measured_on}, thin: training)")
-
-
-def _sparsity(axes: Axes, series: Sequence[Series]) -> None:
-    """Steps at the mask updates, markers where zeros were counted after an epoch."""
-    for each in series:
-        for record in each.group.done:
-            prunable = record.pruning["prunable"]
-            updates = record.pruning["updates"]
-            last = record.history[-1]
-            steps = [0, *(update["step"] for update in updates), last["step"]]
-            zeros = [0, *(update["zeros"] for update in updates)]
-            values = [100 * count / prunable for count in zeros]
-            look: dict[str, Any] = {"color": each.colour, "label": each.label}
-            axes.step(steps, [*values, values[-1]], where="post", linewidth=1.2, **look)
-            axes.plot(
-                [entry["step"] for entry in record.history],
-                [100 * entry["sparsity"] for entry in record.history],
-                marker=each.marker,
-                linestyle="none",
-                **look,
-            )
-    axes.set_ylim(-3, 103)
-    axes.set_xlabel("training step")
-    axes.set_ylabel("zeros among prunable weights (%)")
-    axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
 def _scores(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
@@ -191,18 +169,9 @@ def _times(value: Statistic) -> str:
 def _tradeoff(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
     shown = [s for s in series if s.group.done and s.group.compression != float("inf")]
     for each in shown:
-        score = each.group.score
-        axes.errorbar(
-            each.group.compression,
-            score.mean,
-            yerr=panels.half_interval(score),
-            label=each.label,
-            color=each.colour,
-            marker=each.marker,
-            markersize=7,
-            capsize=2.5,
-            linestyle="none",
-        )
+        score, at = each.group.score, each.group.compression
+        half = panels.half_interval(score)
+        axes.errorbar(at, score.mean, yerr=half, markersize=7, **each.dot)
     axes.set_xscale("log")
     ticks = sorted({round(each.group.compression, 2) for each in shown})
     axes.xaxis.set_major_locator(FixedLocator(_apart(ticks)))

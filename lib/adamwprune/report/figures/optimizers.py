@@ -1,7 +1,5 @@
 """All optimizers side by side: dense, and at each target sparsity."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What several figures' panels are made of: curves, bars, axes that say where they begin."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,12 +12,15 @@ from matplotlib.collections import PolyCollection
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from adamwprune.base.metrics import Metric
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures.parts import Series, count
 from adamwprune.report.groups import Group, Statistic, held_out, judged_by, score_digits
+from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
+SMALL: dict[str, Any] = {"va": "center", "fontsize": 8, "color": style.INK}
 LONGEST = 44  # characters of an axis's name that fit beside a panel
 SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
@@ -31,6 +32,27 @@ def no_panel(axes: Axes, groups: Sequence[Group]) -> None:
         return
     why = ", ".join(dict.fromkeys(group.absence or "not recorded" for group in groups))
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=style.FAINT)
+
+
+def draw_each(
+    axes: Axes,
+    wanted: Sequence[Group],
+    there: Sequence[Group],
+    draw: Callable[[Axes, Group], None],
+    origins: Origins | None = None,
+) -> None:
+    """One panel of a grid: the ``wanted`` groups that are ``there``, or why none is drawn.
+
+    With ``origins`` a group's name is the panel's title.
+    """
+    own = [group for group in wanted if group in there]
+    for group in own:
+        draw(axes, group)
+        if origins:
+            name = f"{group.optimizer}  {group.method}"
+            axes.set_title(origins.signed(name, group.done))
+    if not own:
+        no_panel(axes, wanted)
 
 
 def name_lowest(axes: Any, label: str = "") -> None:
@@ -69,15 +91,8 @@ def draw_curves(
         epochs, values = curve(each.group, metric, part)
         shown = slice(epochs.index(first) if first in epochs else 0, None)
         mean = values.mean(axis=0)
-        axes.plot(
-            epochs[shown],
-            mean[shown],
-            color=each.colour,
-            linestyle=each.dashes,
-            marker=each.marker,
-            markevery=max(1, len(epochs) // 10),
-            label=each.label,
-        )
+        every = max(1, len(epochs) // 10)
+        axes.plot(epochs[shown], mean[shown], markevery=every, **each.line)
         draw_band(axes, epochs[shown], values[:, shown], each.colour)
 
 
@@ -92,9 +107,8 @@ def draw_band(
     if n < 2 or len(x) < 2:
         return
     mean, half = values.mean(axis=0), reach(n) * values.std(axis=0, ddof=1)
-    fill_band(
-        axes, x, (np.maximum(mean - half, least), mean + half), colour, whole=n >= SHOWN_WHOLE
-    )
+    limits = np.maximum(mean - half, least), mean + half
+    fill_band(axes, x, limits, colour, whole=n >= SHOWN_WHOLE)
 
 
 def fill_band(
@@ -118,14 +132,19 @@ def half_interval(found: Statistic) -> float | None:
     return None if found.deviation is None else reach(found.n) * found.deviation
 
 
-def draw_thin_curves(
-    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "train"
-) -> None:
-    """The mean over seeds by epoch as a thin line without markers, for comparison."""
-    for each in series:
-        if each.group.done:
-            epochs, values = curve(each.group, metric, part)
-            axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
+def draw_sparsity(axes: Axes, record: RunResult, *, linewidth: float, **look: Any) -> None:
+    """A run's steps at the mask updates, markers where zeros were counted after an epoch."""
+    updates, history = record.pruning["updates"], record.history
+    steps = [0, *(update["step"] for update in updates), history[-1]["step"]]
+    values = [0.0, *(100 * each["zeros"] / record.pruning["prunable"] for each in updates)]
+    thin = {**look, "marker": None, "linewidth": linewidth}
+    axes.step(steps, [*values, values[-1]], where="post", **thin)
+    at, counted = zip(*((each["step"], 100 * each["sparsity"]) for each in history), strict=True)
+    axes.plot(at, counted, **{**look, "linestyle": "none"})
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("zeros among prunable weights (%)")
+    axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
 def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
@@ -212,17 +231,9 @@ def mark_absent(axes: Axes, row: int, why: str) -> None:
     """A hatched row across the whole axes: no number is drawn where there is none."""
     band = axes.axhspan(row - 0.32, row + 0.32, **style.ABSENT, zorder=0.8)
     band.set_gid(f"absent-{why}")
-    axes.text(
-        0.5,
-        row,
-        why,
-        transform=axes.get_yaxis_transform(),
-        ha="center",
-        va="center",
-        fontsize=8,
-        color=style.INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    place = axes.get_yaxis_transform()
+    axes.text(0.5, row, why, transform=place, ha="center", bbox=box, **SMALL)
 
 
 def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
@@ -238,26 +249,9 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
             mark_absent(axes, row, each.group.absence)
             continue
         score = each.group.score
-        axes.errorbar(
-            score.mean,
-            row,
-            xerr=half_interval(score),
-            label=each.label,
-            color=each.colour,
-            marker=each.marker,
-            markersize=6.5,
-            capsize=2.5,
-            linestyle="none",
-        )
-        axes.text(
-            1.02,
-            row,
-            f"{score.text(digits)}  {count(each.group)}",
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-            color=style.INK,
-        )
+        axes.errorbar(score.mean, row, xerr=half_interval(score), markersize=6.5, **each.dot)
+        told = f"{score.text(digits)}  {count(each.group)}"
+        axes.text(1.02, row, told, transform=axes.get_yaxis_transform(), **SMALL)
     axes.margins(x=0.08)
     metric_axis(axes, metric, held_out(groups), vertical=False)
 
@@ -288,12 +282,4 @@ def draw_bars(
 
 def write_beside(axes: Axes, row: int, end: float, text: str) -> None:
     """A number to the right of a horizontal bar that ends there."""
-    axes.annotate(
-        text,
-        (end, row),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        color=style.INK,
-    )
+    axes.annotate(text, (end, row), xytext=(4, 0), textcoords="offset points", **SMALL)

@@ -1,12 +1,10 @@
 """What a figure is beside its panels: series, legends, and what is said of its runs."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
@@ -38,9 +36,20 @@ class Series:
     dashes: Any
 
     @classmethod
-    def of(cls, group: Group, label: str, colour: str) -> Series:
+    def of(cls, group: Group, label: str, colour: str) -> Self:
         """With the marker and the dashes of the group's method."""
         return cls(group, label, colour, *style.marker_and_dashes(group))
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """How matplotlib draws its curves."""
+        look = {"color": self.colour, "linestyle": self.dashes, "marker": self.marker}
+        return {**look, "label": self.label}
+
+    @property
+    def dot(self) -> dict[str, Any]:
+        """How matplotlib draws one of its values, with whiskers."""
+        return {**self.line, "linestyle": "none", "capsize": 2.5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +158,6 @@ def _by_method(groups: Iterable[Group]) -> str:
     return "; ".join(f"{name} {', '.join(each)}".rstrip() for name, each in found.items())
 
 
-def is_stale(group: Group) -> bool:
-    """Whether other code than is here made one of its runs."""
-    return any(STALE in record.marks for record in group.done)
-
-
 def twins_note(groups: Iterable[Group]) -> list[str]:
     """A sentence on groups whose runs are the same in every epoch: one hides the other.
 
@@ -210,17 +214,18 @@ def count(group: Group) -> str:
 
 def colour_legend(figure: Figure, optimizers: Sequence[str], *more: Artist) -> None:
     """One entry an optimizer, where methods have panels of their own; and ``more`` below them."""
-    handles: list[Artist] = [Patch(color=style.colour_of(n), label=n) for n in optimizers]
-    figure.legend(
-        handles=[*handles, *more],
-        loc="outside right upper",
-        title="optimizer",
-        alignment="left",
-    )
+    handles = [Patch(color=style.colour_of(n), label=n) for n in optimizers]
+    key(figure, [*handles, *more], "optimizer")
+
+
+def key(figure: Figure, handles: Sequence[Artist], title: str = "", **look: Any) -> None:
+    """A legend to the right of all axes."""
+    place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
+    figure.legend(handles=handles, title=title or None, **place, **look)
 
 
 def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
-    """To the right of all axes; a group without a number says so, seeds are counted."""
+    """A group without a number says so, seeds are counted."""
     several = any(len(each.group.specs) > 1 for each in series)
     handles: list[Artist] = []
     for each in series:
@@ -228,15 +233,8 @@ def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
             handles.append(Patch(**style.ABSENT, label=f"{each.label}: {each.group.absence}"))
             continue
         label = f"{each.label}, {count(each.group)}" if several else each.label
-        look: dict[str, Any] = {"linestyle": each.dashes, "marker": each.marker}
-        handles.append(Line2D([], [], color=each.colour, label=label, **look))
-    figure.legend(
-        handles=handles,
-        loc="outside right upper",
-        title=title or None,
-        alignment="left",
-        handlelength=3.4,
-    )
+        handles.append(Line2D([], [], **{**each.line, "label": label}))
+    key(figure, handles, title, handlelength=3.4)
 
 
 def footer(

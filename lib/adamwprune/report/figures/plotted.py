@@ -6,8 +6,6 @@ Colours are part of a name, where a series has no other. Limits, ticks, sizes an
 data: those of matplotlib may change, and what is below a figure follows from its runs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -29,6 +27,12 @@ DIGITS = 6  # significant, of a coordinate
 RELATIVE, ABSOLUTE = 2e-5, 1e-9  # differences that are the rounding of floats and of these digits
 TOLD = 5  # differences of a figure that are told; of more there is a count
 
+_KINDS: dict[type[Artist], tuple[str, str]] = {  # and which colour is theirs
+    Line2D: ("line", "color"),
+    LineCollection: ("whiskers", "edgecolor"),
+    Collection: ("band", "facecolor"),
+    Patch: ("bar", "facecolor"),
+}
 Plotted = dict[str, Any]
 
 
@@ -68,22 +72,13 @@ def _names(axis: Any) -> list[str]:
 def _name(artist: Artist, wholes: Mapping[int, str]) -> str:
     """``line adamw``: its kind and its label, or its colour."""
     label = wholes.get(id(artist)) or str(artist.get_label())
-    kinds = {Line2D: "line", LineCollection: "whiskers", Collection: "band", Patch: "bar"}
-    kind = next(name for type_, name in kinds.items() if isinstance(artist, type_))
-    return f"{kind} {label if label and not label.startswith('_') else _colour(artist)}"
-
-
-def _colour(artist: Any) -> str:
-    found: Any
-    if isinstance(artist, Line2D):
-        found = artist.get_color()
-    elif isinstance(artist, LineCollection):
-        found = artist.get_edgecolor()
-    else:
-        found = artist.get_facecolor()
-    if isinstance(artist, Collection):
-        found = found[0] if len(found) else "none"
-    return to_hex(found)
+    kind, colour = next(told for type_, told in _KINDS.items() if isinstance(artist, type_))
+    if not label or label.startswith("_"):
+        found = getattr(artist, f"get_{colour}")()
+        if isinstance(artist, Collection):
+            found = found[0] if len(found) else "none"
+        label = to_hex(found)
+    return f"{kind} {label}"
 
 
 def _points(artist: Any) -> list[list[float | None]]:
@@ -174,12 +169,8 @@ def _series(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
         yield f"series {new['name']!r}: had {len(old['points'])} points, has {len(new['points'])}"
         return
     for number, pair in enumerate(zip(old["points"], new["points"], strict=True), 1):
-        if not _same(*pair):
+        if len(pair[0]) != len(pair[1]) or not all(map(_close, *pair)):
             yield f"series {new['name']!r}, point {number}: {pair[0]} → {pair[1]}"
-
-
-def _same(old: Sequence[float | None], new: Sequence[float | None]) -> bool:
-    return len(old) == len(new) and all(map(_close, old, new))
 
 
 def _close(old: float | None, new: float | None) -> bool:

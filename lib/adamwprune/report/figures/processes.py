@@ -1,7 +1,5 @@
 """Tasks in forked processes: figures are drawn on all cores, and one that fails is named."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os

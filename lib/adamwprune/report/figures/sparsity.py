@@ -1,23 +1,29 @@
 """What pruning costs: scores against sparsity, and against the bytes that training takes."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from adamwprune.records.record import STALE
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
 SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
 LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
 LEAST_SPREAD = 0.002  # of all that a score may be, between the quartiles: less is noise
 FRONTIER = "#8c8c8c"
+RING: dict[str, Any] = {
+    **{"color": FRONTIER, "marker": "o", "markersize": 12, "markerfacecolor": "none"},
+    "label": "frontier",
+}
+DOTTED: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.8}
 
 
 # -- against sparsity --------------------------------------------------------
@@ -28,27 +34,43 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
     pruned = setting.pruned()
     if not parts.any_done(pruned):
         return
-    tags = setting.tags
     groups = [*setting.dense(), *pruned]
-    zoom = _focus(groups)
-    title = f"{held_out(groups).capitalize()} {judged_by(groups).label} against sparsity"
-    figure = style.new_figure(2.4 + 3.9 * len(tags), 4.4 if zoom is None else 7.2, title)
-    axes = figure.subplots(1 if zoom is None else 2, len(tags), sharey="row", squeeze=False)
-    for column, tag in enumerate(tags):
+    columns = {}
+    for tag in setting.tags:
         own = [g for g in pruned if setting.tag(g) == tag]
-        for panel in axes[:, column]:
-            _lines(panel, setting, own)
-            panel.set_xlabel("target sparsity (%; log scale of the weights left)")
-        axes[0, column].set_title(parts.panel_title(tag, own))
-        if zoom is not None:
-            axes[1, column].set_title("The same, enlarged")
-    _name_rows(axes, zoom, groups)
-    line = Line2D(
-        [], [], color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), label="dense, mean"
-    )
+        columns[parts.panel_title(tag, own)] = partial(_lines, setting=setting, pruned=own)
+    figure = _columns("sparsity", groups, columns, (2.4, 3.9), (4.4, 7.2))
+    line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
     parts.colour_legend(figure, setting.optimizers, line)
     parts.footer(figure, setting.title, groups, *_notes(groups, groups))
     yield parts.drawing("accuracy_against_sparsity", figure, groups)
+
+
+def _columns(
+    against: str,
+    groups: Sequence[Group],
+    draws: Mapping[str, Callable[[Axes], None]],
+    widths: tuple[float, float],
+    heights: tuple[float, float],
+) -> Figure:
+    """A panel a title and, where most scores are squeezed, the same enlarged below it.
+
+    ``widths`` in inches: of the margins and a panel; ``heights``: of one row and of two.
+    """
+    zoom, metric, measured_on = _focus(groups), judged_by(groups), held_out(groups)
+    rows = 1 if zoom is None else 2
+    title = f"{measured_on.capitalize()} {metric.label} against {against}"
+    figure = style.new_figure(widths[0] + widths[1] * len(draws), heights[rows - 1], title)
+    axes = figure.subplots(rows, len(draws), sharey="row", squeeze=False)
+    for column, (name, draw) in zip(axes.T, draws.items(), strict=True):
+        for panel, heading in zip(column, (name, "The same, enlarged"), strict=False):
+            draw(panel)
+            panel.set_title(heading)
+    panels.metric_axis(axes[0, 0], metric, measured_on)
+    if zoom is not None:
+        axes[-1, 0].set_ylim(*zoom)
+        panels.metric_axis(axes[-1, 0], metric, measured_on)
+    return figure
 
 
 def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
@@ -62,8 +84,7 @@ def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
             continue
         colour = style.colour_of(optimizer)
         for group in dense:
-            line: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.8}
-            axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **line)
+            axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **DOTTED)
         shown = [*dense, *own] if len(dense) == 1 else own
         at = [100 * group.sparsity for group in shown]
         means = [group.score.mean for group in shown]
@@ -75,6 +96,7 @@ def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
     axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("target sparsity (%; log scale of the weights left)")
 
 
 def _spread(sparsity: Any) -> Any:
@@ -86,22 +108,13 @@ def _gather(place: Any) -> Any:
     return 100.0 - np.exp(-place)
 
 
-def _point(axes: Axes, x: float, group: Group, size: float = 5.5) -> None:
+def _point(axes: Axes, x: float, group: Group) -> None:
     """The mean and its interval; hollow where other code made a run."""
-    colour = style.colour_of(group.optimizer)
-    score = group.score
-    look: dict[str, Any] = {"color": colour, "linestyle": "none", "capsize": 2.5, "elinewidth": 0.9}
-    if parts.is_stale(group):
+    look = Series.of(group, group.label, style.colour_of(group.optimizer)).dot
+    if any(STALE in record.marks for record in group.done):
         look["markerfacecolor"] = "white"
-    axes.errorbar(
-        x,
-        score.mean,
-        yerr=panels.half_interval(score),
-        marker=style.marker_and_dashes(group)[0],
-        markersize=size,
-        label=group.label,
-        **look,
-    )
+    half = panels.half_interval(group.score)
+    axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
 
 
 def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
@@ -149,15 +162,6 @@ def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
     return (worst, best) if metric.sign > 0 else (-best, -worst)
 
 
-def _name_rows(axes: Any, zoom: tuple[float, float] | None, groups: Sequence[Group]) -> None:
-    """The metric at the left of each row; the last one enlarged."""
-    metric, measured_on = judged_by(groups), held_out(groups)
-    panels.metric_axis(axes[0, 0], metric, measured_on)
-    if zoom is not None:
-        axes[-1, 0].set_ylim(*zoom)
-        panels.metric_axis(axes[-1, 0], metric, measured_on)
-
-
 # -- against bytes -----------------------------------------------------------
 
 
@@ -166,50 +170,30 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
 
     The frontier: what nothing else in the panel is better than with as few bytes or fewer.
     """
-    sparsities = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
+    sparsities = setting.done_sparsities
     if not sparsities:
         return
     groups = [g for g in setting.groups if g.is_dense or g.sparsity in sparsities]
-    zoom = _focus(groups)
-    label = judged_by(groups).label
-    title = f"{held_out(groups).capitalize()} {label} against the bytes of training"
-    figure = style.new_figure(2.6 + 4.1 * len(sparsities), 4.6 if zoom is None else 7.6, title)
-    rows = 1 if zoom is None else 2
-    axes = figure.subplots(rows, len(sparsities), sharey="row", squeeze=False)
-    for column, sparsity in enumerate(sparsities):
+    columns = {}
+    for sparsity in sparsities:
         own = [g for g in groups if g.done and (g.is_dense or g.sparsity == sparsity)]
-        for panel in axes[:, column]:
-            _against_bytes(panel, own)
-        axes[0, column].set_title(f"{percent(sparsity)} sparsity, and dense")
-        if zoom is not None:
-            axes[1, column].set_title("The same, enlarged")
-    _name_rows(axes, zoom, groups)
+        columns[f"{percent(sparsity)} sparsity, and dense"] = partial(_against_bytes, groups=own)
+    figure = _columns("the bytes of training", groups, columns, (2.6, 4.1), (4.6, 7.6))
     parts.colour_legend(figure, setting.optimizers, *_keys(groups))
     note = (
         "Bytes counted in the tensors after training: weights, gradients, buffers, optimizer "
         "states and what pruning keeps. Weights are stored densely: zeros save no bytes here."
     )
-    notes = [note, *_notes(groups, setting.groups)]
-    parts.footer(figure, setting.title, groups, *notes)
+    parts.footer(figure, setting.title, groups, note, *_notes(groups, setting.groups))
     yield parts.drawing("pareto_accuracy_bytes", figure, groups)
 
 
 def _against_bytes(axes: Axes, groups: Sequence[Group]) -> None:
     best = frontier([(_kib(group), group.worth) for group in groups])
     sign = judged_by(groups).sign
-    axes.plot(
-        [cost for cost, _ in best],
-        [sign * worth for _, worth in best],
-        color=FRONTIER,
-        linewidth=1.0,
-        drawstyle="steps-post",
-        marker="o",
-        markersize=12,
-        markerfacecolor="none",
-        markeredgewidth=1.0,
-        label="frontier",
-        zorder=1.5,
-    )
+    costs, scores = [cost for cost, _ in best], [sign * worth for _, worth in best]
+    look: dict[str, Any] = {**RING, "markeredgewidth": 1.0, "linewidth": 1.0, "zorder": 1.5}
+    axes.plot(costs, scores, drawstyle="steps-post", **look)
     for group in groups:
         _point(axes, _kib(group), group)
     axes.margins(x=0.08, y=0.12)
@@ -235,5 +219,4 @@ def _keys(groups: Sequence[Group]) -> list[Line2D]:
     methods = {g.method: style.marker_and_dashes(g)[0] for g in groups if g.done}
     look: dict[str, Any] = {"color": style.INK, "linestyle": "none"}
     keys = [Line2D([], [], marker=mark, label=name, **look) for name, mark in methods.items()]
-    ring: dict[str, Any] = {"markersize": 12, "markerfacecolor": "none"}
-    return [*keys, Line2D([], [], color=FRONTIER, marker="o", label="frontier", **ring)]
+    return [*keys, Line2D([], [], **RING)]

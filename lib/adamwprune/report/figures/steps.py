@@ -1,7 +1,5 @@
 """The course of training by step: gradient norms, spikes and resets of SPAM, the learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +17,7 @@ from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
 
 RESET = (0, (4, 2))
+SPIKE: dict[str, Any] = {"color": style.INK, "marker": "|", "linestyle": "none"}
 TINY = 1e-12  # a norm of zero has no logarithm
 
 
@@ -26,7 +25,8 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Gradient norms of every optimizer, dense and with each method at the highest sparsity, and
     the learning rate below them.
     """
-    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == _highest(setting)]
+    highest = max(setting.done_sparsities, default=0.0)
+    chosen = [g for g in setting.groups if g.is_dense or g.sparsity == highest]
     groups = [g for g in chosen if g.done and all(record.trace for record in g.done)]
     if not parts.any_done(chosen):
         return
@@ -37,7 +37,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     tags = sorted({setting.tag(g) for g in groups}, key=["", *setting.tags].index)
     title = "Gradient norm and learning rate"
     if any(tags):
-        title += f", dense and pruned to {percent(_highest(setting))}"
+        title += f", dense and pruned to {percent(highest)}"
     figure = style.new_figure(2.4 + 2.9 * max(3, len(optimizers)), 2.9 + 1.9 * len(tags), title)
     axes = _axes(figure, len(tags), len(optimizers))
     origins = parts.origins_of(groups)
@@ -45,13 +45,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         own = [g for g in chosen if g.optimizer == optimizer]
         for panel, tag in zip(axes[:, column], tags, strict=False):
             wanted = [g for g in own if setting.tag(g) == tag]
-            found = [g for g in wanted if g in groups]
-            for group in found:
-                _norms(panel, group)
-                name = f"{optimizer}  {group.method}"
-                panel.set_title(origins.signed(name, group.done))
-            if not found:
-                panels.no_panel(panel, wanted)
+            panels.draw_each(panel, wanted, groups, _norms, origins)
         _rates(axes[-1, column], [g for g in own if g in groups])
     for row in axes[:-1]:
         panels.log_axis(row[0])  # of all that share its axis
@@ -82,10 +76,10 @@ def _legend(figure: Figure) -> None:
     keys = [
         Line2D([], [], label="mean of a stretch", **look),
         Line2D([], [], linewidth=0.7, alpha=0.6, label="largest in it", **look),
-        Line2D([], [], marker="|", linestyle="none", label="spikes (first seed)", **look),
+        Line2D([], [], label="spikes (first seed)", **SPIKE),
         Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look),
     ]
-    figure.legend(handles=keys, loc="outside right upper")
+    parts.key(figure, keys)
 
 
 def _note(groups: Sequence[Group]) -> str:
@@ -113,11 +107,6 @@ def _axes(figure: Figure, rows: int, columns: int) -> Any:
     return axes
 
 
-def _highest(setting: Setting) -> float:
-    done = [s for s in setting.sparsities if parts.any_done(setting.pruned(s))]
-    return done[-1] if done else 0.0
-
-
 def _norms(axes: Axes, group: Group) -> None:
     """Means over the seeds; spikes and resets as marks."""
     first = group.done[0].trace
@@ -139,27 +128,11 @@ def _norms(axes: Axes, group: Group) -> None:
     if first["spikes"] is None:
         return
     at = [step for step, count in zip(steps, first["spikes"], strict=True) if count]
-    axes.plot(
-        at,
-        [0.03] * len(at),
-        color=style.INK,
-        marker="|",
-        markersize=5,
-        markeredgewidth=0.6,
-        linestyle="none",
-        label="spikes",
-        transform=axes.get_xaxis_transform(),
-    )
-    axes.text(
-        0.98,
-        0.95,
-        f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}",
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=7.5,
-        color=style.INK,
-    )
+    look: dict[str, Any] = {**SPIKE, "markersize": 5, "markeredgewidth": 0.6, "label": "spikes"}
+    axes.plot(at, [0.03] * len(at), transform=axes.get_xaxis_transform(), **look)
+    told = f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}"
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+    axes.text(0.98, 0.95, told, fontsize=7.5, color=style.INK, **place)
 
 
 def _mark_resets(axes: Axes, resets: Sequence[int]) -> None:

@@ -1,7 +1,5 @@
 """How long runs take: only of runs that had the machine to themselves, or with a mark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -51,7 +49,9 @@ def time_per_run(setting: Setting) -> Iterator[Drawing]:
             panels.mark_absent(axes, row, why)
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
-    _legend(axes, shared)
+    # In grey: each bar has its optimizer's colour.
+    patches = [Patch(label=part, **look) for part, look in _looks("#444444", shared).items()]
+    parts.key(figure, patches, "spent on")
     parts.footer(figure, setting.title, shown, scores=False, seconds=True)
     yield parts.drawing("time_per_run", figure, shown)
 
@@ -86,12 +86,10 @@ def seconds(record: RunResult) -> dict[str, float]:
 def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     """A stacked bar of means, the interval of the whole and its number; where it ends."""
     found = [seconds(record) for record in group.done]
-    colour, end = style.colour_of(group.optimizer), 0.0
-    for rank, part in enumerate(PARTS):
+    end = 0.0
+    for part, look in _looks(style.colour_of(group.optimizer), shared).items():
         size = Statistic.of([each[part] for each in found]).mean
-        look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
-        shade = style.shade(colour, len(PARTS) - 1 - rank, len(PARTS))
-        axes.barh(row, size, left=end, height=0.62, color=shade, label=part, **look)
+        axes.barh(row, size, left=end, height=0.62, label=part, **look)
         end += size
     total = group.statistic(lambda record: record.seconds["total"])
     half = panels.half_interval(total)
@@ -102,15 +100,9 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     return reach
 
 
-def _legend(axes: Axes, shared: bool) -> None:
-    """Shades, in grey: each bar has its optimizer's colour."""
-    look: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if shared else {}
-    shades = [style.shade("#444444", len(PARTS) - 1 - rank, len(PARTS)) for rank in range(3)]
-    figure = axes.get_figure()
-    assert figure is not None
-    figure.legend(
-        handles=[Patch(facecolor=s, label=n, **look) for s, n in zip(shades, PARTS, strict=True)],
-        loc="outside right upper",
-        title="spent on",
-        alignment="left",
-    )
+def _looks(colour: str, shared: bool) -> dict[str, dict[str, Any]]:
+    """A shade for each part of the seconds."""
+    hatch = {"hatch": "////", "edgecolor": "white"} if shared else {}
+    ranks = zip(PARTS, reversed(range(len(PARTS))), strict=True)
+    shades = {part: style.shade(colour, rank, len(PARTS)) for part, rank in ranks}
+    return {part: {"facecolor": shade, **hatch} for part, shade in shades.items()}

@@ -1,7 +1,5 @@
 """One run by itself: its metrics, sparsity and learning rate over its epochs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -34,7 +32,8 @@ def single_run(record: RunResult, title: str) -> Drawing:
     axes = figure.subplots(rows, 2)
     for panel, metric in zip(axes.flat, panels_of, strict=False):
         _metric(panel, record, metric)
-    _sparsity(axes.flat[len(panels_of)], record)
+    shown = axes.flat[len(panels_of)]
+    panels.draw_sparsity(shown, record, linewidth=1.6, color=style.INK, marker="D")
     _learning_rate(axes.flat[len(panels_of) + 1], record)
     for panel in axes.flat[len(panels_of) + 2 :]:
         panel.set_axis_off()
@@ -59,19 +58,6 @@ def _metric(axes: Axes, record: RunResult, metric: Metric) -> None:
     else:
         panels.loss_axis(axes, metric)
     axes.set_title(metric.label.capitalize())
-
-
-def _sparsity(axes: Axes, record: RunResult) -> None:
-    updates, prunable = record.pruning["updates"], record.pruning["prunable"]
-    steps = [0, *(update["step"] for update in updates), record.history[-1]["step"]]
-    values = [0.0, *(100 * update["zeros"] / prunable for update in updates)]
-    axes.step(steps, [*values, values[-1]], where="post", color=style.INK)
-    counted = [100 * entry["sparsity"] for entry in record.history]
-    at = [entry["step"] for entry in record.history]
-    axes.plot(at, counted, color=style.INK, marker="D", linestyle="none")
-    axes.set_ylim(-3, 103)
-    axes.set_ylabel("zeros among prunable weights (%)")
-    axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
 def _learning_rate(axes: Axes, record: RunResult) -> None:

@@ -53,9 +53,9 @@ def _states(optimizer: Optimizer) -> dict[str, list[Tensor]]:
         for name, value in state.items():
             if isinstance(value, Tensor):
                 states.setdefault(name, []).append(value)
-    for owner, kept in optimizer.state_dict().items():
-        if owner != "state" and isinstance(kept, Mapping):  # what the class has beside torch's
-            for name, value in kept.items():
-                if isinstance(value, Tensor):
-                    states.setdefault(f"{owner}_{name}", []).append(value)
+    entries = (entry for group in optimizer.param_groups for entry in group.values())
+    for kept in (entry for entry in entries if isinstance(entry, Mapping)):
+        for name, value in kept.items():
+            if isinstance(value, Tensor):
+                states.setdefault(name, []).append(value)
     return states

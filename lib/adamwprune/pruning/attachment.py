@@ -1,0 +1,197 @@
+"""Hooks by which a pruner takes part in an optimizer's steps and in its saved state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from adamwprune.optimizers._base import Base, untraced
+
+# Whose steps leave a weight at zero that is zero with its gradient and its states.
+KEEP_ZEROS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam,
+              torch.optim.RAdam)  # fmt: skip
+KEY = "pruner"  # the beginning of a pruner's name in the first group of an optimizer's state_dict
+
+
+class TakesPart(Protocol):
+    """What is attached."""
+
+    @property
+    def key(self) -> str:
+        """The name of its state in the optimizer's."""
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Called when all gradients are there."""
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Called after a step that was made."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Attachment:
+    """Hooks of ``pruner`` on ``optimizer``, until they are removed.
+
+    A step that is none goes by without the pruner: one that a GradScaler has a fused optimizer
+    skip, and the one by which torch.distributed.checkpoint makes an optimizer's states. Gradients
+    that a GradScaler left to a fused optimizer are unscaled before the pruner sees them.
+
+    The pruner's state is saved with the optimizer's ``state_dict`` and loaded with it. It lies in
+    the first group, which is what distributed checkpoints keep beside the states, as bytes in a
+    uint8 tensor.
+    """
+
+    def __init__(self, pruner: TakesPart, optimizer: Optimizer) -> None:
+        self.pruner = pruner
+        self.optimizer = optimizer
+        self._is_step = False  # whether the pruner takes part in the present one
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+            optimizer.register_state_dict_post_hook(self._saving),
+            optimizer.register_load_state_dict_pre_hook(self._loading),
+        ]
+        found = optimizer.param_groups[0].pop(pruner.key, None)
+        if found is not None:  # the optimizer was loaded before
+            pruner.load_state_dict(unpacked(found))
+
+    def remove(self) -> None:
+        """Take no part any more."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    # -- steps -----------------------------------------------------------------
+
+    def _before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._prepare()
+            return None
+        self._is_step = False
+        prepared = self._preparing(closure)
+        if len(args) > 1:
+            return (args[0], prepared, *args[2:]), kwargs
+        return args, {**kwargs, "closure": prepared}
+
+    def _preparing(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The closure, after which the gradients are there."""
+        calls = 0
+
+        def evaluate() -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise RuntimeError(
+                    f"{type(self.optimizer).__name__} evaluates its closure several times a step: "
+                    "a pruned optimizer may do so once"
+                )
+            with torch.enable_grad():
+                loss = closure()
+            self._prepare()
+            return loss
+
+        return evaluate
+
+    @untraced
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        self._is_step = self._unscale() and not self._only_makes_states()
+        if self._is_step:
+            self.pruner.before_step(self.optimizer)
+
+    @untraced
+    @torch.no_grad()
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_step:
+            self.pruner.after_step(optimizer)
+
+    def _unscale(self) -> bool:
+        """Divide gradients by a GradScaler's scale; false where it has the step skipped."""
+        scale: Tensor | None = getattr(self.optimizer, "grad_scale", None)
+        overflow: Tensor | None = getattr(self.optimizer, "found_inf", None)
+        if overflow is not None and overflow.item():
+            return False
+        if scale is not None:
+            for gradient in self._gradients():
+                gradient.div_(scale.to(gradient.device))
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        return True
+
+    def _only_makes_states(self) -> bool:
+        if self.optimizer.state or any(float(g["lr"]) for g in self.optimizer.param_groups):
+            return False
+        return not any(gradient.any() for gradient in self._gradients())
+
+    def _gradients(self) -> list[Tensor]:
+        groups = self.optimizer.param_groups
+        return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+    # -- state -----------------------------------------------------------------
+
+    def _saving(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+        if state_dict["param_groups"]:
+            state_dict["param_groups"][0][self.pruner.key] = packed(self.pruner.state_dict())
+
+    def _loading(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        first, *others = state_dict["param_groups"]
+        if self.pruner.key not in first:
+            names = [name for name in first if name.startswith(KEY)]
+            raise ValueError(
+                "the optimizer's checkpoint has no state of this pruner"
+                + (f", only {', '.join(names)}" if names else ": it was saved without one")
+                + "; detach() the pruner to load it all the same"
+            )
+        self.pruner.load_state_dict(unpacked(first[self.pruner.key]))
+        first = {name: value for name, value in first.items() if name != self.pruner.key}
+        return {**state_dict, "param_groups": [first, *others]}
+
+
+def hooked(optimizer: Any) -> Optimizer:
+    """The optimizer whose ``step`` runs hooks: that in a wrapper, as Accelerate's and Lightning's.
+
+    Raises ``TypeError`` for what is no optimizer, ``ValueError`` for one that evaluates its closure
+    several times a step.
+    """
+    while "_optimizer_step_pre_hooks" not in getattr(optimizer, "__dict__", ()):
+        inner = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner, Optimizer) or inner is optimizer:
+            kind = type(optimizer).__name__
+            raise TypeError(f"{kind} is no torch optimizer whose weights a pruner can follow")
+        optimizer = inner
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("LBFGS moves weights several times a step: it cannot be pruned")
+    found: Optimizer = optimizer
+    return found
+
+
+def keeps_zeros(optimizer: Optimizer) -> bool:
+    """Whether a weight stays zero that is zero with its gradient and its states."""
+    return isinstance(optimizer, Base) or type(optimizer) in KEEP_ZEROS
+
+
+def packed(state: Mapping[str, Any]) -> Tensor:
+    """A state as bytes, uint8 [n]; n is a power of two."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    written = buffer.getvalue() + len(buffer.getbuffer()).to_bytes(8, "little")
+    size = 1 << len(written).bit_length()
+    return torch.frombuffer(bytearray(written.rjust(size, b"\0")), dtype=torch.uint8)
+
+
+def unpacked(found: Tensor) -> dict[str, Any]:
+    """The inverse of :func:`packed`."""
+    written = found.cpu().numpy().tobytes()
+    number = int.from_bytes(written[-8:], "little")
+    buffer = io.BytesIO(written[-8 - number : -8])
+    state: dict[str, Any] = torch.load(buffer, map_location="cpu", weights_only=True)
+    return state
