@@ -3,12 +3,17 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-$(foreach name,srctree Q sh python venv installed checkable run script bare benchmarks commands \
-	defconfigs SHELL .SHELLFLAGS .RECIPEPREFIX .VARIABLES MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
+own := srctree Q sh python venv installed checkable run script bare benchmarks commands defconfigs \
+	.SHELLFLAGS .RECIPEPREFIX .VARIABLES
+$(foreach name,own $(own) SHELL MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
-$(if $(findstring override,$(origin MAKEFLAGS)),$(error make -e is not supported: what is in the \
-	environment would replace names of the Makefile; give settings as NAME=value))
+ifeq ($(findstring override,$(origin MAKEFLAGS)),)
 MAKEFLAGS += --no-print-directory
+else # make -e: the environment wins, and MAKEFLAGS stays as it was there, without the settings
+$(foreach name,own $(own),$(if $(findstring environment,$(origin $(name))),$(error \
+	make -e: $(name) is the Makefile's own, and in the environment; unset it)))
+override MAKEFLAGS := $(MAKEFLAGS) --no-print-directory$(if $(MAKEOVERRIDES), -- $(MAKEOVERRIDES))
+endif
 .NOTPARALLEL: # two targets at once (make -j all plan) would train the same runs
 PYTHON ?= python3
 VENV ?= .venv

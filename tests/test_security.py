@@ -558,12 +558,17 @@ def test_files_of_defconfigs_with_odd_names_break_no_target(small_tree: Path) ->
             (small_tree / "defconfigs" / name).unlink()
 
 
-@pytest.mark.parametrize("words", [("-e",), ("-es",), ("--environment-overrides",)])
-def test_make_e_is_one_clear_line(here: Path, words: tuple[str, ...]) -> None:
-    for more in ((), ("CONFIG=sgd",)):
-        done = run("make", *words, "-f", str(ROOT / "Makefile"), "VENV=", *more, "plan")
-        assert "make -e is not supported" in refused(done, "give settings as NAME=value")
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("option", ["-e", "-es", "--environment-overrides"])
+def test_make_e_takes_settings_as_they_were_typed(here: Path, option: str) -> None:
+    done = make(option, "CONFIG=sgd", f"DATA_DIR={ALL}", "savedefconfig")
+    assert done.returncode == 0, done.stderr
+    assert value_in(here / "defconfig", "DATA_DIR") == ALL
+
+
+@pytest.mark.parametrize("name", ["run", "python", "own", "srctree", "sh"])
+def test_make_e_does_not_let_the_environment_replace_the_makefile(here: Path, name: str) -> None:
+    told = f"make -e: {name} is the Makefile's own, and in the environment; unset it"
+    refused(make("-e", "CONFIG=sgd", "plan", **{name: "touch marker;"}), told)
 
 
 # -- what a terminal would execute ---------------------------------------------------
