@@ -102,6 +102,7 @@ class Worker:
         """Give a job to the process, starting one if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.start()
+        before = "".join(self._errors)
         self._errors.clear()
         process = self.process
         assert process is not None
@@ -111,7 +112,10 @@ class Worker:
             process.stdin.write(json.dumps(job.to_json()) + "\n")
             process.stdin.flush()
         except BrokenPipeError:  # it died before it was given the job
-            self._tell(process, {"event": Event.DIED, "error": "the worker ended while idle"})
+            _waited(process)
+            words = before or "".join(self._errors)
+            error = f"{words.rstrip()}\nthe worker ended while idle".lstrip()
+            self._tell(process, {"event": Event.DIED, "error": error})
         return given
 
     def start(self) -> None:
