@@ -362,6 +362,7 @@ def test_the_script_explains_its_use(words: list[str], tmp_path: Path) -> None:
         "lib/adamwprune/base/console.py",
         "lib/adamwprune/base/subprocesses.py",
         "lib/adamwprune/base/terminal.py",
+        "lib/adamwprune/base/wording.py",
         "lib/adamwprune/base/errors.py",
         "lib/adamwprune/base/files.py",
         "lib/adamwprune/config/__init__.py",
@@ -460,6 +461,7 @@ def project(tmp_path: Path) -> Path:
         "base/files.py",
         "base/subprocesses.py",
         "base/terminal.py",
+        "base/wording.py",
         "config/__init__.py",
         "config/makeflags.py",
     ):
