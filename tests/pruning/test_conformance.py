@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
@@ -203,15 +204,23 @@ class ResumedFirst(Resumed):
 class Distributed(Loop):
     """Through torch.distributed.checkpoint's state dicts of optimizers."""
 
+    options = StateDictOptions()
+
     def between(self, step: int) -> None:
         if step == 8:
             model = copy.deepcopy(self.model.state_dict())
-            saved = get_optimizer_state_dict(self.model, self.optimizer)
+            saved = get_optimizer_state_dict(self.model, self.optimizer, options=self.options)
             torch.manual_seed(7)
             self.model = self.network()
             self.begin()
             self.model.load_state_dict(model)
-            set_optimizer_state_dict(self.model, self.optimizer, saved)
+            set_optimizer_state_dict(self.model, self.optimizer, saved, options=self.options)
+
+
+class Flattened(Distributed):
+    """As a dictionary of numbers and tensors alone."""
+
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 class Parallel(Loop):
@@ -324,7 +333,7 @@ Loop.plain = Loop
 SITUATIONS = {
     each.__name__: each
     for each in (Scaler, Accumulation, Clipping, Closure, Compiled, Copied, Pickled, Resumed,
-                 ResumedFirst, Distributed, Parallel, DataParallel, Transposed, Strided,
+                 ResumedFirst, Distributed, Flattened, Parallel, DataParallel, Transposed, Strided,
                  LaterGroup, Wrapped, Shared, ChannelsLast, Doubles, Halves)
 }  # fmt: skip
 
@@ -345,6 +354,7 @@ def fits(optimizer: str, method: str, situation: str) -> bool:
     return not (optimizer.startswith("torch-Muon") and situation == "ChannelsLast")  # matrices only
 
 
+@pytest.mark.slow  # 400 pairs, 40 ms each
 @pytest.mark.parametrize(
     ("optimizer", "method", "situation"), cases(OPTIMIZERS, METHODS, SITUATIONS, fits=fits)
 )

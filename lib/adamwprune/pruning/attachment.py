@@ -57,9 +57,11 @@ class Attachment:
             optimizer.register_step_post_hook(self._after),
             optimizer.register_state_dict_post_hook(self._saving),
             optimizer.register_load_state_dict_pre_hook(self._loading),
+            optimizer.register_load_state_dict_post_hook(self._hold_place),
         ]
-        found = optimizer.param_groups[0].pop(pruner.key, None)
-        if found is not None:  # the optimizer was loaded before
+        found = optimizer.param_groups[0].get(pruner.key)
+        self._hold_place(optimizer)
+        if isinstance(found, Tensor):  # the optimizer was loaded before
             pruner.load_state_dict(unpacked(found))
 
     def remove(self) -> None:
@@ -67,6 +69,7 @@ class Attachment:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self.optimizer.param_groups[0].pop(self.pruner.key, None)
 
     # -- steps -----------------------------------------------------------------
 
@@ -137,6 +140,10 @@ class Attachment:
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
 
     # -- state -----------------------------------------------------------------
+
+    def _hold_place(self, optimizer: Optimizer) -> None:
+        """Distributed checkpoints read what the first group of a new optimizer has."""
+        optimizer.param_groups[0][self.pruner.key] = {}
 
     def _saving(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
         if state_dict["param_groups"]:
