@@ -383,6 +383,7 @@ def distinct_labels(groups: Sequence[Group]) -> list[str]:
 def _differing(groups: Sequence[Group]) -> set[str]:
     """The options that these groups differ in, and ``JUDGED_BY`` where their metrics differ."""
     names = {name for group in groups for name in group.spec.values}
+    values: dict[str, set[object]]
     values = {name: {group.spec.values.get(name) for group in groups} for name in names}
     values[_JUDGED_BY] = {group.headline for group in groups}
     return {name for name, found in values.items() if len(found) > 1}
