@@ -22,6 +22,7 @@ from adamwprune.records.published import each_published, read_published, write_p
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, Store, only, prepare, publish
 from adamwprune.report import export
+from tests.support.records import LEAST
 
 
 @pytest.fixture
@@ -30,14 +31,7 @@ def spec() -> RunSpec:
 
 
 def record(spec: RunSpec, status: str = "done") -> RunResult:
-    return RunResult(
-        spec.run_id,
-        status,
-        spec,
-        history=[{"epoch": 1}],
-        final={"test_accuracy": 0.99},
-        pruning={"zeros": 0},
-    )
+    return RunResult(spec.run_id, status, spec, **LEAST)
 
 
 def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):

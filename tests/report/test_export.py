@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import cell
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
 from adamwprune.records.published import each_published, read_published
@@ -155,7 +156,7 @@ def test_csv_gives_back_every_value(cells):
     found = list(csv.reader(io.StringIO(in_csv(table).decode(), newline="")))
     assert found[0] == list(names)
     for values, texts in zip(cells, found[1:], strict=True):
-        assert texts == ["" if value is None else str(value) for value in values]
+        assert texts == ["" if value is None else str(cell(value)) for value in values]
         for value, text in zip(values, texts, strict=True):
             if isinstance(value, float):
                 assert float(text) == value
@@ -163,12 +164,35 @@ def test_csv_gives_back_every_value(cells):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_a_records_texts_are_verbatim(quick, make, text):
+def test_a_records_texts_are_verbatim_but_for_an_apostrophe(
+    quick: list[RunSpec], make: Make, text: str
+):
     record = make(quick[0])
     odd = replace(record, environment={**record.environment, "command": text})
     (row,) = read(in_csv(export.table([odd], [])))
-    assert row["environment_command"] == text
+    assert row["environment_command"] in (text, f"'{text}")
+    assert row["environment_command"].lstrip()[:1] not in ("=", "+", "-", "@")
     assert row["final_test_accuracy"] == repr(record.final["test_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=cmd|' /C calc'!A1", "'=cmd|' /C calc'!A1"),
+        *((f"{sign}1+1", f"'{sign}1+1") for sign in "=+-@＝"),
+        ("  =1", "'  =1"),
+        ("\t=1", "'\t=1"),
+        ("\rx", "'\rx"),
+        ("a=1", "a=1"),
+        ("", ""),
+        (-0.5, -0.5),
+        (None, None),
+    ],
+)
+def test_no_cell_is_a_formula_to_a_spreadsheet(value: object, written: object):
+    assert cell(value) == written
+    (row,) = read(in_csv(Table(("a",), ({"a": value},))))
+    assert row["a"] == ("" if written is None else str(written))
 
 
 def test_csv_is_rfc_4180():

@@ -12,11 +12,11 @@ from typing import IO, Any
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, replacing
-from adamwprune.base.wording import last_line
+from adamwprune.base.wording import cell, last_line
 from adamwprune.records.brief import read_result
 from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import RESULT
+from adamwprune.records.store import record_paths
 from adamwprune.report.rows import Key, Row, Rows
 
 RUN, PUBLISHED = "run", "published"
@@ -65,7 +65,7 @@ class Table:
 
 def each_run(root: Path) -> Iterator[RunResult | UserError]:
     """Every record below ``root``, of whatever configuration, or what is wrong with it."""
-    return map(_read, sorted(root.glob(f"*/{RESULT}")))
+    return map(_read, record_paths(root))
 
 
 def sound(found: Iterable[RunResult | UserError], problems: list[str]) -> Iterator[RunResult]:
@@ -77,7 +77,9 @@ def sound(found: Iterable[RunResult | UserError], problems: list[str]) -> Iterat
             yield each
 
 
-def _read(path: Path) -> RunResult | UserError:
+def _read(path: Path | UserError) -> RunResult | UserError:
+    if isinstance(path, UserError):
+        return path
     try:
         record = read_result(path)
     except UserError as error:
@@ -185,12 +187,13 @@ def write(table: Table, stem: Path) -> list[Path]:
 def to_csv(table: Table, file: IO[bytes]) -> None:
     """RFC 4180 in UTF-8, its CRLF included: with it, every line break in a value is quoted.
 
-    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped.
+    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped, and no text is a
+    formula to a spreadsheet (:func:`~adamwprune.base.wording.cell`).
     """
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     writer = csv.DictWriter(text, table.columns, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(table.rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in table.rows)
     text.detach()  # which would close the file
 
 
