@@ -9,7 +9,8 @@ report.rowWindow = ({ table, frame, rowAt, left, moved }) => {
   const AT_ONCE = 60; // rows that are made before anything else can happen, and ahead of sight
   const MOST = 500; // rows in the document
   const body = table.tBodies[0];
-  const blank = () => el("tr", { "aria-hidden": "true" }, el("td", { class: "blank", colspan: 99 }));
+  const blank = () =>
+    el("tr", { "aria-hidden": "true" }, el("td", { class: "blank", colspan: 99 }));
   const [above, below] = [blank(), blank()];
   let length = 0; // rows that the whole table has
   let [from, until] = [0, 0]; // those of them that are in the document
@@ -35,10 +36,18 @@ report.rowWindow = ({ table, frame, rowAt, left, moved }) => {
     left(index);
   }
 
+  /** Blank first, then measured: a table that is too short for a moment would be scrolled back. */
   function space() {
-    if (length > until - from && until > from) height = body.offsetHeight / (until - from);
-    stretch(above, table.tHead, from);
-    stretch(below, table.tFoot ?? table.createTFoot(), length - until);
+    const spread = () => {
+      stretch(above, table.tHead, from);
+      stretch(below, table.tFoot ?? table.createTFoot(), length - until);
+    };
+    spread();
+    if (until === from || length === until - from) return;
+    const measured = body.offsetHeight / (until - from);
+    if (measured === height) return;
+    height = measured;
+    spread();
   }
 
   function stretch(row, part, count) {

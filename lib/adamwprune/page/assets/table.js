@@ -6,7 +6,7 @@ report.table = (() => {
   const none = (value) => value === null || value === undefined || value === "";
   const rows = new Map(); // key -> row element, of entries that are in the document or were just now
   let order = []; // entries in the order in which they are shown
-  let shown = null; // which of them are in the document: a window of rows
+  let inDocument = null; // which of them are: a window of rows
   let sorting = null; // {column, up}
   const armed = new Set(); // keys of rows that Tab reaches: that one
   let current = null; // key of the row that the keyboard is at
@@ -222,9 +222,9 @@ report.table = (() => {
   /** `kept`: the same part of the rows is in the document as before. */
   function fill(kept = false) {
     order = entries();
-    const near = new Set(order.slice(0, shown.MOST).map((entry) => entry.key));
+    const near = new Set(order.slice(0, inDocument.MOST).map((entry) => entry.key));
     for (const key of rows.keys()) if (!near.has(key)) rows.delete(key);
-    shown.fill(order.length, kept);
+    inDocument.fill(order.length, kept);
     $("table").setAttribute("aria-rowcount", order.length + 1);
     tally();
     if (!order.length) {
@@ -241,7 +241,7 @@ report.table = (() => {
       `${runs} of ${report.plural(all, "run")}`;
   }
 
-  const isShown = () => order.slice(...shown.range);
+  const isShown = () => order.slice(...inDocument.range);
 
   const makeWindow = () => report.rowWindow({ table: $("table"), frame: $("table-frame"), moved,
     rowAt: (index) => rowOf(order[index], index),
@@ -252,7 +252,7 @@ report.table = (() => {
     const own = isShown();
     own.forEach(tick);
     if (!own.some((entry) => entry.key === current)) {
-      const [from, until] = shown.range;
+      const [from, until] = inDocument.range;
       const isBelow = order.findIndex((entry) => entry.key === current) >= until;
       current = own.at(isBelow && from ? -1 : 0)?.key ?? null;
     }
@@ -317,7 +317,7 @@ report.table = (() => {
       arm(current, false);
       current = key;
     }
-    shown.bring(order.findIndex((entry) => entry.key === key));
+    inDocument.bring(order.findIndex((entry) => entry.key === key));
     arm(key, true);
     rows.get(key).focus({ preventScroll: true }); // which would scroll sideways, too
     scrollTo(rows.get(key));
@@ -344,7 +344,7 @@ report.table = (() => {
     }
     const found = order.find((e) => e.run === run) ?? order.find((e) => e.runs.includes(number));
     if (!found) return;
-    shown.bring(order.indexOf(found));
+    inDocument.bring(order.indexOf(found));
     scrollTo(rows.get(found.key));
   }
 
@@ -479,7 +479,7 @@ report.table = (() => {
 
   function start() {
     columns = makeColumns();
-    shown = makeWindow();
+    inDocument = makeWindow();
     makeFilters();
     makeHead();
     fill();
