@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def used(record: RunResult) -> None:
     History([record]).bytes_of(SPEC)
     present.tables_of([SPEC], [record], "text", True)
     json.dumps(data.of([SPEC], [record], {}, Request()), allow_nan=False)
-    export.to_csv(export.table([record], []))
+    export.to_csv(export.table([record], []), io.BytesIO())
 
 
 @pytest.mark.parametrize("part", [name for name in SOUND if name not in ("spec", "trace")])

@@ -18,7 +18,7 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.locks import lock
-from adamwprune.records.published import read_published, write_published
+from adamwprune.records.published import each_published, read_published, write_published
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, Store, only, prepare, publish
 from adamwprune.report import export
@@ -209,7 +209,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line_too(tmp_path, spec, damage):
     with pytest.raises(UserError, match=r"x\.jsonl:2: "):
         read_published(tmp_path)
     problems: list[str] = []
-    assert list(export._read_published(tmp_path, problems)) == [record(spec)]
+    assert list(export.sound(each_published(tmp_path), problems)) == [record(spec)]
     assert [each.startswith(f"{path}:2: ") for each in problems] == [True]
 
 

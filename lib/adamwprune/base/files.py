@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from adamwprune.base.errors import UserError
 
@@ -22,6 +22,13 @@ def write_text(path: Path, text: str, *, durable: bool = True, folder: bool = Tr
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool = True) -> None:
+    """:func:`replacing` of a file by ``data``."""
+    with replacing(path, durable=durable, folder=folder) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = True, folder: bool = True) -> Iterator[BinaryIO]:
     """Write a file so that a reader finds the old content or the new one.
 
     The content is on disk before it has its name, unless it need not be ``durable``. Its ``folder``
@@ -37,7 +44,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True, folder: bool =
     try:
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as stream:  # which does not follow a link of this name
-            stream.write(data)
+            yield stream
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())

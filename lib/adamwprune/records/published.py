@@ -34,13 +34,12 @@ def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserErro
     :class:`UserError` is raised for a file that cannot be read.
     """
     for path in sorted(_files(folder), key=lambda path: (path.stem != own, path)):
-        with refusing(f"cannot read {path}"):
-            lines = path.read_bytes().splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                yield RunResult.from_json(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                yield UserError(f"{path}:{number}: {obstacle(line) or error}")
+        with refusing(f"cannot read {path}"), path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield RunResult.from_json(json.loads(line.rstrip(b"\r\n")))
+                except (ValueError, RecursionError) as error:
+                    yield UserError(f"{path}:{number}: {obstacle(line) or error}")
 
 
 def _files(folder: Path) -> list[Path]:
