@@ -293,6 +293,12 @@ def test_activation_checkpoints_change_no_name():
     assert list(prunable(network)) == ["0.weight", "2.weight"]
 
 
+def test_a_name_with_brackets_is_no_pattern():
+    network = nn.ModuleDict({"a[0]": nn.Linear(4, 4), "a0": nn.Linear(4, 4)})
+    assert list(prunable(network, ["a[0].weight"])) == ["a[0].weight"]
+    assert list(prunable(network, ["a[0-9].weight"])) == ["a0.weight"]
+
+
 def test_fours_are_inputs_of_one_group_of_a_transposed_convolution():
     network = nn.ModuleList(
         [nn.ConvTranspose2d(8, 8, 3, groups=4), nn.ConvTranspose2d(8, 6, 3, groups=2)]

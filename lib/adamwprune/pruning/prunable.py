@@ -178,6 +178,8 @@ class Prunable:
         for pattern in patterns:
             plain = _plain(pattern)
             matching = [name for name in known if fnmatchcase(name, plain)]
+            if plain in known:  # a name, whatever brackets it has
+                matching = [plain]
             if not matching:
                 raise ValueError(f"the model has no weight {pattern} (it has {_few(known)})")
             found.update(matching)
