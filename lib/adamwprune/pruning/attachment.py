@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -21,9 +23,7 @@ KEY = "pruner"  # the beginning of a pruner's name in the first group of an opti
 class TakesPart(Protocol):
     """What is attached."""
 
-    @property
-    def key(self) -> str:
-        """The name of its state in the optimizer's."""
+    key: str  # the name of its state in the optimizer's; see free_key
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Called when all gradients are there."""
@@ -33,6 +33,9 @@ class TakesPart(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
 
+    def refuse_foreign(self, state: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` for a state that cannot be loaded."""
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -41,7 +44,8 @@ class Attachment:
 
     A step that is none goes by without the pruner: one that a GradScaler has a fused optimizer
     skip, and the one by which torch.distributed.checkpoint makes an optimizer's states. Gradients
-    that a GradScaler left to a fused optimizer are unscaled before the pruner sees them.
+    that a GradScaler left to a fused optimizer are unscaled before the pruner sees them. A ``step``
+    that calls its parent class's is one step, although torch may run the hooks of both.
 
     The pruner's state is saved with the optimizer's ``state_dict`` and loaded with it. It lies in
     the first group, which is what distributed checkpoints keep beside the states, as bytes in a
@@ -52,17 +56,19 @@ class Attachment:
         self.pruner = pruner
         self.optimizer = optimizer
         self._is_step = False  # whether the pruner takes part in the present one
+        self._read: dict[str, Any] = {}  # of a checkpoint, until the optimizer has loaded it too
+        self._depth = 0  # hooked calls of step() that are running, one within the other
+        found = optimizer.param_groups[0].get(pruner.key)
+        if isinstance(found, Tensor):  # the optimizer was loaded before
+            pruner.load_state_dict(unpacked(found))
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
             optimizer.register_state_dict_post_hook(self._saving),
             optimizer.register_load_state_dict_pre_hook(self._loading),
-            optimizer.register_load_state_dict_post_hook(self._hold_place),
+            optimizer.register_load_state_dict_post_hook(self._loaded),
         ]
-        found = optimizer.param_groups[0].get(pruner.key)
         self._hold_place(optimizer)
-        if isinstance(found, Tensor):  # the optimizer was loaded before
-            pruner.load_state_dict(unpacked(found))
 
     def remove(self) -> None:
         """Take no part any more."""
@@ -76,6 +82,11 @@ class Attachment:
     def _before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._depth and not _is_within_step(optimizer):
+            self._depth = 0  # the step before has raised
+        self._depth += 1
+        if self._depth > 1:
+            return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             self._prepare()
@@ -115,7 +126,8 @@ class Attachment:
     @untraced
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._is_step:
+        self._depth -= 1
+        if self._is_step and self._depth == 0:
             self.pruner.after_step(optimizer)
 
     def _unscale(self) -> bool:
@@ -151,16 +163,23 @@ class Attachment:
 
     def _loading(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         first, *others = state_dict["param_groups"]
-        if self.pruner.key not in first:
-            names = [name for name in first if name.startswith(KEY)]
+        if not isinstance(first.get(self.pruner.key), Tensor):
+            names = [n for n, v in first.items() if n.startswith(KEY) and isinstance(v, Tensor)]
             raise ValueError(
                 "the optimizer's checkpoint has no state of this pruner"
                 + (f", only {', '.join(names)}" if names else ": it was saved without one")
                 + "; detach() the pruner to load it all the same"
             )
-        self.pruner.load_state_dict(unpacked(first[self.pruner.key]))
+        self._read = unpacked(first[self.pruner.key])
+        self.pruner.refuse_foreign(self._read)
         first = {name: value for name, value in first.items() if name != self.pruner.key}
         return {**state_dict, "param_groups": [first, *others]}
+
+    def _loaded(self, optimizer: Optimizer) -> None:
+        """Load the pruner's state after the optimizer's: of neither, if that refuses its own."""
+        self._hold_place(optimizer)
+        self.pruner.load_state_dict(self._read)
+        self._read = {}
 
 
 def hooked(optimizer: Any) -> Optimizer:
@@ -179,6 +198,32 @@ def hooked(optimizer: Any) -> Optimizer:
         raise ValueError("LBFGS moves weights several times a step: it cannot be pruned")
     found: Optimizer = optimizer
     return found
+
+
+def free_key(name: str, optimizer: Optimizer) -> str:
+    """A key for the state of a pruner whose first weight is ``name``.
+
+    Pruners of two models that one optimizer trains may have weights of the same names.
+    """
+    hooks = optimizer._optimizer_step_pre_hooks.values()
+    others = [getattr(hook, "__self__", None) for hook in hooks]
+    taken = {other.pruner.key for other in others if isinstance(other, Attachment)}
+    keys = (f"{KEY} of {name}" + (f" ({n})" if n > 1 else "") for n in itertools.count(1))
+    return next(key for key in keys if key not in taken)
+
+
+def _is_within_step(optimizer: Optimizer) -> bool:
+    """Whether the hooked ``step`` that calls a hook runs within another one of ``optimizer``.
+
+    torch hooks ``step`` class by class: that of a subclass and that of its parent.
+    """
+    step = sys._getframe(2)
+    frame = step.f_back
+    while frame is not None:
+        if frame.f_code is step.f_code and frame.f_locals.get("self") is optimizer:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def keeps_zeros(optimizer: Optimizer) -> bool:

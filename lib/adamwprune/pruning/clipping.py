@@ -26,7 +26,9 @@ def clip_grad_norm_(pruned: PrunedWeights, max_norm: float, norm_type: float = 2
             name = names[id(param)]
             gradient = gradient.clone()
             pruned.masks.zero(name, gradient, pruned.states(name))
-        norms.append(torch.linalg.vector_norm(gradient, norm_type))
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+        norms.append(torch.linalg.vector_norm(gradient, float(norm_type)))
+    if not norms:
+        return torch.zeros(())
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), float(norm_type))
     nn.utils.clip_grads_with_norm_(params, max_norm, total)
     return total

@@ -46,7 +46,8 @@ def verify(pruned: PrunedWeights, sums: Sums | None = None) -> dict[str, int]:
         raise violation(pruned, text)
     for name, each in counts.items():
         if each.revived:
-            raise violation(pruned, f"{each.revived} pruned weights of {name} are not zero")
+            what = "NaN" if pruned.weights[name].isnan().any() else "not zero"
+            raise violation(pruned, f"{each.revived} pruned weights of {name} are {what}")
         if each.stale:
             raise violation(pruned, f"{each.stale} moments of pruned weights of {name} are not 0")
     return {name: each.pruned for name, each in counts.items()}

@@ -13,6 +13,8 @@ from torch.nn.parameter import is_lazy
 
 Choice = Callable[[str, nn.Module, Tensor], bool]
 WRAPPERS = ("module", "_orig_mod")  # of DataParallel and DDP, of torch.compile
+# Parts of a name that torch's wrappers add: torch.compile, activation checkpoints and FSDP.
+UNNAMED = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 EMPTY = "empty"
 
@@ -62,7 +64,7 @@ class Prunable:
     By default these are the weights of linear layers, of convolutions, of the transposed ``Conv1D``
     of GPT-2 and of attention's input projections. Embeddings, weights tied to one, normalisation,
     biases and frozen weights are not. Names are the plain model's: without the prefixes of
-    DataParallel, DistributedDataParallel and ``torch.compile``.
+    DataParallel, DistributedDataParallel, ``torch.compile`` and activation checkpoints.
 
     ``weights``: names or patterns (as in a shell) of the parameters to prune in place of these, or
     a function of name, module and parameter that chooses among all parameters. ``exclude``: names
@@ -127,7 +129,8 @@ class Prunable:
         shapes = {name: tuple(weight.shape) for name, weight in self.weights.items()}
         for name, shape in shapes.items():
             if self.inputs[name] == 0 and len(shape) > 1:
-                shapes[name] = (shape[1], shape[0], *shape[2:])
+                groups = getattr(self._all[name][0], "groups", 1)  # each reads inputs of its own
+                shapes[name] = (shape[1] * groups, shape[0] // groups, *shape[2:])
         return shapes
 
     def places(self) -> dict[str, tuple[nn.Module, str]]:
@@ -175,6 +178,8 @@ class Prunable:
         for pattern in patterns:
             plain = _plain(pattern)
             matching = [name for name in known if fnmatchcase(name, plain)]
+            if plain in known:  # a name, whatever brackets it has
+                matching = [plain]
             if not matching:
                 raise ValueError(f"the model has no weight {pattern} (it has {_few(known)})")
             found.update(matching)
@@ -200,7 +205,7 @@ def prunable(model: nn.Module, weights: Iterable[str] | Choice | None = None) ->
 
 
 def _plain(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    return ".".join(part for part in name.split(".") if part not in UNNAMED)
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

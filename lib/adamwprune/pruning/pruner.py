@@ -34,7 +34,7 @@ from torch.utils.hooks import RemovableHandle
 from adamwprune.base.sparsity import SETTLING
 from adamwprune.optimizers._base import Base, KeepsMoments
 from adamwprune.pruning import contract, counts, inputs, refusals
-from adamwprune.pruning.attachment import KEY, Attachment, hooked, keeps_zeros
+from adamwprune.pruning.attachment import Attachment, free_key, hooked, keeps_zeros
 from adamwprune.pruning.clipping import clip_grad_norm_
 from adamwprune.pruning.contract import Sums
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
@@ -101,6 +101,7 @@ class Pruner(PrunedWeights):
         self.coverage: Coverage = found.coverage
         self.schedule = schedule
         self.scope = SCOPES[scope](found.shapes(), schedule.target, floor)
+        self.key = ""  # of its state in the optimizer's
         self.taken = 0  # weights that were zero when the pruner was attached, and stay so
         self.updates: list[dict[str, float]] = []
         self._options = {"scope": scope, "storage": storage, "floor": floor}
@@ -143,10 +144,13 @@ class Pruner(PrunedWeights):
             if not self._has_begun:
                 self.score.begin(list(self.weights.values()))
             log.info("%s", self.coverage)
-            self._hook()
-            if not self._has_begun and self.schedule.starts_sparse:
-                self._begin()
-                self._call_update()
+            self.key = free_key(next(iter(self.weights)), optimizer)
+            try:
+                self._hook()
+                self._apply_before_steps()
+            except Exception:
+                self.detach()
+                raise
         self.optimizer = optimizer
         return self
 
@@ -162,6 +166,15 @@ class Pruner(PrunedWeights):
         self._attachment = self.optimizer = None
         _OWNERS.pop(self.score, None)
 
+    @torch.no_grad()
+    def _apply_before_steps(self) -> None:
+        """Prune what is pruned before the first step under a new optimizer."""
+        if self._has_begun:  # and other optimizers may have moved pruned weights since
+            self._apply_masks()
+        elif self.schedule.starts_sparse:
+            self._begin()
+            self._call_update()
+
     def _hook(self) -> None:
         assert self.optimizer is not None
         _OWNERS[self.score] = ref(self)
@@ -172,16 +185,13 @@ class Pruner(PrunedWeights):
     def _begin(self) -> None:
         """Count zeros that the model has already.
 
-        Not before the first step: until then a checkpoint may be loaded.
+        Not before the first step: until then a checkpoint may be loaded. The score begins again
+        with what was.
         """
         refusals.refuse_devices(self.weights)
-        self._has_begun = True
+        self.score.begin(list(self.weights.values()))
         self.k = self.taken = SparseStart(self, self.scope, self._zeros).apply()
-
-    @property
-    def key(self) -> str:
-        """The name of its state in the optimizer's."""
-        return f"{KEY} of {next(iter(self.weights))}"
+        self._has_begun = True
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Let the score see the gradients, then mask them; called when all are there."""
@@ -192,7 +202,9 @@ class Pruner(PrunedWeights):
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
-            full = self.full.get(name, weight)
+            if weight.grad.layout is not torch.strided:
+                raise ValueError(f"the gradient of {name} is sparse: leave it out with exclude=")
+            full = self._full_weight(name)
             if rates:  # the gradient is unmasked: pruned weights keep scoring
                 self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
             if keeps:
@@ -268,6 +280,8 @@ class Pruner(PrunedWeights):
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
             pruned = contract.verify(self)  # before the choice below prunes again what came back
+            if sum(pruned.values()) > self.k:
+                self._refuse_excess()
         if not self.updates:
             self._bins_before = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
@@ -287,6 +301,14 @@ class Pruner(PrunedWeights):
         )
         contract.verify(self, sums)
 
+    def _refuse_excess(self) -> None:
+        """Refuse zeros that look pruned to an implied mask, where the scope has no room."""
+        for name in self.weights:
+            mask = self.masks.mask(name, self.states(name)).reshape(-1)
+            if reason := self.scope.why_not(name, mask, self.input_stride(name)):
+                text = f"weights of {name} became zero with their moments, like pruned ones"
+                raise contract.violation(self, f"{text}: {reason}")
+
     def _keep_full_weights(self) -> None:
         """Of the layers that were trained; the others show theirs again, for an update."""
         for name, weight in self.weights.items():
@@ -295,12 +317,26 @@ class Pruner(PrunedWeights):
             elif name in self._open:
                 self.full[name].copy_(weight)
             else:
-                weight.copy_(self.full[name])
+                weight.copy_(self._full_weight(name))
+
+    def _full_weight(self, name: str) -> Tensor:
+        """The weight with the kept values of what is pruned of it.
+
+        What is live may have been set since the last step: clamped, averaged or loaded.
+        """
+        weight, full = self.weights[name], self.full.get(name)
+        if full is None:
+            return weight
+        return full.copy_(torch.where(self.masks.mask(name, {}), full, weight))
 
     def _apply_masks(self) -> None:
-        if self.k:
-            for name, weight in self.weights.items():
-                self.masks.zero(name, weight, self.states(name))
+        """Zero what is pruned, and its states."""
+        if not self.k:
+            return
+        for name in self.weights:
+            for tensor in self.zeroed(name):
+                if tensor.is_floating_point():
+                    self.masks.zero(name, tensor, self.states(name))
 
     # -- the contract --------------------------------------------------------
 
@@ -366,13 +402,7 @@ class Pruner(PrunedWeights):
 
         Raises ``ValueError`` for the state of a pruner that is not the same, naming what differs.
         """
-        theirs = state.get("of", {})
-        for name, value in self._signature().items():
-            if theirs.get(name) != value:
-                raise ValueError(
-                    f"the state is another pruner's of other weights or settings: {name} is "
-                    f"{theirs.get(name)} there and {value} here"
-                )
+        self.refuse_foreign(state)
         self.steps, self.k, self.taken = state["steps"], state["k"], state["taken"]
         self._has_begun = state["begun"]
         self.returned_by_layer, self.updates = dict(state["returned"]), list(state["updates"])
@@ -381,6 +411,17 @@ class Pruner(PrunedWeights):
         self.masks.load_state_dict(state["masks"])
         self.full = self._cloned(state["kept"])
         self.score.load_state_dict(state["score"], list(self.weights.values()))
+
+    def refuse_foreign(self, state: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` for the state of a pruner that is not the same."""
+        theirs = state.get("of", {})
+        for name, value in self._signature().items():
+            if theirs.get(name) != value:
+                there, here = _differing(theirs.get(name), value)
+                raise ValueError(
+                    f"the state is another pruner's of other weights or settings: {name} is "
+                    f"{there} there and {here} here"
+                )
 
     def _signature(self) -> dict[str, Any]:
         """By which a pruner knows a state as its own."""
@@ -403,6 +444,15 @@ class Pruner(PrunedWeights):
         vars(self).update(state)
         if self.optimizer is not None and self.score.prunes:
             self._hook()
+
+
+def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:
+    """Two values, of dictionaries the entries that differ: three at most."""
+    if not isinstance(theirs, Mapping) or not isinstance(ours, Mapping):
+        return theirs, ours
+    names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)][:3]
+    there, here = ({n: each[n] for n in names if n in each} for each in (theirs, ours))
+    return there, here
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:

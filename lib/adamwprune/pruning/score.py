@@ -45,7 +45,9 @@ class Score:
         return type(self).observe_input is not Score.observe_input
 
     def begin(self, weights: list[Tensor]) -> None:
-        """Called once, before the first step, with all prunable weights in their order."""
+        """Called with all prunable weights in their order: when the pruner is attached, and again
+        when the first step begins, since the weights may have been loaded in between.
+        """
 
     def observe(self, weight: Tensor, full: Tensor, grad: Tensor, rate: float | Tensor) -> None:
         """Called before each optimizer step with the weight as the model saw it, the same with
