@@ -3,22 +3,35 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-$(foreach name,srctree Q python installed checkable run script benchmarks commands defconfigs SHELL .SHELLFLAGS \
-	.RECIPEPREFIX .VARIABLES MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
+own := srctree Q sh python venv installed checkable run script bare benchmarks commands defconfigs \
+	.SHELLFLAGS .RECIPEPREFIX .VARIABLES
+$(foreach name,own $(own) SHELL MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
+ifeq ($(findstring override,$(origin MAKEFLAGS)),)
 MAKEFLAGS += --no-print-directory
+else # make -e: the environment wins, and MAKEFLAGS stays as it was there, without the settings
+$(foreach name,own $(own),$(if $(findstring environment,$(origin $(name))),$(error \
+	make -e: $(name) is the Makefile's own, and in the environment; unset it)))
+override MAKEFLAGS := $(MAKEFLAGS) --no-print-directory$(if $(MAKEOVERRIDES), -- $(MAKEOVERRIDES))
+endif
 .NOTPARALLEL: # two targets at once (make -j all plan) would train the same runs
 PYTHON ?= python3
 VENV ?= .venv
 V ?= 0
 srctree := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+$(if $(or $(findstring :,$(srctree)),$(if $(wildcard $(srctree)/Makefile),,x)),$(error \
+	the tree is below a directory whose name has a blank, a colon or a wildcard: make and Python \
+	cannot use its path; enter the tree and call make there, or rename the directory))
 Q := $(if $(filter 1,$(V)),,@)
 
 # VENV= (empty) uses PYTHON as it is, on a machine without a package index.
 $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks))
-python := $(if $(VENV),$(VENV)/bin/python,$(PYTHON))
-installed := $(if $(VENV),$(VENV)/.installed)
-checkable := $(if $(VENV),$(VENV)/.installed-check)
+venv := $(patsubst ~/%,$(HOME)/%,$(VENV))
+python := $(if $(venv),$(venv)/bin/python,$(patsubst ~/%,$(HOME)/%,$(PYTHON)))
+installed := $(if $(venv),$(venv)/.installed)
+checkable := $(if $(venv),$(venv)/.installed-check)
+# A word for the shell that runs a recipe: nothing in it is expanded or executed.
+sh = '$(subst ','\'',$(1))'
 # override: one on make's command line is refused as no setting, which takes the package.
 override export PYTHONPATH := $(srctree)/lib$(if $(filter environment,$(origin PYTHONPATH)),:$(value PYTHONPATH))
 # To hand a user's variables on in the environment, make would expand them, $(shell ...) included;
@@ -27,11 +40,15 @@ override export PYTHONPATH := $(srctree)/lib$(if $(filter environment,$(origin P
 unexport $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 
 # -P: never import from the current directory.
-# Without a shell of its own: what is sent to make's child (SIGTERM, Ctrl-C) reaches the command.
-run = $(Q)exec "$(python)" -P -m adamwprune
-script = $(Q)"$(python)" "$(srctree)/scripts"
-benchmarks = $(Q)"$(python)" "$(srctree)/benchmarks"
-defconfigs := $(addprefix defconfig-,$(notdir $(wildcard $(srctree)/defconfigs/*)))
+# exec: without a shell in between, what is sent to make's child (SIGTERM) reaches the command.
+run = $(Q)exec $(call sh,$(python)) -P -m adamwprune
+script = $(Q)exec $(call sh,$(python)) $(call sh,$(srctree))/scripts
+benchmarks = $(Q)exec $(call sh,$(python)) $(call sh,$(srctree))/benchmarks
+# What works before there is a virtual environment.
+bare = $(Q)exec $(call sh,$(patsubst ~/%,$(HOME)/%,$(PYTHON))) $(call sh,$(srctree))/scripts
+# Without those that a rule cannot name.
+defconfigs := $(addprefix defconfig-,$(foreach name,$(notdir $(wildcard $(srctree)/defconfigs/*)),$(if \
+	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name))))
 commands := all matrix plan retry measure status why reproduce certify profile train \
 	memory-comparison \
 	update-graphs graph-check html-report watch export track export-model publish menuconfig \
@@ -80,11 +97,11 @@ menuconfig: ## Configure in a terminal, which shows how many runs that makes
 # The words are the same here and for adamwprune, lib/adamwprune/__main__.py.
 .PHONY: $(commands) $(defconfigs) defconfig-
 $(commands) $(defconfigs) defconfig-: $(installed)
-	$(run) '$(subst ','\'',$@)'
+	$(run) $(call sh,$@)
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
 defconfig-%: $(installed)
-	$(run) '$(subst ','\'',$@)'
+	$(run) $(call sh,$@)
 
 ##@ Checking and cleaning
 .PHONY: check-fast
@@ -105,19 +122,19 @@ check-faults: $(checkable) ## Plant known faults in a copy, one at a time; fail 
 
 .PHONY: clean
 clean: ## Remove what is rebuilt in seconds: caches, figures, report.html
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" clean
+	$(bare)/clean.py clean
 
 .PHONY: mrproper
 mrproper: ## clean, and the configuration and the virtual environment
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" mrproper
+	$(bare)/clean.py mrproper
 
 .PHONY: distclean
 distclean: ## mrproper, and results and downloaded data; asks first
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/clean.py" distclean
+	$(bare)/clean.py distclean
 
 .PHONY: help
 help: ## Show this
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/help.py" "$(srctree)/Makefile"
+	$(bare)/help.py $(call sh,$(srctree))/Makefile
 
 ##@ Measuring
 .PHONY: bench
@@ -129,8 +146,8 @@ bench-compare: $(installed) ## Two sessions of make bench side by side, A=FILE B
 	$(benchmarks) compare
 
 # The environment, made anew when the list of dependencies changes.
-$(VENV)/.installed: $(srctree)/pyproject.toml
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/setup_venv.py" $(VENV)
+$(venv)/.installed: $(srctree)/pyproject.toml
+	$(bare)/setup_venv.py $(call sh,$(venv))
 
-$(VENV)/.installed-check: $(srctree)/pyproject.toml $(VENV)/.installed
-	$(Q)"$(PYTHON)" "$(srctree)/scripts/setup_venv.py" $(VENV) check
+$(venv)/.installed-check: $(srctree)/pyproject.toml $(venv)/.installed
+	$(bare)/setup_venv.py $(call sh,$(venv)) check

@@ -42,6 +42,7 @@ SECTIONS = {
     "optimizer-step": "benchmarks.optimizer_step",
     "mask-update": "benchmarks.mask_update",
     "commands": "benchmarks.commands",
+    "page": "benchmarks.page",
 }
 NETWORKS = ("lenet5", "resnet18", "gpt2")
 

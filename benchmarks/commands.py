@@ -22,12 +22,13 @@ CELLS = 10_000
 
 @dataclass(frozen=True)
 class Command:
-    """``make`` with these goals in an output directory, and what it may take in seconds."""
+    """``make`` with these goals in an output directory, and what it may take."""
 
     name: str
     folder: Path
     goals: tuple[str, ...] = ()
     goal: Goal | None = None
+    memory: Goal | None = None  # of the peak in MB, of commands for which it is told
 
 
 def template(options: Options) -> RunResult:
@@ -80,7 +81,7 @@ def prepare(options: Options) -> list[Command]:
         Command(f"make plan, {counted} runs done", full, ("plan",)),
         Command(f"make status, {counted} records", full, ("status",), at_most(2.0)),
         Command("make with nothing to do, 10 runs", small, (), at_most(2.0)),
-        Command(f"make export, {counted} records", full, ("export",)),
+        Command(f"make export, {counted} records", full, ("export",), None, at_most(200)),
     ]
 
 
@@ -88,12 +89,16 @@ def measure(options: Options) -> list[Metric]:
     """All commands in turn, ``options.repetitions`` times, and what they import."""
     commands = prepare(options)
     words = [make({"O": str(each.folder)}, *each.goals) for each in commands]
-    rounds = [[processes.run(w).seconds for w in words] for _ in range(options.repetitions)]
+    rounds = [[processes.run(w) for w in words] for _ in range(options.repetitions)]
     found = []
     for command, taken in zip(commands, zip(*rounds, strict=True), strict=True):
         note = "imports torch" if imports_torch(command) else "without torch"
-        goal = None if options.quick else command.goal
-        found.append(metrics.of(SECTION, command.name, "s", taken, goal, note))
+        goal, memory = (None, None) if options.quick else (command.goal, command.memory)
+        seconds = [done.seconds for done in taken]
+        found.append(metrics.of(SECTION, command.name, "s", seconds, goal, note))
+        if command.memory:
+            name, peaks = f"{command.name}, peak memory", [done.rss / 1e6 for done in taken]
+            found.append(metrics.of(SECTION, name, "MB", peaks, memory, "all processes"))
     return found
 
 

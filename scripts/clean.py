@@ -15,6 +15,8 @@ from pathlib import Path
 import _library  # noqa: F401
 from adamwprune.base.console import run_command
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import expanded
+from adamwprune.base.wording import DUBIOUS
 from adamwprune.config.makeflags import make_variables
 
 SOURCE_TREE = Path(__file__).resolve().parent.parent
@@ -41,11 +43,11 @@ def main() -> int:
     if unknown:
         raise UserError(f"make {level} takes {', '.join(sorted(KNOWN))}; not {', '.join(unknown)}")
     doomed = [path for path in targets(level, variables) if exists(path)]
+    tracked = tracked_files()
     asks = level == "distclean" and (variables.get("YES") or os.environ.get("YES")) != "1"
     if asks and doomed and not agreed(doomed):
         print("nothing was removed")
         return 1
-    tracked = tracked_files()
     for path in doomed:
         remove(path, tracked)
     return 0
@@ -57,12 +59,14 @@ def targets(level: str, variables: Mapping[str, str]) -> list[Path]:
     With O= that is the output directory's; the environment and the data, which other output
     directories use too, stay.
     """
-    output = Path(variables.get("O") or ".")
-    shared = [] if variables.get("O") else environments(Path(variables.get("VENV") or ".venv"))
+    output = expanded(variables.get("O") or ".")
+    shared = [] if variables.get("O") else environments(expanded(variables.get("VENV") or ".venv"))
     paths = [*caches(), *(output / "results" / name for name in ("figures", "report.html"))]
     if level in ("mrproper", "distclean"):
         named = variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
-        config = Path(named) if named else output / ".config"
+        config = expanded(named) if named else output / ".config"
+        if config.exists() and not config.is_file():
+            raise UserError(f"{config}: is no configuration, and is not removed")
         paths += [config, config.with_name(config.name + ".old"), *shared]
     if level == "distclean":
         results = output / "results"
@@ -104,12 +108,19 @@ def agreed(doomed: list[Path]) -> bool:
 
 
 def tracked_files() -> set[Path]:
-    """What git tracks in the source tree; nothing where there is no git or no repository."""
+    """What git tracks in the source tree; nothing where there is no git or no repository.
+
+    Raises :class:`UserError` where git refuses a repository: nobody knows what may be removed.
+    """
+    command = ["git", "-C", str(SOURCE_TREE), "ls-files", "-z"]
     try:
-        listed = subprocess.run(
-            ["git", "-C", str(SOURCE_TREE), "ls-files", "-z"], capture_output=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
+        environment = {**os.environ, "LC_ALL": "C"}
+        listed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    except OSError:
+        return set()
+    if listed.returncode:
+        if b"dubious ownership" in listed.stderr:
+            raise UserError(DUBIOUS.format(tree=SOURCE_TREE))
         return set()
     return {SOURCE_TREE / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name}
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from benchmarks import (
     networks,
     one_run,
     optimizer_step,
+    page,
     processes,
     session,
 )
 from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
+from tests.support.browser import CHROMIUM, DRIVER
 from tests.support.records import synthetic
 
 pytestmark = pytest.mark.slow
@@ -253,7 +256,7 @@ def fresh(options: Options) -> RunResult:
 
 
 def test_every_section_is_known_and_no_other():
-    modules = (one_run, matrix, optimizer_step, mask_update, commands)
+    modules = (one_run, matrix, optimizer_step, mask_update, commands, page)
     assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
 
 
@@ -379,10 +382,25 @@ def test_commands_without_torch(options, monkeypatch):
         "make status, 50 records",
         "make with nothing to do, 10 runs",
         "make export, 50 records",
+        "make export, 50 records, peak memory",
     ]
-    assert {each.note for each in found} == {"without torch"}
+    assert {each.note for each in found[:-1]} == {"without torch"}
+    assert found[-1].value > 10
     plan = processes.run(matrix.make({"O": str(options.scratch / "full")}, "plan")).lines
     assert "50 runs: 50 done" in plan[-1][1]
+
+
+def test_the_page_of_very_many_runs(options, monkeypatch):
+    monkeypatch.setattr(commands, "template", fresh)
+    found = {each.name: each.value for each in page.measure(options)}
+    names = ["make html-report", "its peak memory, all processes", "size of report.html"]
+    if CHROMIUM and DRIVER and find_spec("selenium"):
+        names += ["first paint", "table to be read", "chart drawn, page ready",
+                  "processor time of that"]  # fmt: skip
+        assert 0 < found["table to be read, 20 runs"] < found["chart drawn, page ready, 20 runs"]
+        assert found["processor time of that, 20 runs"] > 0
+    assert list(found) == [f"{name}, 20 runs" for name in names]
+    assert found["size of report.html, 20 runs"] > 1
 
 
 def test_what_an_interpreter_imports_is_found_in_its_own_list():

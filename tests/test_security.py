@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,12 +26,16 @@ from hypothesis import strategies as st
 from adamwprune.base.errors import ConfigError
 from adamwprune.config import sources, strict
 from adamwprune.config.tree import Tree
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.page import vendor
 from adamwprune.plan import matrix
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Sources
 from adamwprune.records.published import write_published
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, Store, only, prepare, publish
+from adamwprune.report import present
+from tests.support.commands import make_here
 from tests.support.records import synthetic
 
 pytestmark = pytest.mark.slow
@@ -95,7 +100,7 @@ def refused(done: subprocess.CompletedProcess[str], told: str = "error: ") -> st
 
 
 def value_in(path: Path, name: str) -> str:
-    (value,) = [each.text for each in strict.read_config(path) if each.name == name]
+    (value,) = [each.text for each in strict.read_config(path, Tree()) if each.name == name]
     return value
 
 
@@ -486,3 +491,139 @@ def test_no_code_can_run_a_text() -> None:
         assert words.get("shell", "False") == "False", place
         assert words.get("allow_pickle", "False") == "False", place
         assert called != "torch.load" or words.get("weights_only") == "True", place
+
+
+# -- where the tree and its files are ------------------------------------------------
+
+HOSTILE_NAMES = [
+    "`touch${IFS}marker`",
+    "$(touch${IFS}marker)",
+    "'`touch${IFS}marker`'",
+    '"$(touch${IFS}marker)"',
+    ";touch${IFS}marker;",
+    "&touch${IFS}marker&",
+    "a b",
+    "a:b",
+    "a*",
+]
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree as make and Python see it, by links to this one."""
+    tree = tmp_path_factory.mktemp("small")
+    for name in ("lib", "scripts", "Kconfig", "pyproject.toml"):
+        (tree / name).symlink_to(ROOT / name)
+    (tree / "defconfigs").mkdir()
+    (tree / "defconfigs" / "sgd").write_text("# A title\n")
+    shutil.copy(ROOT / "Makefile", tree)
+    return tree
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_directory_s_name_is_never_executed(here: Path, small_tree: Path, name: str) -> None:
+    below = here / name
+    below.mkdir()
+    (below / "tree").symlink_to(small_tree)
+    makefile = str(below / "tree" / "Makefile")
+    for goal in ("help", "list-defconfigs", "clean"):
+        done = run("make", "-f", makefile, "VENV=", f"PYTHON={sys.executable}", "-n", goal)
+        if set(name) & set(" :"):
+            refused(done, "the tree is below a directory whose name has a blank, a colon or a")
+        else:
+            assert done.returncode == 0, done.stderr
+    if not set(name) & set(" :"):
+        done = run("make", "-f", makefile, "VENV=", f"PYTHON={sys.executable}", "help")
+        assert done.returncode == 0, done.stderr
+        assert "Experiments:" in done.stdout
+
+
+def test_a_python_below_a_hostile_directory_is_only_run(here: Path) -> None:
+    below = here / "`id>marker`"  # make itself expands what is behind a dollar sign
+    below.mkdir()
+    (below / "python").symlink_to(sys.executable)
+    done = run("make", "-C", str(ROOT), "VENV=", f"PYTHON={below / 'python'}", "help")
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_of_defconfigs_with_odd_names_break_no_target(small_tree: Path) -> None:
+    odd = ["a:b", "a=b", "a%b", "a;touch marker", "a|b", "a&b", "a b", "a$b", "a#b", "a'b", ".a:b"]
+    for name in odd:
+        (small_tree / "defconfigs" / name).write_text("CONFIG_EPOCHS=3\n")
+    interpreter = ("VENV=", f"PYTHON={sys.executable}")
+    try:
+        for goal in ("help", "defconfig-sgd", "defconfig-a$$b", "defconfig-a'b"):
+            done = run("make", "-n", "-C", str(small_tree), *interpreter, goal)
+            assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        for name in odd:
+            (small_tree / "defconfigs" / name).unlink()
+
+
+@pytest.mark.parametrize("option", ["-e", "-es", "--environment-overrides"])
+def test_make_e_takes_settings_as_they_were_typed(here: Path, option: str) -> None:
+    done = make(option, "CONFIG=sgd", f"DATA_DIR={ALL}", "savedefconfig")
+    assert done.returncode == 0, done.stderr
+    assert value_in(here / "defconfig", "DATA_DIR") == ALL
+
+
+@pytest.mark.parametrize("name", ["run", "python", "own", "srctree", "sh"])
+def test_make_e_does_not_let_the_environment_replace_the_makefile(here: Path, name: str) -> None:
+    told = f"make -e: {name} is the Makefile's own, and in the environment; unset it"
+    refused(make("-e", "CONFIG=sgd", "plan", **{name: "touch marker;"}), told)
+
+
+# -- what a terminal would execute ---------------------------------------------------
+
+SEQUENCES = "\x1b]0;PWN\x07\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan",), ("status",), ("why", "RUN=lenet5"), ("all", "KEEP_STALE=1"),
+        ("all", "FORMAT=csv", "KEEP_STALE=1"), ("all", "FORMAT=markdown", "KEEP_STALE=1"),
+        ("export",), ("why", "RUN=other"),
+        ("why", f"RUN={SEQUENCES}"), ("plan", f"CONFIG={SEQUENCES}"), (f"defconfig-{SEQUENCES}",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_control_sequence_of_a_record_reaches_the_terminal(
+    here: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that is done and one that failed, of a stale one, and of a half-written progress."""
+    # These take seconds.
+    monkeypatch.setattr(present, "draw_if_changed", lambda *words: [])
+    monkeypatch.setattr(vendor, "is_installed", lambda: False)
+    monkeypatch.setattr(Experiment, "published", here / "none")
+    specs = {each["SEED"]: each for each in matrix_of(SEED="0 1 2")}
+    for seed, spec in specs.items():
+        record = synthetic(spec, status="failed" if seed == 1 else "done")
+        place = {**record.environment, **dict.fromkeys(TEXTS, SEQUENCES)}
+        code = Sources().of(spec).to_json()
+        if seed != 2:
+            modules = {**code["modules"], f"adamwprune.{SEQUENCES}": "x"}
+            code = {"digest": SEQUENCES, "modules": modules}
+        made = replace(record, environment=place, code=code)
+        made = replace(made, error=f"{SEQUENCES}\n{SEQUENCES}" if seed == 1 else "")
+        folder = prepare(Store(here / "results").folder(spec), spec)
+        publish(folder, made)
+        (folder / "checkpoint.pt").write_text(SEQUENCES)
+        (folder / "progress.json").write_text('{"device": "\\u001b[2J", "code": "\\u001b[2J"}')
+    other = prepare(here / "results" / "other-run", specs[0])
+    (other / RESULT).write_text(f'{{"{SEQUENCES.encode("unicode_escape").decode()}": ')
+    chosen = () if any(word.startswith("CONFIG=") for word in words) else ("CONFIG=sgd",)
+    writes = words[0].startswith("defconfig-")
+    done = make_here(here, *words, *(() if writes else (*chosen, "SEED=0 1 2")))
+    assert done.stdout + done.stderr
+    clean = re.sub(r"\r?\n|\t", "", done.stdout + done.stderr)
+    assert clean.isprintable(), ascii(clean)
+
+
+TEXTS = ("commit", "ended", "device_name", "device", "host", "command", "diff")
+
+
+def matrix_of(**settings: str) -> list[RunSpec]:
+    tree = Tree()
+    sources.override(tree, settings)
+    return matrix.expand(tree).specs

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from adamwprune.base.errors import UserError
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
@@ -93,7 +94,7 @@ def test_quickstart_needs_no_download() -> None:
 
 
 def test_titles_are_the_first_lines() -> None:
-    titles = sources.defconfigs()
+    titles = {name: sources.title(sources.SOURCE_TREE, name) for name in sources.defconfigs()}
     assert titles["sgd"] == "LeNet-5 on MNIST, sgd, dense"
     assert all(titles.values())
     assert len(set(titles.values())) == len(titles)
@@ -118,3 +119,26 @@ def test_the_scores_of_the_study_share_one_recipe() -> None:
 
 CHOOSING, TELLING = ["study-recipe", "study-criterion"], ["study-scores", "study-fashion"]
 STUDY = [*CHOOSING, *TELLING, "study-adamwprune"]
+
+
+def test_a_file_that_is_no_defconfig_disturbs_nobody_who_did_not_ask_for_it(tmp_path) -> None:
+    folder = tmp_path / "defconfigs"
+    folder.mkdir()
+    (folder / "good").write_text("# A title\nCONFIG_EPOCHS=3\n")
+    (folder / "binary").write_bytes(b"\xff\x00")
+    (folder / "below").mkdir()
+    (folder / "nowhere").symlink_to("not-there")
+    for name in (".swp", ".DS_Store", ".good.1.tmp"):
+        (folder / name).write_bytes(b"\xff")
+    assert sources.defconfigs(tmp_path) == ["binary", "good", "nowhere"]
+    assert sources.title(tmp_path, "good") == "A title"
+    assert "is not UTF-8 text" in sources.title(tmp_path, "binary")
+    tree = Tree()
+    tree.root = tmp_path
+    assert [each.text for each in sources.read_defconfig(tree, "good")] == ["3"]
+    with pytest.raises(UserError, match=r"binary: is not UTF-8 text$"):
+        sources.read_defconfig(tree, "binary")
+    with pytest.raises(UserError, match=r"nowhere: No such file"):
+        sources.read_defconfig(tree, "nowhere")
+    with pytest.raises(UserError, match=r"no defconfig '\.swp'"):
+        sources.read_defconfig(tree, ".swp")

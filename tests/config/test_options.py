@@ -48,7 +48,8 @@ def test_malformed_interval_is_refused(text: str) -> None:
         ("@list float [0, 1]", " 0.5  0.9 ", (0.5, 0.9)),
         ("@list int [1, 8] | preset", "preset 4", ("preset", 4)),
         ("@list word precond fisher", "fisher precond", ("fisher", "precond")),
-        ("@int [0, 9]", "07", (7,)),
+        ("@int [-9, 9]", "-7", (-7,)),
+        ("@int [-9, 9]", "07", (7,)),
     ],
 )
 def test_values(line: str, text: str, values: tuple[object, ...]) -> None:
@@ -73,12 +74,24 @@ def test_values(line: str, text: str, values: tuple[object, ...]) -> None:
         ("@list float [0, 1]", "0.5,0.7", "is not a number"),
         ("@list float [0, 1]", "0.5 7", "7 is outside"),
         ("@int [1, 9]", "1.0", "is not a whole number"),
+        *(("@int [1, 9]", text, "begins or ends with a blank") for text in (" 7", "7 ", "7\n")),
+        ("@float [0, 1]", " 0.5", "begins or ends with a blank"),
         ("@list word precond fisher", "precondition", "is none of precond, fisher"),
     ],
 )
 def test_refused_values(line: str, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         annotated(line).parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["02", "+2", "-02", "00", "+0", " 2", "2 ", "2\n", "0x2", "1_0", "２", "-", "1e0", ""]
+)
+def test_an_int_of_kconfig_is_written_as_c_kconfig_writes_it(text: str) -> None:
+    """C Kconfig would take its default for any of these, in silence."""
+    with pytest.raises(ValueError, match=r"is not a whole number|is not how|blank|empty"):
+        options.int_type().parse(text)
+    assert [options.int_type().parse(each) for each in ("2", "0", "-2")] == [(2,), (0,), (-2,)]
 
 
 @pytest.mark.parametrize("text", ["", "  ", "two\nlines", "\x0c", "a\u2028b", "caf\udce9"])

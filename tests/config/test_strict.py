@@ -171,8 +171,9 @@ config CHOOSER
 def test_off_where_it_is_selected(tiny: Callable[[str], Tree], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("CONFIG_CHOOSER=y\n# CONFIG_CHOSEN is not set\n")
+    selecting = tiny(SELECTING)
     with pytest.raises(ConfigError) as caught:
-        strict.apply(tiny(SELECTING), strict.read_config(path))
+        strict.apply(selecting, strict.read_config(path, selecting))
     assert caught.value.problems == [f"{path}:2: CHOSEN=n: it is selected by CHOOSER"]
 
 
@@ -180,7 +181,7 @@ def test_all_problems_are_told_at_once(tree: Tree, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("CONFIG_EPOCHS=0\nCONFIG_EPOCH=1\nCONFIG_JOBS=2\nCONFIG_SEED=3\n")
     with pytest.raises(ConfigError) as caught:
-        strict.apply(tree, strict.read_config(path))
+        strict.apply(tree, strict.read_config(path, tree))
     assert [problem.split(":")[1] for problem in caught.value.problems] == ["1", "2", "4"]
 
 
@@ -191,11 +192,71 @@ def test_a_good_file_holds_word_for_word(tree: Tree, tmp_path: Path) -> None:
         'CONFIG_DATASET_MNIST5K=y\nCONFIG_DATA_DIR="a \\"b\\" \\\\c"\nCONFIG_DEVICE_CPU=y\n'
         "# CONFIG_DEVICE_AUTO is not set\n"
     )
-    strict.apply(tree, strict.read_config(path))
+    strict.apply(tree, strict.read_config(path, tree))
     assert tree.text("EPOCHS") == "3"
     assert tree.selected("DATASET") == ["mnist5k"]
     assert tree.text("DATA_DIR") == 'a "b" \\c'
     assert tree.selected("DEVICE") == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#CONFIG_OPTIMIZER_SGD is not set",
+        "#  CONFIG_OPTIMIZER_SGD is not set",
+        "#\tCONFIG_OPTIMIZER_SGD is not set",
+        "## CONFIG_OPTIMIZER_SGD is not set",
+        "# CONFIG_OPTIMIZER_SGD is not set.",
+        "# CONFIG_OPTIMIZER_SGD is not set # any more",
+        "# CONFIG_OPTIMIZER_SGD is  not set",
+        "# CONFIG_OPTIMIZER_SGD is not Set",
+        "# CONFIG_OPTIMIZER_SGD not set",
+        "# CONFIG_OPTIMIZER_SGD",
+        "# config_optimizer_sgd is not set",
+    ],
+)
+def test_a_comment_that_almost_switches_a_symbol_off_is_refused(tree: Tree, line: str) -> None:
+    with pytest.raises(ConfigError, match=r"^text:2: .* is only a comment; .*'# CONFIG_OPTIMIZER_"):
+        strict.parse_config(f"CONFIG_EPOCHS=3\n{line}\n", "text", tree)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#CONFIG_OPTIMIZER_SGD=y",
+        "# CONFIG_OPTIMIZER_SGD = n",
+        "# Without CONFIG_OPTIMIZER_SGD",
+        "# CONFIG_OF_ANOTHER_TREE is not set here",
+        "# CONFIG_",
+        "# LeNet-5",
+    ],
+)
+def test_other_comments_are_comments(tree: Tree, line: str) -> None:
+    assert strict.parse_config(line, "text", tree) == []
+    assert strict.parse_config("# CONFIG_OPTIMIZER_SGD is not set", "text", tree) != []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("CONFIG_EPOCHS=3\n".encode("utf-16"), "is UTF-16, as its byte-order mark says"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "is a Git LFS pointer, not the file itself; git lfs pull",
+        ),
+    ],
+)
+def test_what_is_no_configuration_is_said_in_one_line(tree, tmp_path, content, told) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=told) as caught:
+        strict.read_config(tmp_path / "file", tree)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_of_utf_8_is_skipped(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("CONFIG_EPOCHS=3\n", encoding="utf-8-sig")
+    strict.apply(tree, strict.read_config(tmp_path / "file", tree))
+    assert tree.text("EPOCHS") == "3"
 
 
 def test_unreadable_files_are_named(tree: Tree, tmp_path: Path) -> None:
@@ -207,7 +268,7 @@ def test_unreadable_files_are_named(tree: Tree, tmp_path: Path) -> None:
         (binary, "not UTF-8"),
     ]:
         with pytest.raises(UserError, match=reason) as caught:
-            strict.read_config(path)
+            strict.read_config(path, tree)
         assert str(path) in str(caught.value)
 
 

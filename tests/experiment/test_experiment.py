@@ -19,6 +19,7 @@ from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import prepare, publish
 from adamwprune.report import present
 from adamwprune.scheduler.events import Outcome
+from tests.support.records import LEAST
 
 SOURCES = Sources()
 OTHER = {"digest": "0" * 16, "modules": {"adamwprune.train.loop": "0" * 10}}
@@ -43,16 +44,8 @@ def look(experiment: Experiment) -> Catalogue:
 
 def record(experiment: Experiment, spec: RunSpec, **changes) -> RunResult:
     """A record as the code that is here would have made it."""
-    made = RunResult(
-        spec.run_id,
-        "done",
-        spec,
-        history=[{"epoch": 1}],
-        final={"test_accuracy": 0.99},
-        pruning={"zeros": 0, "k": 0, "prunable": 61_470},
-        seconds={"total": 1.0},
-        code=SOURCES.of(spec).to_json(),
-    )
+    code = SOURCES.of(spec).to_json()
+    made = RunResult(spec.run_id, "done", spec, **LEAST, code=code)
     return replace(made, **changes)
 
 

@@ -334,7 +334,11 @@ def test_a_dense_run_has_nothing_to_leave_out(tmp_path):
     ("spoil", "message"),
     [
         (lambda f: (f / "weights.pt").unlink(), "weights.pt: is not there"),
-        (lambda f: (f / "weights.pt").write_bytes(b"no"), "weights.pt: cannot be read"),
+        (lambda f: (f / "weights.pt").write_bytes(b"no"), "cannot be read: is no file of weights$"),
+        (
+            lambda f: (f / "weights.pt").write_bytes(b"version https://git-lfs.github.com/spec/v1"),
+            "weights.pt: cannot be read: is a Git LFS pointer, not the file itself; git lfs pull",
+        ),
         (lambda f: torch.save([1], f / "weights.pt"), "holds no model's weights"),
         (lambda f: torch.save({"w": torch.ones(1)}, f / "weights.pt"), "not the weights of its"),
         (lambda f: (f / "result.json").unlink(), "has not finished; make trains it on"),

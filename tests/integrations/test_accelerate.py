@@ -11,6 +11,7 @@ accelerate = pytest.importorskip("accelerate")
 from adamwprune.optimizers import AdamWPrune  # noqa: E402
 from adamwprune.pruning import Movement, Pruner, Schedule, State  # noqa: E402
 
+pytestmark = pytest.mark.slow  # the packages take seconds to import
 SCHEDULE = Schedule(target=0.5, warmup=2, interval=2, ramp_end=9)
 
 

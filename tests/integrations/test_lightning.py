@@ -13,6 +13,7 @@ from adamwprune.pruning import Movement, Pruner, Schedule, State  # noqa: E402
 
 SCHEDULE = Schedule(target=0.5, warmup=2, interval=2, ramp_end=9)
 pytestmark = [
+    pytest.mark.slow,  # the packages take seconds to import
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -11,6 +11,7 @@ from tests.test_docs import blocks
 EXAMPLES = [text for _, _, kind, text in blocks("in-your-own-loop.md") if kind == "python"]
 
 
+@pytest.mark.slow  # the packages take seconds to import
 @pytest.mark.parametrize("text", EXAMPLES)
 @pytest.mark.filterwarnings("ignore")
 def test_an_example_does_what_it_asserts(text, tmp_path, monkeypatch):

@@ -599,3 +599,73 @@ def test_very_many_rows_are_all_there_in_the_end(report, tmp_path, reseeded):
 
     report.keys(Keys.END)
     assert report.js("document.activeElement.rowIndex") == 400
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 1,300 learning rates: each is a row, and a setting of its own."""
+    base = RunSpec({**expand("quickstart")[0].values, "EPOCHS": 2})
+    specs = [RunSpec({**base.values, "LR": 1e-5 * (n + 1)}) for n in range(1300)]
+    return page.write(tmp_path_factory.mktemp("long"), specs, [synthetic(spec) for spec in specs])
+
+
+ROWS = "[...document.querySelectorAll('#table tbody tr')].map((row) => Number(row.ariaRowIndex))"
+IN_SIGHT = """(() => {
+    const frame = document.querySelector("#table-frame").getBoundingClientRect();
+    const top = frame.top + document.querySelector("#table thead tr").offsetHeight;
+    return [...document.querySelectorAll("#table tbody tr")].filter((row) => {
+        const place = row.getBoundingClientRect();
+        return place.bottom > top + 1 && place.top < frame.bottom - 1;
+    }).map((row) => Number(row.ariaRowIndex));
+    })()"""
+
+
+def test_of_thousands_of_rows_a_part_is_in_the_document(report, long):
+    report.open(long)
+    frame = "document.querySelector('#table-frame')"
+    assert report.one("#table").get_attribute("aria-rowcount") == "1301"
+    report.until(f"{ROWS}.length === 500")  # and no more follow
+    height = report.js(f"{frame}.scrollHeight")
+    for part in (0.1, 0.5, 0.55, 1.0, 0.9, 0.3, 0.0):
+        report.driver.execute_script(
+            f"{frame}.scrollTop = arguments[0] * ({frame}.scrollHeight - {frame}.clientHeight)",
+            part,
+        )
+        report.until(f"{IN_SIGHT}.length > 10")
+        rows, seen = report.js(ROWS), report.js(IN_SIGHT)
+        assert len(rows) <= 500
+        assert rows == list(range(rows[0], rows[0] + len(rows)))
+        assert seen[0] == pytest.approx(2 + part * (1300 - len(seen)), abs=2)
+        assert report.js(f"{frame}.scrollHeight") == pytest.approx(height, abs=1)
+        assert len(report.all("#table tbody tr[tabindex='0']")) == 1
+
+
+def test_the_keyboard_reaches_every_one_of_thousands_of_rows(report, long):
+    from selenium.webdriver.common.keys import Keys
+
+    report.open(long)
+    at = "Number(document.activeElement.ariaRowIndex)"
+    report.driver.execute_script("document.querySelector('#table tbody tr').focus()")
+    for key, row in ((Keys.END, 1301), (Keys.ARROW_UP, 1300), (Keys.PAGE_UP, 1290), (Keys.HOME, 2),
+                     (Keys.PAGE_DOWN, 12)):  # fmt: skip
+        report.keys(key)
+        assert report.js(at) == row
+        assert row in report.js(IN_SIGHT)
+        assert report.js("document.querySelector('#plot').dataset.hot") == str(row - 2)
+    report.driver.execute_script("document.querySelector('#table-frame').scrollTop = 30_000")
+    report.until(f"{at} > 500")  # the row it was at is gone: it is still in the table
+    report.keys(Keys.ENTER)
+    assert "adam" in report.one("#run-title").text
+    report.click("#close")
+    report.heading("optimizer").click()
+    assert report.js(ROWS)[0] == 2
+    report.one("#words").send_keys("0.01299")
+    report.until(f"{ROWS}.length === 1")
+
+
+def test_a_curve_far_down_is_found_in_the_table(report, long):
+    report.open(long)
+    report.driver.execute_script("report.highlight([1200]); report.table.reveal(1200, false)")
+    report.until("document.querySelectorAll('#table tr.hot').length === 1")
+    assert 1202 in report.js(IN_SIGHT)
+    assert report.js("document.querySelector('#table tr.hot').entry.run.number") == 1200

@@ -15,6 +15,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, prepare, publish
+from tests.support.records import LEAST
 
 
 def of(**settings: str) -> RunSpec:
@@ -26,14 +27,7 @@ def of(**settings: str) -> RunSpec:
 
 
 def record(spec: RunSpec) -> RunResult:
-    return RunResult(
-        spec.run_id,
-        "done",
-        spec,
-        history=[{"epoch": 1}],
-        final={"test_accuracy": 0.99},
-        pruning={"zeros": 0},
-    )
+    return RunResult(spec.run_id, "done", spec, **LEAST)
 
 
 def test_equal_values_have_one_identity_however_they_are_written():

@@ -254,7 +254,7 @@ def test_batch_size_presets_follow_the_data() -> None:
 def test_a_saved_configuration_expands_to_the_same_runs(name: str) -> None:
     tree, again = Tree(), Tree()
     sources.load(Workspace({"CONFIG": name}), tree)
-    strict.apply(again, strict.parse_config(tree.config(), "saved"))
+    strict.apply(again, strict.parse_config(tree.config(), "saved", tree))
     assert matrix.expand(again).specs == matrix.expand(tree).specs
     assert again.minimal_config() == tree.minimal_config()
 
@@ -301,7 +301,7 @@ def test_expansion_is_deterministic(seed: int) -> None:
     tree, expanded = drawn(seed)
     assert matrix.expand(tree) == expanded
     again = Tree()
-    strict.apply(again, strict.parse_config(tree.config(), "saved"))
+    strict.apply(again, strict.parse_config(tree.config(), "saved", tree))
     assert matrix.expand(again) == expanded
 
 

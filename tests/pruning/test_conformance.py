@@ -354,6 +354,7 @@ def fits(optimizer: str, method: str, situation: str) -> bool:
     return not (optimizer.startswith("torch-Muon") and situation == "ChannelsLast")  # matrices only
 
 
+@pytest.mark.slow  # 400 pairs, 40 ms each
 @pytest.mark.parametrize(
     ("optimizer", "method", "situation"), cases(OPTIMIZERS, METHODS, SITUATIONS, fits=fits)
 )

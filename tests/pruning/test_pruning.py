@@ -385,6 +385,13 @@ def test_a_record_says_what_was_requested_and_what_is_there():
         "k": 1328,
         "zeros": 1328,
         "prunable": 1476,
+        "parameters": 1498,
+        "left_out": [
+            {"name": "0.bias", "reason": "a bias or vector"},
+            {"name": "1.weight", "reason": "normalisation"},
+            {"name": "1.bias", "reason": "normalisation"},
+            {"name": "4.bias", "reason": "a bias or vector"},
+        ],
         "layers": [
             {
                 "name": "0.weight",

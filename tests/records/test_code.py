@@ -17,7 +17,7 @@ import pytest
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import staleness
-from adamwprune.records.code import COUNTED, LIBRARY, Code, Sources, stamps
+from adamwprune.records.code import COUNTED, LIBRARY, Code, Sources, _unmatched, stamps
 from adamwprune.records.record import RunResult
 
 RUNS = {
@@ -436,3 +436,16 @@ def test_the_nearest_run_differs_in_the_fewest_values():
         "LR 0.1 → 0.2",
         "SEED 0 → 1",
     ]
+
+
+def test_what_changed_is_found_by_looking_at_each_module_once():
+    """A record of other code names a hundred modules, and a matrix has thousands of records."""
+    one, other = ({f"m{n}": f"{n}{end}-0" for n in range(100)} for end in "ab")
+    seen: list[str] = []
+
+    def own(entry: str) -> str:
+        seen.append(entry)
+        return entry
+
+    assert len(_unmatched(one, other, own)) == 100
+    assert len(seen) == 2 * (100 + 100)

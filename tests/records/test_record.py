@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from adamwprune.page import data
 from adamwprune.progress import history, rows
 from adamwprune.progress.eta import Paces, Work, remaining
 from adamwprune.records.published import read_published
-from adamwprune.records.record import RunResult
+from adamwprune.records.record import _NEEDED, RunResult
 from adamwprune.records.store import Store
 from adamwprune.report import export, present
 from adamwprune.report.present import Request
@@ -32,6 +33,9 @@ SOUND["code"] = {"digest": "0123", "modules": {"training": "4567"}}
 WRONG: list[Any] = [None, [], {}, [None], 3, -1, "x", True, 10**400, 1e307, 5e-324, math.nan]
 
 
+LACKING = object()
+
+
 def changed(path: str, value: object) -> dict[str, Any]:
     """A record with another value at a path, ``memory.device`` say."""
     plain = copy.deepcopy(SOUND)
@@ -39,8 +43,26 @@ def changed(path: str, value: object) -> dict[str, Any]:
     part: Any = plain
     for name in way:
         part = part[int(name) if isinstance(part, list) else name]
-    part[int(last) if isinstance(part, list) else last] = value
+    at = int(last) if isinstance(part, list) else last
+    if value is LACKING:
+        del part[at]
+    else:
+        part[at] = value
     return plain
+
+
+PARTS = [(part, name) for part, names in _NEEDED.items() for name in names]
+
+
+@pytest.mark.parametrize(("part", "name"), PARTS)
+def test_a_record_without_an_entry_that_tables_need_is_named(part, name, tmp_path):
+    folder = tmp_path / SPEC.run_id
+    folder.mkdir()
+    for lacking, told in ((f"{part}.{name}", name), (part, r"\w+")):
+        (folder / "result.json").write_text(json.dumps(changed(lacking, LACKING)))
+        expected = rf"result\.json: not a record: {part}\.{told} is missing; remove it"
+        with pytest.raises(UserError, match=expected):
+            Store(tmp_path).result(SPEC)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +139,7 @@ def used(record: RunResult) -> None:
     History([record]).bytes_of(SPEC)
     present.tables_of([SPEC], [record], "text", True)
     json.dumps(data.of([SPEC], [record], {}, Request()), allow_nan=False)
-    export.to_csv(export.table([record], []))
+    export.to_csv(export.table([record], []), io.BytesIO())
 
 
 @pytest.mark.parametrize("part", [name for name in SOUND if name not in ("spec", "trace")])
@@ -125,9 +147,7 @@ def test_what_is_read_can_be_used(part):
     """Whatever one part of it is: refused, or good for tables, pages and estimates."""
     read = 0
     for path in paths(SOUND[part], part):
-        for value in WRONG:
-            if value == {}:  # lacks names
-                continue
+        for value in (*WRONG, LACKING):
             try:
                 record = RunResult.from_json(changed(path, value))
             except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import ExitStack
@@ -15,7 +16,16 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
 from adamwprune.records.state import State, decide
-from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, RESULT, Store, publish
+from adamwprune.records.store import (
+    CHECKPOINTS,
+    LOCK,
+    PROGRESS,
+    RESULT,
+    TROUBLE,
+    Store,
+    publish,
+    record_paths,
+)
 from tests.support.records import expand, synthetic
 
 HERE = Code({"adamwprune.train.loop": "0123456789"})
@@ -111,3 +121,69 @@ def test_a_step_that_makes_no_sense_is_the_first(tmp_path, spec, step):
     told = json.dumps({"step": step, "code": HERE.digest})
     (tmp_path / spec.run_id / PROGRESS).write_text(told)
     assert decide(store, spec, HERE).why.startswith(f"at step 0 of {spec.total_steps}")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda folder: folder.symlink_to(folder), "is a link to"),
+        (lambda folder: folder.write_text("a file"), "Not a directory"),
+        (lambda folder: (folder.mkdir(), os.mkfifo(folder / RESULT)), "is no regular file"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_never_missing(tmp_path, spec, make, why):
+    make(tmp_path / spec.run_id)
+    state = decide(Store(tmp_path), spec, HERE)
+    assert (state.name, state.is_due) == ("damaged", False)
+    assert f"{tmp_path / spec.run_id}" in state.why
+    assert why in state.why
+    assert "remove" not in state.why
+
+
+def test_a_directory_without_permission_is_named(tmp_path, spec, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("adamwprune.records.store.os.listdir", refuse)
+    state = decide(Store(tmp_path), spec, HERE)
+    assert (state.name, state.why) == ("damaged", f"{tmp_path / spec.run_id}: Permission denied")
+    assert [str(found) for found in record_paths(tmp_path)] == [f"{tmp_path}: Permission denied"]
+
+
+LEFT = [*CHECKPOINTS, PROGRESS, f"{CHECKPOINTS[0]}.unusable", TROUBLE]
+
+
+@pytest.mark.parametrize("names", [*([name] for name in LEFT), LEFT])
+def test_what_a_kill_left_of_a_run_that_is_done_is_swept(tmp_path, spec, names):
+    store = left(tmp_path, spec, code=HERE)
+    folder = tmp_path / spec.run_id
+    before = {path.name for path in folder.iterdir()}
+    assert not decide(store, spec, HERE).littered
+    for name in names:
+        (folder / name).write_text("{}")
+        os.utime(folder / name, (500, 500))  # before the record
+    if PROGRESS not in names:  # it goes last
+        (folder / PROGRESS).write_text("{}")
+        os.utime(folder / PROGRESS, (500, 500))
+    assert decide(store, spec, HERE).littered
+    with lock(folder / LOCK, print):
+        store.sweep([spec])
+        assert (folder / names[0]).exists(), "a process is at work there"
+    store.sweep([spec])
+    assert {path.name for path in folder.iterdir()} == {*before, LOCK}
+
+
+def test_what_make_measure_was_stopped_at_is_not_swept(tmp_path, spec):
+    store = left(tmp_path, spec, code=HERE, begun=HERE)
+    assert decide(store, spec, HERE).name == "done"
+    store.sweep([spec])
+    assert (tmp_path / spec.run_id / CHECKPOINTS[0]).exists()
+    assert (tmp_path / spec.run_id / PROGRESS).exists()
+
+
+def test_probes_and_half_files_beside_the_runs_are_swept(tmp_path):
+    for name in (".probe", ".probe.99999999", ".probe.1.tmp", ".export.csv.99999999.tmp"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".eta.jsonl").write_text("")
+    Store(tmp_path).sweep([])
+    assert {path.name for path in tmp_path.iterdir()} == {".eta.jsonl", LOCK}

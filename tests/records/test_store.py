@@ -18,10 +18,11 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.locks import lock
-from adamwprune.records.published import read_published, write_published
+from adamwprune.records.published import each_published, read_published, write_published
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, Store, only, prepare, publish
 from adamwprune.report import export
+from tests.support.records import LEAST
 
 
 @pytest.fixture
@@ -30,14 +31,7 @@ def spec() -> RunSpec:
 
 
 def record(spec: RunSpec, status: str = "done") -> RunResult:
-    return RunResult(
-        spec.run_id,
-        status,
-        spec,
-        history=[{"epoch": 1}],
-        final={"test_accuracy": 0.99},
-        pruning={"zeros": 0},
-    )
+    return RunResult(spec.run_id, status, spec, **LEAST)
 
 
 def test_a_run_is_done_when_its_record_is_there(tmp_path, spec):
@@ -215,7 +209,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line_too(tmp_path, spec, damage):
     with pytest.raises(UserError, match=r"x\.jsonl:2: "):
         read_published(tmp_path)
     problems: list[str] = []
-    assert list(export._read_published(tmp_path, problems)) == [record(spec)]
+    assert list(export.sound(each_published(tmp_path), problems)) == [record(spec)]
     assert [each.startswith(f"{path}:2: ") for each in problems] == [True]
 
 

@@ -11,7 +11,17 @@ import yaml
 from adamwprune.base.errors import UserError
 from adamwprune.plan.job import Job
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.store import LOCK, LOG, METRICS, RESULT, SPEC, Store, check_identity
+from adamwprune.records.store import (
+    LOCK,
+    LOG,
+    METRICS,
+    RESULT,
+    SPEC,
+    Store,
+    check_identity,
+    prepare,
+    publish_failure,
+)
 from tests.support.runs import job_of, specs
 
 
@@ -55,6 +65,51 @@ def test_nothing_is_opened_through_a_link(train, tmp_path, name):
             train(spec)
         assert not (folder / RESULT).exists()
     assert outside.read_text() == "of somebody"
+
+
+@pytest.mark.parametrize("name", [LOCK, LOG])
+def test_nothing_is_written_to_a_file_that_has_another_name(train, tmp_path, name):
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("of somebody")
+    os.link(outside, folder / name)
+    (spec,) = specs(EPOCHS="1")
+    with pytest.raises(UserError, match=rf"{name}: .*has another name too \(a hard link\)"):
+        train(spec)
+    assert outside.read_text() == "of somebody"
+    assert not (folder / RESULT).exists()
+
+
+@pytest.mark.parametrize("name", [LOCK, LOG, RESULT])
+def test_a_pipe_is_neither_waited_for_nor_replaced_by_a_record(train, tmp_path, name):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / name)
+    (spec,) = specs(EPOCHS="1")
+    with pytest.raises(UserError, match="is no regular file"):
+        train(spec)
+    assert (folder / name).is_fifo()
+
+
+def test_a_failure_quotes_no_file_that_a_link_leads_to(tmp_path):
+    (spec,) = specs()
+    folder = tmp_path / spec.run_id
+    folder.mkdir()
+    (tmp_path / "secret").write_text("of somebody")
+    (folder / LOG).symlink_to(tmp_path / "secret")
+    assert publish_failure(folder, spec, "the error", {}, {}).error == "the error"
+
+
+def test_a_failure_is_not_recorded_in_the_directory_of_another_run(tmp_path):
+    (spec,) = specs()
+    other = RunSpec({**spec.values, "SEED": 99})
+    prepare(tmp_path / "run", other)
+    with pytest.raises(UserError, match=f"is the directory of {other.run_id}"):
+        publish_failure(tmp_path / "run", spec, "the error", {}, {})
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(UserError, match="is a link; a run is trained in a directory of its own"):
+        publish_failure(tmp_path / "link", other, "the error", {}, {})
+    assert not (tmp_path / "run" / RESULT).exists()
 
 
 def test_a_file_that_is_written_does_not_follow_a_link_of_its_temporary_name(train, tmp_path):

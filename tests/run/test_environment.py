@@ -19,9 +19,15 @@ import pytest
 import torch
 
 from adamwprune.base.errors import UserError
+from adamwprune.config.sources import Workspace
+from adamwprune.experiment import launch as launch_module
+from adamwprune.experiment.catalogue import Catalogue
+from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.records import provenance
 from adamwprune.records.provenance import Source, keep_diff, publish_diffs, source
 from adamwprune.run import environment
+from adamwprune.scheduler.events import Outcome
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 # What published records and the reports drawn from them read.
@@ -330,3 +336,44 @@ def test_without_a_driver_there_is_no_version(no_driver: Path) -> None:
 def test_the_code_s_own_names_are_complete(repository: Path) -> None:
     """What decides a run is in one of the places that a diff is made of."""
     assert all((repository / name).exists() for name in provenance.CODE)
+
+
+@pytest.fixture
+def refusing_git(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git as it is where another user owns the tree."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)  # where every directory may be called safe
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+
+@pytest.mark.usefixtures("refusing_git")
+def test_a_tree_that_git_refuses_is_told_with_the_remedy(tree: Path, tmp_path: Path) -> None:
+    assert provenance.source(tree).record() == {"commit": None, "dirty": None, "diff": None}
+    note = provenance.note(tree, None, tmp_path)
+    assert f"git config --global --add safe.directory '{tree}'" in note
+    assert note.count("safe.directory") == 1, "what is no repository is nobody's fault"
+    assert "\n" not in note
+
+
+def test_a_tree_that_git_knows_needs_no_note(tree: Path, tmp_path: Path) -> None:
+    assert provenance.note(tree, None, tmp_path) == ""
+
+
+@pytest.mark.usefixtures("refusing_git")
+def test_the_note_is_told_once_before_the_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment.load(Workspace({"CONFIG": "sgd", "O": str(tmp_path)}))
+    launch = Launch(experiment)
+    monkeypatch.setattr(launch_module, "Pool", _Idle)
+    launch.train(Catalogue.missing)
+    assert capsys.readouterr().out.count("safe.directory") == 1
+
+
+class _Idle:
+    """A pool that trains nothing, and asks for the code as often as one whose code changes."""
+
+    def __init__(self, *arguments, source, **named) -> None:
+        assert source()["commit"] is source()["commit"] is None
+
+    def run(self, jobs):
+        return Outcome()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -204,6 +205,123 @@ def test_a_checkpoint_that_no_step_can_be_done_from_is_not_tried_for_ever(
         train(spec)
     assert (folder / f"{checkpoint.NAME}.unusable").is_file()
     assert train(spec).environment["attempts"][-1]["from_step"] == 19
+
+
+def _as_directory(path):
+    path.unlink()
+    (path / "below").mkdir(parents=True)
+
+
+def _as_link(path):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _as_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("spoil", [_as_directory, _as_link, _as_pipe])
+@pytest.mark.parametrize("name", [checkpoint.NAME, checkpoint.PREVIOUS])
+def test_what_is_no_file_is_set_aside_and_said(spoil, name, train, trainings, tmp_path):
+    spec, folder = COMBINATIONS[0], tmp_path / "run"
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    spoil(folder / name)
+    events = []
+    result = train(spec, events.append, checkpoint_seconds=0)
+    assert result.status == "done"
+    expected = 19 if name == checkpoint.NAME else 20
+    assert result.environment["attempts"][-1]["from_step"] == expected
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert all(f"{folder / name}: cannot be read: " in note for note in notes)
+    assert len(notes) == (name == checkpoint.NAME)
+    assert not list(folder.glob("checkpoint*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attempts": [{}]},
+        {"attempts": []},
+        {"attempts": [{"started": 5, "from_step": 0}]},
+        {"attempts": [{"started": "today", "from_step": "0"}]},
+        {"attempts": None},
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": 10**9},
+        {"threads": None},
+        {"threads": True},
+        {"run_id": None},
+        {"training": {"step": 10**9}},
+        {"training": {"step": -1}},
+    ],
+)
+def test_a_checkpoint_that_does_not_say_how_it_was_made_is_set_aside(
+    change, train, trainings, tmp_path
+):
+    """Not when the run has ended and its record is to be written."""
+    spec, folder = COMBINATIONS[0], tmp_path / "run"
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    state = checkpoint.read(folder / checkpoint.NAME)
+    if "training" in change:
+        change = {"training": {**state["training"], **change["training"]}}
+    checkpoint.write(folder, {**state, **change})
+    with pytest.raises(Killed):
+        train(spec, killer(21))
+    assert (folder / f"{checkpoint.NAME}.unusable").is_file()
+    assert train(spec).status == "done"
+    assert not list(folder.glob("checkpoint*"))
+
+
+def test_a_checkpoint_that_ends_its_process_while_it_is_loaded_is_given_up(
+    train, trainings, tmp_path, monkeypatch
+):
+    """A crash of a library leaves no traceback: only that the load was begun is known."""
+    spec, folder = COMBINATIONS[0], tmp_path / "run"
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Training, "load_state_dict", _killed)
+        for _ in range(checkpoint.MOST_LOADS):
+            with pytest.raises(Killed):
+                train(spec)
+    assert (folder / checkpoint.NAME).is_file(), "so many kills may be a user's"
+    events = []
+    result = train(spec, events.append)
+    assert result.environment["attempts"][-1]["from_step"] == 19, "of the one before"
+    note = next(event["text"] for event in events if event["event"] == "note")
+    assert "was loaded 3 times, and no step followed" in note
+
+
+def _killed(*arguments):
+    raise Killed
+
+
+def test_a_run_that_crashes_at_the_same_step_again_starts_anew(
+    train, trainings, tmp_path, monkeypatch
+):
+    """Steps follow its checkpoint, and yet it is of no use: the way out is the first step."""
+    spec, folder, step = COMBINATIONS[0], tmp_path / "run", runner._Run.stepped
+
+    def crash(run, training):
+        if training.step == 25 and run.loaded:
+            raise RuntimeError("planted")
+        step(run, training)
+
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    monkeypatch.setattr(runner._Run, "stepped", crash)
+    events = []
+    for times in (1, 2):
+        with pytest.raises(runner.Crashed, match="planted"):
+            train(spec, events.append)  # no checkpoint until the epoch ends
+        assert (folder / checkpoint.NAME).exists() == (times == 1)
+    note = next(event["text"] for event in events if event["event"] == "note")
+    assert note.startswith("the run crashed at step 25 again: its checkpoints are set aside")
+    assert [a["from_step"] for a in train(spec).environment["attempts"]] == [0]
 
 
 def test_without_a_sound_checkpoint_a_run_starts_anew(train, trainings, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.devices import Machine, Slot, slots
@@ -88,8 +90,11 @@ def test_what_there_is(monkeypatch):
     assert devices.machine("cpu") == CPU8
 
 
-def test_threads_sleep_while_they_wait_unless_they_have_all_cores(monkeypatch):
-    monkeypatch.setattr(devices, "machine", lambda choice: Machine(cores=4))
-    assert devices.environment(2)["OMP_WAIT_POLICY"] == "passive"
-    assert "OMP_WAIT_POLICY" not in devices.environment(4)
-    assert devices.environment(4)["OMP_NUM_THREADS"] == "4"
+@pytest.mark.parametrize("threads", [1, 2, 64])
+def test_threads_sleep_while_they_wait_also_where_a_run_has_all_cores(threads, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    passive = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+    in_process, child = devices.environment(threads), subprocesses.environment(Path("/lib"))
+    assert passive.items() <= in_process.items()
+    assert passive.items() <= child.items()
+    assert in_process["OMP_NUM_THREADS"] == str(threads)

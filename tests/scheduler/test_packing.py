@@ -16,6 +16,7 @@ from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.events import Message, Policy
 from adamwprune.scheduler.packing import CONTEXT, History, Need, Packer, reserve
+from tests.support.records import LEAST
 from tests.support.runs import specs
 
 GIB = 1 << 30
@@ -133,13 +134,6 @@ def test_history_knows_the_largest_peak_of_like_runs():
     assert history.bytes_of(larger) is None
 
 
-ENDED = {
-    "history": [{"epoch": 1}],
-    "final": {"test_accuracy": 0.9},
-    "pruning": {"zeros": 0},
-}
-
-
 class Scripted:
     """An executor without processes: answers each job with the events of a script."""
 
@@ -184,7 +178,7 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
                 {"event": "crashed", "error": "OutOfMemoryError: CUDA", "out_of_memory": True},
             ]
         store.folder(spec).mkdir(parents=True)
-        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **LEAST))
         return [{"event": "end", "status": "done"}]
 
     told = []
@@ -205,6 +199,43 @@ def test_an_out_of_memory_run_is_tried_again_alone_with_what_was_learnt(tmp_path
     assert history.bytes_of(todo[0].spec) == reserve(9 * GIB)
 
 
+KILLED = {"event": "died", "error": "signal SIGKILL", "killed": True}
+ENDS = {
+    "killed": [{"event": "accepted"}, KILLED],
+    "killed before it began": [KILLED],
+    "told to stop": [{"event": "accepted"}, {"event": "stopped"}],
+    "no memory": [{"event": "crashed", "error": "MemoryError", "out_of_memory": True}],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_runs_of_a_cpu_that_are_killed_for_memory_are_tried_again_one_at_a_time(end, tmp_path):
+    """Of three at a time all are killed at first; by itself each of them ends well."""
+    store, slots = Store(tmp_path), [Slot("cpu", 1)] * 3
+    todo = [Job(spec, store.folder(spec), tmp_path) for spec in specs(SEED="0 1 2")]
+    begun, together = [], []
+
+    class Observer:
+        ended = progress = stopped = told = lambda self, *arguments: None
+
+        def started(self, spec, slot):
+            if begun.count(spec) > 1:
+                together.append(len(made.running))
+
+    def script(job):
+        begun.append(job.spec)
+        if begun.count(job.spec) == 1:
+            return ENDS[end]
+        store.folder(job.spec).mkdir(parents=True)
+        publish(store.folder(job.spec), RunResult(job.spec.run_id, "done", job.spec, **LEAST))
+        return [{"event": "accepted"}, {"event": "end", "status": "done"}]
+
+    executors = lambda *given: nullcontext(Scripted(script, *given))  # noqa: E731
+    made = pool.Pool(store, slots, Observer(), Policy(retries=0), executors=executors)
+    assert len(made.run(todo).done) == 3
+    assert together == [1, 1, 1]
+
+
 @pytest.mark.parametrize("by_make", [True, False])
 def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeypatch, by_make):
     """A shell may go while its command goes on; make cannot be sent Ctrl-C any more."""
@@ -216,7 +247,9 @@ def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeyp
             self.events.put(Message(self.handle, {"event": "stopped"}))
 
         def start(self, job, place):
-            monkeypatch.setattr(pool.os, "getppid", lambda: 1)  # whoever started it has gone
+            monkeypatch.setattr(
+                pool.subprocesses.os, "getppid", lambda: 1
+            )  # whoever started it has gone
             self.handle = super().start(job, place)
             return self.handle
 
@@ -224,7 +257,7 @@ def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeyp
         if by_make:
             return []
         store.folder(spec).mkdir(parents=True)
-        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **ENDED))
+        publish(store.folder(spec), RunResult(spec.run_id, "done", spec, **LEAST))
         return [{"event": "end", "status": "done"}]
 
     class Observer:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What git says of a tree that another user owns, and what a user does about it.
+DUBIOUS = (
+    "git refuses {tree}, which another user owns (dubious ownership); "
+    "git config --global --add safe.directory '{tree}' lets it"
+)
+
 
 def counted(number: int, noun: str) -> str:
     """``1 run``, ``2 runs``, ``1,180 steps``; of a noun whose plural ends in s."""
@@ -20,6 +26,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too
+
+
+def cell(value: object) -> object:
+    """A value for a CSV file: a text that a spreadsheet would execute gets an apostrophe in front.
+
+    A spreadsheet takes a text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula.
+    """
+    if not isinstance(value, str):
+        return value
+    begins_blank = value[:1] in ("\t", "\r", "\n")
+    return f"'{value}" if begins_blank or value.lstrip().startswith(_FORMULA) else value
 
 
 def last_line(text: str) -> str:

@@ -15,6 +15,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.records.code import Sources
+from adamwprune.records.published import each_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.staleness import changes
 from adamwprune.report import export
@@ -33,12 +34,18 @@ def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[R
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     root = experiment.root
-    found = export.find(root, experiment.published)
     code = Catalogue.of(experiment).code
-    table = export.table(marked(found.runs, STALE, code), marked(found.published, FROZEN, code))
+    problems: list[str] = []
+    runs = export.sound(export.each_run(root), problems)
+    published = export.sound(each_published(experiment.published), problems)
+    table = export.table(
+        marked(runs, STALE, code),
+        marked(published, FROZEN, code),
+        root if root.is_dir() else None,
+    )
     for path in export.write(table, root / "export"):
-        runs = counted(len(table.rows), "run")
-        print(f"{path}: {runs}, {counted(len(table.columns), 'column')}")
-    for problem in found.problems:
+        rows = counted(len(table.rows), "run")
+        print(f"{path}: {rows}, {counted(len(table.columns), 'column')}")
+    for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    return 1 if found.problems else 0
+    return 1 if problems else 0

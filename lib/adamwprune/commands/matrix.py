@@ -2,6 +2,7 @@
 
 import argparse
 
+from adamwprune.base import terminal
 from adamwprune.base.console import require
 from adamwprune.base.wording import counted
 from adamwprune.commands import html_report
@@ -47,7 +48,9 @@ def _present(catalogue: Catalogue, memory: bool) -> None:
     if not any(record.status == "done" for record in records):
         print("there is no record to draw")
         return
-    print(present.tables_of(specs, records, _format(experiment), memory, experiment.request))
+    form = _format(experiment)
+    tell = terminal.show if form == "text" else print  # only that one has colours
+    tell(present.tables_of(specs, records, form, memory, experiment.request))
     folder = experiment.root / "figures"
     drawn = present.draw_if_changed(specs, records, folder, print)
     count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
@@ -70,7 +73,9 @@ def _train(experiment: Experiment, choose: Choose) -> None:
         print(f"note: {note}")
     for dropped in experiment.matrix.dropped:
         print(f"dropped: {dropped.label}: {dropped.reason}")
-    chosen = choose(Catalogue.of(experiment))
+    catalogue = Catalogue.of(experiment)
+    catalogue.sweep()
+    chosen = choose(catalogue)
     if not chosen:
         print("nothing to train")
         if launch.trackers:

@@ -8,11 +8,12 @@ import argparse
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import expanded
 from adamwprune.config.sources import Workspace
 from adamwprune.records.brief import read_result
 from adamwprune.records.published import read_published
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT, only
+from adamwprune.records.store import RESULT, Store, only
 from adamwprune.report.figures import draw_comparison
 
 CONFIGURED = False  # takes records, not a configuration
@@ -24,7 +25,7 @@ def record_of(name: str, results: Path) -> RunResult:
     if path.is_file():
         return read_result(path)
     published = {result.run_id: result for result in read_published(results / "published")}
-    here = {path.parent.name: path for path in sorted(results.glob(f"*/{RESULT}"))}
+    here = {name: results / name / RESULT for name in Store(results).begun_names()}
     known: dict[str, RunResult | Path] = {**published, **here}
     found = only(name, known)
     if found is None:
@@ -34,8 +35,10 @@ def record_of(name: str, results: Path) -> RunResult:
 
 def places(parser: argparse.ArgumentParser) -> None:
     """The options that the plotting commands share."""
-    parser.add_argument("--results", type=Path, default=Path("results"), help="all runs")
-    parser.add_argument("--output", type=Path, help="directory of the figures (RESULTS/figures)")
+    parser.add_argument("--results", type=expanded, default=Path("results"), help="all runs")
+    parser.add_argument(
+        "--output", type=expanded, help="directory of the figures (RESULTS/figures)"
+    )
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,7 @@ def train_in_foreground(experiment: Experiment) -> int:
 def _record(launch: Launch, catalogue: Catalogue) -> RunResult:
     """The record of the experiment's one run, trained unless it is done."""
     job = launch.single()
+    catalogue.sweep()
     if catalogue.state(job.spec).name == DONE:
         print(f"already trained; remove {launch.store.folder(job.spec)} to train it again")
         return catalogue.find(job.spec.run_id)

@@ -136,9 +136,9 @@ def listnewconfig(workspace: Workspace, tree: Tree) -> None:
 def list_defconfigs(_workspace: Workspace, tree: Tree) -> None:
     """Print the name and the first line of each defconfig."""
     known = sources.defconfigs(tree.root)
-    width = max(map(len, known))
-    for name, title in known.items():
-        print(f"{name:{width}}  {title}".rstrip())
+    width = max(map(len, known), default=0)
+    for name in known:
+        print(f"{name:{width}}  {sources.title(tree.root, name)}".rstrip())
 
 
 COMMANDS: dict[str, Callable[[Workspace, Tree], None]] = {

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from adamwprune.base import wording
 from adamwprune.base.errors import ConfigError
+from adamwprune.base.files import expanded
 from adamwprune.config.options import Type
 from adamwprune.config.sources import flag
 from adamwprune.config.tree import Tree
@@ -63,7 +64,10 @@ def _parser(tree: Tree, description: str) -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="start from this .config, not from the defaults"
+        "--config",
+        type=expanded,
+        metavar="FILE",
+        help="start from this .config, not from the defaults",
     )
     for name, family in tree.families.items():
         head = tree.symbols[next(iter(family.members.values()))].choice

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import expanded
 from adamwprune.config import sources, strict
 from adamwprune.config.run_count import Count, RunCount
 from adamwprune.config.sources import Workspace
@@ -56,7 +57,7 @@ class Session:
 
     def load(self, path: Path) -> str:
         """Replace all values by a file's; a file with an error leaves them as they were."""
-        assignments = strict.read_config(path)
+        assignments = strict.read_config(path, self.tree)
         strict.apply(Tree(self.tree.root), assignments)
         self.tree.reset()
         strict.apply(self.tree, assignments)
@@ -165,11 +166,11 @@ class _InTerminal:
         return message
 
     def try_load(self, filename: str) -> bool:
-        return self.attempt(lambda: self.session.load(Path(filename))) is not None
+        return self.attempt(lambda: self.session.load(expanded(filename))) is not None
 
     def try_save(self, save: object, filename: str, _description: str) -> str | None:
         write = self.session.save_minimal if save == self.write_minimal else self.session.save
-        return self.attempt(lambda: write(Path(filename)))
+        return self.attempt(lambda: write(expanded(filename)))
 
     def attempt(self, action: Callable[[], str]) -> str | None:
         try:

@@ -22,8 +22,9 @@ _ANNOTATION = re.compile(
     r"@(?P<list>list )?(?P<kind>float|int|word) (?P<domain>.+?)(?P<preset> \| preset)?$"
 )
 _INTERVAL = re.compile(r"(?P<left>[\[(])(?P<low>\S+), (?P<high>\S+)(?P<right>[\])])$")
-_INTEGER = re.compile(r"[+-]?[0-9]+$")
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_KCONFIG_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")  # C Kconfig drops any other for its default
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,11 @@ class Type:
         """All values in ``text``: one, or for a list as many as there are words."""
         if self.kind == "string":
             return (self.parse_item(text),)
-        words = text.split() if self.is_list else [text.strip()]
-        if not words or words == [""]:
+        words = text.split() if self.is_list else [text]
+        if not text.strip():
             raise ValueError("is empty")
+        if not self.is_list and text != text.strip():
+            raise ValueError(f"{text!r} begins or ends with a blank")
         return tuple(
             "preset" if self.preset and word == "preset" else self.parse_item(word)
             for word in words
@@ -139,7 +142,7 @@ def string_type() -> Type:
 
 def int_type(interval: Interval | None = None) -> Type:
     """A whole number, within ``interval`` if there is one."""
-    return _number("int", _parse_int, interval)
+    return _number("int", _parse_kconfig_int, interval)
 
 
 def _annotated(match: re.Match[str]) -> Type:
@@ -179,13 +182,21 @@ def _parse_bool(word: str) -> bool:
 
 
 def _parse_int(word: str) -> int:
-    if not _INTEGER.match(word):
+    if not _INTEGER.fullmatch(word):
         raise ValueError(f"{word!r} is not a whole number")
     return int(word)
 
 
+def _parse_kconfig_int(word: str) -> int:
+    """A number of a symbol that is an int to Kconfig too; others are strings to it."""
+    number = _parse_int(word)
+    if not _KCONFIG_INTEGER.fullmatch(word):
+        raise ValueError(f"{word!r} is not how Kconfig writes the number {number}")
+    return number
+
+
 def _parse_float(word: str) -> float:
-    if not _FLOAT.match(word):
+    if not _FLOAT.fullmatch(word):
         raise ValueError(f"{word!r} is not a number")
     number = float(word)
     if not math.isfinite(number):

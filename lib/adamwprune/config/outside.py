@@ -15,6 +15,7 @@ import kconfiglib
 
 from adamwprune.base import registry
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.files import expanded
 
 if TYPE_CHECKING:
     from adamwprune.config.tree import Tree
@@ -29,7 +30,7 @@ def resolved(text: str) -> Path | None:
     """
     if not text:
         return None
-    directory = Path(text).absolute()
+    directory = expanded(text).absolute()
     check_directory(directory, text)
     return directory.resolve()
 

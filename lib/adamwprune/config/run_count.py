@@ -61,7 +61,7 @@ class RunCount:
     def _run(self, configuration: str) -> None:
         try:
             self._tree.reset()
-            strict.apply(self._tree, strict.parse_config(configuration, "the menu"))
+            strict.apply(self._tree, strict.parse_config(configuration, "the menu", self._tree))
             for text in self._count(self._tree):
                 if configuration != self._wanted:
                     return

@@ -6,10 +6,10 @@ ever passes through a shell.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from adamwprune.base import registry, wording
 from adamwprune.base.errors import ConfigError, UserError
-from adamwprune.base.files import refusing, write_text
+from adamwprune.base.files import expanded, refusing, write_bytes, write_text
 from adamwprune.config import outside, strict
 from adamwprune.config.makeflags import make_variables
 from adamwprune.config.strict import Assignment
@@ -70,13 +70,16 @@ class Workspace:
     @property
     def output(self) -> Path:
         """Where .config and results go."""
-        return Path(self.variables.get("O") or ".")
+        return expanded(self.variables.get("O") or ".")
 
     @property
     def config(self) -> Path:
         """The file that holds the configuration."""
         named = self.variables.get("KCONFIG_CONFIG") or os.environ.get("KCONFIG_CONFIG")
-        return Path(named) if named else self.output / ".config"
+        path = expanded(named) if named else self.output / ".config"
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no regular file, and cannot hold a configuration")
+        return path
 
     @property
     def settings(self) -> dict[str, str]:
@@ -89,7 +92,7 @@ class Workspace:
 
     def results(self, tree: Tree) -> Path:
         """The directory of all runs."""
-        return self.output / tree.text("RESULTS_DIR")
+        return self.output / expanded(tree.text("RESULTS_DIR"))
 
 
 def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
@@ -137,7 +140,7 @@ def load_to_edit(workspace: Workspace, tree: Tree) -> str:
         strict.apply(tree, read_defconfig(tree, DEFAULT))
         source = f"defconfig {DEFAULT}"
         # As load() does by writing .config first: nothing in it counts as new.
-        strict.apply(tree, strict.parse_config(tree.config(), source))
+        strict.apply(tree, strict.parse_config(tree.config(), source, tree))
     override(tree, workspace.settings)
     return source
 
@@ -174,7 +177,7 @@ def override(tree: Tree, settings: Mapping[str, str]) -> None:
 def read_into(tree: Tree, path: Path) -> None:
     """Load a ``.config`` strictly."""
     try:
-        strict.apply(tree, strict.read_config(path))
+        strict.apply(tree, strict.read_config(path, tree))
     except ConfigError as error:
         older = "if an older tree wrote it, make olddefconfig brings it up to date"
         advice = f"{path}: {lacking_members(path) or older}"
@@ -183,7 +186,7 @@ def read_into(tree: Tree, path: Path) -> None:
 
 def lacking_members(path: Path) -> str:
     """What to do where a ``.config`` was written with members that are not here now."""
-    found = _MEMBERS.search(path.read_text(encoding="utf-8"))
+    found = _MEMBERS.search(strict.read_text(path))
     if found is None or Path(found[1]) == registry.outside():
         return ""
     return f"it was written with members from outside the tree; M={found[1]} brings them"
@@ -202,7 +205,7 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
             reason = wording.nearest(part, known) if part else ": a name is missing"
             raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
     for part in parts:
-        assignments = strict.read_config(tree.root / "defconfigs" / part)
+        assignments = strict.read_config(tree.root / "defconfigs" / part, tree)
         if not assignments and len(parts) > 1:
             raise ConfigError(
                 f"defconfig {part} says what the tree's defaults say, and so adds nothing to "
@@ -228,13 +231,21 @@ def _leave_other_members(tree: Tree, merged: dict[str, Assignment], each: Assign
             merged.pop(symbol, None)
 
 
-def defconfigs(root: Path = SOURCE_TREE) -> dict[str, str]:
-    """Name -> the first comment line of each defconfig."""
-    found: dict[str, str] = {}
-    for path in sorted((root / "defconfigs").iterdir()):
-        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        found[path.name] = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return found
+def defconfigs(root: Path = SOURCE_TREE) -> list[str]:
+    """The names of all defconfigs, sorted: the files whose name begins with no dot."""
+    folder = root / "defconfigs"
+    with refusing(f"cannot read {folder}"):
+        found = sorted(path for path in folder.iterdir() if not path.is_dir())
+    return [path.name for path in found if not path.name.startswith(".")]
+
+
+def title(root: Path, name: str) -> str:
+    """The first comment line of a defconfig; of one that cannot be read, why."""
+    try:
+        first = strict.read_text(root / "defconfigs" / name).split("\n", 1)[0]
+    except UserError as error:
+        return f"({error})"
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def check_names(tree: Tree, settings: Mapping[str, str]) -> None:
@@ -264,19 +275,31 @@ def write(tree: Tree, path: Path) -> bool:
     """
     text = full_text(tree)
     with refusing(f"cannot write {path}"):
+        target = _target(path)
         if path.exists():
-            if path.read_bytes() == text.encode():
+            before = path.read_bytes()
+            if before == text.encode():
                 return False
             # Copied, not renamed: there is a .config at every moment.
-            shutil.copyfile(path, path.with_name(path.name + ".old"))
-        write_text(path, text)
+            write_bytes(path.with_name(path.name + ".old"), before)
+        write_text(target, text)
     return True
 
 
 def write_minimal(tree: Tree, path: Path) -> None:
     """Write what differs from the tree's defaults: the form of a file in ``defconfigs/``."""
     with refusing(f"cannot write {path}"):
-        write_text(path, tree.minimal_config())
+        write_text(_target(path), tree.minimal_config())
+
+
+def _target(path: Path) -> Path:
+    """The file itself where ``path`` is a link, which stays; ``OSError`` for what is no file."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    if path.is_symlink() and (path == target or not target.parent.is_dir()):
+        raise OSError(errno.ENOENT, f"is a link to {path.readlink()}, which is not there")
+    return target
 
 
 def full_text(tree: Tree) -> str:
@@ -293,27 +316,33 @@ def repeat_command(tree: Tree, minimal: str) -> str:
     if tree.root == registry.PACKAGE:
         return _installed_command(tree, minimal)
     words: list[str] = []
-    for each in strict.parse_config(minimal, "minimal configuration"):
+    for each in _of_the_run(tree, minimal):
         family = tree.families.get(tree.family_of.get(each.name, ""))
-        if family is not None:
-            # A cell has one member a family; naming it switches the others off.
-            if each.text == "y":
-                words += [flag(family.name), family.member_of(each.name)]
-        elif not tree.options[each.name].operational:
+        if family is None:
             words += _option_words(tree, each)
+        elif each.text == "y":
+            # A cell has one member a family; naming it switches the others off.
+            words += [flag(family.name), family.member_of(each.name)]
     members = [f"M={tree.outside}"] if tree.outside else []
     return shlex.join(["python", "train.py", *members, *words])
 
 
 def _installed_command(tree: Tree, minimal: str) -> str:
     words = [f"CONFIG={DEFAULTS}", *([f"M={tree.outside}"] if tree.outside else [])]
-    for each in strict.parse_config(minimal, "minimal configuration"):
+    for each in _of_the_run(tree, minimal):
         family = tree.families.get(tree.family_of.get(each.name, ""))
         if family is None:
-            words += [] if tree.options[each.name].operational else [f"{each.name}={each.text}"]
+            words.append(f"{each.name}={each.text}")
         elif each.text == "y":
             words.append(f"{family.name}={family.member_of(each.name)}")
     return shlex.join(["adamwprune", "train", *words])
+
+
+def _of_the_run(tree: Tree, minimal: str) -> list[Assignment]:
+    """What says which run it is, and not where or how it was trained: :func:`placed` says that."""
+    every = strict.parse_config(minimal, "minimal configuration", tree)
+    names = ((each, tree.family_of.get(each.name, each.name)) for each in every)
+    return [each for each, name in names if not tree.is_operational(name)]
 
 
 def placed(command: str, device: str, threads: int) -> str:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.files import obstacle, refusing
 from adamwprune.base.wording import nearest
 from adamwprune.config.tree import Tree, has_prompt
 
 _SET = re.compile(r"CONFIG_(?P<name>[A-Za-z0-9_]+)=(?P<value>.*)$")
 _UNSET = re.compile(r"# CONFIG_(?P<name>[A-Za-z0-9_]+) is not set$")
+# What was meant to be _UNSET and is only a comment to Kconfig; not an assignment behind a "#".
+_ALMOST = re.compile(r"[#\s]*CONFIG_(?P<name>[A-Za-z0-9_]+)\b(?!\s*=)", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"$')
 
 
@@ -35,40 +38,44 @@ class Assignment:
         return f"{self.place}: {self.name}={self.text}: {reason}"
 
 
-def read_config(path: Path) -> list[Assignment]:
+def read_config(path: Path, tree: Tree) -> list[Assignment]:
     """The assignments in a ``.config``, a defconfig or a fragment.
 
     Raises :class:`UserError` for a file that cannot be read, :class:`ConfigError` for
-    lines that are neither an assignment, a comment nor blank.
+    lines that are neither an assignment, a comment nor blank. A comment that begins with the
+    name of a symbol of the tree is none: it was meant to hold.
     """
-    return parse_config(_read(path), str(path))
+    return parse_config(read_text(path), str(path), tree)
 
 
-def parse_config(text: str, name: str) -> list[Assignment]:
+def parse_config(text: str, name: str, tree: Tree) -> list[Assignment]:
     """As :func:`read_config`, from a text; ``name`` stands for the file in messages."""
-    assignments, problems = _scan(text, name)
+    assignments, problems = _scan(text, name, tree)
     if problems:
         raise ConfigError(problems)
     return assignments
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a configuration, without a byte-order mark."""
+    with refusing(str(path)):
+        content = path.read_bytes()
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        if not obstacle(content):
+            return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
+    raise UserError(f"{path}: {obstacle(content)}")
 
 
-def _scan(text: str, name: str) -> tuple[list[Assignment], list[str]]:
+def _scan(text: str, name: str, tree: Tree) -> tuple[list[Assignment], list[str]]:
     """The assignments in a text, and a message for each line of it that is malformed."""
     assignments: list[Assignment] = []
     problems: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         place = f"{name}:{number}"
         try:
-            assignment = _parse_line(line.rstrip(), place)
+            assignment = _parse_line(line.rstrip(), place, tree)
         except ValueError as error:
             problems.append(f"{place}: {error}")
             continue
@@ -77,10 +84,11 @@ def _scan(text: str, name: str) -> tuple[list[Assignment], list[str]]:
     return assignments, problems
 
 
-def _parse_line(line: str, place: str) -> Assignment | None:
+def _parse_line(line: str, place: str, tree: Tree) -> Assignment | None:
     if match := _UNSET.match(line):
         return Assignment(match["name"], "n", place, quoted=False)
     if not line.strip() or line.startswith("#"):
+        _refuse_almost_unset(line, tree)
         return None
     match = _SET.match(line)
     if match is None:
@@ -92,6 +100,16 @@ def _parse_line(line: str, place: str) -> Assignment | None:
             raise ValueError(f"malformed string: {line!r}")
         return Assignment(match["name"], re.sub(r"\\(.)", r"\1", quoted["text"]), place)
     return Assignment(match["name"], value, place, quoted=False)
+
+
+def _refuse_almost_unset(line: str, tree: Tree) -> None:
+    """Raise ``ValueError`` for a comment that was meant to switch a symbol off."""
+    match = _ALMOST.match(line)
+    name = match["name"].upper() if match else ""
+    if name in tree.symbols:
+        raise ValueError(
+            f"{line!r} is only a comment; to switch {name} off, write '# CONFIG_{name} is not set'"
+        )
 
 
 def command_line(tree: Tree, words: Mapping[str, str], place: str) -> list[Assignment]:
@@ -156,7 +174,7 @@ def migrate(tree: Tree, path: Path) -> tuple[set[str], list[str]]:
     Returns the symbols that hold what the file says, and a line with the reason for each
     value that was dropped. Of two assignments to a symbol the later one is taken.
     """
-    assignments, dropped = _scan(_read(path), str(path))
+    assignments, dropped = _scan(read_text(path), str(path), tree)
     last = {each.name: each for each in assignments}
     kept: list[Assignment] = []
     for each in assignments:

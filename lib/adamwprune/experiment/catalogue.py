@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import is_there, refusing
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import Cell
 from adamwprune.plan.spec import RunSpec
@@ -77,6 +78,12 @@ class Catalogue:
             or ((result := self.store.result(cell.spec)) and not result.environment.get("alone"))
         ]
 
+    def sweep(self) -> None:
+        """Remove what killed commands left of runs that are done, which nobody trains again."""
+        littered = [spec for spec, each in self.states.items() if each.littered]
+        if self.store.root.is_dir():
+            self.store.sweep(littered)
+
     @property
     def _cells(self) -> Sequence[Cell]:
         return self.experiment.matrix.cells
@@ -146,8 +153,7 @@ class Catalogue:
         the published records. Raises :class:`UserError` where there is none or are several.
         """
         known = {spec.run_id for spec in self.experiment.matrix.specs}
-        known |= {path.parent.name for path in self.store.root.glob(f"*/{SPEC}")}
-        known |= {path.parent.name for path in self.store.root.glob(f"*/{RESULT}")}
+        known |= self.store.begun_names()
         if prefix not in known:  # reading the published records takes a moment
             known |= {result.run_id for result in self._published}
         found = only(prefix, {name: name for name in sorted(known)})
@@ -162,7 +168,9 @@ class Catalogue:
         """
         name = self.named(prefix)
         path = self.store.root / name / RESULT
-        if path.is_file():
+        with refusing(str(path)):
+            there = is_there(path)
+        if there:
             return read_result(path)
         published = {result.run_id: result for result in self._published}
         if name not in published:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.files import expanded
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
@@ -94,7 +95,7 @@ class Experiment:
     @property
     def data_dir(self) -> Path:
         """Where data sets are."""
-        return Path(str(self.tree.operational()["DATA_DIR"])).absolute()
+        return expanded(str(self.tree.operational()["DATA_DIR"])).absolute()
 
     @property
     def published(self) -> Path:

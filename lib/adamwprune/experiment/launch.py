@@ -67,8 +67,8 @@ class Launch:
     def _train(self, cells: Sequence[Cell], alone: bool) -> Outcome:
         operational, here = self.experiment.tree.operational(), self.machine()
         limits = devices.limits(here, int(operational["JOBS"]), int(operational["THREADS"]))
-        for limit in limits:
-            print(f"note: {limit}")
+        for note in (*limits, *self._notes()):
+            print(f"note: {note}")
         slots = self.slots(here, len(cells))[: 1 if alone else None]
         policy = Policy(
             int(operational["RETRIES"]),
@@ -138,7 +138,14 @@ class Launch:
 
     def placed(self, job: Job, slot: Slot) -> Job:
         """The job at this place, made by the source tree as it is now."""
+        for note in self._notes():
+            print(f"note: {note}")
         return replace(job, device=slot.device, threads=slot.threads, source=self.provenance())
+
+    def _notes(self) -> list[str]:
+        """What a user should know before something is trained."""
+        note = provenance.note(SOURCE_TREE, self.experiment.tree.outside)
+        return [note] if note else []
 
     def provenance(self) -> dict[str, Any]:
         """Commit and uncommitted changes of the source tree, and of the members outside of it; the

@@ -16,6 +16,7 @@ from adamwprune.base.wording import last_line
 from adamwprune.config.sources import flag
 from adamwprune.config.tree import Tree
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records import provenance
 from adamwprune.records.brief import read_result
 from adamwprune.records.code import Sources
 from adamwprune.records.record import RunResult
@@ -121,6 +122,8 @@ class Worktrees:
         done = subprocess.run(
             ["git", "-C", str(self.root), *words], capture_output=True, text=True, check=False
         )
+        if note := provenance.note(self.root) if done.returncode else "":
+            raise UserError(note)
         if done.returncode:
             raise UserError(f"git {words[0]}: {last_line(done.stderr)}")
         return done.stdout.strip()

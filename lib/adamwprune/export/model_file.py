@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import io
 import math
 import statistics
 import time
@@ -20,7 +21,7 @@ from torch import Tensor
 from adamwprune import tasks
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import refusing, write_bytes
+from adamwprune.base.files import obstacle, read_own, reason, refusing, write_bytes
 from adamwprune.base.kinds import Tokens
 from adamwprune.datasets import _idx
 from adamwprune.experiment.catalogue import Catalogue
@@ -164,7 +165,7 @@ def read(path: Path) -> compact.Compact:
     try:
         return compact.decode(content)
     except Damaged as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {obstacle(content) or error}") from None
 
 
 def finished(experiment: Experiment, prefix: str) -> RunResult:
@@ -182,15 +183,21 @@ def finished(experiment: Experiment, prefix: str) -> RunResult:
 def read_weights(path: Path, result: RunResult) -> dict[str, Tensor]:
     """The run's final weights, checked against its record; no code in the file is executed."""
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_own(path)
     except FileNotFoundError:
         raise UserError(
             f"{path}: is not there. A run's weights stay where it was trained; they are not "
             "published with its record"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {reason(error)}") from None
+    try:
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch's reader raises whatever it trips over
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(f"{path}: cannot be read: {reason}") from None
+        told = (str(error).splitlines() or [""])[0] or type(error).__name__
+        # Its advice, to load the file without this check, is none for a file of anybody's.
+        why = obstacle(content) or ("is no file of weights" if "weights_only" in told else told)
+        raise UserError(f"{path}: cannot be read: {why}") from None
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise UserError(f"{path}: holds no model's weights")
     if result.weights and digest(weights) != result.weights:

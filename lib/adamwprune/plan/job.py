@@ -67,4 +67,6 @@ class Event(StrEnum):
     OUTDATED = "outdated"  # the code is another than the worker has loaded
     CRASHED = "crashed"  # error: a traceback; out_of_memory: whether it is that
     REFUSED = "refused"  # reason: no run could go on
-    DIED = "died"  # error: how the worker ended; said by the executor, in its place
+    # error: how the worker ended; killed: whether that may be for want of memory. Said by the
+    # executor, in its place.
+    DIED = "died"

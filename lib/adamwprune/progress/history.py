@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import append_line
+from adamwprune.base.files import append_line, read_own
 from adamwprune.base.forms import number
 from adamwprune.progress.eta import Estimate
 from adamwprune.records.brief import read_result
@@ -59,7 +59,7 @@ class Score:
 def scores(root: Path) -> tuple[int, int]:
     """How many matrices took no longer than their P90, and of how many; damaged lines are none."""
     try:
-        lines = (root / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_own(root / FILE).decode("utf-8", "replace").splitlines()
     except OSError:
         return 0, 0
     within = [verdict for verdict in map(_within, lines) if verdict is not None]

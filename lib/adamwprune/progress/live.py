@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from adamwprune.base import terminal
 from adamwprune.base.wording import counted, last_line
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
@@ -293,7 +294,7 @@ def display(
 
     ``history``: past records to estimate from. Below ``root`` the score is kept.
     """
-    matrix, console = Matrix(specs, slots, history, root), Console()
+    matrix, console = Matrix(specs, slots, history, root), terminal.console()
     drawable = sys.stdout.isatty() and not console.is_dumb_terminal
     observer = Live(matrix, console) if drawable else Lines(matrix)
     observer.open()

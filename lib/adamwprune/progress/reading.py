@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from adamwprune.base.files import read_own
 from adamwprune.base.forms import number
 from adamwprune.base.metrics import Metric, second
 from adamwprune.plan.spec import RunSpec
@@ -68,7 +69,7 @@ class Reading:
     def read(cls, spec: RunSpec, folder: Path) -> Self | None:
         """What is in the run's directory; None where there is no file or it is damaged."""
         try:
-            plain = json.loads((folder / PROGRESS).read_bytes())
+            plain = json.loads(read_own(folder / PROGRESS))
         except (OSError, ValueError, RecursionError):
             return None
         return cls.of(spec, plain) if isinstance(plain, dict) else None

@@ -33,9 +33,9 @@ from torch.utils.hooks import RemovableHandle
 
 from adamwprune.base.sparsity import SETTLING
 from adamwprune.optimizers._base import Base, KeepsMoments
-from adamwprune.optimizers._layout import is_dense
-from adamwprune.pruning import contract, counts, inputs
+from adamwprune.pruning import contract, counts, inputs, refusals
 from adamwprune.pruning.attachment import Attachment, free_key, hooked, keeps_zeros
+from adamwprune.pruning.clipping import clip_grad_norm_
 from adamwprune.pruning.contract import Sums
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
 from adamwprune.pruning.pruned import PrunedWeights
@@ -51,7 +51,6 @@ from adamwprune.pruning.update import prune, regrow
 
 log = logging.getLogger("adamwprune")
 _OWNERS: WeakKeyDictionary[Score, ref[Pruner]] = WeakKeyDictionary()  # who a score works for
-_ADAM = (KeepsMoments, torch.optim.Adam)
 
 
 class Pruner(PrunedWeights):
@@ -94,7 +93,7 @@ class Pruner(PrunedWeights):
         skip_last: bool = False,
         zeros: str = "pruned",
     ) -> None:
-        _refuse_contradictions(score, schedule, scope, storage, zeros)
+        refusals.refuse_contradictions(score, schedule, scope, storage, zeros)
         found = Prunable(model, weights, exclude, skip_first=skip_first, skip_last=skip_last)
         if score.prunes and not found.weights:
             raise ValueError(f"the model has no weight to prune: {found.coverage}")
@@ -134,9 +133,12 @@ class Pruner(PrunedWeights):
         if self.optimizer is not None:
             raise ValueError("the pruner of these weights is attached already")
         optimizer = hooked(optimizer)
-        groups = {name: _group_of(name, self.weights[name], optimizer) for name in self.weights}
+        groups = refusals.groups_of(self.weights, optimizer)
         if self.score.prunes:
-            self._refuse_optimizer(optimizer)
+            refusals.refuse_optimizer(self, optimizer)
+            owner = _OWNERS.get(self.score, lambda: None)()
+            if owner is not None and owner is not self:
+                raise ValueError("the score keeps the weights of another pruner: make one for each")
             self._groups = groups
             self.optimizer = optimizer
             if not self._has_begun:
@@ -179,31 +181,6 @@ class Pruner(PrunedWeights):
         self._attachment = Attachment(self, self.optimizer)
         self._hooks = inputs.observe(self._observed, self.score)
 
-    def _refuse_optimizer(self, optimizer: Optimizer) -> None:
-        adam = isinstance(optimizer, _ADAM)
-        if isinstance(self.masks, Implied) and not adam:
-            raise ValueError("an implied mask of weights needs an optimizer of the Adam family")
-        if self.score.reads_states and not adam:
-            raise ValueError("pruning weights by state needs an optimizer of the Adam family")
-        for group in optimizer.param_groups:
-            if group.get("eps", 1) == 0:
-                raise ValueError("with eps=0 a step makes a pruned weight 0/0: eps must be above 0")
-        fused = any(group.get("fused") for group in optimizer.param_groups)
-        apart = [name for name, weight in self.weights.items() if fused and not is_dense(weight)]
-        if apart:
-            raise ValueError(
-                f"the weight {apart[0]} has gaps in memory, which torch's fused optimizers step "
-                "on: make it contiguous, or the optimizer with fused=False"
-            )
-        owner = _OWNERS.get(self.score, lambda: None)()
-        if owner is not None and owner is not self:
-            raise ValueError("the score keeps the weights of another pruner: each needs its own")
-        for hook in optimizer._optimizer_step_pre_hooks.values():
-            other = getattr(getattr(hook, "__self__", None), "pruner", None)
-            shared = [n for n, w in self.weights.items() if _is_among(w, other)]
-            if shared:
-                raise ValueError(f"the weight {shared[0]} is another pruner's: detach() that first")
-
     @torch.no_grad()
     def _begin(self) -> None:
         """Count zeros that the model has already.
@@ -211,9 +188,7 @@ class Pruner(PrunedWeights):
         Not before the first step: until then a checkpoint may be loaded. The score begins again
         with what was.
         """
-        devices = {str(weight.device) for weight in self.weights.values()}
-        if len(devices) > 1:
-            raise ValueError(f"weights on several devices ({', '.join(sorted(devices))})")
+        refusals.refuse_devices(self.weights)
         self.score.begin(list(self.weights.values()))
         self.k = self.taken = SparseStart(self, self.scope, self._zeros).apply()
         self._has_begun = True
@@ -258,7 +233,6 @@ class Pruner(PrunedWeights):
         self._gradients.clear()
         self._open.clear()
 
-    @torch.no_grad()
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
         """Scale all gradients of the optimizer so that the norm of those that are trained is at
         most ``max_norm``; return that norm.
@@ -266,24 +240,7 @@ class Pruner(PrunedWeights):
         To be called where ``torch.nn.utils.clip_grad_norm_`` is, which counts the gradients of
         pruned weights as well. Raises ``RuntimeError`` for a pruner that is not attached.
         """
-        if self.optimizer is None:
-            raise RuntimeError("the pruner is not attached to an optimizer of its weights")
-        names = {id(weight): name for name, weight in self.weights.items()}
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norms = []
-        for param in params:
-            if param.grad is None:
-                continue
-            gradient = param.grad
-            if self.k and id(param) in names:
-                gradient = gradient.clone()
-                self.masks.zero(names[id(param)], gradient, self.states(names[id(param)]))
-            norms.append(torch.linalg.vector_norm(gradient, float(norm_type)))
-        if not norms:
-            return torch.zeros(())
-        total: Tensor = torch.linalg.vector_norm(torch.stack(norms), float(norm_type))
-        nn.utils.clip_grads_with_norm_(params, max_norm, total)
-        return total
+        return clip_grad_norm_(self, max_norm, norm_type)
 
     def _may_update(self) -> bool:
         """Whether a mask update may come in the next step."""
@@ -319,12 +276,12 @@ class Pruner(PrunedWeights):
     def update(self) -> None:
         """Update the masks for the present step, and verify the contract before and after."""
         keep_pages()
-        self._refuse_replaced()
+        refusals.refuse_replaced(self.weights, self._places)
         pruned = dict.fromkeys(self.weights, 0)
         if not self.score.returns:
             pruned = contract.verify(self)  # before the choice below prunes again what came back
             if sum(pruned.values()) > self.k:
-                self._refuse_excess()
+                refusals.refuse_excess(self, self.scope)
         if not self.updates:
             self._bins_before = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
@@ -343,21 +300,6 @@ class Pruner(PrunedWeights):
             {"step": self.steps, "target": sparsity, "zeros": k, "returned": sum(returned.values())}
         )
         contract.verify(self, sums)
-
-    def _refuse_excess(self) -> None:
-        """Refuse zeros that look pruned to an implied mask, where the scope has no room."""
-        for name in self.weights:
-            mask = self.masks.mask(name, self.states(name)).reshape(-1)
-            if reason := self.scope.why_not(name, mask, self.input_stride(name)):
-                text = f"weights of {name} became zero with their moments, like pruned ones"
-                raise contract.violation(self, f"{text}: {reason}")
-
-    def _refuse_replaced(self) -> None:
-        for name, (module, attribute) in self._places.items():
-            if getattr(module, attribute) is not self.weights[name]:
-                raise RuntimeError(
-                    f"the weight {name} was replaced by another tensor after the pruner was made"
-                )
 
     def _keep_full_weights(self) -> None:
         """Of the layers that were trained; the others show theirs again, for an update."""
@@ -464,14 +406,7 @@ class Pruner(PrunedWeights):
 
     def refuse_foreign(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for the state of a pruner that is not the same."""
-        theirs = state.get("of", {})
-        for name, value in self._signature().items():
-            if theirs.get(name) != value:
-                there, here = _differing(theirs.get(name), value)
-                raise ValueError(
-                    f"the state is another pruner's of other weights or settings: {name} is "
-                    f"{there} there and {here} here"
-                )
+        refusals.refuse_foreign(state.get("of", {}), self._signature())
 
     def _signature(self) -> dict[str, Any]:
         """By which a pruner knows a state as its own."""
@@ -494,46 +429,6 @@ class Pruner(PrunedWeights):
         vars(self).update(state)
         if self.optimizer is not None and self.score.prunes:
             self._hook()
-
-
-def _refuse_contradictions(
-    score: Score, schedule: Schedule, scope: str, storage: str, zeros: str
-) -> None:
-    if zeros not in ("pruned", "live"):
-        raise ValueError(f"Invalid zeros: {zeros} (there are pruned, live)")
-    if scope not in SCOPES:
-        raise ValueError(f"Invalid scope: {scope} (there are {', '.join(SCOPES)})")
-    if storage not in STORAGES:
-        raise ValueError(f"Invalid storage: {storage} (there are {', '.join(STORAGES)})")
-    if storage == "implied" and (score.returns or score.regrows):
-        raise ValueError("an implied mask needs a method whose pruned weights stay pruned")
-    if scope == "2-4" and score.regrows:
-        raise ValueError("2:4 needs a method that does not grow weights: they break the fours")
-    if schedule.starts_sparse and score.prunes and not score.scores_untrained:
-        raise ValueError("a constant sparsity needs a method that scores untrained weights")
-
-
-def _group_of(name: str, weight: Tensor, optimizer: Optimizer) -> int:
-    for index, group in enumerate(optimizer.param_groups):
-        if any(param is weight for param in group["params"]):
-            return index
-    raise ValueError(
-        f"the weight {name} is not one that the optimizer trains: make the pruner for "
-        "the same model, or leave the weight out with exclude="
-    )
-
-
-def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:
-    """Two values, of dictionaries the entries that differ: three at most."""
-    if not isinstance(theirs, Mapping) or not isinstance(ours, Mapping):
-        return theirs, ours
-    names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)][:3]
-    there, here = ({n: each[n] for n in names if n in each} for each in (theirs, ours))
-    return there, here
-
-
-def _is_among(weight: Tensor, other: object) -> bool:
-    return isinstance(other, Pruner) and any(each is weight for each in other.weights.values())
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:

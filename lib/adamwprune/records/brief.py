@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import no_link, obstacle, read_own, reason, refusing
 from adamwprune.base.forms import ANY, Form, misfit
 from adamwprune.base.wording import last_line
 from adamwprune.plan.spec import SCHEMA, RunSpec
@@ -56,10 +57,12 @@ def encode(result: RunResult) -> str:
 
 def read_result(path: Path) -> RunResult:
     """The record in ``path``; :class:`UserError` if it is not one."""
+    with refusing(str(path)):  # what cannot be read now need not be damaged
+        content = read_own(path)
     try:
-        return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {error}; {REMEDY}") from None
+        return RunResult.from_json(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {obstacle(content) or f'{error}; {REMEDY}'}") from None
 
 
 def read_brief(path: str, spec: RunSpec) -> Brief | None:
@@ -72,11 +75,11 @@ def read_brief(path: str, spec: RunSpec) -> Brief | None:
         head, is_whole = _read_head(path)
         found = _of_head(head, spec) if is_whole else None
         if found is None:  # of another layout
-            found = _of_plain(json.loads(Path(path).read_bytes()), spec)
+            found = _of_plain(json.loads(read_own(Path(path))), spec)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {REMEDY}") from None
+        raise UserError(f"{path}: {reason(error)}") from None
     except (ValueError, RecursionError):  # read_result says what is wrong
         found = None
     return found or Brief.of(checked(path, read_result(Path(path)), spec))
@@ -91,7 +94,7 @@ def checked(path: str | Path, result: RunResult, spec: RunSpec) -> RunResult:
 
 def _read_head(path: str) -> tuple[bytes, bool]:
     """The first two lines of a file, and whether it ends as a whole one does."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = no_link(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
         head = os.pread(descriptor, _HEAD, 0)

@@ -63,7 +63,8 @@ class Proof:
             raise ValueError("is no pair of records")
         if plain.pop("seal") != _seal(plain):
             raise ValueError("was changed after it was written")
-        return cls(*(RunResult.from_json(plain[name]) for name in ("before", "after")))
+        both = (RunResult.from_json(plain[name], whole=False) for name in ("before", "after"))
+        return cls(*both)
 
     def line(self) -> str:
         """Its JSON, sealed with the SHA-256 of its content."""

@@ -209,10 +209,8 @@ def _unmatched(
     one: Mapping[str, str], other: Mapping[str, str], key: Callable[[str], str]
 ) -> list[str]:
     """Names in either whose entry, seen through ``key``, is no entry of the other."""
-    pairs = ((one, other), (other, one))
-    return sorted({
-        name
-        for here, there in pairs
-        for name, entry in here.items()
-        if key(entry) not in {key(each) for each in there.values()}
-    })  # fmt: skip
+    found: set[str] = set()
+    for here, there in ((one, other), (other, one)):
+        known = {key(entry) for entry in there.values()}
+        found.update(name for name, entry in here.items() if key(entry) not in known)
+    return sorted(found)

@@ -28,11 +28,11 @@ def lock(
     however that ends. Yields a function that says whether the file that is held is still the one
     of this name: a directory may be moved, and another take its place.
     """
-    with refusing(f"cannot write to {path.parent}"):
+    with refusing(f"cannot write to {path}"):
         stream = open_own(path, "a+")
     with stream:
         _acquire(stream, wait, patience)
-        with refusing(f"cannot write to {path.parent}"):
+        with refusing(f"cannot write to {path}"):
             stream.truncate(0)
             stream.write(str(os.getpid()))
             stream.flush()

@@ -15,6 +15,7 @@ from typing import Any
 
 from adamwprune.base import registry
 from adamwprune.base.files import refusing, write_bytes
+from adamwprune.base.wording import DUBIOUS
 
 CODE = ("Kconfig", "Makefile", "defconfigs", "lib", "scripts", "train.py")
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -68,6 +69,23 @@ def record(tree: Path, members: Path | None, root: Path) -> dict[str, Any]:
     theirs = source(members, MEMBERS)
     keep_diff(theirs, root)
     return {**found.record(), "members": theirs.record()}
+
+
+def note(*trees: Path | None) -> str:
+    """What a user should know of trees whose commit is not told; empty where nothing."""
+    refused = [tree.resolve() for tree in trees if tree is not None and _is_refused(tree)]
+    told = "; ".join(DUBIOUS.format(tree=tree) for tree in refused)
+    return f"{told}. Until then records hold no commit" if told else ""
+
+
+def _is_refused(tree: Path) -> bool:
+    try:
+        _git(tree, "rev-parse", "HEAD")
+    except subprocess.CalledProcessError as error:
+        return b"dubious ownership" in error.stderr
+    except OSError:
+        return False
+    return False
 
 
 def diffs(environment: Mapping[str, Any]) -> list[str]:
@@ -148,6 +166,7 @@ def _git(tree: Path, *words: str, text: bytes = b"", settings: Mapping[str, str]
     """The output of a git command that succeeds; ``CalledProcessError`` of one that does not."""
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_GIT}
     command = ["git", "--no-optional-locks", "-C", str(tree), *words]
+    environment = {**inherited, "LC_ALL": "C", **settings}  # what it says is looked at
     return subprocess.run(
-        command, input=text, env={**inherited, **settings}, capture_output=True, check=True
+        command, input=text, env=environment, capture_output=True, check=True
     ).stdout

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import refusing, write_text
+from adamwprune.base.files import obstacle, refusing, write_text
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 
@@ -32,14 +33,23 @@ def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserErro
 
     :class:`UserError` is raised for a file that cannot be read.
     """
-    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (path.stem != own, path)):
-        with refusing(f"cannot read {path}"):
-            lines = path.read_bytes().splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                yield RunResult.from_json(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                yield UserError(f"{path}:{number}: {error}")
+    for path in sorted(_files(folder), key=lambda path: (path.stem != own, path)):
+        with refusing(f"cannot read {path}"), path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield RunResult.from_json(json.loads(line.rstrip(b"\r\n")))
+                except (ValueError, RecursionError) as error:
+                    yield UserError(f"{path}:{number}: {obstacle(line) or error}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of records; none where the folder is not there."""
+    with refusing(f"cannot read {folder}"):
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  glob takes one that is unreadable for empty
+        except FileNotFoundError:
+            return []
+    return [folder / name for name in names if name.endswith(".jsonl") and name[0] != "."]
 
 
 def write_published(path: Path, results: list[RunResult]) -> None:

@@ -75,6 +75,12 @@ _FORM: dict[str, Form] = {
 }
 
 
+# What every table of runs that are done needs: a record without it is none.
+_NEEDED = {
+    "pruning": ("requested", "k", "zeros", "prunable"),
+    "memory": ("total", "weights", "gradients", "buffers", "optimizer", "pruner"),
+    "seconds": ("total",),
+}
 _LATER = ("code", "trace", "weights", "metrics", "examples")  # fields that older records lack
 
 
@@ -113,9 +119,9 @@ class RunResult:
         return {**plain, "spec": dict(self.spec.values)}
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> RunResult:
+    def from_json(cls, plain: Mapping[str, Any], *, whole: bool = True) -> RunResult:
         """The inverse of :meth:`to_json`; ``ValueError`` for another schema, a missing field
-        or one of another form.
+        or one of another form. ``whole``: it has all that tables need.
         """
         try:
             if plain["schema"] != SCHEMA:
@@ -129,6 +135,8 @@ class RunResult:
             if result.status not in ("done", "failed"):
                 raise ValueError(f"unknown status {result.status!r}")
             if result.status == "done":
+                if whole:
+                    result._check_needed()
                 _ = result.pruning["zeros"], result.history[-1]
                 headline, value = result.headline, result.final[f"test_{result.headline.name}"]
                 if headline.noise == "binomial" and not 0 <= value <= 1:
@@ -136,6 +144,12 @@ class RunResult:
             return result
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a record: {error}") from None
+
+    def _check_needed(self) -> None:
+        for part, names in _NEEDED.items():
+            for name in names:
+                if name not in getattr(self, part):
+                    raise ValueError(f"not a record: {part}.{name} is missing")
 
     @property
     def judged_by(self) -> tuple[Metric, ...]:

@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import reason
 from adamwprune.base.forms import number
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.brief import Brief
 from adamwprune.records.code import Code
 from adamwprune.records.staleness import changes
-from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, Store
+from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, Store, is_littered
 
 DONE = "done"  # its record counts
 PUBLISHED = "published"  # a published record stands for it (PUBLISHED=1)
 STALE = "stale"  # other code made its record
 FAILED = "failed"  # its record says why; make retry trains it again
-DAMAGED = "damaged"  # its record cannot be read
+DAMAGED = "damaged"  # its record, or its directory, cannot be read
 RUNNING = "running"  # a process trains it
 INTERRUPTED = "interrupted"  # it goes on from its checkpoint
 MISSING = "missing"
@@ -41,6 +42,7 @@ class State:
     progress: Mapping[str, Any] | None = None  # what a running or interrupted one last said
     record: Brief | None = None  # whatever it is worth
     counts: bool = False  # that record, in tables and figures: a fresh or an accepted one
+    littered: bool = False  # it is done, and a kill left what is there only until then
 
     @property
     def is_failed(self) -> bool:
@@ -59,7 +61,10 @@ def decide(
     ``accepts_stale``: records of other code count (KEEP_STALE=1). ``published``: there is a
     published record, and it stands for a run that was not done here (PUBLISHED=1).
     """
-    files = store.files(spec)
+    try:
+        files = store.files(spec)
+    except OSError as error:
+        return State(spec, DAMAGED, f"{store.folder(spec)}: {reason(error)}", DAMAGED)
     worth = _worth(store, spec, code, accepts_stale) if files else _missing(spec)
     if published and worth.name not in (DONE, DAMAGED):
         worth = replace(worth, name=PUBLISHED, why="", worth=PUBLISHED, is_due=False, counts=False)
@@ -67,6 +72,8 @@ def decide(
         told = store.progress(spec)
         why = f"at {_place(spec, told)}" if told else "nothing is known of its progress yet"
         return replace(worth, name=RUNNING, why=why, progress=told)
+    if worth.name == DONE:
+        return replace(worth, littered=True) if is_littered(files) else worth
     if worth.is_due and PROGRESS in files and not files.isdisjoint(CHECKPOINTS):
         return _begun(store, worth, code)
     return worth

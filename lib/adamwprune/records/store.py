@@ -9,8 +9,9 @@ import contextlib
 import datetime
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,15 @@ from typing import Any, TypeVar
 import yaml
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import refusing, remove_leftovers, write_text
+from adamwprune.base.files import (
+    is_there,
+    read_own,
+    reason,
+    refusing,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.brief import REMEDY, Brief, checked, encode, read_brief, read_result
 from adamwprune.records.locks import Waiting, is_locked, lock
@@ -30,9 +39,11 @@ METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"
 WEIGHTS = "weights.pt"
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
+TROUBLE = "checkpoint-trouble.json"  # what went wrong with the checkpoints so far
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
+PROBE = ".probe"  # written and removed, to see whether that can be done
 
 Named = TypeVar("Named")
 TICK = 3 * 10**9  # ns; file systems tell times apart by 2 s at the worst
@@ -53,29 +64,39 @@ class Store:
     def result(self, spec: RunSpec) -> RunResult | None:
         """The record of a run, done or failed, or None where there is none."""
         path = self.folder(spec) / RESULT
-        return checked(path, read_result(path), spec) if path.is_file() else None
+        with refusing(str(path)):
+            there = is_there(path)
+        return checked(path, read_result(path), spec) if there else None
 
     def brief(self, spec: RunSpec) -> Brief | None:
         """What the record of a run says beside its numbers, or None where there is none."""
         return read_brief(f"{self.root}/{spec.run_id}/{RESULT}", spec)
 
     def files(self, spec: RunSpec) -> frozenset[str]:
-        """The names of a run's files; none where it has no directory."""
-        return names_in(self.folder(spec))
+        """The names of a run's files; none where it has no directory.
+
+        Raises ``OSError`` where that cannot be read, which does not mean that the run is missing.
+        """
+        try:
+            return frozenset(os.listdir(self.folder(spec)))  # noqa: PTH208  half the time
+        except FileNotFoundError:
+            return frozenset()
 
     def sound_results(self) -> Iterator[RunResult]:
         """All records, of whatever configuration, but those that are damaged."""
-        for path in self._paths():
+        for path in record_paths(self.root):
             with contextlib.suppress(UserError):
-                yield read_result(path)
+                if isinstance(path, Path):
+                    yield read_result(path)
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.root.glob(f"*/{RESULT}"))
+    def begun_names(self) -> set[str]:
+        """The names of all runs that were begun, also of those that cannot be read."""
+        return {name for name in _names(self.root) if _is_run(self.root / name)}
 
     def progress(self, spec: RunSpec) -> dict[str, Any] | None:
         """What a run last said of how far it is; None where it said nothing or that is damaged."""
         try:
-            found = json.loads((self.folder(spec) / PROGRESS).read_bytes())
+            found = json.loads(read_own(self.folder(spec) / PROGRESS))
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
@@ -99,19 +120,35 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
         with lock(self.root / LOCK, wait):
             with refusing(f"cannot write to {self.root}"):
-                remove_leftovers(self.root)
+                self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what killed commands left; to be called with the directory held."""
+        remove_leftovers(self.root)
+        for probe in self.root.glob(f"{PROBE}*"):
+            discard(probe)
+
+    def sweep(self, done: Iterable[RunSpec]) -> None:
+        """Remove what kills left beside the runs and in those that are done.
+
+        Not where another process is at work, and nothing where nothing can be removed.
+        """
+        with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, _leave, _leave):
+            self._sweep()
+        for folder in map(self.folder, done):
+            with contextlib.suppress(OSError, UserError), lock(folder / LOCK, _leave, _leave):
+                remove_leftovers(folder)
+                if not goes_on(folder):  # make measure was stopped
+                    has_ended(folder)
 
     def check_writable(self) -> None:
         """Raise :class:`UserError` unless runs can be written."""
         with refusing(f"cannot write to {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise NotADirectoryError(20, "is not a directory")
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe.{os.getpid()}"
-            with probe.open("xb") as stream:
-                stream.write(b"\0" * 4096)
-            probe.unlink()
+            write_bytes(self.root / PROBE, b"\0" * 4096)
+            (self.root / PROBE).unlink(missing_ok=True)
 
 
 def stamp(path: str) -> Stamp | None:
@@ -125,16 +162,68 @@ def stamp(path: str) -> Stamp | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
-def names_in(folder: Path) -> frozenset[str]:
-    """The names of what is in a directory; none where it is not there or cannot be read."""
-    with contextlib.suppress(OSError):
-        return frozenset(os.listdir(folder))  # noqa: PTH208  a path each would take half the time
-    return frozenset()
+def record_paths(root: Path) -> Iterator[Path | UserError]:
+    """The records below ``root`` by name, and an error for each directory that cannot be read."""
+    try:
+        names = _names(root)
+    except OSError as error:
+        yield UserError(f"{root}: {reason(error)}")
+        return
+    for path in (root / name / RESULT for name in names):
+        try:
+            if is_there(path):
+                yield path
+        except OSError as error:
+            yield UserError(f"{path}: {reason(error)}")
+
+
+def _names(root: Path) -> list[str]:
+    """What may be the name of a run's directory; ``OSError`` where ``root`` cannot be read."""
+    try:
+        names = os.listdir(root)  # noqa: PTH208  a path each would take half the time
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run was begun here; so it is taken to be where that cannot be seen."""
+    try:
+        return any(is_there(folder / name) for name in (SPEC, RESULT))
+    except OSError:
+        return True
 
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run left a checkpoint to go on from, sound or not."""
     return any((folder / name).is_file() for name in CHECKPOINTS)
+
+
+def aside(path: Path) -> Path:
+    """Where a checkpoint that cannot be used is kept for a look, until its run ends."""
+    return path.with_name(f"{path.name}.unusable")
+
+
+def discard(path: Path) -> None:
+    """Remove a file, a link or a directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all that a run needs to go on, and what it could not use of that."""
+    for path in (folder / name for name in CHECKPOINTS):
+        discard(path)
+        discard(aside(path))
+    discard(folder / TROUBLE)
+
+
+def has_ended(folder: Path) -> None:
+    """Remove what is only there until a run has ended; its record is there."""
+    remove_checkpoints(folder)
+    discard(folder / PROGRESS)
 
 
 def goes_on(folder: Path) -> bool:
@@ -152,6 +241,17 @@ def _is_older(one: Path, other: Path) -> bool:
         return one.stat().st_mtime_ns < other.stat().st_mtime_ns
     except FileNotFoundError:
         return True
+
+
+def is_littered(names: frozenset[str]) -> bool:
+    """Whether some of a directory's files are there only until its run has ended."""
+    until_then = {PROGRESS, TROUBLE, *CHECKPOINTS, *(f"{name}.unusable" for name in CHECKPOINTS)}
+    return not names.isdisjoint(until_then) or any(name.endswith(".tmp") for name in names)
+
+
+def _leave(_holder: str = "") -> None:
+    """Do not wait for a lock."""
+    raise BlockingIOError
 
 
 def only(prefix: str, named: Mapping[str, Named]) -> Named | None:
@@ -175,7 +275,7 @@ def prepare(folder: Path, spec: RunSpec, defconfig: str = "", config: str = "") 
         folder.mkdir(parents=True, exist_ok=True)
         check_identity(folder, spec)
         result = folder / RESULT
-        if result.is_file() and checked(result, read_result(result), spec).status == "failed":
+        if is_there(result) and checked(result, read_result(result), spec).status == "failed":
             result.unlink()
         for name, text in (("defconfig", defconfig), ("config", config)):
             if text:
@@ -189,7 +289,7 @@ def check_identity(folder: Path, spec: RunSpec) -> None:
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link; a run is trained in a directory of its own")
     try:
-        named = yaml.safe_load((folder / SPEC).read_text(encoding="utf-8"))
+        named = yaml.safe_load(read_own(folder / SPEC).decode())
     except (OSError, ValueError, yaml.YAMLError):
         return  # none yet, or a damaged one, which is written anew
     if isinstance(named, dict) and RunSpec(named) != spec:
@@ -216,6 +316,7 @@ def publish_failure(
     ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     place = {**environment, "host": socket.gethostname(), "ended": ended}
     result = RunResult(spec.run_id, "failed", spec, environment=place, code=dict(code), error=text)
+    check_identity(folder, spec)
     with refusing(f"cannot write to {folder}"):
         publish(folder, result)
         (folder / PROGRESS).unlink(missing_ok=True)  # it is no longer on its way
@@ -224,7 +325,7 @@ def publish_failure(
 
 def _tail(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_own(path).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return "\n".join(lines[-LOG_TAIL:])

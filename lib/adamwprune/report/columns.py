@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from adamwprune.base import terminal
+
 
 @dataclass(frozen=True)
 class Column:
@@ -34,7 +36,9 @@ def aligned(
 
 def console(width: int, *, colours: bool = False) -> Console:
     """What text is printed to, at most ``width`` wide; :func:`printed` has it."""
-    return Console(file=io.StringIO(), width=width, force_terminal=colours, highlight=False)
+    return terminal.console(
+        file=io.StringIO(), width=width, force_terminal=colours, highlight=False
+    )
 
 
 def printed(console: Console) -> str:

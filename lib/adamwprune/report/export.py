@@ -3,22 +3,25 @@
 import csv
 import importlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import IO, Any
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import refusing, write_bytes
-from adamwprune.base.wording import last_line
+from adamwprune.base.files import refusing, replacing
+from adamwprune.base.wording import cell, last_line
 from adamwprune.records.brief import read_result
 from adamwprune.records.metrics import FORMER
-from adamwprune.records.published import each_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.records.store import RESULT
+from adamwprune.records.store import record_paths
+from adamwprune.report.rows import Key, Row, Rows
 
 RUN, PUBLISHED = "run", "published"
-Row = dict[str, Any]
+BATCH = 1_000  # rows that are written to Parquet at a time
+_ARROW = {bool: "bool_", int: "int64", float: "float64", str: "string", NoneType: "null"}
 
 # There in every table, in this order; what else records hold stands at the end of its part.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -53,37 +56,30 @@ _LEFT_OUT = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """The records that there are, and a line for each that is damaged."""
-
-    runs: tuple[RunResult, ...]
-    published: tuple[RunResult, ...]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows by run id; ``columns`` holds every name that any row has."""
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: Collection[Row]
 
 
-def find(root: Path, published: Path) -> Found:
-    """Every record below ``root``, of whatever configuration, and in ``published/*.jsonl``."""
-    # What is damaged does not take the others with it.
-    runs, frozen = (
-        list(map(_read, sorted(root.glob(f"*/{RESULT}")))),
-        list(each_published(published)),
-    )
-    return Found(
-        tuple(each for each in runs if isinstance(each, RunResult)),
-        tuple(each for each in frozen if isinstance(each, RunResult)),
-        tuple(str(each) for each in (*runs, *frozen) if isinstance(each, UserError)),
-    )
+def each_run(root: Path) -> Iterator[RunResult | UserError]:
+    """Every record below ``root``, of whatever configuration, or what is wrong with it."""
+    return map(_read, record_paths(root))
 
 
-def _read(path: Path) -> RunResult | UserError:
+def sound(found: Iterable[RunResult | UserError], problems: list[str]) -> Iterator[RunResult]:
+    """The records; what is damaged is told in ``problems`` and does not take the others with it."""
+    for each in found:
+        if isinstance(each, UserError):
+            problems.append(str(each))
+        else:
+            yield each
+
+
+def _read(path: Path | UserError) -> RunResult | UserError:
+    if isinstance(path, UserError):
+        return path
     try:
         record = read_result(path)
     except UserError as error:
@@ -96,23 +92,24 @@ def _read(path: Path) -> RunResult | UserError:
 # -- records → table ---------------------------------------------------------
 
 
-def table(runs: Iterable[RunResult], published: Iterable[RunResult]) -> Table:
+def table(
+    runs: Iterable[RunResult], published: Iterable[RunResult], folder: Path | None = None
+) -> Table:
     """A row a run; a published record counts where no run was done here.
 
-    What a record lacks is None.
+    What a record lacks is None. One record is held at a time; of many, the rows are in a temporary
+    file in ``folder``.
     """
-    rows: dict[str, Row] = {}
+    rows, done = Rows(folder), set()
     for source, records in ((RUN, runs), (PUBLISHED, published)):
         for record in records:
             run_id = record.spec.run_id
-            if run_id not in rows or rows[run_id]["run"]["status"] != "done":
-                rows[run_id] = _row(record, source)
-    columns = _columns(rows.values())
-    flat = (
-        {name: rows[run_id][part].get(key) for name, (part, key) in columns.items()}
-        for run_id in sorted(rows)
-    )
-    return Table(tuple(columns), tuple(flat))
+            if run_id not in done:
+                rows.put(run_id, _row(record, source))
+            if record.status == "done":
+                done.add(run_id)
+    rows.columns = _columns(rows.keys)
+    return Table(tuple(rows.columns), rows)
 
 
 def _row(record: RunResult, source: str) -> dict[str, Row]:
@@ -151,13 +148,14 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def _columns(rows: Iterable[Mapping[str, Row]]) -> dict[str, tuple[str, str]]:
+def _columns(keys: Iterable[Key]) -> dict[str, Key]:
     """Column → part and name in it: known ones in their order, others by name after them."""
-    rows = list(rows)
+    names: dict[str, set[str]] = {part: set() for part in COLUMNS}
+    for part, name in keys:
+        names[part].add(name)
     columns = {}
     for part, known in COLUMNS.items():
-        others = {name for row in rows for name in row[part]} - set(known)
-        for name in (*known, *sorted(others)):
+        for name in (*known, *sorted(names[part].difference(known))):
             prefix = "" if part in _OWN else f"{part}_"
             unit = "_bytes" if part == "memory" else ""
             columns[f"{prefix}{name}{unit}"] = part, name
@@ -174,45 +172,71 @@ def write(table: Table, stem: Path) -> list[Path]:
     these records. Raises :class:`UserError` where that cannot be written.
     """
     written = []
-    for suffix, content in ((".csv", to_csv(table)), (".parquet", to_parquet(table))):
+    for suffix, write_rows in ((".csv", to_csv), (".parquet", _parquet_writer())):
         path = stem.with_suffix(suffix)
         with refusing(f"cannot write {path}"):
-            if content is None:
+            if write_rows is None:
                 path.unlink(missing_ok=True)
                 continue
-            write_bytes(path, content)
+            with replacing(path) as file:
+                write_rows(table, file)
             written.append(path)
     return written
 
 
-def to_csv(table: Table) -> bytes:
+def to_csv(table: Table, file: IO[bytes]) -> None:
     """RFC 4180 in UTF-8, its CRLF included: with it, every line break in a value is quoted.
 
-    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped.
+    A number has all its digits; None is empty. What UTF-8 cannot hold is escaped, and no text is a
+    formula to a spreadsheet (:func:`~adamwprune.base.wording.cell`).
     """
-    file = io.StringIO()
-    writer = csv.DictWriter(file, table.columns, lineterminator="\r\n")
+    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+    writer = csv.DictWriter(text, table.columns, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(table.rows)
-    return file.getvalue().encode("utf-8", "backslashreplace")
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in table.rows)
+    text.detach()  # which would close the file
 
 
-def to_parquet(table: Table) -> bytes | None:
-    """The same table with typed columns; None where pyarrow is not installed."""
+def _parquet_writer() -> Callable[[Table, IO[bytes]], None] | None:
+    """What writes the same table with typed columns; None where pyarrow is not installed."""
     try:
         arrow, parquet = (importlib.import_module(f"pyarrow{name}") for name in ("", ".parquet"))
     except ImportError:
         return None
-    columns = {name: _uniform([row[name] for row in table.rows]) for name in table.columns}
-    file = io.BytesIO()
-    parquet.write_table(arrow.table(columns), file)
-    return file.getvalue()
+
+    def to_parquet(table: Table, file: IO[bytes]) -> None:
+        types = _types(table)
+        fields = {name: getattr(arrow, _ARROW[kind])() for name, kind in types.items()}
+        schema = arrow.schema(list(fields.items()))
+        with parquet.ParquetWriter(file, schema) as writer:
+            rows = iter(table.rows)
+            while batch := list(islice(rows, BATCH)):
+                columns = {n: _uniform([row[n] for row in batch], t) for n, t in types.items()}
+                writer.write_table(arrow.table(columns, schema=schema))
+
+    return to_parquet
 
 
-def _uniform(values: Sequence[Any]) -> list[Any]:
-    """Values of one type: those of several are floats if all are numbers, and else texts."""
-    types = {type(value) for value in values if value is not None}
+def _types(table: Table) -> dict[str, type]:
+    """The one type of each column: of several it is a float if all are numbers, and else a text.
+
+    An integer of more than 64 bits counts as a text: Arrow has no type for it.
+    """
+    found: dict[str, set[type]] = {name: set() for name in table.columns}
+    for row in table.rows:
+        for name, value in row.items():
+            if value is not None:
+                is_large = type(value) is int and value.bit_length() > 63
+                found[name].add(str if is_large else type(value))
+    return {name: _common(types) for name, types in found.items()}
+
+
+def _common(types: set[type]) -> type:
     if len(types) < 2:
-        return list(values)
-    target = float if types == {int, float} else str
-    return [None if value is None else target(value) for value in values]
+        return next(iter(types), NoneType)
+    return float if types == {int, float} else str
+
+
+def _uniform(values: Iterable[Any], kind: type) -> list[Any]:
+    """Values of one type."""
+    return [value if value is None or type(value) is kind else kind(value) for value in values]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, combinations
+from itertools import chain, product
 from typing import Self
 
 from adamwprune.base.metrics import Metric
@@ -17,6 +17,7 @@ from adamwprune.records.record import RunResult
 DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning
 _COMPARED = ("OPTIMIZER", "PRUNING_METHOD", "STATE_CRITERION", "TARGET_SPARSITY", "SEED")
+_Place = tuple[tuple[str, object], ...]  # options by which settings are told apart, with values
 _JUDGED_BY = "JUDGED_BY"  # divides settings as an option does; its value is a metric
 
 
@@ -280,30 +281,51 @@ def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[
         axes.append(_JUDGED_BY)
         for group, place in zip(groups, places, strict=True):
             place.update({_JUDGED_BY: group.headline} if group.headline else {})
-    distinct = [dict(items) for items in dict.fromkeys(tuple(p.items()) for p in places)]
-    fullest = [p for p in distinct if not any(p.items() < other.items() for other in distinct)]
+    at: dict[_Place, list[int]] = {}  # numbers of the groups at each place
+    for number, place in enumerate(places):
+        at.setdefault(_within(place, frozenset(place)), []).append(number)
+    distinct = [dict(items) for items in at]
+    shapes = {frozenset(place) for place in distinct}
+    extended = {_within(p, shape) for shape in shapes for p in distinct if shape < p.keys()}
+    fullest = [p for p in distinct if _within(p, frozenset(p)) not in extended]
     shared = {name for name in axes if len({p.get(name) for p in fullest}) == 1}
     return [
         _setting(
             place,
             {name: value for name, value in place.items() if name not in shared},
-            [g for g, own in zip(groups, places, strict=True) if own.items() <= place.items()],
+            [groups[number] for number in _numbers(place, shapes, at)],
         )
         for place in fullest
     ]
 
 
+def _within(place: Mapping[str, object], names: frozenset[str]) -> _Place:
+    """The values of these options: places are looked up by it, as comparing all pairs is slow."""
+    return tuple((name, value) for name, value in place.items() if name in names)
+
+
+def _numbers(
+    place: Mapping[str, object], shapes: Iterable[frozenset[str]], at: Mapping[_Place, list[int]]
+) -> list[int]:
+    """The numbers, ascending, at all places that are a part of this one."""
+    parts = (_within(place, shape) for shape in shapes if shape <= place.keys())
+    return sorted(chain.from_iterable(at.get(part, ()) for part in parts))
+
+
 def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -> bool:
     """Whether groups that would stand in one setting have different headlines."""
-    found = {
-        (group.headline, tuple(place.items()))
-        for group, place in zip(groups, places, strict=True)
-        if group.headline
-    }
-    return any(
-        one != other and all(dict(there).get(name, value) == value for name, value in here)
-        for (one, here), (other, there) in combinations(found, 2)
-    )
+    found: dict[frozenset[str], list[tuple[Metric, Mapping[str, object]]]] = {}
+    for group, place in zip(groups, places, strict=True):
+        if group.headline:
+            found.setdefault(frozenset(place), []).append((group.headline, place))
+    for one, other in product(found, repeat=2):
+        known: dict[_Place, set[Metric]] = {}
+        for headline, place in found[one]:
+            known.setdefault(_within(place, one & other), set()).add(headline)
+        for headline, place in found[other]:
+            if known.get(_within(place, one & other), {headline}) != {headline}:
+                return True
+    return False
 
 
 def _setting(place: dict[str, object], own: dict[str, object], groups: list[Group]) -> Setting:
@@ -351,24 +373,35 @@ def distinct_labels(groups: Sequence[Group]) -> list[str]:
     alike: dict[str, list[Group]] = {}
     for label, group in zip(labels, groups, strict=True):
         alike.setdefault(label, []).append(group)
+    differing = {label: _differing(own) for label, own in alike.items() if len(own) > 1}
     return [
-        label if len(alike[label]) == 1 else f"{label}, {_difference(group, alike[label])}"
+        f"{label}, {_difference(group, differing[label])}" if label in differing else label
         for label, group in zip(labels, groups, strict=True)
     ]
 
 
-def _difference(group: Group, others: Sequence[Group]) -> str:
+def _differing(groups: Sequence[Group]) -> set[str]:
+    """The options that these groups differ in, and ``JUDGED_BY`` where their metrics differ."""
+    names = {name for group in groups for name in group.spec.values}
+    values: dict[str, set[object]]
+    values = {name: {group.spec.values.get(name) for group in groups} for name in names}
+    values[_JUDGED_BY] = {group.headline for group in groups}
+    return {name for name, found in values.items() if len(found) > 1}
+
+
+def _difference(group: Group, differing: set[str]) -> str:
+    """``differing``: the options in which the groups of one label differ."""
     for names in (("MODEL", "DATASET"), sorted(group.spec.values)):
-        differing = [
+        told = [
             f"{name.lower()} {value}"
             for name in names
             if (value := group.spec.values.get(name)) is not None
             and name != "SEED"
-            and any(other.spec.values.get(name) != value for other in others)
+            and name in differing
         ]
-        if differing:
-            return ", ".join(differing)
-    if group.headline and any(other.headline != group.headline for other in others):
+        if told:
+            return ", ".join(told)
+    if group.headline and _JUDGED_BY in differing:
         return f"judged by {group.headline.heading}"
     return group.spec.digest
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.metrics import Metric
+from adamwprune.base.wording import cell
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report import columns, origins, owned_bytes
@@ -343,7 +344,7 @@ def _csv(rows: Sequence[Row]) -> str:
     names = dict.fromkeys(name for row in plain for name in row)
     writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in plain)
     return file.getvalue()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -16,9 +17,11 @@ from typing import Any, cast
 import torch
 
 from adamwprune.base import files
-from adamwprune.records.store import CHECKPOINTS
+from adamwprune.base.forms import number
+from adamwprune.records.store import CHECKPOINTS, TROUBLE, aside, discard
 
 NAME, PREVIOUS = CHECKPOINTS
+MOST_LOADS = 3  # of a checkpoint that no step followed: it may be what ends the process
 _MAGIC = b"adamwprune-checkpoint 1 "
 
 
@@ -32,16 +35,18 @@ def write(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     content = buffer.getvalue()
     header = _MAGIC + f"{hashlib.sha256(content).hexdigest()} {len(content)}\n".encode()
-    newest = folder / NAME
+    newest, previous = folder / NAME, folder / PREVIOUS
     if newest.exists():
-        newest.replace(folder / PREVIOUS)
+        if previous.is_dir():  # nothing can take its place
+            set_aside(previous)
+        newest.replace(previous)
     # Between these two lines a kill leaves the previous one alone, which is what it is for.
     files.write_bytes(newest, header + content, folder=False)
 
 
 def read(path: Path) -> dict[str, Any]:
     """The state in ``path``, its tensors on the CPU; :class:`Damaged` if it is not all there."""
-    header, _, content = path.read_bytes().partition(b"\n")
+    header, _, content = files.read_own(path).partition(b"\n")
     words = header.removeprefix(_MAGIC).split(b" ")
     if not header.startswith(_MAGIC) or len(words) != 2:
         raise Damaged("is no checkpoint")
@@ -71,20 +76,56 @@ def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
         except Damaged as error:
             set_aside(path)
             yield path, str(error)
+        except OSError as error:
+            set_aside(path)
+            yield path, f"cannot be read: {files.reason(error)}"
 
 
 def set_aside(path: Path) -> None:
     """Have nobody find a checkpoint that cannot be used; it stays for a look until its run ends."""
+    discard(aside(path))
     with contextlib.suppress(FileNotFoundError):
-        path.replace(_aside(path))
+        path.replace(aside(path))
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.unusable")
+# -- checkpoints that can be read, and end their run all the same ----------------
 
 
-def remove(folder: Path) -> None:
-    """Remove all checkpoints of a run."""
-    for name in (NAME, PREVIOUS):
-        (folder / name).unlink(missing_ok=True)
-        _aside(folder / name).unlink(missing_ok=True)
+def begun_loads(folder: Path) -> int:
+    """Note that a checkpoint is about to be loaded; how often that was so with no step after it.
+
+    What ends the process while it loads, a crash of a library say, leaves no other trace.
+    """
+    loads = (_trouble(folder).get("loads") or 0) + 1
+    _note(folder, {**_trouble(folder), "loads": loads})
+    return loads
+
+
+def stepped(folder: Path) -> None:
+    """Note that a step followed the load."""
+    rest = {name: value for name, value in _trouble(folder).items() if name != "loads"}
+    _note(folder, rest)
+
+
+def crashed_again(folder: Path, step: int) -> bool:
+    """Note the step at which a run crashed; whether the last crash was at the same one."""
+    before = _trouble(folder).get("crashed")
+    _note(folder, {"crashed": step})
+    return before == step
+
+
+def _trouble(folder: Path) -> dict[str, int]:
+    """What was noted; nothing where that is damaged."""
+    try:
+        plain = json.loads(files.read_own(folder / TROUBLE))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found = plain.items() if isinstance(plain, dict) else ()
+    return {name: int(value) for name, value in found if number(value) is not None}
+
+
+def _note(folder: Path, trouble: dict[str, int]) -> None:
+    if trouble:
+        files.write_text(folder / TROUBLE, json.dumps(trouble), durable=False, folder=False)
+    else:
+        discard(folder / TROUBLE)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from adamwprune.base import subprocesses
 from adamwprune.plan.job import Job
 from adamwprune.records.code import Code
 from adamwprune.records.record import RunResult
@@ -43,8 +44,9 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
         print("stopping at a checkpoint; again: at once", file=sys.stderr, flush=True)
 
     before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    make_has_gone = subprocesses.of_make()
     try:
-        yield lambda: asked
+        yield lambda: asked or make_has_gone()
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -32,6 +32,7 @@ import torch
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
+from adamwprune.base.forms import Form, misfit
 from adamwprune.base.wording import last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
@@ -48,6 +49,9 @@ from adamwprune.train.loop import Training
 HEARTBEAT = 0.5  # seconds between progress events
 FIRST_STEPS = 3  # after which a run's peak memory is known
 MOVED = "was moved, removed or replaced while its run trained"
+# What a checkpoint holds beside its training.
+CHECKPOINT: Form = {"threads": int, "attempts": [{"started": str, "from_step": int}]}
+MOST_THREADS = 1024
 VERDICTS = (Diverged, NotANumber, ContractViolation)  # the same run would end so again
 
 log = logging.getLogger(__name__)
@@ -114,7 +118,7 @@ def _stop_if(should_stop: Callable[[], bool]) -> None:
 def _finished(job: Job, code: Code) -> RunResult | None:
     """The record that another process made while this one waited."""
     path = job.folder / store.RESULT
-    if not path.is_file():
+    if not files.is_there(path):
         return None
     result = read_result(path)
     fresh = result.status == "done" and not staleness.changes(result, code)
@@ -154,6 +158,7 @@ class _Run:
         self.rate = _Rate()
         self.loaded: Path | None = None  # the checkpoint that the run goes on from
         self.stepped_on = False  # whether it has done a step since
+        self.training: Training | None = None  # once it has started
 
     def train(self) -> RunResult:
         """The run's record, published."""
@@ -168,21 +173,20 @@ class _Run:
                 raise
             except VERDICTS:
                 log.error("failed")
-                checkpoint.remove(self.job.folder)  # the way to the same end
+                store.remove_checkpoints(self.job.folder)  # the way to the same end
                 result = fail(self.job, self.code, traceback.format_exc())
             except Exception as error:  # noqa: BLE001  whatever it is, a retry may mend it
                 log.error("crashed")
-                self._doubt_checkpoint(error)
+                self._doubt_checkpoints(error)
                 raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
-        checkpoint.remove(self.job.folder)
-        (self.job.folder / store.PROGRESS).unlink(missing_ok=True)
+        store.has_ended(self.job.folder)
         return result
 
     def _begun(self) -> Training:
         """The training, where the newest usable checkpoint left it, or at its first step."""
         obstacles: list[str] = []
         for path, found in checkpoint.readable(self.job.folder):
-            obstacle = found if isinstance(found, str) else self._obstacle(found)
+            obstacle = found if isinstance(found, str) else self._obstacle(path, found)
             if not obstacle and not isinstance(found, str):
                 training = self._training(found["threads"])  # the last bits depend on it
                 obstacle = self._load(training, path, found)
@@ -200,6 +204,8 @@ class _Run:
         """Load a checkpoint; what is wrong with one that cannot be, which is set aside."""
         try:
             training.load_state_dict(found["training"])
+            if not 0 <= training.step < self.job.spec.total_steps:
+                raise ValueError(f"it is of step {training.step} of {self.job.spec.total_steps}")
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
@@ -208,11 +214,23 @@ class _Run:
         self.attempts = found["attempts"]
         return ""
 
-    def _doubt_checkpoint(self, error: Exception) -> None:
-        """Set a checkpoint aside from which not one step could be done."""
-        if self.loaded is not None and not self.stepped_on and not _is_out_of_memory(error):
+    def _doubt_checkpoints(self, error: Exception) -> None:
+        """Set aside what the run cannot go on from: a checkpoint after which not one step was
+        done, and all of them where it crashed at the same step before.
+        """
+        if self.training is None or _is_out_of_memory(error):
+            return
+        again = checkpoint.crashed_again(self.job.folder, self.training.step)
+        if self.loaded is None:
+            return
+        if not self.stepped_on:
             checkpoint.set_aside(self.loaded)
             self._warn(f"{self.loaded}: the run crashed right after it was loaded; it is set aside")
+        elif again:
+            for name in store.CHECKPOINTS:
+                checkpoint.set_aside(self.job.folder / name)
+            at = f"the run crashed at step {self.training.step} again"
+            self._warn(f"{at}: its checkpoints are set aside, the next attempt starts anew")
 
     def _training(self, threads: int) -> Training:
         self.threads = threads
@@ -232,6 +250,7 @@ class _Run:
         if training.not_compiled:
             self._warn(f"TORCH_COMPILE: trained without, {training.not_compiled}")
         self.attempts.append(start)
+        self.training = training
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
@@ -245,6 +264,8 @@ class _Run:
 
     def stepped(self, training: Training) -> None:
         """Checkpoint, tell and stop, each when it is time."""
+        if self.loaded is not None and not self.stepped_on:
+            checkpoint.stepped(self.job.folder)
         self.stepped_on = True
         if training.step == self.attempts[-1]["from_step"] + FIRST_STEPS:
             self._tell_memory(training)
@@ -286,16 +307,23 @@ class _Run:
         self.checkpointed = time.monotonic()
         self._tell(training)  # what is interrupted goes on from here
 
-    def _obstacle(self, found: dict[str, Any]) -> str:
-        """Why a checkpoint is of no use here."""
+    def _obstacle(self, path: Path, found: dict[str, Any]) -> str:
+        """Why a checkpoint is of no use here.
+
+        It is set aside, unless it may be of use again when the code or the device is what it was.
+        """
         if found.get("run_id") != self.job.spec.run_id:
-            return f"is another run's, {found.get('run_id')}"
+            return _set_aside(path, f"is another run's, {found.get('run_id')}")
         if found.get("code") != self.code.digest:
             return "other code wrote it"
         if found.get("device") != _kind(self.job.device):
             return f"was made on {found.get('device')}, this is {self.job.device}"
-        if not isinstance(found.get("threads"), int) or not isinstance(found.get("attempts"), list):
-            return "does not say how it was made"
+        if misfit(found, CHECKPOINT) is not None or not _says_how_it_was_made(found):
+            return _set_aside(path, "does not say how it was made")
+        if checkpoint.begun_loads(self.job.folder) > checkpoint.MOST_LOADS:
+            checkpoint.stepped(self.job.folder)  # the next one has not been tried
+            often = f"was loaded {checkpoint.MOST_LOADS} times, and no step followed"
+            return _set_aside(path, often)
         return ""
 
     def _warn(self, text: str) -> None:
@@ -353,6 +381,7 @@ class _Run:
 
     def _result(self, training: Training) -> RunResult:
         outcome = training.outcome()
+        self._check_directory()
         digest = weights.write(self.job.folder, training.model.state_dict())
         place = environment.describe(torch.device(self.job.device), self.threads)
         result = RunResult(
@@ -391,6 +420,19 @@ class _Rate:
         """None before there is a difference."""
         (first, start), (last, end) = self.readings[0], self.readings[-1]
         return (end - start) / (last - first) if last > first and end > start else None
+
+
+def _set_aside(path: Path, obstacle: str) -> str:
+    """The obstacle, once nobody finds the checkpoint any more."""
+    checkpoint.set_aside(path)
+    return obstacle
+
+
+def _says_how_it_was_made(found: dict[str, Any]) -> bool:
+    """Whether a checkpoint has what the next attempt and the record need, beside the training."""
+    attempts = found.get("attempts") or [{}]
+    is_whole = all("started" in each and "from_step" in each for each in attempts)
+    return is_whole and 1 <= found.get("threads", 0) <= MOST_THREADS
 
 
 def _kind(device: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.subprocesses import PASSIVE
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
 # In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as
@@ -99,11 +100,8 @@ def environment(threads: int) -> dict[str, str]:
     """What a process that trains on so many threads needs in its environment before torch is
     imported.
     """
-    # Threads that spin while they wait starve other workers. Where there can be none, threads that
-    # sleep and are woken for each operation take up to twice as long.
-    waiting = {"OMP_WAIT_POLICY": "passive"} if threads < machine("cpu").cores else {}
     return {
-        **waiting,
+        **PASSIVE,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this

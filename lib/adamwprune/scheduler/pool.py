@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import last_line
 from adamwprune.plan.job import Event, Job
@@ -48,7 +48,7 @@ class _Attempt:
 
     job: Job
     crashes: int = 0
-    alone: bool = False  # it has run out of its device's memory beside others
+    alone: bool = False  # it has run out of memory beside others
 
     @property
     def spec(self) -> RunSpec:
@@ -95,7 +95,7 @@ class Pool:
         self.outcome = Outcome()
         self.sources = Sources()
         self.interrupted = self.stopping = False
-        self.parent = os.getppid()
+        self.make_has_gone = subprocesses.of_make()
         self.running: dict[int, _Running] = {}  # by place
         self._unaccepted = 0  # jobs in a row that died before they had begun
         self._told_outdated = False
@@ -163,7 +163,7 @@ class Pool:
     # -- what happened -----------------------------------------------------------
 
     def _handle_next(self) -> None:
-        if self._is_orphan() and not self.stopping:
+        if self.make_has_gone() and not self.stopping:
             self.observer.told("make has gone: stopping the runs at a checkpoint")
             self.interrupted = True
             self._stop()
@@ -175,11 +175,6 @@ class Pool:
                 run.heard = math.inf  # it is told once
                 what = f"{run.attempt.spec.slug}: no word from its worker for {silent:.0f} s"
                 self.observer.told(f"{what} ({run.handle.name}); it may hang")
-
-    def _is_orphan(self) -> bool:
-        """Whether make, which would be sent the user's signals, has gone; not so for a shell, which
-        may be left while a command goes on."""
-        return "MAKELEVEL" in os.environ and os.getppid() != self.parent
 
     def _handle(self, message: Message | Signal) -> None:
         if isinstance(message, Signal):
@@ -220,22 +215,25 @@ class Pool:
             case Event.STOPPED if self.stopping:
                 self.observer.stopped(run.attempt.spec)
             case Event.STOPPED:
-                self._crashed(run, "its worker was told to stop (SIGTERM), not by make")
+                # As guards of a machine's memory do.
+                self._crashed(run, "its worker was told to stop (SIGTERM), not by make", True)
             case Event.OUTDATED:
                 self._renew(run)
             case Event.CRASHED:
                 self._crashed(run, event["error"], event["out_of_memory"])
             case Event.DIED if run.accepted:
-                self._crashed(run, event["error"])
+                self._crashed(run, event["error"], event.get("killed", False))
             case Event.DIED:
-                self._never_began(run, event["error"])
+                self._never_began(run, event)
         self._fill()
 
-    def _never_began(self, run: _Running, error: str) -> None:
+    def _never_began(self, run: _Running, event: Mapping[str, Any]) -> None:
         """A worker ended before its run began, which says nothing of the run."""
         self._unaccepted += 1
         if self._unaccepted > len(self.slots) and not self.stopping:
-            raise UserError(f"workers cannot start: {error}")
+            raise UserError(f"workers cannot start: {event['error']}")
+        if event.get("killed") and self._has_company(self.slots[run.place]):
+            run.attempt.alone = True
         self._try_again(run)
 
     def _renew(self, run: _Running) -> None:
@@ -265,7 +263,7 @@ class Pool:
         if self.stopping:  # what is killed while it stops goes on the next time
             return
         reason = last_line(error) or "no reason given"
-        if out_of_memory and not attempt.alone and slot.device in self.packer.free:
+        if out_of_memory and not attempt.alone and self._has_company(slot):
             attempt.alone = True
             self.observer.told(f"again, alone: {attempt.spec.slug}: {reason}")
             self.waiting.append(attempt)
@@ -276,6 +274,11 @@ class Pool:
             self.waiting.appendleft(attempt)
         else:
             self._record_failure(slot, attempt, error)
+
+    def _has_company(self, slot: Slot) -> bool:
+        """Whether other runs may have taken the memory: those on a GPU's meter, or beside it."""
+        several = [each.device for each in self.slots].count(slot.device) > 1
+        return several or slot.device in self.packer.free
 
     def _record_failure(self, slot: Slot, attempt: _Attempt, error: str) -> None:
         place = {"device": slot.device, "threads": slot.threads}

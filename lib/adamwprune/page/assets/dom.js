@@ -54,6 +54,9 @@ const oneDigit = new Intl.NumberFormat("en-US", {
   minimumFractionDigits: 1, maximumFractionDigits: 1,
 });
 
+// Words with numbers in them, by the numbers' size.
+report.byText = new Intl.Collator("en", { numeric: true }).compare;
+
 report.thousands = (value) => (value === null || value === undefined ? "" : whole.format(value));
 
 report.kib = (size) =>

@@ -25,9 +25,10 @@ report.read = (data, inHand = {}) => {
     else run.status = run.now.status;
   }
   const parts = data.settings.map((each) => each.title.split(", "));
+  const common = new Set(parts[0]?.filter((part) => parts.every((own) => own.includes(part))));
   for (const [number, own] of parts.entries()) {
     // What all have in common stands above the page; a setting is told by the rest.
-    const apart = own.filter((part) => !parts.every((other) => other.includes(part)));
+    const apart = own.filter((part) => !common.has(part));
     data.settings[number].name = apart.join(", ") || data.settings[number].title;
   }
   for (const group of report.groups) {

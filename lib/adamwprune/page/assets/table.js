@@ -2,12 +2,11 @@
 
 report.table = (() => {
   const { el, $ } = report;
-  const AT_ONCE = 60; // rows that are made before anything else can happen
   const several = (group) => group.runs.length > 1;
   const none = (value) => value === null || value === undefined || value === "";
-  const rows = new Map(); // key -> row element; made once for these columns
+  const rows = new Map(); // key -> row element, of entries that are in the document or were just now
   let order = []; // entries in the order in which they are shown
-  let placed = 0; // how many of them are in the document: the others follow while nothing happens
+  let inDocument = null; // which of them are: a window of rows
   let sorting = null; // {column, up}
   const armed = new Set(); // keys of rows that Tab reaches: that one
   let current = null; // key of the row that the keyboard is at
@@ -86,13 +85,14 @@ report.table = (() => {
 
   // -- rows ---------------------------------------------------------------------
 
-  function rowOf(entry) {
+  function rowOf(entry, index) {
     let row = rows.get(entry.key);
     if (!row) {
       row = makeRow(entry);
       rows.set(entry.key, row);
     }
     row.setAttribute("aria-level", entry.level ?? 1);
+    row.setAttribute("aria-rowindex", index + 2); // the head is the first
     row.classList.toggle("inner", entry.level === 2);
     if (!entry.run) row.setAttribute("aria-expanded", String(isOpen(entry)));
     return row;
@@ -178,7 +178,7 @@ report.table = (() => {
       const [a, b] = [by(one), by(other)];
       if (none(a) || none(b)) return none(a) - none(b); // what has no value stands below
       if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-      return sign * String(a).localeCompare(String(b), "en", { numeric: true });
+      return sign * report.byText(String(a), String(b));
     });
   }
 
@@ -219,24 +219,19 @@ report.table = (() => {
 
   // -- what is shown ----------------------------------------------------------------
 
-  function fill(atLeast = AT_ONCE) {
+  /** `kept`: the same part of the rows is in the document as before. */
+  function fill(kept = false) {
     order = entries();
-    const body = $("table").tBodies[0];
-    placed = 0;
-    body.replaceChildren();
-    place(atLeast);
-    followUp();
+    const near = new Set(order.slice(0, inDocument.MOST).map((entry) => entry.key));
+    for (const key of rows.keys()) if (!near.has(key)) rows.delete(key);
+    inDocument.fill(order.length, kept);
     $("table").setAttribute("aria-rowcount", order.length + 1);
     tally();
-    if (!order.some((entry) => entry.key === current)) current = order[0]?.key ?? null;
-    for (const key of armed) if (key !== current) arm(key, false);
-    arm(current, true);
     if (!order.length) {
-      body.append(el("tr", {}, el("td", { colspan: columns.length + 2, class: "empty" },
-        "No run matches the filter.")));
+      $("table").tBodies[0].append(el("tr", {}, el("td", { colspan: columns.length + 2,
+        class: "empty" }, "No run matches the filter.")));
     }
     ticks();
-    heat();
   }
 
   function tally() {
@@ -246,33 +241,34 @@ report.table = (() => {
       `${runs} of ${report.plural(all, "run")}`;
   }
 
-  /** Put rows into the document until there are so many. */
-  function place(count) {
-    const until = Math.min(count, order.length);
-    if (until <= placed) return;
-    const added = order.slice(placed, until);
-    $("table").tBodies[0].append(...added.map(rowOf));
-    placed = until;
-    added.forEach(tick);
-  }
+  const isShown = () => order.slice(...inDocument.range);
 
-  /** The rest of the rows, a part at a time, once the chart is there. */
-  const followUp = report.later(() => {
-    if (placed >= order.length) return;
-    if ("ready" in document.documentElement.dataset) {
-      place(placed + AT_ONCE);
-      heat();
+  const makeWindow = () => report.rowWindow({ table: $("table"), frame: $("table-frame"), moved,
+    rowAt: (index) => rowOf(order[index], index),
+    left: (index) => rows.delete(order[index].key) });
+
+  /** Other rows are in the document. Tab reaches one of them, and the keyboard stays in the table. */
+  function moved(lost) {
+    const own = isShown();
+    own.forEach(tick);
+    if (!own.some((entry) => entry.key === current)) {
+      const [from, until] = inDocument.range;
+      const isBelow = order.findIndex((entry) => entry.key === current) >= until;
+      current = own.at(isBelow && from ? -1 : 0)?.key ?? null;
     }
-    followUp();
-  }, 30);
+    for (const key of armed) if (key !== current) arm(key, false);
+    arm(current, true);
+    heat();
+    if (lost) rows.get(current).focus({ preventScroll: true });
+  }
 
   /** A row can be reached with Tab, and what is in it, only while the keyboard is there. */
   function arm(key, on) {
     const row = rows.get(key);
+    if (on && row) armed.add(key);
+    else armed.delete(key);
     if (!row) return;
     const index = on ? 0 : -1;
-    if (on) armed.add(key);
-    else armed.delete(key);
     if (row.tabIndex === index) return;
     row.tabIndex = index;
     for (const inner of row.querySelectorAll("input, button")) inner.tabIndex = index;
@@ -289,7 +285,7 @@ report.table = (() => {
   }
 
   function ticks() {
-    order.slice(0, placed).forEach(tick);
+    isShown().forEach(tick);
     setTick($("table").tHead.rows[0].cells[0].firstChild, order.flatMap((entry) => entry.runs));
   }
 
@@ -297,7 +293,7 @@ report.table = (() => {
   function heat() {
     for (const row of marked) row.classList.remove("hot");
     const hot = new Set(report.view.hot);
-    marked = hot.size ? order.slice(0, placed)
+    marked = hot.size ? isShown()
       .filter((entry) => entry.runs.some((number) => hot.has(number)))
       .map((entry) => rows.get(entry.key)) : [];
     for (const row of marked) row.classList.add("hot");
@@ -321,7 +317,7 @@ report.table = (() => {
       arm(current, false);
       current = key;
     }
-    place(order.findIndex((entry) => entry.key === key) + 1);
+    inDocument.bring(order.findIndex((entry) => entry.key === key));
     arm(key, true);
     rows.get(key).focus({ preventScroll: true }); // which would scroll sideways, too
     scrollTo(rows.get(key));
@@ -330,7 +326,7 @@ report.table = (() => {
   /** Bring a row into sight by scrolling the table alone; one that is far away, into the middle. */
   function scrollTo(row) {
     const frame = $("table-frame");
-    const head = $("table").tHead.offsetHeight;
+    const head = $("table").tHead.rows[0].offsetHeight;
     const top = row.offsetTop - head;
     const under = row.offsetTop + row.offsetHeight - frame.clientHeight;
     if (top >= frame.scrollTop && under <= frame.scrollTop) return;
@@ -348,7 +344,7 @@ report.table = (() => {
     }
     const found = order.find((e) => e.run === run) ?? order.find((e) => e.runs.includes(number));
     if (!found) return;
-    place(order.indexOf(found) + 1);
+    inDocument.bring(order.indexOf(found));
     scrollTo(rows.get(found.key));
   }
 
@@ -413,7 +409,7 @@ report.table = (() => {
   /** A box offers the values that there are, and the one that is chosen. */
   function offer(box, of) {
     const found = [...new Set([...report.runs.map(of), box.value].filter(Boolean))]
-      .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+      .sort(report.byText);
     box.parentElement.hidden = found.length < 2;
     if (box.offered === found.join("\n")) return;
     box.offered = found.join("\n");
@@ -466,8 +462,14 @@ report.table = (() => {
   function captions() {
     const { settings } = report.data;
     $("captions").replaceChildren();
-    for (const line of new Set(settings.flatMap((setting) => setting.captions))) {
-      const own = settings.filter((setting) => setting.captions.includes(line));
+    const byLine = new Map();
+    for (const setting of settings) {
+      for (const line of new Set(setting.captions)) {
+        if (!byLine.has(line)) byLine.set(line, []);
+        byLine.get(line).push(setting);
+      }
+    }
+    for (const [line, own] of byLine) {
       const where = own.length > 3 ? `${own.length} of ${settings.length} settings` :
         own.map((setting) => setting.name).join("; ");
       $("captions").append(el("p", {},
@@ -477,6 +479,7 @@ report.table = (() => {
 
   function start() {
     columns = makeColumns();
+    inDocument = makeWindow();
     makeFilters();
     makeHead();
     fill();
@@ -488,7 +491,7 @@ report.table = (() => {
   function refresh() {
     const [before, keys] = [names(), order.map((entry) => entry.key).join()];
     const { activeElement } = document;
-    const [frame, rowsBefore] = [$("table-frame"), placed];
+    const frame = $("table-frame");
     const { scrollTop, scrollLeft } = frame;
     const within = activeElement.closest("#table tbody tr") ? activeElement.closest("tr") : null;
     const key = within?.entry.key;
@@ -504,7 +507,7 @@ report.table = (() => {
       tally();
       return;
     }
-    fill(Math.max(AT_ONCE, rowsBefore));
+    fill(true);
     frame.scrollTo({ top: scrollTop, left: scrollLeft, behavior: "instant" });
     const row = key && order.some((entry) => entry.key === key) ? rows.get(key) : null;
     const target = inRow >= 0 ? row?.querySelectorAll("input, button")[inRow] : row;

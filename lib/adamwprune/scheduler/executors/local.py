@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -101,6 +102,7 @@ class Worker:
         """Give a job to the process, starting one if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.start()
+        before = "".join(self._errors)
         self._errors.clear()
         process = self.process
         assert process is not None
@@ -110,7 +112,10 @@ class Worker:
             process.stdin.write(json.dumps(job.to_json()) + "\n")
             process.stdin.flush()
         except BrokenPipeError:  # it died before it was given the job
-            self._tell(process, {"event": Event.DIED, "error": "the worker ended while idle"})
+            _waited(process)
+            words = before or "".join(self._errors)
+            error = f"{words.rstrip()}\nthe worker ended while idle".lstrip()
+            self._tell(process, {"event": Event.DIED, "error": error})
         return given
 
     def start(self) -> None:
@@ -148,7 +153,10 @@ class Worker:
                 self._tell(process, event)
         status = _waited(process)
         errors.join(GRACE)
-        self._tell(process, {"event": Event.DIED, "error": self._epitaph(status)})
+        error = self._epitaph(status)
+        # The kernel kills so; the C++ of torch aborts where it gets no memory.
+        killed = status == -signal.SIGKILL or (status == -signal.SIGABRT and "bad_alloc" in error)
+        self._tell(process, {"event": Event.DIED, "error": error, "killed": killed})
 
     def _tell(self, process: subprocess.Popen[str], event: Mapping[str, Any]) -> None:
         """Pass on what a process says of its job; not the last words of one that was replaced."""
@@ -157,8 +165,8 @@ class Worker:
 
     def _epitaph(self, status: int) -> str:
         """What a dead process wrote to standard error at last, and how it ended."""
-        signal = f"signal {subprocesses.signal_name(-status)}"
-        how = signal if status < 0 else f"exit status {status}"
+        ended = f"signal {subprocesses.signal_name(-status)}"
+        how = ended if status < 0 else f"exit status {status}"
         words = "".join(self._errors).rstrip()
         last = f" ({last_line(words)})" if words and status > 0 else ""
         return f"{words}\nthe worker ended in the middle of the run: {how}{last}".lstrip()
