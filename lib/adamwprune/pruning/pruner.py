@@ -281,7 +281,7 @@ class Pruner(PrunedWeights):
         if not self.score.returns:
             pruned = contract.verify(self)  # before the choice below prunes again what came back
             if sum(pruned.values()) > self.k:
-                self._refuse_excess()
+                refusals.refuse_excess(self, self.scope)
         if not self.updates:
             self._bins_before = histogram(self.weights.values())
         sparsity = self.schedule.sparsity(self.steps)
@@ -300,14 +300,6 @@ class Pruner(PrunedWeights):
             {"step": self.steps, "target": sparsity, "zeros": k, "returned": sum(returned.values())}
         )
         contract.verify(self, sums)
-
-    def _refuse_excess(self) -> None:
-        """Refuse zeros that look pruned to an implied mask, where the scope has no room."""
-        for name in self.weights:
-            mask = self.masks.mask(name, self.states(name)).reshape(-1)
-            if reason := self.scope.why_not(name, mask, self.input_stride(name)):
-                text = f"weights of {name} became zero with their moments, like pruned ones"
-                raise contract.violation(self, f"{text}: {reason}")
 
     def _keep_full_weights(self) -> None:
         """Of the layers that were trained; the others show theirs again, for an update."""
@@ -414,14 +406,7 @@ class Pruner(PrunedWeights):
 
     def refuse_foreign(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for the state of a pruner that is not the same."""
-        theirs = state.get("of", {})
-        for name, value in self._signature().items():
-            if theirs.get(name) != value:
-                there, here = _differing(theirs.get(name), value)
-                raise ValueError(
-                    f"the state is another pruner's of other weights or settings: {name} is "
-                    f"{there} there and {here} here"
-                )
+        refusals.refuse_foreign(state.get("of", {}), self._signature())
 
     def _signature(self) -> dict[str, Any]:
         """By which a pruner knows a state as its own."""
@@ -444,15 +429,6 @@ class Pruner(PrunedWeights):
         vars(self).update(state)
         if self.optimizer is not None and self.score.prunes:
             self._hook()
-
-
-def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:
-    """Two values, of dictionaries the entries that differ: three at most."""
-    if not isinstance(theirs, Mapping) or not isinstance(ours, Mapping):
-        return theirs, ours
-    names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)][:3]
-    there, here = ({n: each[n] for n in names if n in each} for each in (theirs, ours))
-    return there, here
 
 
 def _step_sizes(optimizer: Optimizer) -> list[float | Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,10 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import KeepsMoments
 from adamwprune.optimizers._layout import is_dense
+from adamwprune.pruning.contract import violation
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.schedule import Schedule
-from adamwprune.pruning.scope import SCOPES
+from adamwprune.pruning.scope import SCOPES, Scope
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.storage import STORAGES, Implied
 
@@ -89,3 +91,32 @@ def refuse_replaced(
             raise RuntimeError(
                 f"the weight {name} was replaced by another tensor after the pruner was made"
             )
+
+
+def refuse_excess(pruned: PrunedWeights, scope: Scope) -> None:
+    """Refuse zeros that look pruned to an implied mask, where the ``scope`` has no room."""
+    for name in pruned.weights:
+        mask = pruned.masks.mask(name, pruned.states(name)).reshape(-1)
+        if reason := scope.why_not(name, mask, pruned.input_stride(name)):
+            text = f"weights of {name} became zero with their moments, like pruned ones"
+            raise violation(pruned, f"{text}: {reason}")
+
+
+def refuse_foreign(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Refuse the state of a pruner that differs, by what differs; see ``Pruner.state_dict``."""
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            there, here = _differing(theirs.get(name), value)
+            raise ValueError(
+                f"the state is another pruner's of other weights or settings: {name} is "
+                f"{there} there and {here} here"
+            )
+
+
+def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:
+    """Two values, of dictionaries the entries that differ: three at most."""
+    if not isinstance(theirs, Mapping) or not isinstance(ours, Mapping):
+        return theirs, ours
+    names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)][:3]
+    there, here = ({n: each[n] for n in names if n in each} for each in (theirs, ours))
+    return there, here
