@@ -16,6 +16,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import publish
 from adamwprune.trackers import supervisor
 from adamwprune.trackers.supervisor import Tracking
+from tests.support.records import LEAST
 from tests.support.runs import specs
 
 MEMBERS = trackers_of(Tree())
@@ -47,7 +48,7 @@ def record(epochs: int = 3) -> RunResult:
         history=[entry(epoch) for epoch in range(1, epochs + 1)],
         final={"test_accuracy": 0.8},
         pruning={"method": "none", "requested": 0.0, "k": 0, "zeros": 12, "prunable": 61_470},
-        memory={"total": 1000, "weights": 600, "optimizer": {"exp_avg": 400}},
+        memory={**LEAST["memory"], "total": 1000, "weights": 600, "optimizer": {"exp_avg": 400}},
         seconds={"total": 6.0},
         environment={"started": "2026-01-02T03:04:05+00:00"},
         code={"digest": "0123456789abcdef"},
