@@ -227,6 +227,9 @@ def test_workers_that_cannot_start_are_not_the_runs_failure(tmp_path, monkeypatc
     assert not list(store.root.glob("*/result.json"))
 
 
+OLD = '"dampening": 0.0,'
+
+
 def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, monkeypatch):
     """A copy of the package, its SGD changed during the first run: the second is made by it."""
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
@@ -238,11 +241,11 @@ def test_code_that_is_edited_while_a_matrix_runs_is_told_and_recorded(tmp_path, 
 
     def edit(spec, event):
         text = path.read_text()
-        if "dampening=0," in text:
-            path.write_text(text.replace("dampening=0,", "dampening=0.5,"))
+        if OLD in text:
+            path.write_text(text.replace(OLD, '"dampening": 0.5,'))
 
     def source():
-        taken.append("dampening=0," in path.read_text())
+        taken.append(OLD in path.read_text())
         return {"commit": "c", "dirty": not taken[-1], "diff": None}
 
     todo, recorder, store = tasks(SEED="0 1"), Recorder(edit), Store(tmp_path / "results")

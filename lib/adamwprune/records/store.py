@@ -134,8 +134,10 @@ class Store:
 
         Not where another process is at work, and nothing where nothing can be removed.
         """
-        with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, _leave, _leave):
-            self._sweep()
+        littered = any(self.root.glob(".*.tmp")) or any(self.root.glob(f"{PROBE}*"))
+        if littered:  # or the directory is not touched
+            with contextlib.suppress(OSError, UserError), lock(self.root / LOCK, _leave, _leave):
+                self._sweep()
         for folder in map(self.folder, done):
             with contextlib.suppress(OSError, UserError), lock(folder / LOCK, _leave, _leave):
                 remove_leftovers(folder)
