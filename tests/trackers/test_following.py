@@ -99,6 +99,8 @@ def test_a_run_is_followed_from_its_first_epoch_to_its_record(diary, follower, f
         "pruning_prunable": 61_470,
         "memory_total_bytes": 1000,
         "memory_weights_bytes": 600,
+        "memory_gradients_bytes": 0,
+        "memory_buffers_bytes": 0,
         "memory_optimizer_exp_avg_bytes": 400,
         "seconds_total": 6.0,
     }
