@@ -51,6 +51,7 @@ class Published:
 
 @pytest.mark.parametrize("cls", [AdamW, AdamWSpam, AdamWPrune])
 @pytest.mark.parametrize(("before", "eps"), [(False, EPS), (True, 1e-30)])
+@pytest.mark.slow
 def test_1200_steps_are_the_published_ones(cls, before, eps):
     """The official code adds ε before the bias correction, Adam and torch after it.
 

@@ -167,6 +167,7 @@ def rename(library: Path, old: str, new: str) -> None:
         ("models._pooled_conv_gpu", "models._cuda"),
     ],
 )
+@pytest.mark.slow
 def test_a_moved_or_renamed_module_makes_nothing_stale(old, new, library):
     assert changed_when(library, lambda: rename(library, old, new)) == []
     assert f"adamwprune.{new}" in Sources(library).of(RUNS["adamwprune state"]).modules
@@ -277,6 +278,7 @@ B = "def f(x):\n    return x + 1\n"
         ("Y = 1", "import typing\nif typing.TYPE_CHECKING:\n    from ._b import f\nY = 1", 1),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_imported_name_counts_by_what_it_means(one, other, same, library):
     folder = library / "adamwprune" / "optimizers"
     (folder / "_a.py").write_text(A)
@@ -320,6 +322,7 @@ def test_a_module_that_a_component_imports_within_a_function_counts(library):
     ]
 
 
+@pytest.mark.slow
 def test_the_closure_holds_every_module_that_a_run_really_imports():
     """A real process imports the training and the run's members; what it loads is all there, but
     for folders that make no numbers and packages that hold nothing."""

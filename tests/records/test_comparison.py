@@ -209,6 +209,7 @@ def test_an_epoch_that_one_run_lacks_is_the_first_other_one() -> None:
     assert (found.epoch, found.by) == (3, {})
 
 
+@pytest.mark.slow
 def test_what_was_published_is_understood_here_whatever_the_defaults_are_now() -> None:
     kinds = {}
     for found in read_published(ROOT / "results" / "published"):

@@ -412,6 +412,7 @@ def here_and_there(make: Make) -> list[RunResult]:
     return [marked(r, FROZEN) if r.run_id.startswith("lenet5-mnist-adamw-n") else r for r in found]
 
 
+@pytest.mark.slow
 def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there):
     explained = {"†": [], "frozen": []}
     with style.sheet():
