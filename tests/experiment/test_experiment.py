@@ -57,6 +57,7 @@ def missing(experiment: Experiment) -> list[int]:
     return [cell.spec["SEED"] for cell in look(experiment).missing()]
 
 
+@pytest.mark.slow
 def test_missing_are_those_without_a_record_and_the_stale(load):
     here = load()
     one, two, _ = here.matrix.specs
@@ -89,6 +90,7 @@ def test_unmeasured_are_the_missing_and_those_that_had_company(load):
     assert [cell.spec["SEED"] for cell in look(here).unmeasured()] == [1, 2]
 
 
+@pytest.mark.slow
 def test_published_records_count_where_that_is_asked_for(load):
     here = load()
     one, two, three = here.matrix.specs

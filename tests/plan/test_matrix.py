@@ -297,6 +297,7 @@ def repeated(command: str) -> list[RunSpec]:
 
 @hypothesis_settings(max_examples=25)
 @given(st.integers(0, 2**32))
+@pytest.mark.slow
 def test_expansion_is_deterministic(seed: int) -> None:
     tree, expanded = drawn(seed)
     assert matrix.expand(tree) == expanded

@@ -361,6 +361,7 @@ def test_another_python_s_additions_to_the_syntax_tree_change_nothing(library, m
     "line",
     ["from . import _helper", "from ._helper import FACTOR", "from ..optimizers import _helper"],
 )
+@pytest.mark.slow
 def test_relative_imports_count_too(line, library):
     (library / "adamwprune" / "optimizers" / "_helper.py").write_text("FACTOR = 1\n")
     path = library / "adamwprune" / "optimizers" / "sgd.py"

@@ -31,6 +31,7 @@ def test_a_mark_that_comes_or_goes_is_drawn(tmp_path, quick, make):
     assert draw_if_changed(specs, [record], tmp_path) == drawn
 
 
+@pytest.mark.slow
 def test_make_counts_figures_and_not_their_files(
     source_tree, tmp_path, quick, make, monkeypatch, capsys
 ):

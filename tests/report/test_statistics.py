@@ -247,6 +247,7 @@ def simulate(draw: random.Random, seeds: int, images: int, planted: float = 0) -
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(3, 10_000), (3, 1_000), (6, 10_000)])
+@pytest.mark.slow
 def test_by_chance_alone_no_more_than_one_report_in_twenty_has_a_winner(seeds, images):
     """1,000 images are as coarse as the runs are scattered: equal differences are frequent."""
     draw, reports = random.Random(20_240_601), 200

@@ -94,6 +94,7 @@ def wandb_run(path: Path) -> dict:
 
 
 @needs("wandb")
+@pytest.mark.slow
 def test_wandb_s_offline_run(recorded, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     folder = written_twice("wandb", recorded)
