@@ -18,7 +18,6 @@ def test_report_imports_neither_torch_nor_kconfig_nor_a_window_system():
     assert done.stdout.strip() == "[] []"
 
 
-@pytest.mark.slow
 def test_a_run_imports_nothing_of_what_exports_it():
     probe = "import sys, adamwprune.run.runner; print('safetensors' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
