@@ -234,7 +234,7 @@ IN_RUNS = [
         f"{LIB}/train/evaluation.py",
         "    model.eval()\n",
         "",
-        "tests/train/test_loop.py -k weights_on_disk",
+        "tests/train/test_loop.py -k running_statistics",
     ),
     Fault(
         "the best epoch is picked on the test set",

@@ -110,6 +110,22 @@ def test_the_weights_on_disk_are_the_ones_that_were_tested(train, tmp_path):
     assert zeros == result.pruning["zeros"]
 
 
+def test_an_evaluation_goes_by_the_running_statistics_and_leaves_them(tmp_path):
+    (spec,) = specs(OPTIMIZER="sgd", PRUNING_METHOD="none")
+    network = network_for(spec.settings)
+    data = loaded(spec.settings, tmp_path, network.takes, "cpu")
+    model = network.module.train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    found = evaluate(model, tasks.build(spec.settings, data), data)
+    assert before
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    model.eval()
+    with torch.no_grad():
+        batches = list(data.evaluation())
+        right = sum(int((model(b.inputs).argmax(1) == b.targets).sum()) for b in batches)
+    assert found["accuracy"] == pytest.approx(right / sum(map(len, batches)))
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(train):
     first, again, other = (
         train(spec, name=name)
