@@ -206,6 +206,7 @@ def shortened(workspace: Callable[..., Workspace], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_oldconfig_asks_and_checks_each_answer(shortened: Path, tmp_path: Path) -> None:
     oldconfig = Questions(tmp_path)
     oldconfig.answer("adam: adaptive moment estimation (OPTIMIZER_ADAM: y or n) [n]", "maybe")

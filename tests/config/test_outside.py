@@ -142,6 +142,7 @@ def test_a_configuration_says_which_members_it_was_written_with(mine, workspace,
     assert f"M={folder} brings them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_members_count_for_one_command(mine, tmp_path, monkeypatch, capsys) -> None:
     folder = mine()
     monkeypatch.chdir(tmp_path)

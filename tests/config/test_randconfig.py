@@ -32,6 +32,7 @@ SEEDS = [*range(QUICK), *(pytest.param(n, marks=pytest.mark.long) for n in range
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.slow
 def test_what_is_drawn_is_legal_and_every_cell_can_be_trained(
     seed: int, workspace: Callable[..., Workspace]
 ) -> None:

@@ -70,6 +70,7 @@ def test_missing_are_those_without_a_record_and_the_stale(load):
     assert [(r.spec["SEED"], r.marks) for r in look(kept).records()] == [(0, set()), (1, {STALE})]
 
 
+@pytest.mark.slow
 def test_a_failed_run_waits_for_retry_unless_its_code_changed(load):
     here = load()
     one, two, _ = here.matrix.specs

@@ -49,6 +49,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 
 @pytest.mark.parametrize("scheduled", [True, False])
+@pytest.mark.slow
 def test_runs_are_followed_until_they_have_ended(
     scheduled: bool, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ WAYS = {
 @pytest.mark.parametrize(
     "name", ["sgd", "adamwprune", "adamwspam-clip", "adamwspam-stable", "lion"]
 )
+@pytest.mark.slow
 def test_a_distributed_checkpoint_keeps_all(name, through, way, tmp_path):
     """Steps, windows and counters too: after 20 of 60 steps, before a reset and a spike."""
 

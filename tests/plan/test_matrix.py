@@ -232,6 +232,7 @@ def test_half_a_preset_is_told_as_such() -> None:
     assert expand(OPTIMIZER="adamw", LR="preset 0.5").presets["adamw"]["LR"] == [0.008]
 
 
+@pytest.mark.slow
 def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[str]]) -> None:
     shown = make("CONFIG=memory-comparison", "plan").stdout.splitlines()
     lines = [line for line in shown if line.startswith("preset    ")]

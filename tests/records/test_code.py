@@ -220,6 +220,7 @@ def outside(tmp_path_factory, monkeypatch) -> Path:
         ("pruning/wg.py", "X = 1", "X = 2", ["sgd wg"]),
     ],
 )
+@pytest.mark.slow
 def test_the_edit_of_an_outside_member_makes_exactly_its_own_runs_stale(
     module, old, new, runs, library, outside, monkeypatch
 ):

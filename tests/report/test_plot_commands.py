@@ -30,6 +30,7 @@ def call(source_tree: Path, script: str, *arguments: object) -> subprocess.Compl
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_plot_comparison(source_tree, results, quick):
     names = [results / quick[0].run_id, quick[1].run_id, quick[4].slug]
     done = call(source_tree, "plot_comparison.py", *names, "--results", results)
@@ -39,12 +40,14 @@ def test_plot_comparison(source_tree, results, quick):
     assert all(path.is_file() for path in drawn)
 
 
+@pytest.mark.slow
 def test_plot_training(source_tree, results, tmp_path, quick):
     path = results / quick[0].run_id / "result.json"
     done = call(source_tree, "plot_training.py", path, "--output", tmp_path / "here")
     assert done.stdout.split() == [str(tmp_path / "here" / "training_plot.png")]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_found_is_said(source_tree, results):
     for name, message in (
         ("nothing", "no run starts with 'nothing'"),
