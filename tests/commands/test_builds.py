@@ -194,7 +194,9 @@ def test_train_py_waits_for_the_process_that_trains_its_run(tmp_path):
     assert len(record["environment"]["attempts"]) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 9))]
+)  # SIGKILL and SIGINT: tests/scheduler/test_pool.py
 def test_a_matrix_that_was_stopped_goes_on_from_its_checkpoints(number, tmp_path):
     process = background(tmp_path, *LONG, "matrix")
     wait_for(lambda: len(list(tmp_path.glob("results/*/checkpoint.pt"))) >= 1)
