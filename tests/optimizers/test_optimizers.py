@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -109,20 +107,6 @@ def test_steps_are_counted_once_also_beside_torchs_own_class(cls):
     assert len(calls) == 7
     assert {float(s["step"]) for s in optimizer.state.values()} == {7.0}
     assert optimizer.steps == 7
-
-
-@pytest.mark.parametrize("theirs", [torch.optim.Adam, torch.optim.AdamW])
-def test_a_state_dict_of_torchs_own_can_be_continued(theirs):
-    a, b = network(), network()
-    before = theirs(a.parameters(), weight_decay=1e-4)
-    train(a, before, 20)
-    b.load_state_dict(a.state_dict())
-    ours = AdamW(b.parameters())
-    ours.load_state_dict(copy.deepcopy(before.state_dict()))
-    train(a, before, 20, first=20)
-    train(b, ours, 20, first=20)
-    assert_close(a, b)
-    assert ours.steps == 40
 
 
 def test_a_state_dict_of_another_mode_can_be_continued():

@@ -174,14 +174,19 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
     assert "an earlier checkpoint is used" in note
 
 
+def killed(train, spec, folder):
+    """What the last checkpoint of a run holds that was killed after step 20."""
+    with pytest.raises(Killed):
+        train(spec, killer(20), checkpoint_seconds=0)
+    return checkpoint.read(folder / checkpoint.NAME)
+
+
 @pytest.mark.parametrize("content", [{}, {"step": 5}, {"model": {"fc.weight": 3}}, None, [1]])
 def test_a_checkpoint_of_a_right_hash_and_useless_content_is_set_aside(
     content, train, trainings, tmp_path
 ):
     spec, folder = COMBINATIONS[0], tmp_path / "run"
-    with pytest.raises(Killed):
-        train(spec, killer(20), checkpoint_seconds=0)
-    state = checkpoint.read(folder / checkpoint.NAME)
+    state = killed(train, spec, folder)
     checkpoint.write(folder, {**state, "training": content})
     events = []
     result = train(spec, events.append)
@@ -266,9 +271,7 @@ def test_a_checkpoint_that_does_not_say_how_it_was_made_is_set_aside(
 ):
     """Not when the run has ended and its record is to be written."""
     spec, folder = COMBINATIONS[0], tmp_path / "run"
-    with pytest.raises(Killed):
-        train(spec, killer(20), checkpoint_seconds=0)
-    state = checkpoint.read(folder / checkpoint.NAME)
+    state = killed(train, spec, folder)
     if "training" in change:
         change = {"training": {**state["training"], **change["training"]}}
     checkpoint.write(folder, {**state, **change})

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import Base, untraced
 
-# Whose steps leave a weight at zero that is zero with its gradient and its states.
+# Optimizers that leave a weight at zero if its gradient and its states are zero.
 KEEP_ZEROS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam,
               torch.optim.RAdam)  # fmt: skip
 KEY = "pruner"  # the beginning of a pruner's name in the first group of an optimizer's state_dict
@@ -42,9 +42,9 @@ class TakesPart(Protocol):
 class Attachment:
     """Hooks of ``pruner`` on ``optimizer``, until they are removed.
 
-    A step that is none goes by without the pruner: one that a GradScaler has a fused optimizer
-    skip, and the one by which torch.distributed.checkpoint makes an optimizer's states. Gradients
-    that a GradScaler left to a fused optimizer are unscaled before the pruner sees them. A ``step``
+    Two kinds of step are not counted: one that a GradScaler makes a fused optimizer skip, and the
+    empty one by which torch.distributed.checkpoint makes an optimizer's states. With a GradScaler a
+    fused optimizer gets scaled gradients: they are unscaled before the pruner sees them. A ``step``
     that calls its parent class's is one step, although torch may run the hooks of both.
 
     The pruner's state is saved with the optimizer's ``state_dict`` and loaded with it. It lies in
@@ -227,7 +227,7 @@ def _is_within_step(optimizer: Optimizer) -> bool:
 
 
 def keeps_zeros(optimizer: Optimizer) -> bool:
-    """Whether a weight stays zero that is zero with its gradient and its states."""
+    """Whether a step leaves a weight at zero if its gradient and its states are zero."""
     return isinstance(optimizer, Base) or type(optimizer) in KEEP_ZEROS
 
 

@@ -50,7 +50,7 @@ from adamwprune.pruning.storage import STORAGES, Implied
 from adamwprune.pruning.update import prune, regrow
 
 log = logging.getLogger("adamwprune")
-_OWNERS: WeakKeyDictionary[Score, ref[Pruner]] = WeakKeyDictionary()  # who a score works for
+_OWNERS: WeakKeyDictionary[Score, ref[Pruner]] = WeakKeyDictionary()  # the pruner that uses a score
 
 
 class Pruner(PrunedWeights):
@@ -65,14 +65,14 @@ class Pruner(PrunedWeights):
 
     ``weights``, ``exclude``, ``skip_first``, ``skip_last``: which weights count, see
     :class:`~adamwprune.pruning.prunable.Prunable`; :attr:`coverage` says it, and :meth:`attach`
-    logs it. ``zeros``: what zeros are that the model has already, in layers that are not wholly
-    zero: ``pruned`` (they stay zero, and count) or ``live``. A layer that is wholly zero is live: a
-    projection may start so.
+    logs it. ``zeros``: what becomes of zeros that the model has already. ``pruned``: they stay zero
+    and count as pruned. ``live``: they are trained. A layer of nothing but zeros is always live: it
+    was initialised so.
 
     Raises ``ValueError`` for an unknown scope or storage, for a target that the scope cannot reach
-    and for a method that the schedule, scope or storage does not go with,
-    :class:`ContractViolation` in a step whose update finds or leaves other weights pruned than it
-    must (:meth:`verify`).
+    and for a method that the schedule, scope or storage does not go with. A step raises
+    :class:`ContractViolation` if its mask update finds, or leaves, the wrong weights pruned
+    (:meth:`verify`).
     """
 
     # Called in place of each mask update, with the update, to measure it.
@@ -112,7 +112,7 @@ class Pruner(PrunedWeights):
         self._has_begun = False
         self._due = False
         self._gradients: dict[str, Tensor] = {}  # unmasked, in the step of an update
-        self._open: set[str] = set()  # layers that hold their full weights, in a step
+        self._open: set[str] = set()  # layers with a gradient in the present step
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None

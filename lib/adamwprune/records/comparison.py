@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,8 +105,12 @@ def compare(
     failures = tuple(_failures(original, repeated))
     if failures:
         return Comparison(DIFFERENT, failures=failures, causes=causes)
-    parts = {name: (part(original), part(repeated)) for name, part in _PARTS.items()}
-    parts["pruning"] = _in_common(original.pruning, repeated.pruning)
+    parts = {
+        "history": (_epochs(original), _epochs(repeated)),
+        "final": (original.final, repeated.final),
+        "pruning": _in_common(original.pruning, repeated.pruning),
+        "weights": (original.weights or None, repeated.weights or None),
+    }
     compared = tuple(name for name, values in parts.items() if None not in values)
     differing = tuple(name for name in compared if _differ(*parts[name]))
     metric, scores = original.headline, (original.score, repeated.score)
@@ -157,14 +161,6 @@ def _seedless(record: RunResult) -> dict[str, Value]:
 def _epochs(record: RunResult) -> _History:
     """The metrics of each epoch: what depends on the run, and not on how busy the machine was."""
     return [{k: v for k, v in entry.items() if k != _TIMES} for entry in record.history]
-
-
-_PARTS: dict[str, Callable[[RunResult], Any]] = {
-    "history": _epochs,
-    "final": lambda record: record.final,
-    "pruning": lambda record: record.pruning,  # what both records hold of it
-    "weights": lambda record: record.weights or None,
-}
 
 
 def _in_common(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Any, Any]:
