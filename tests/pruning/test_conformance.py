@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -338,6 +338,12 @@ SITUATIONS = {
 }  # fmt: skip
 
 
+@cache
+def plain_run(kind: type[Loop], optimizer: str, method: str) -> Loop:
+    """What several situations are compared with."""
+    return kind(optimizer, method).run()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def group(tmp_path_factory):
     """One process that is a group, for what is distributed."""
@@ -368,7 +374,7 @@ def test_every_loop_is_the_plain_one(optimizer, method, situation):
     assert (found.pruner.steps, found.pruner.k) == (STEPS, 180)  # of 240
     if found.plain is None:
         return
-    plain = found.plain(optimizer, method).run()
+    plain = plain_run(found.plain, optimizer, method)
     assert found.pruner.updates == plain.pruner.updates
     assert list(found.pruner.weights) == list(plain.pruner.weights)
     for weight, expected in zip(found.weights(), plain.weights(), strict=True):
