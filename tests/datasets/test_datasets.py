@@ -216,7 +216,7 @@ def test_the_validation_split_is_held_out_of_the_training_set():
 
 def test_a_batch_is_gathered_and_normalised_and_an_evaluation_is_all_of_the_test_set():
     data = datasets.load(settings("mnist5k"), NOWHERE)
-    batch = data.batch(torch.tensor([7, 3]))
+    batch = data.batch(torch.tensor([[7, 0], [3, 0]]))
     assert len(batch) == 2
     assert torch.equal(batch.inputs, data.normalise(data.train_images[[7, 3]]))
     assert torch.equal(batch.targets, data.train_labels[[7, 3]])

@@ -137,8 +137,12 @@ def test_the_order_is_a_permutation_a_pass_and_goes_on_from_a_checkpoint():
     batches = [first.next() for _ in range(6)]
     assert [len(batch) for batch in batches] == [4, 4, 2] * 2
     passes = [torch.cat(batches[:3]).tolist(), torch.cat(batches[3:]).tolist()]
-    assert [sorted(each) for each in passes] == [list(range(10))] * 2
-    assert passes[0] != passes[1]
+    numbers = [[number for number, _ in each] for each in passes]
+    assert [sorted(each) for each in numbers] == [list(range(10))] * 2
+    assert numbers[0] != numbers[1]
+    draws = [dict(each) for each in passes]  # another one for an example in each pass
+    assert all(draws[0][number] != draws[1][number] for number in range(10))
+    assert all(0 <= draw < 2**31 for each in draws for draw in each.values())
     for done in range(6):
         before, after = order(), order()
         for _ in range(done):

@@ -55,10 +55,12 @@ class Data(Protocol):
     def measured_on(self) -> int:
         """How many :meth:`evaluation` has, as its metrics count them."""
 
-    def batch(self, indices: Tensor) -> Batch:
-        """The training examples of these numbers ``[n]``, gathered and normalised on the device.
+    def batch(self, picks: Tensor) -> Batch:
+        """Training examples, gathered and normalised on the device.
 
-        It runs within a CUDA graph: nothing may be read back.
+        ``picks``: int64 ``[n, 2]``, the number of each example, and beside it a random number
+        below 2**31, the same on every device, by which the data may vary the example (crop and
+        flip, where a block of text begins). It runs within a CUDA graph: nothing may be read back.
         """
 
     def evaluation(self) -> Iterator[Batch]:

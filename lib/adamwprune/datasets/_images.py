@@ -67,8 +67,9 @@ class ImageData:
         """Images of the test set."""
         return len(self.test_labels)
 
-    def batch(self, indices: Tensor) -> Batch:
+    def batch(self, picks: Tensor) -> Batch:
         """Training images of these numbers as normalised float32, and their labels."""
+        indices = picks[:, 0]
         return Batch(self.normalise(self.train_images[indices]), self.train_labels[indices])
 
     def evaluation(self) -> Iterator[Batch]:

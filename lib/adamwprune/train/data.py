@@ -42,30 +42,45 @@ def loaded(
     return data
 
 
-class Order:
-    """Numbers of the training examples, batch by batch, shuffled anew in each pass over them.
+DRAWS = 2**31  # random numbers of an example are below
+DRAW_SEED = 2**32  # is beyond every SEED: order and draws come from different generators
 
-    The order comes from a generator of its own on the CPU: it is the same on every device.
+
+class Order:
+    """Picks of training examples (:class:`Data`), batch by batch, shuffled anew in each pass.
+
+    The order and the random numbers beside it come from generators of their own on the CPU: they
+    are the same on every device.
     """
 
     def __init__(self, examples: int, batch_size: int, seed: int, device: torch.device) -> None:
         self.examples, self.batch_size, self.device = examples, batch_size, device
-        self._generator = torch.Generator().manual_seed(seed)
-        self._before = self._generator.get_state()  # at the start of the pass in hand
+        self._generators = (
+            torch.Generator().manual_seed(seed),
+            torch.Generator().manual_seed(DRAW_SEED + seed),
+        )
+        self._before = self._states()  # at the start of the pass in hand
         self._batches: tuple[Tensor, ...] = ()  # of the pass in hand, once it has begun
         self._done = 0  # of these
 
     def next(self) -> Tensor:
-        """The next batch, ``[batch size]`` or fewer at the end of a pass."""
+        """The next batch, ``[batch size, 2]`` or fewer at the end of a pass."""
         if not self._batches:
-            self._generator.set_state(self._before)
-            order = torch.randperm(self.examples, generator=self._generator).to(self.device)
-            self._batches = order.split(self.batch_size)
+            for generator, state in zip(self._generators, self._before, strict=True):
+                generator.set_state(state)
+            shuffled, drawn = self._generators
+            order = torch.randperm(self.examples, generator=shuffled)
+            draws = torch.randint(DRAWS, (self.examples,), generator=drawn)
+            picks = torch.stack((order, draws), dim=1).to(self.device)
+            self._batches = picks.split(self.batch_size)
         batch = self._batches[self._done]
         self._done += 1
         if self._done == len(self._batches):
-            self._before, self._batches, self._done = self._generator.get_state(), (), 0
+            self._before, self._batches, self._done = self._states(), (), 0
         return batch
+
+    def _states(self) -> tuple[Tensor, ...]:
+        return tuple(generator.get_state() for generator in self._generators)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""

@@ -54,7 +54,7 @@ class CudaRecorder:
 class StepGraphs:
     """Runs ``work(batch)``: as it is, or by the graph of steps of its kind.
 
-    ``batch`` is an index tensor ``[examples]`` on the device; it is copied to where the graph
+    ``batch`` are picks ``[examples, 2]`` on the device; it is copied to where the graph
     reads it. ``work`` must not depend on anything else that changes between steps of a kind,
     except through tensors that stay where they are.
     """

@@ -87,7 +87,7 @@ class Training:
         examples, size = self.data.examples, self.spec["BATCH_SIZE"]
         batches = {min(size, examples), examples % size or size}
         sizes = {len(part) for n in batches for part in torch.arange(n).chunk(self.accumulation)}
-        parts = (self.data.batch(torch.arange(n, device=self.device)) for n in sorted(sizes))
+        parts = (self.data.batch(self._first(n)) for n in sorted(sizes))
         score, weights = self.pruner.score, list(self.pruner.weights.values())
         seen = score.state_dict(weights) if score.observes_inputs else None
         try:
@@ -96,6 +96,11 @@ class Training:
             self.not_compiled = str(error)
         if seen is not None:  # the batches of compiling are no training
             score.load_state_dict(seen, weights)
+
+    def _first(self, examples: int) -> Tensor:
+        """Picks of so many examples, for what needs a batch of that size."""
+        numbers = torch.arange(examples, device=self.device)
+        return torch.stack((numbers, torch.zeros_like(numbers)), dim=1)
 
     def train(self, watch: Watch) -> None:
         """All steps that are left, the evaluations, and the check of the pruning contract.
@@ -140,31 +145,31 @@ class Training:
 
     def _one_step(self, graphs: StepGraphs | None) -> None:
         """The next batch through the network and the optimizer, and what is noted of it."""
-        indices = self.order.next()
+        picks = self.order.next()
         self._enter(STEADY if self.step else FIRST_STEP)
         rate = self.optimizer.rate
         if graphs is None:
-            self._compute(indices)
+            self._compute(picks)
         else:
             self.optimizer.write_rates()
-            if graphs(indices, self._step_kind()):
+            if graphs(picks, self._step_kind()):
                 self.optimizer.step_replayed()
                 self.pruner.step_replayed()
         self.schedule.step()
         self.step += 1
-        self.sums.examples += len(indices)
+        self.sums.examples += len(picks)
         self.timeline.sample(self.step)
         self.trace.stepped(self.step, rate)
 
-    def _compute(self, indices: Tensor) -> None:
+    def _compute(self, picks: Tensor) -> None:
         """One step over these examples: all that the device does of it, and no more."""
-        parts = indices.chunk(self.accumulation)
+        parts = picks.chunk(self.accumulation)
         for part in parts:
             batch = self.data.batch(part)
             loss, output = self.task.loss(self.network, batch)
             if part is parts[0]:
                 self.optimizer.zero_grad()  # not earlier: gradients need not be there meanwhile
-            share = loss if len(parts) == 1 else loss * (len(part) / len(indices))
+            share = loss if len(parts) == 1 else loss * (len(part) / len(picks))
             share.backward()
             self.task.observe(self.sums, batch, loss.detach(), output.detach())
         self.optimizer.step()

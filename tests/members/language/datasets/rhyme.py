@@ -54,8 +54,8 @@ class Text:
     def measured_on(self) -> int:
         return len(self.test)
 
-    def batch(self, indices: Tensor) -> Batch:
-        return _batch(self.train[indices])
+    def batch(self, picks: Tensor) -> Batch:
+        return _batch(self.train[picks[:, 0]])
 
     def evaluation(self) -> Iterator[Batch]:
         yield _batch(self.test)
