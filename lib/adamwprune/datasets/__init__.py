@@ -1,12 +1,13 @@
 """Datasets: decoded once, verified, moved to the device as a whole.
 
 A member's module has ``kind(values) -> Kind``, which reads no file, and
-``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name.
+``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name. A member whose size
+and digest only its files know has ``measure(values, data_dir) -> Measured`` besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -69,11 +70,26 @@ class Data(Protocol):
     def validating(self, examples: int) -> Data:
         """Without ``examples`` of the training set, which stand in for the test set."""
 
+    def augmented(self, augmentation: str) -> Data:
+        """With training examples varied in this way (``crop-flip``); for images only."""
+
     def fitted(self, takes: Kind) -> Data:
         """In the form that a model takes; :class:`UserError` where that cannot be."""
 
     def to(self, device: torch.device) -> Data:
         """All of it on ``device``."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a dataset says of itself once its files are read, in place of constants in Kconfig.
+
+    ``values`` are by symbol name without ``CELL_``: TRAIN_EXAMPLES, DATASET_DIGEST and the member's
+    own. ``paths`` are all files and directories that they depend on.
+    """
+
+    values: Mapping[str, int | str]
+    paths: Sequence[Path]
 
 
 def kind(values: Mapping[str, Any]) -> Kind:
@@ -91,7 +107,9 @@ def load(values: Mapping[str, Any], data_dir: Path) -> Data:
     _check(name, "its files have the digest {}", data.digest, values["DATASET_DIGEST"])
     _check(name, "gives {}", data.kind, kind(values))
     held_out = values["VALIDATION_EXAMPLES"]
-    return data.validating(held_out) if held_out else data
+    data = data.validating(held_out) if held_out else data
+    augmentation = values["AUGMENT"]
+    return data if augmentation == "none" else data.augmented(augmentation)
 
 
 def _check(name: str, text: str, found: object, declared: object) -> None:

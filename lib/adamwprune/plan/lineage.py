@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
     "ACCUMULATION": 1,
+    "AUGMENT": "none",
+    "LABEL_SMOOTHING": 0,
     "LENET5_FUSED": True,
     "PRUNE_FIRST_LAYER": True,
     "PRUNE_LAST_LAYER": True,
