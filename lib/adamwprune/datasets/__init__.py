@@ -1,12 +1,13 @@
 """Datasets: decoded once, verified, moved to the device as a whole.
 
 A member's module has ``kind(values) -> Kind``, which reads no file, and
-``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name.
+``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name. Where Kconfig cannot
+know what the files hold (``DATASET_MEASURED``) it has ``measure(values, data_dir) -> Measured``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -30,6 +31,18 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the files of a dataset of the user's own say, read when a matrix is planned.
+
+    ``values``: what they decide, by the names of CELL_ symbols without that prefix: TRAIN_EXAMPLES,
+    DATASET_DIGEST and the member's own. ``paths``: every file and directory that was read.
+    """
+
+    values: Mapping[str, int | str]
+    paths: Sequence[Path]
 
 
 class Data(Protocol):
@@ -79,6 +92,11 @@ class Data(Protocol):
 def kind(values: Mapping[str, Any]) -> Kind:
     """What the data of a run are, known without their files."""
     return cast(Kind, registry.member(__name__, values["DATASET"]).kind(values))
+
+
+def measure(values: Mapping[str, Any], data_dir: Path) -> Measured:
+    """What the data of a run are by their files; :class:`UserError` where these are unfit."""
+    return cast(Measured, registry.member(__name__, values["DATASET"]).measure(values, data_dir))
 
 
 def load(values: Mapping[str, Any], data_dir: Path) -> Data:
