@@ -236,10 +236,14 @@ def test_images_are_not_fitted_to_a_model_for_other_data(takes):
         datasets.load(settings("mnist5k"), NOWHERE).fitted(takes)
 
 
+NEEDED = {"image-folder": {"IMAGE_FOLDER": "flowers"}}  # to be offered
+
+
 @pytest.mark.parametrize("name", registry.members("adamwprune.datasets"))
 def test_kconfig_knows_the_kind_by_its_word(name):
     tree = Tree()
     name = name.replace("_", "-")
-    strict.apply(tree, strict.command_line(tree, {"DATASET": name}, "test"))
-    kind = datasets.kind({"DATASET": name})
+    words = {"DATASET": name, **NEEDED.get(name, {})}
+    strict.apply(tree, strict.command_line(tree, words, "test"))
+    kind = datasets.kind({**tree.cell_values(), "DATASET": name, "IMAGE_FOLDER_CLASSES": 2})
     assert tree.text("DATASET_GIVES") == type(kind).__name__.lower()
