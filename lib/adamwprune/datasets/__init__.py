@@ -1,12 +1,13 @@
 """Datasets: decoded once, verified, moved to the device as a whole.
 
 A member's module has ``kind(values) -> Kind``, which reads no file, and
-``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name.
+``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name. Where its entry
+sets ``DATASET_MEASURED``, it has ``measure(values, data_dir) -> Measured`` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -74,6 +75,18 @@ class Data(Protocol):
 
     def to(self, device: torch.device) -> Data:
         """All of it on ``device``."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a dataset says of itself that cannot stand in Kconfig (``DATASET_MEASURED``).
+
+    ``values`` are a run's by symbol name (``TRAIN_EXAMPLES``, ``DATASET_DIGEST``); ``paths`` are
+    the files they were measured from.
+    """
+
+    values: Mapping[str, int | str]
+    paths: Sequence[Path]
 
 
 def kind(values: Mapping[str, Any]) -> Kind:
