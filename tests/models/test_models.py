@@ -158,24 +158,24 @@ def spec_of(name: str, **settings: str) -> RunSpec:
 @pytest.mark.parametrize("name", NAMES)
 def test_planning_knows_the_shapes_that_pruning_finds_without_torch(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(shapes, "_ENTRIES", [])
+    monkeypatch.setattr(shapes._SHAPES, "_entries", [])
     spec = spec_of(name)
     network = network_for(spec.settings)
     found = [tuple(w.shape) for w in prunable(network.module, network.prunable).values()]
     assert shapes.prunable_shapes(spec) == found
-    monkeypatch.setattr(shapes, "_computed", lambda spec: pytest.fail("it was kept"))
+    monkeypatch.setattr(shapes._SHAPES, "_asked", lambda values: pytest.fail("it was kept"))
     assert shapes.prunable_shapes(RunSpec({**spec.values, "SEED": 9})) == found
-    shapes._ENTRIES.clear()
+    shapes._SHAPES._entries.clear()
     assert shapes.prunable_shapes(spec) == found, "in a file, for other processes"
     (tmp_path / "adamwprune" / "shapes.json").write_text("[{")
-    shapes._ENTRIES.clear()
-    monkeypatch.setattr(shapes, "_computed", lambda spec: {"read": {}, "shapes": [[2, 3]]})
+    shapes._SHAPES._entries.clear()
+    monkeypatch.setattr(shapes._SHAPES, "_asked", lambda values: {"read": {}, "shapes": [[2, 3]]})
     assert shapes.prunable_shapes(spec) == [(2, 3)], "a damaged file is none"
 
 
 def test_a_model_that_cannot_be_built_is_named_where_it_is_planned(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(shapes, "_ENTRIES", [])
+    monkeypatch.setattr(shapes._SHAPES, "_entries", [])
     with pytest.raises(UserError, match="weights of nothing cannot be counted: KeyError"):
         shapes.prunable_shapes(RunSpec({"MODEL": "nothing", "DATASET": "mnist5k"}))
 

@@ -1,8 +1,8 @@
 """Datasets: decoded once, verified, moved to the device as a whole.
 
 A member's module has ``kind(values) -> Kind``, which reads no file, and
-``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name. Where its entry
-sets ``DATASET_MEASURED``, it has ``measure(values, data_dir) -> Measured`` too.
+``load(values, data_dir) -> Data``; the ``values`` are a run's by symbol name. Where Kconfig cannot
+know what the files hold (``DATASET_MEASURED``) it has ``measure(values, data_dir) -> Measured``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,18 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the files of a dataset of the user's own say, read when a matrix is planned.
+
+    ``values``: what they decide, by the names of CELL_ symbols without that prefix: TRAIN_EXAMPLES,
+    DATASET_DIGEST and the member's own. ``paths``: every file and directory that was read.
+    """
+
+    values: Mapping[str, int | str]
+    paths: Sequence[Path]
 
 
 class Data(Protocol):
@@ -77,21 +89,14 @@ class Data(Protocol):
         """All of it on ``device``."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a dataset says of itself that cannot stand in Kconfig (``DATASET_MEASURED``).
-
-    ``values`` are a run's by symbol name (``TRAIN_EXAMPLES``, ``DATASET_DIGEST``); ``paths`` are
-    the files they were measured from.
-    """
-
-    values: Mapping[str, int | str]
-    paths: Sequence[Path]
-
-
 def kind(values: Mapping[str, Any]) -> Kind:
     """What the data of a run are, known without their files."""
     return cast(Kind, registry.member(__name__, values["DATASET"]).kind(values))
+
+
+def measure(values: Mapping[str, Any], data_dir: Path) -> Measured:
+    """What the data of a run are by their files; :class:`UserError` where these are unfit."""
+    return cast(Measured, registry.member(__name__, values["DATASET"]).measure(values, data_dir))
 
 
 def load(values: Mapping[str, Any], data_dir: Path) -> Data:

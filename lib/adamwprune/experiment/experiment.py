@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from adamwprune.base.errors import ConfigError, UserError
-from adamwprune.base.files import expanded
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
-from adamwprune.plan.matrix import Matrix, expand
+from adamwprune.plan.matrix import Matrix, data_dir, expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.present import Request
@@ -95,7 +94,7 @@ class Experiment:
     @property
     def data_dir(self) -> Path:
         """Where data sets are."""
-        return expanded(str(self.tree.operational()["DATA_DIR"])).absolute()
+        return data_dir(self.tree)
 
     @property
     def published(self) -> Path:

@@ -13,14 +13,22 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from adamwprune.base.errors import ConfigError
+from adamwprune.base.files import expanded
 from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
-from adamwprune.plan import feasible
+from adamwprune.plan import feasible, measured
 from adamwprune.plan.spec import COMPONENTS, RunSpec
 
+MEASURED = "DATASET_MEASURED"  # a bool: the dataset's files say what Kconfig cannot
 Point = Mapping[str, str]  # axis -> the member or value chosen there
+
+
+def data_dir(tree: Tree) -> Path:
+    """Where the configuration's datasets are."""
+    return expanded(str(tree.operational()["DATA_DIR"])).absolute()
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,10 @@ class _Place:
         reason = _illegal(tree, point)
         if reason:
             return cls(reason)
-        return cls("", tree.cell_values(), tuple(_notes(tree, point)), tree.presets())
+        values = tree.cell_values()
+        if tree.is_on(MEASURED):
+            values.update(measured.measured(values, data_dir(tree)))
+        return cls("", values, tuple(_notes(tree, point)), tree.presets())
 
 
 def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:

@@ -1,0 +1,85 @@
+"""Data of a user's own: what their files say is part of a run's identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adamwprune.base import registry
+from adamwprune.base.errors import UserError
+from adamwprune.config import strict
+from adamwprune.config.tree import Tree
+from adamwprune.plan import measured
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+
+KCONFIG = """
+config DATASET_LINES
+	bool "lines of a file"
+
+config CELL_DATASET
+	default "lines" if DATASET_LINES
+
+config DATASET_GIVES
+	default "images" if DATASET_LINES
+
+config DATASET_MEASURED
+	default y if DATASET_LINES
+
+config LINES_FILE
+	string "lines: the file"
+	default "lines.txt"
+	depends on DATASET_LINES
+"""
+MODULE = """
+import hashlib
+from adamwprune.base.errors import UserError
+from adamwprune.datasets import Measured
+
+def measure(values, data_dir):
+    path = data_dir / values["LINES_FILE"]
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    count = len(content.splitlines())
+    return Measured({"TRAIN_EXAMPLES": count, "DATASET_DIGEST": digest, "LINES_LONGEST": 7}, [path])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured._MEASURED, "_entries", [])
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "lines.py").write_text(MODULE)
+    (tmp_path / "Kconfig").write_text(KCONFIG)
+    (tmp_path / "lines.txt").write_text("one\n" * 640)
+    with registry.using(tmp_path):
+        yield tmp_path
+
+
+def spec_of(folder: Path) -> RunSpec:
+    tree = Tree()
+    words = {"DATASET": "lines", "DATA_DIR": str(folder), "EPOCHS": "1", "BATCH_SIZE": "64"}
+    strict.apply(tree, strict.command_line(tree, words, "test"))
+    return expand(tree).specs[0]
+
+
+def test_a_run_is_known_by_what_its_files_say(folder: Path, monkeypatch):
+    spec = spec_of(folder)
+    assert (spec["TRAIN_EXAMPLES"], spec["LINES_LONGEST"], spec.total_steps) == (640, 7, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(measured._MEASURED, "_asked", lambda values: pytest.fail("it was kept"))
+        assert spec_of(folder) == spec
+    (folder / "lines.txt").write_text("two\n" * 64)
+    changed = spec_of(folder)
+    assert changed.total_steps == 1
+    assert changed.run_id != spec.run_id
+
+
+def test_a_file_that_is_missing_is_named_when_planned(folder: Path):
+    (folder / "lines.txt").unlink()
+    with pytest.raises(UserError, match=r"lines.txt: there is no such file$"):
+        spec_of(folder)
