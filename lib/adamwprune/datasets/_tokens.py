@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.kinds import Kind, Tokens
 from adamwprune.datasets import Batch
+from adamwprune.datasets._tokenizers import Tokenizer
 
 # Tokens of an evaluation's batch: on a CPU in its caches, on a GPU enough to fill it.
 EVALUATION_TOKENS = {"cpu": 1024, "cuda": 2**16}
 EVALUATION_LOGITS = 2**28  # of a batch at most: 1 GiB
 UINT16 = 0xFFFF
-
-
-class Tokenizer(Protocol):
-    """Text as numbers and back."""
-
-    vocabulary: int
-
-    def encoded(self, text: bytes) -> Tensor:
-        """The tokens of a text, uint8 or int16 (:class:`TokenData`)."""
-
-    def decoded(self, tokens: Sequence[int]) -> bytes:
-        """The text of tokens."""
-
-
-class Bytes:
-    """Each byte is a token."""
-
-    vocabulary = 256
-
-    def encoded(self, text: bytes) -> Tensor:
-        """uint8, as many as there are bytes."""
-        return torch.frombuffer(bytearray(text), dtype=torch.uint8)
-
-    def decoded(self, tokens: Sequence[int]) -> bytes:
-        """As many bytes."""
-        return bytes(tokens)
 
 
 @dataclass(frozen=True)
@@ -115,6 +90,12 @@ class TokenData:
     def to(self, device: torch.device) -> TokenData:
         """All tokens on ``device``."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def largest(tokens: Tensor) -> int:
+    """The largest of tokens on the CPU."""
+    numbers = tokens.numpy()
+    return int((numbers.view(np.uint16) if tokens.dtype == torch.int16 else numbers).max())
 
 
 def examples_of(tokens: int, block: int) -> int:

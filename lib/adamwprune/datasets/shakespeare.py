@@ -10,7 +10,8 @@ from typing import Any
 
 from adamwprune.base.kinds import Tokens
 from adamwprune.datasets import Measured
-from adamwprune.datasets._tokens import Bytes, TokenData, check_lengths, examples_of
+from adamwprune.datasets._tokenizers import Bytes
+from adamwprune.datasets._tokens import TokenData, check_lengths, examples_of
 
 FILE = Path(__file__).with_name("shakespeare.txt.xz")
 BYTES = 4_850_416
