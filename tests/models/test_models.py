@@ -144,7 +144,9 @@ def test_phases_are_rows_and_columns_taken_in_turn():
     ]
 
 
-NAMES = registry.members("adamwprune.models")
+# These differ from others by numbers only, which tests/models/test_gpt.py holds.
+SIZES = ("gpt", "gpt2", "gpt2_medium")
+NAMES = [name for name in registry.members("adamwprune.models") if name not in SIZES]
 
 
 def spec_of(name: str, **settings: str) -> RunSpec:
@@ -152,7 +154,7 @@ def spec_of(name: str, **settings: str) -> RunSpec:
     tree = Tree()
     members = tree.families["DATASET"].members
     offered = [member for member, symbol in members.items() if tree.is_visible(symbol)]
-    words = {"MODEL": name, "DATASET": " ".join(offered), **settings}
+    words = {"MODEL": name.replace("_", "-"), "DATASET": " ".join(offered), **settings}
     strict.apply(tree, strict.command_line(tree, words, "test"))
     return expand(tree).specs[0]
 
@@ -166,7 +168,8 @@ def test_planning_knows_the_shapes_that_pruning_finds_without_torch(name, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shapes._SHAPES, "_entries", [])
     spec = spec_of(name)
-    network = network_for(spec.settings)
+    with torch.device("meta"):
+        network = network_for(spec.settings)
     found = [tuple(w.shape) for w in prunable(network.module, network.prunable).values()]
     assert shapes.prunable_shapes(spec) == found
     monkeypatch.setattr(shapes._SHAPES, "_asked", lambda values: pytest.fail("it was kept"))
