@@ -242,7 +242,10 @@ def measured_of(name: str) -> dict[str, object]:
     return known.get(name, {})
 
 
-NEEDED = {"image_folder": {"IMAGE_FOLDER": "flowers"}}  # to be offered
+NEEDED = {  # to be offered
+    "image_folder": {"IMAGE_FOLDER": "flowers"},
+    "text_file": {"TEXT_FILE": "novel.txt"},
+}
 
 
 @pytest.mark.parametrize("name", registry.members("adamwprune.datasets"))
