@@ -76,6 +76,13 @@ _FORM: dict[str, Form] = {
     },
     "seconds": {ANY: float},
     "speed": {ANY: float},
+    "operations": {
+        "multiply_adds": int,
+        "multiply_adds_left": int,
+        "layers": [{"name": str, "multiply_adds": int}],
+        "training_flops": int,
+        "training_flops_sparse": int,
+    },
     "environment": {
         "commit": (str, None),
         "diff": (str, None),
@@ -107,6 +114,7 @@ _LATER = (
     "metrics",
     "examples",
     "speed",
+    "operations",
 )  # fields that older records lack
 
 
@@ -129,6 +137,7 @@ class RunResult:
     memory: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     speed: dict[str, float] = field(default_factory=dict)  # examples and tokens a second
+    operations: dict[str, Any] = field(default_factory=dict)  # multiply-adds, dense and left
     environment: dict[str, Any] = field(default_factory=dict)
     weights: str = ""  # SHA-256 over the final weights
     code: dict[str, Any] = field(default_factory=dict)  # digest of the code that produced it
