@@ -1,8 +1,8 @@
 """What GPUs can compute at most, to say which share of it a run reached.
 
 Dense products in TFLOP/s, from NVIDIA's data sheets; where these give the rate "with sparsity",
-half of it. float32 is the rate without tensor cores: convolutions that torch computes in TF32 all the
-same may exceed it.
+half of it. float32 is the rate without tensor cores: convolutions that torch computes in TF32 all
+the same may exceed it.
 """
 
 from __future__ import annotations
