@@ -32,7 +32,7 @@ from adamwprune.run.weights import digest
 from adamwprune.train.loop import Training
 from adamwprune.train.measure import overlap, sensors, speed
 from adamwprune.train.measure.clock import Clock
-from adamwprune.train.measure.overlap import OVERLAP, Overlap
+from adamwprune.train.measure.overlap import AGREEMENT, OVERLAP, Overlap
 from adamwprune.train.measure.phase_peaks import MASK_UPDATE, STEADY, Phases
 from adamwprune.train.measure.sensors import Sensors
 from adamwprune.train.measure.timeline import Timeline
@@ -80,7 +80,7 @@ def test_the_overlap_by_hand():
         (1, 2, 3, 4, 5, 6, 7, 8): 1.0,
     }.items():
         pruner = pruned(Given([float(s) for s in scores]), Schedule.one_shot(0.5, 1), weights)
-        assert pruner.updates[0][OVERLAP] == expected
+        assert pruner.updates[0][OVERLAP] == pruner.updates[0][AGREEMENT] == expected
 
 
 def test_candidates_are_those_that_are_not_pruned_yet():
@@ -92,6 +92,7 @@ def test_candidates_are_those_that_are_not_pruned_yet():
     # Magnitude keeps 0.3 to 0.8: of the six that are kept 0.1 and 0.2 are not among them. Then
     # 0.1 and 0.4 go, magnitude takes 0.1 and 0.2: of 0.3, 0.2, 0.5, 0.6 it would keep three.
     assert [each[OVERLAP] for each in pruner.updates] == [4 / 6, 3 / 4]
+    assert [each[AGREEMENT] for each in pruner.updates] == [0, 1 / 2]
 
 
 SCORES = {
@@ -116,7 +117,9 @@ def test_the_overlap_is_that_of_a_sort(method):
         update()
         kept, by_size = ~masks(), torch.ones_like(masks())
         by_size[sizes.sort(stable=True).indices[: pruner.k]] = False
-        expected.append(float((kept & by_size).sum() / kept.sum().double()))
+        pruned = ~kept if pruner.score.returns else ~kept & (sizes >= 0)
+        both = (kept & by_size).sum() / kept.sum(), (pruned & ~by_size).sum() / pruned.sum()
+        expected.append([float(each) for each in both])
 
     def masks():
         found = [pruner.masks.mask(name, pruner.states(name)) for name in pruner.weights]
@@ -130,9 +133,9 @@ def test_the_overlap_is_that_of_a_sort(method):
     optimizer = AdamW(model.parameters(), 1e-2)
     pruner.attach(optimizer)
     train_network(model, optimizer, 50)
-    measured = [each[OVERLAP] for each in pruner.updates]
-    assert measured == pytest.approx(expected, rel=1e-12)
-    assert (measured == [1.0] * 4) == (method == "magnitude")
+    measured = [[each[OVERLAP], each[AGREEMENT]] for each in pruner.updates]
+    assert measured == [pytest.approx(each, rel=1e-6) for each in expected]
+    assert (measured == [[1.0, 1.0]] * 4) == (method == "magnitude")
 
 
 @pytest.mark.parametrize("scope", ["layer", "erk", "2-4"])
@@ -222,8 +225,9 @@ def test_a_run_has_the_same_bits_with_and_without(method, toys, tmp_path, monkey
     assert digest(plain.model.state_dict()) == digest(measuring.model.state_dict())
     assert torch.equal(torch.get_rng_state(), plain.state_dict()["random"]["cpu"])
     found, expected = measuring.outcome(), plain.outcome()
-    overlaps = [each.pop(OVERLAP, None) for each in found["pruning"]["updates"]]
-    assert all(0 < each <= 1 for each in overlaps)
+    for measured in (OVERLAP, AGREEMENT):
+        values = [each.pop(measured, 1.0) for each in found["pruning"]["updates"]]
+        assert all(0 <= each <= 1 for each in values)
     for part in ("pruning", "memory", "trace", "final"):
         assert found[part] == expected[part]
 

@@ -40,6 +40,7 @@ _FORM: dict[str, Form] = {
                 "returned": int,
                 "changed": int,
                 "magnitude_overlap": float,
+                "magnitude_agreement": float,
             }
         ],
         "histogram": {"low": float, "high": float, "before": ([int], None), "after": [int]},

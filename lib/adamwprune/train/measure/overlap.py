@@ -23,7 +23,7 @@ from adamwprune.pruning.update import kept_by
 from adamwprune.train.measure.clock import Clock
 from adamwprune.train.measure.phase_peaks import Phases
 
-OVERLAP = "magnitude_overlap"  # in an update's entry of the record
+OVERLAP, AGREEMENT = "magnitude_overlap", "magnitude_agreement"  # in an update's entry
 PARTS = 10  # of the ramp: one update in each is measured, besides the first and the last one
 
 
@@ -31,9 +31,13 @@ class Overlap:
     """Measures the overlap at some of a pruner's updates, and notes it in their entries.
 
     An entry's ``magnitude_overlap``: of the weights that are kept after the update, the fraction
-    that magnitude would keep too. Under magnitude pruning it is 1, and not computed. It is missing
-    where weights are NaN. The seconds go to ``measure`` on the ``clock``; ``phases`` count none of
-    the bytes, and whatever was called around an update before (the memory meter) sees none of them.
+    that magnitude would keep too; ``magnitude_agreement``: of the candidates that are pruned after
+    it, the fraction that magnitude would prune too. Where few are pruned of many, the first is near
+    1 for any method, and the second is not. Under magnitude pruning both are 1, and not computed.
+    They are missing where weights are NaN, and the second one where nothing is pruned.
+
+    The seconds go to ``measure`` on the ``clock``; ``phases`` count none of the bytes, and whatever
+    was called around an update before (the memory meter) sees none of them.
     """
 
     def __init__(self, clock: Clock, phases: Phases | None = None) -> None:
@@ -56,9 +60,9 @@ class Overlap:
         else:
             self._around(update)
         if kept is not None:
-            self.pruner.updates[-1][OVERLAP] = self._overlap(kept)
+            self._note(*self._counts(kept))
         elif measured and type(self.pruner.score) is Magnitude:
-            self.pruner.updates[-1][OVERLAP] = 1.0
+            self._note(1, 1)
 
     def _is_due(self) -> bool:
         """Whether the next update is the first one in its part of the ramp, or the last one."""
@@ -84,8 +88,20 @@ class Overlap:
             return {name: mask.cpu() for name, mask in kept.items()}
         return None
 
+    def _note(self, kept: int, common: int) -> None:
+        """``kept``: how many weights are kept after the update; ``common``: by magnitude too."""
+        entry = self.pruner.updates[-1]
+        entry[OVERLAP] = common / kept if kept else 1.0
+        # Magnitude would prune as many: those kept here in place of which it keeps others.
+        pruned = int(entry["zeros"])
+        if not self.pruner.score.returns:
+            pruned = int(entry["changed"] - entry["returned"])
+        if pruned:
+            entry[AGREEMENT] = 1 - (kept - common) / pruned
+
     @torch.no_grad()
-    def _overlap(self, kept_by_magnitude: dict[str, Tensor]) -> float:
+    def _counts(self, kept_by_magnitude: dict[str, Tensor]) -> tuple[int, int]:
+        """How many weights are kept, and how many of them by magnitude too."""
         pruner, sums = self.pruner, []
         with self._aside():
             for name, by_magnitude in kept_by_magnitude.items():
@@ -93,8 +109,8 @@ class Overlap:
                 number = kept.sum()
                 common = kept.logical_and_(by_magnitude.to(kept.device)).sum()
                 sums.append(torch.stack((number, common)))
-            numbers, common = torch.stack(sums).sum(0).tolist()
-        return common / numbers if numbers else 1.0
+            kept_now, in_both = torch.stack(sums).sum(0).tolist()
+        return kept_now, in_both
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
