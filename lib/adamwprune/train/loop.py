@@ -22,8 +22,9 @@ from adamwprune.train.compiling import CannotCompile, compiled
 from adamwprune.train.data import Order, loaded, network_for
 from adamwprune.train.evaluation import evaluate
 from adamwprune.train.graphs import CudaRecorder, Recorder, StepGraphs
-from adamwprune.train.measure import ledger
+from adamwprune.train.measure import ledger, speed
 from adamwprune.train.measure.clock import Clock
+from adamwprune.train.measure.overlap import Overlap
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, STEADY, Cuda, Phases
 from adamwprune.train.measure.timeline import Timeline
 from adamwprune.train.measure.update_peak import UpdateMeter
@@ -71,6 +72,7 @@ class Training:
         ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
         self.pruner = pruning.build(self.model, spec.settings, ramp_end, network.prunable)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
+        Overlap(self.clock, self.phases).attach(self.pruner)
         self.pruner.attach(self.optimizer)  # prunes, where the sparsity is constant
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
@@ -226,7 +228,11 @@ class Training:
                 "device": self.timeline.record(self.phases),
             },
             "seconds": {**self.clock.totals, "total": self.clock.elapsed()},
+            "speed": speed.record(self._examples_seen(), self.clock.of("train"), self.data.kind),
         }
+
+    def _examples_seen(self) -> int:
+        return speed.examples_seen(self.step, self.data.examples, self.spec["BATCH_SIZE"])
 
     def _pruning(self) -> dict[str, Any]:
         return {
