@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adamwprune.base.files import expanded
 from adamwprune.base.kinds import Images
 from adamwprune.datasets import Measured
 from adamwprune.datasets._decoded import Decoded, decoded
@@ -42,7 +43,7 @@ def load(values: Mapping[str, Any], data_dir: Path) -> ImageData:
 
 
 def _found(values: Mapping[str, Any], data_dir: Path) -> tuple[Listing, Decoded]:
-    listing = listed(data_dir / values["IMAGE_FOLDER"])
+    listing = listed(data_dir / expanded(values["IMAGE_FOLDER"]))
     return listing, decoded(listing, values["IMAGE_SIZE"])
 
 
