@@ -54,7 +54,8 @@ def test_under_bf16_weights_gradients_states_and_the_loss_are_float32(has_bf16):
     for param in training.model.parameters():
         assert param.dtype == param.grad.dtype == torch.float32
         assert training.optimizer.state[param]["exp_avg_sq"].dtype == torch.float32
-    training.task.observe(Sums(training.task.totals, training.device), batch, loss, output)
+    sums = Sums(training.task.totals, training.device)
+    training.task.observe(sums, batch, loss.detach(), output.detach())
 
 
 def test_bf16_ends_near_float32(has_bf16):
