@@ -161,7 +161,11 @@ def spec_of(name: str, **settings: str) -> RunSpec:
     return expand(tree).specs[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each starts an interpreter that imports torch: one of them is enough for a fast check.
+PLANNED = [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+
+
+@pytest.mark.parametrize("name", PLANNED)
 def test_planning_knows_the_shapes_that_pruning_finds_without_torch(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shapes._SHAPES, "_entries", [])

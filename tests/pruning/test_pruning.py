@@ -352,7 +352,8 @@ def test_a_one_shot_prunes_once_and_holds():
     zeros = []
     train(model, optimizer, 40, lambda step: zeros.append(pruner.zeros()))
     assert zeros == [0] * 19 + [1328] * 21
-    assert pruner.updates == [{"step": 20, "target": 0.9, "zeros": 1328, "returned": 0}]
+    made = {"step": 20, "target": 0.9, "zeros": 1328, "returned": 0, "changed": 1328}
+    assert pruner.updates == [made]
 
 
 def test_what_returns_is_counted_by_layer():
@@ -380,6 +381,10 @@ def test_a_record_says_what_was_requested_and_what_is_there():
     train(model, optimizer, 60)
     record = json.loads(json.dumps(pruner.record()))
     updates, bins = record.pop("updates"), record.pop("histogram")
+    pruned = [
+        next((u["zeros"] for u in reversed(updates) if u["step"] < s), 0) for s in range(1, 61)
+    ]
+    assert record.pop("mean_density") == pytest.approx(1 - sum(pruned) / 60 / 1476)
     assert record == {
         "requested": 0.9,
         "k": 1328,
@@ -410,7 +415,8 @@ def test_a_record_says_what_was_requested_and_what_is_there():
         ],
         "returned": 0,
     }
-    assert updates[-1] == {"step": 50, "target": 0.9, "zeros": 1328, "returned": 0}
+    last = {"step": 50, "target": 0.9, "zeros": 1328, "returned": 0}
+    assert updates[-1] == {**last, "changed": 1328 - updates[-2]["zeros"]}
     assert (bins["low"], bins["high"]) == (-0.5, 0.5)
     assert (sum(bins["before"]), sum(bins["after"])) == (1476, 1476 - 1328)
 

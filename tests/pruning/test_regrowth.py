@@ -114,6 +114,7 @@ def test_rigl_by_hand_at_a_constant_sparsity():
     record = pruner.record()
     assert (record["k"], record["zeros"], record["returned"]) == (4, 5, 3)
     assert [u["returned"] for u in record["updates"]] == [0, 2, 1, 0]
+    assert [u["changed"] for u in record["updates"]] == [4, 4, 2, 0]
 
 
 def mixed(word):
@@ -348,7 +349,8 @@ def test_a_constant_sparsity_begins_with_one_mask_for_all():
         model = network()
         weights = model[4].weight.detach().abs().flatten()
         pruner = Pruner(model, score, CONSTANT, "layer").attach(AdamW(model.parameters()))
-        assert pruner.updates == [{"step": 0, "target": 0.9, "zeros": 1328, "returned": 0}]
+        made = {"step": 0, "target": 0.9, "zeros": 1328, "returned": 0, "changed": 1328}
+        assert pruner.updates == [made]
         assert [layer["zeros"] for layer in pruner.layers()] == [32, 1296]
         masks[name] = model[4].weight.flatten() == 0
     assert torch.equal(masks["set"], masks["random"])

@@ -28,6 +28,9 @@ LAYERS = {
     "fc3.weight": 840,
 }
 PRUNABLE = sum(LAYERS.values())
+MULTIPLY_ADDS = {
+    name: n * (784 if n == 150 else 100 if n == 2_400 else 1) for name, n in LAYERS.items()
+}
 LOSSES = {0.5: 0.02, 0.7: 0.15, 0.9: 0.8}  # points of accuracy lost to pruning
 BITS = Metric("bits_per_byte", "bits per byte", "lower")
 Make = Callable[..., RunResult]
@@ -76,6 +79,8 @@ def synthetic(spec: RunSpec, *, status: str = "done", gpu: bool = False) -> RunR
         trace=_trace(spec),
         memory=_memory(spec, gpu),
         seconds={"total": 14.2, "train": 12.0, "evaluate": 1.2, "setup": 1.0},
+        speed={"examples": 600_000, "examples_per_second": 50_000.0},
+        operations=_operations(spec),
         environment=environment,
     )
 
@@ -108,10 +113,15 @@ def elsewhere(record: RunResult, **environment: object) -> RunResult:
 
 
 def aged(record: RunResult) -> RunResult:
-    """The same record as it was before it held a trace, weights in bins and returns by update."""
-    pruning = {name: value for name, value in record.pruning.items() if name != "histogram"}
-    updates = [{k: v for k, v in each.items() if k != "returned"} for each in pruning["updates"]]
-    return replace(record, trace={}, pruning={**pruning, "updates": updates})
+    """The same record as it was before it held a trace, weights in bins, multiply-adds, speed, and
+    of an update more than its zeros.
+    """
+    later = ("histogram", "mean_density")
+    pruning = {name: value for name, value in record.pruning.items() if name not in later}
+    first = ("step", "target", "zeros")
+    updates = [{name: each[name] for name in first} for each in pruning["updates"]]
+    pruning["updates"] = updates
+    return replace(record, trace={}, speed={}, operations={}, pruning=pruning)
 
 
 def marked(record: RunResult, *marks: str) -> RunResult:
@@ -133,8 +143,24 @@ def _updates(spec: RunSpec) -> list[dict[str, Any]]:
         target = spec.sparsity * (1 - (1 - (step - start) / (end - start)) ** 3)
         returned = 7 * len(found) if spec["PRUNING_METHOD"] == "movement" else 0
         zeros = _zeros(target)
-        found.append({"step": step, "target": target, "zeros": zeros, "returned": returned})
+        changed = zeros - (found[-1]["zeros"] if found else 0) + 2 * returned
+        update = {"step": step, "target": target, "zeros": zeros, "returned": returned}
+        alike = {"magnitude": 1.0, "movement": 0.4}.get(spec["PRUNING_METHOD"], 0.8)
+        measures = {"magnitude_overlap": 1.0, "magnitude_agreement": alike}
+        found.append({**update, "changed": changed, **measures})
     return found
+
+
+def _operations(spec: RunSpec) -> dict[str, Any]:
+    """Of LeNet-5; every layer has the sparsity of the whole."""
+    total = sum(MULTIPLY_ADDS.values())
+    return {
+        "multiply_adds": total,
+        "multiply_adds_left": round(total * (1 - spec.sparsity)),
+        "layers": [{"name": name, "multiply_adds": n} for name, n in MULTIPLY_ADDS.items()],
+        "training_flops": 6 * total * 600_000,
+        "training_flops_sparse": round(6 * total * 600_000 * (1 - spec.sparsity / 2)),
+    }
 
 
 def _history(spec: RunSpec) -> list[dict[str, float]]:
@@ -174,6 +200,7 @@ def _pruning(spec: RunSpec) -> dict[str, Any]:
         "k": k,
         "zeros": k,
         "prunable": PRUNABLE,
+        "mean_density": 1 - spec.sparsity / 2,
         "layers": [
             {"name": name, "numel": n, "zeros": round(spec.sparsity * n)}
             for name, n in LAYERS.items()

@@ -83,6 +83,9 @@ def test_the_record_is_the_last_epoch_and_survives_json(train, tmp_path):
         "target": 0.7,
         "zeros": 43_029,
         "returned": 0,
+        "changed": 43_029 - result.pruning["updates"][-2]["zeros"],
+        "magnitude_overlap": 1.0,
+        "magnitude_agreement": 1.0,
     }
     stored = RunResult.from_json(json.loads((tmp_path / "run" / "result.json").read_text()))
     assert stored == RunResult.from_json(json.loads(json.dumps(result.to_json())))

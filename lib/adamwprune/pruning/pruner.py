@@ -277,15 +277,11 @@ class Pruner(PrunedWeights):
         """Update the masks for the present step, and verify the contract before and after."""
         keep_pages()
         refusals.refuse_replaced(self.weights, self._places)
-        pruned = dict.fromkeys(self.weights, 0)
-        if not self.score.returns:
-            pruned = contract.verify(self)  # before the choice below prunes again what came back
-            if sum(pruned.values()) > self.k:
-                refusals.refuse_excess(self, self.scope)
+        sparsity, k, pruned = self.planned_update()
+        if sum(pruned.values()) > self.k:
+            refusals.refuse_excess(self, self.scope)
         if not self.updates:
             self._bins_before = histogram(self.weights.values())
-        sparsity = self.schedule.sparsity(self.steps)
-        k = max(self.scope.k(sparsity), self.taken, sum(pruned.values()))
         sums = None
         if isinstance(self.score, Regrowth):
             last = self.schedule.ramp_end
@@ -293,13 +289,35 @@ class Pruner(PrunedWeights):
         else:
             sums = Sums(self)
             returned = prune(self, self.scope, k, pruned, sums)
-        self.k = k
+        self._note_update(sparsity, k, returned)
+        contract.verify(self, sums)
+
+    def planned_update(self) -> tuple[float, int, dict[str, int]]:
+        """Return the sparsity that a mask update would reach now, its k, and how many weights of
+        each layer are pruned and stay so.
+
+        Raises :class:`ContractViolation` for weights that came back: a choice would prune them.
+        """
+        returns = self.score.returns
+        pruned = dict.fromkeys(self.weights, 0) if returns else contract.verify(self)
+        sparsity = self.schedule.sparsity(self.steps)
+        return sparsity, max(self.scope.k(sparsity), self.taken, sum(pruned.values())), pruned
+
+    def _note_update(self, sparsity: float, k: int, returned: Mapping[str, int]) -> None:
         for name, number in returned.items():
             self.returned_by_layer[name] += number
+        again = sum(returned.values())
+        newly_pruned = k - self.k + again
         self.updates.append(
-            {"step": self.steps, "target": sparsity, "zeros": k, "returned": sum(returned.values())}
+            {
+                "step": self.steps,
+                "target": sparsity,
+                "zeros": k,
+                "returned": again,
+                "changed": newly_pruned + again,
+            }
         )
-        contract.verify(self, sums)
+        self.k = k
 
     def _keep_full_weights(self) -> None:
         """Of the layers that were trained; the others show theirs again, for an update."""
@@ -369,8 +387,14 @@ class Pruner(PrunedWeights):
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
         found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
+        density = counts.mean_density(self.numel, self.taken, self.updates, self.steps)
         left = [{"name": n, "reason": reason} for n, reason in self.coverage.left_out.items()]
-        return {**found, "parameters": self.coverage.parameters, "left_out": left}
+        return {
+            **found,
+            "mean_density": density,
+            "parameters": self.coverage.parameters,
+            "left_out": left,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; implied masks are in the weights already."""

@@ -15,8 +15,9 @@ from adamwprune.pruning.masking import zero_up_to
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.regrowth import Regrowth, exchange
 from adamwprune.pruning.scope import Scope
+from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part, whole
-from adamwprune.pruning.select.selection import Chooser, Cut, Scores
+from adamwprune.pruning.select.selection import Chooser, Cut, Scores, masks
 from adamwprune.pruning.storage import Implied, tiny
 
 
@@ -28,11 +29,27 @@ def prune(
     ``pruned``: how many of each layer were, and stay so. ``sums``: are given all parts as they are
     afterwards. Returns how many pruned weights of each layer came back.
     """
-    candidates = scope.among(_Candidates(weights, pruned))
+    candidates = scope.among(_Candidates(weights, pruned, weights.score))
     returned: dict[str, Tensor] = {}
     for cut in scope.choose(candidates, k, pruned):
         returned.update(_apply(weights, cut, sums))
     return _read(returned)
+
+
+def kept_by(
+    score: Score, weights: PrunedWeights, scope: Scope, k: int, pruned: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Return the weights that :func:`prune` would keep by another ``score``, as bool tensors.
+
+    Nothing is pruned. ``score``: needs weights alone, no optimizer states.
+    """
+    candidates = scope.among(_Candidates(weights, pruned, score))
+    kept = masks(candidates, scope.choose(candidates, k, pruned))
+    for name, mask in kept.items():
+        mask.logical_not_()
+        if pruned[name]:  # no candidate
+            mask.logical_and_(weights.masks.mask(name, weights.states(name)).logical_not())
+    return kept
 
 
 def regrow(
@@ -52,7 +69,7 @@ def regrow(
     step = weights.steps
 
     def drop(name: str, part: Part) -> Tensor:
-        return _scores(weights, name, part)
+        return _scores(weights, score, name, part)
 
     def grow(name: str, part: Part) -> Tensor:
         return score.growth(weights.weights[name], gradients.get(name), step, part)
@@ -71,9 +88,10 @@ def regrow(
 class _Candidates(Scores):
     """Scores of weights that are not pruned yet; ``pruned``: how many of each layer are."""
 
-    def __init__(self, weights: PrunedWeights, pruned: Mapping[str, int]) -> None:
+    def __init__(self, weights: PrunedWeights, pruned: Mapping[str, int], score: Score) -> None:
         super().__init__()
         self.weights = weights
+        self.score = score
         self.pruned = pruned
         self.sizes = {name: w.numel() - pruned[name] for name, w in weights.weights.items()}
 
@@ -84,16 +102,16 @@ class _Candidates(Scores):
         return self.weights.input_stride(name)
 
     def raw(self, name: str, part: Part) -> Tensor:
-        return _scores(self.weights, name, part)
+        return _scores(self.weights, self.score, name, part)
 
     def unmarked(self) -> Scores | None:
-        if not self.weights.score.least_at_zero or not any(self.pruned.values()):
+        if not self.score.least_at_zero or not any(self.pruned.values()):
             return None
-        return _Candidates(self.weights, dict.fromkeys(self.pruned, 0))
+        return _Candidates(self.weights, dict.fromkeys(self.pruned, 0), self.score)
 
     def mark(self, name: str, part: Part, scores: Tensor) -> Tensor:
         """A live weight that is zero goes first: without it the network stays what it is."""
-        if not self.weights.score.least_at_zero:
+        if not self.score.least_at_zero:
             values = part.of(self.layer(name))
             zero = values.abs() <= tiny(values.dtype)
             scores.masked_fill_(zero, torch.finfo(scores.dtype).min)
@@ -103,10 +121,10 @@ class _Candidates(Scores):
         return scores.mul_(live.div_(live))  # 1/1 or 0/0
 
 
-def _scores(weights: PrunedWeights, name: str, part: Part) -> Tensor:
+def _scores(weights: PrunedWeights, score: Score, name: str, part: Part) -> Tensor:
     """A fresh tensor [n]: scores of all weights of a part, pruned or not."""
-    score = weights.score.score if weights.steps else weights.score.initial
-    return score(weights.weights[name], weights.states(name), part)
+    score_of = score.score if weights.steps else score.initial
+    return score_of(weights.weights[name], weights.states(name), part)
 
 
 def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:

@@ -28,8 +28,21 @@ _FORM: dict[str, Form] = {
         "zeros": int,
         "prunable": int,
         "returned": int,
+        "mean_density": float,
+        "parameters": int,
+        "left_out": [{"name": str, "reason": str}],
         "layers": [{"name": str, "numel": int, "zeros": int}],
-        "updates": [{"step": int, "target": float, "zeros": int, "returned": int}],
+        "updates": [
+            {
+                "step": int,
+                "target": float,
+                "zeros": int,
+                "returned": int,
+                "changed": int,
+                "magnitude_overlap": float,
+                "magnitude_agreement": float,
+            }
+        ],
         "histogram": {"low": float, "high": float, "before": ([int], None), "after": [int]},
         "mask_storage": (str, None),
     },
@@ -52,11 +65,25 @@ _FORM: dict[str, Form] = {
         "pruner": {ANY: int},
         "mask_update": ({ANY: int}, None),
         "device": (
-            {"peak": int, "reserved": int, "phases": {ANY: int}, "timeline": [[float]]},
+            {
+                "peak": int,
+                "reserved": int,
+                "phases": {ANY: int},
+                "timeline": [[float]],
+                "sensors": {ANY: [float]},
+            },
             None,
         ),
     },
     "seconds": {ANY: float},
+    "speed": {ANY: float},
+    "operations": {
+        "multiply_adds": int,
+        "multiply_adds_left": int,
+        "layers": [{"name": str, "multiply_adds": int}],
+        "training_flops": int,
+        "training_flops_sparse": int,
+    },
     "environment": {
         "commit": (str, None),
         "diff": (str, None),
@@ -81,7 +108,15 @@ _NEEDED = {
     "memory": ("total", "weights", "gradients", "buffers", "optimizer", "pruner"),
     "seconds": ("total",),
 }
-_LATER = ("code", "trace", "weights", "metrics", "examples")  # fields that older records lack
+_LATER = (
+    "code",
+    "trace",
+    "weights",
+    "metrics",
+    "examples",
+    "speed",
+    "operations",
+)  # fields that older records lack
 
 
 @dataclass(frozen=True)
@@ -102,6 +137,8 @@ class RunResult:
     param_groups: list[dict[str, Any]] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    speed: dict[str, float] = field(default_factory=dict)  # examples and tokens a second
+    operations: dict[str, Any] = field(default_factory=dict)  # multiply-adds, dense and left
     environment: dict[str, Any] = field(default_factory=dict)
     weights: str = ""  # SHA-256 over the final weights
     code: dict[str, Any] = field(default_factory=dict)  # digest of the code that produced it

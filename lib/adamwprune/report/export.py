@@ -34,13 +34,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "final": tuple(f"{part}_{m.name}" for part in ("train", "test") for m in reversed(FORMER)),
     "pruning": (
         *("method", "requested", "k", "zeros", "prunable", "parameters", "returned"),
-        "mask_storage",
+        *("mask_storage", "mean_density"),
     ),
     "memory": (
         *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
         *("mask_update_transient", "mask_update_peak"),
     ),
     "seconds": ("total", "setup", "train", "evaluate"),
+    "speed": ("examples", "examples_per_second", "flops_per_second", "share_of_peak"),
+    "operations": (
+        *("multiply_adds", "multiply_adds_left", "training_flops", "training_flops_sparse"),
+    ),
     "environment": (
         *("commit", "dirty", "diff", "torch", "python", "device", "device_name", "threads"),
         *("alone", "host", "os", "driver", "started", "ended", "command"),

@@ -42,7 +42,7 @@ from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
-from adamwprune.run import checkpoint, environment, process_settings, weights
+from adamwprune.run import checkpoint, environment, operations, process_settings, weights
 from adamwprune.tasks import Diverged, Sampling, measured
 from adamwprune.train.loop import Training
 
@@ -386,6 +386,7 @@ class _Run:
         if isinstance(training.task, Sampling):
             self._sample(training, training.task)
         place = environment.describe(torch.device(self.job.device), self.threads)
+        outcome = operations.added(outcome, self.job.spec, place["device_name"])
         result = RunResult(
             run_id=self.job.spec.run_id,
             status="done",

@@ -1,6 +1,7 @@
-"""What pruning does inside: density by layer, changes of the mask, weights before and after."""
+"""What pruning does inside: density by layer, courses of the mask, weights before and after."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,12 @@ from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, percent
 
 BEFORE = "#c9c9c9"
+NAMED_LAYERS = 12  # up to so many are all named below a panel
+LAYER_TICKS = 6  # of more layers, about how many are named
+MOST_MARKERS = 20  # of a line, about
+AGREEMENT = "magnitude_agreement"
 Values = Callable[[RunResult], "list[float] | None"]
+Places = Callable[[RunResult], list[float]]
 
 
 # -- a panel a sparsity and method -------------------------------------------
@@ -26,25 +32,24 @@ Values = Callable[[RunResult], "list[float] | None"]
 
 def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The share of weights that each layer keeps: which layers a method spares."""
-    found = _grid(setting, "layer_density", "Density of each layer after pruning", _densities)
+    found = _grid(setting, "Density of each layer after pruning", _densities, _depths)
     if found is None:
         return
     figure, axes, groups = found
-    names = [layer["name"] for layer in groups[0].done[0].pruning["layers"]]
+    layers = groups[0].done[0].pruning["layers"]
+    ticks = _layer_ticks([layer["name"] for layer in layers])
     for row, sparsity in enumerate(setting.done_sparsities):
         for panel in axes[row]:
             look: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
             panel.axhline(100 * (1 - sparsity), color=style.FAINT, label="all layers", **look)
-            panel.set_ylim(0, 103)
-            panel.set_xticks(range(len(names)), [n.removesuffix(".weight") for n in names])
-            panel.tick_params(axis="x", labelrotation=0 if len(names) <= 6 else 90)
+            panel.set_ylim(0, None if len(layers) > NAMED_LAYERS else 103)
+            panel.set_xticks(list(ticks), list(ticks.values()))
+            panel.tick_params(axis="x", labelrotation=0 if len(layers) <= 6 else 90)
         panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
     panels.name_lowest(axes)
     line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")
     parts.colour_legend(figure, setting.optimizers, line)
-    sizes = [f"{layer['numel']:,}" for layer in groups[0].done[0].pruning["layers"]]
-    note = f"Weights of the layers, from left to right: {', '.join(sizes)}."
-    notes = [note, *parts.places_note(groups), *_notes(setting.pruned(), groups)]
+    notes = [_sizes_note(layers), *parts.places_note(groups), *_notes(setting.pruned(), groups)]
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("layer_density", figure, groups)
 
@@ -54,22 +59,42 @@ def _densities(record: RunResult) -> list[float] | None:
     return [100 * (1 - each["zeros"] / each["numel"]) for each in record.pruning["layers"]]
 
 
+def _depths(record: RunResult) -> list[float]:
+    """The places of the layers, in the order in which the network has them."""
+    return list(range(len(record.pruning["layers"])))
+
+
+def _layer_ticks(names: Sequence[str]) -> dict[int, str]:
+    """Place → name; in a deep network of the first, the last and some layers at even distances."""
+    short = [name.removesuffix(".weight") for name in names]
+    if len(short) <= NAMED_LAYERS:
+        return dict(enumerate(short))
+    last = len(short) - 1
+    places = [round(last * tick / LAYER_TICKS) for tick in range(LAYER_TICKS + 1)]
+    return {place: f"{short[place]} ({place + 1})" for place in places}
+
+
+def _sizes_note(layers: Sequence[dict[str, Any]]) -> str:
+    sizes = [layer["numel"] for layer in layers]
+    if len(sizes) <= NAMED_LAYERS:
+        return f"Weights of the layers, from left to right: {', '.join(f'{n:,}' for n in sizes)}."
+    return (
+        f"{len(sizes)} layers in the order of the network, of {min(sizes):,} to {max(sizes):,} "
+        "weights; some are named, with their place."
+    )
+
+
 def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The share of the mask that each update changed, over the steps of training."""
     lacking = [g for g in setting.pruned() if g.done and not _all_have(g, changes)]
     why = "no record says how many weights returned in each update; new runs do"
-    found = _grid(setting, "mask_change", "Change of the mask in each update", changes)
+    found = _grid(setting, "Change of the mask in each update", changes, _update_steps)
     if found is None:
         if lacking:
             yield NotDrawn("mask_change", why)
         return
     figure, axes, groups = found
-    for row, sparsity in enumerate(setting.done_sparsities):
-        for panel in axes[row]:
-            panel.set_ylim(bottom=0)
-            panel.set_xlim(left=0)
-        panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights changed (%)")
-    panels.name_lowest(axes, "training step")
+    _name_steps(setting, axes, "weights changed (%)")
     parts.colour_legend(figure, setting.optimizers)
     note = (
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
@@ -79,6 +104,20 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     notes = [note, *parts.places_note(groups), *told]
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("mask_change", figure, groups)
+
+
+def _name_steps(setting: Setting, axes: Any, label: str) -> None:
+    """The axes of a grid over the steps of training; from zero, both."""
+    for row, sparsity in enumerate(setting.done_sparsities):
+        for panel in axes[row]:
+            panel.set_ylim(bottom=0)
+            panel.set_xlim(left=0)
+        panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\n{label}")
+    panels.name_lowest(axes, "training step")
+
+
+def _update_steps(record: RunResult) -> list[float]:
+    return [update["step"] for update in record.pruning["updates"]]
 
 
 def changes(record: RunResult) -> list[float] | None:
@@ -98,6 +137,50 @@ def changes(record: RunResult) -> list[float] | None:
     ]
 
 
+def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """How many of the weights that an update prunes magnitude would prune, over the steps."""
+    others = [group for group in setting.groups if _may_differ(group)]
+    setting = replace(setting, groups=tuple(others))
+    done = [group for group in setting.pruned() if group.done]
+    lacking = [group for group in done if not _all_have(group, agreements)]
+    title = "Agreement with magnitude pruning"
+    found = _grid(setting, title, agreements, _measured_steps)
+    if found is None:
+        if lacking:
+            yield NotDrawn("magnitude_agreement", "no record compares its masks; new runs do")
+        return
+    figure, axes, groups = found
+    _name_steps(setting, axes, "also pruned by\nmagnitude (%)")
+    for panel in axes.flat:
+        panel.set_ylim(0, 103)
+    parts.colour_legend(figure, setting.optimizers)
+    note = (
+        "Of the weights that a mask update prunes, those that magnitude would prune in its place: "
+        "by the weights of that moment, as many, in the same scope, among those not pruned yet "
+        "(where pruned weights return: among all). What grows weights drops others by magnitude, "
+        "and is not shown."
+    )
+    told = _notes(setting.pruned(), groups, lacking, "agreement")
+    notes = [note, *parts.places_note(groups), *told]
+    parts.footer(figure, setting.title, groups, *notes, scores=False)
+    yield parts.drawing("magnitude_agreement", figure, groups)
+
+
+def _may_differ(group: Group) -> bool:
+    """Whether anything but the size of weights decides which of them are dropped."""
+    return group.method != "magnitude" and "REGROW_FRACTION" not in group.spec
+
+
+def agreements(record: RunResult) -> list[float] | None:
+    """Percent, of the updates at which it was measured; None if it never was."""
+    found = [100 * each[AGREEMENT] for each in record.pruning["updates"] if AGREEMENT in each]
+    return found or None
+
+
+def _measured_steps(record: RunResult) -> list[float]:
+    return [each["step"] for each in record.pruning["updates"] if AGREEMENT in each]
+
+
 def _notes(
     wanted: list[Group], drawn: list[Group], lacking: list[Group] | None = None, what: str = ""
 ) -> list[str]:
@@ -105,9 +188,10 @@ def _notes(
 
 
 def _grid(
-    setting: Setting, name: str, title: str, values: Values
+    setting: Setting, title: str, values: Values, places: Places
 ) -> tuple[Figure, Any, list[Group]] | None:
-    """A row a sparsity, a column a method, in each a line an optimizer: means and intervals.
+    """A row a sparsity, a column a method, in each a line an optimizer: means and intervals of
+    ``values`` at their ``places``.
 
     Only groups all of whose runs have ``values``; None without any.
     """
@@ -115,7 +199,7 @@ def _grid(
     if not groups:
         return None
     sparsities, tags = setting.done_sparsities, setting.tags
-    draw = partial(_mean_line, values=values, over_steps=name == "mask_change")
+    draw = partial(_mean_line, values=values, places=places)
     figure = style.new_figure(2.4 + 4.0 * len(tags), 1.4 + 2.3 * len(sparsities), title)
     axes = figure.subplots(len(sparsities), len(tags), sharex=True, sharey="row", squeeze=False)
     for row, sparsity in enumerate(sparsities):
@@ -128,15 +212,14 @@ def _grid(
     return figure, axes, groups
 
 
-def _mean_line(axes: Axes, group: Group, values: Values, over_steps: bool) -> None:
+def _mean_line(axes: Axes, group: Group, values: Values, places: Places) -> None:
     """One group; runs whose updates came after other steps (SPAM's resets delay them) by rank."""
     found = [values(record) or [] for record in group.done]
     table = np.array([row[: min(map(len, found))] for row in found])
-    at: list[float] = list(range(table.shape[1]))
-    if over_steps:
-        at = [update["step"] for update in group.done[0].pruning["updates"][: table.shape[1]]]
+    at = places(group.done[0])[: table.shape[1]]
     series = Series.of(group, group.label, style.colour_of(group.optimizer))
-    axes.plot(at, table.mean(axis=0), markersize=3.6, linewidth=1.2, **series.line)
+    look = {**series.line, "markevery": max(1, len(at) // MOST_MARKERS)}
+    axes.plot(at, table.mean(axis=0), markersize=3.6, linewidth=1.2, **look)
     panels.draw_band(axes, at, table, series.colour)
 
 

@@ -53,8 +53,7 @@ def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> It
 
 def selection(setting: Setting) -> Iterator[Drawing]:
     """adamw and adamwprune, dense and at the highest sparsity, with every method."""
-    both = all(name in setting.optimizers for name in HEADLINE)
-    optimizers = HEADLINE if both else setting.optimizers[:2]
+    optimizers = headline_optimizers(setting)
     highest = max(setting.sparsities, default=None)
     groups = [
         group
@@ -66,6 +65,12 @@ def selection(setting: Setting) -> Iterator[Drawing]:
         if highest is not None:
             heading += f" and pruned to {percent(highest)}"
         yield from comparison(groups, heading, setting.title)
+
+
+def headline_optimizers(setting: Setting) -> Sequence[str]:
+    """adamw and adamwprune, or the first two where these are not both there."""
+    both = all(name in setting.optimizers for name in HEADLINE)
+    return HEADLINE if both else setting.optimizers[:2]
 
 
 def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:

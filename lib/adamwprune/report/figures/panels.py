@@ -206,14 +206,15 @@ def _upright(label: str) -> str:
     return label if len(label) <= LONGEST else label.replace(" (", "\n(", 1)
 
 
-def log_axis(axes: Axes) -> None:
+def log_axis(axes: Axes, *, vertical: bool = True) -> None:
     """A logarithmic axis with plain numbers; linear ticks where it spans little."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    axis = axes.yaxis if vertical else axes.xaxis
+    (axes.set_yscale if vertical else axes.set_xscale)("log")
+    low, high = axis.get_view_interval()
     narrow = high < 4 * low
-    axes.yaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 # -- one value a group -------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What pruning costs: scores against sparsity, and against the bytes that training takes."""
+"""What pruning costs: scores against sparsity, multiply-adds, and the bytes that training takes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from adamwprune.records.record import STALE
+from adamwprune.records.record import STALE, RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
 SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
@@ -38,7 +38,7 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
     columns = {}
     for tag in setting.tags:
         own = [g for g in pruned if setting.tag(g) == tag]
-        columns[parts.panel_title(tag, own)] = partial(_lines, setting=setting, pruned=own)
+        columns[parts.panel_title(tag, own)] = partial(_by_sparsity, setting=setting, pruned=own)
     figure = _columns("sparsity", groups, columns, (2.4, 3.9), (4.4, 7.2))
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
     parts.colour_legend(figure, setting.optimizers, line)
@@ -73,30 +73,37 @@ def _columns(
     return figure
 
 
-def _lines(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
-    """A line an optimizer, from its dense runs at 0%, which a dotted line goes on with."""
+def _by_sparsity(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
+    _lines(axes, setting, pruned, lambda group: 100 * group.sparsity)
+    axes.set_xscale("function", functions=(_spread, _gather))
+    axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("target sparsity (%; log scale of the weights left)")
+
+
+def _lines(
+    axes: Axes, setting: Setting, pruned: Sequence[Group], place: Callable[[Group], float]
+) -> None:
+    """A line an optimizer, from its dense runs on, which a dotted line goes on with.
+
+    ``place``: where a group lies on the axis below.
+    """
     for optimizer in setting.optimizers:
         dense = [g for g in setting.dense(optimizer) if g.done]
-        own = sorted(
-            (g for g in pruned if g.optimizer == optimizer and g.done), key=lambda g: g.sparsity
-        )
+        own = sorted((g for g in pruned if g.optimizer == optimizer and g.done), key=place)
         if not own:
             continue
         colour = style.colour_of(optimizer)
         for group in dense:
             axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **DOTTED)
         shown = [*dense, *own] if len(dense) == 1 else own
-        at = [100 * group.sparsity for group in shown]
+        at = [place(group) for group in shown]
         means = [group.score.mean for group in shown]
         axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(own[0])[1])
         for x, group in zip(at, shown, strict=True):
             _point(axes, x, group)
         _band(axes, at, shown, colour)
-    axes.set_xscale("function", functions=(_spread, _gather))
-    axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
-    axes.minorticks_off()
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("target sparsity (%; log scale of the weights left)")
 
 
 def _spread(sparsity: Any) -> Any:
@@ -129,12 +136,14 @@ def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str)
         axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _notes(groups: Sequence[Group], wanted: Sequence[Group]) -> list[str]:
+def _notes(
+    groups: Sequence[Group], wanted: Sequence[Group], lacking: Sequence[Group] = (), what: str = ""
+) -> list[str]:
     return [
         *parts.twins_note(groups),
         *parts.marks_note(groups, hollow=True),
         *parts.places_note(groups),
-        *parts.absent_note(wanted),
+        *parts.absent_note(wanted, lacking, what),
     ]
 
 
@@ -160,6 +169,67 @@ def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
         top = min(top, metric.scale)
     worst, best = near[0] - 0.1 * height, top + 0.05 * height
     return (worst, best) if metric.sign > 0 else (-best, -worst)
+
+
+# -- against multiply-adds ---------------------------------------------------
+
+
+def accuracy_against_speed_up(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+    """The score against the multiply-adds that pruning leaves: a panel a method, a line an
+    optimizer.
+    """
+    name = "accuracy_against_speed_up"
+    done = [group for group in setting.pruned() if group.done]
+    pruned = [group for group in done if all(map(_has_operations, group.done))]
+    if not pruned:
+        if done:
+            yield NotDrawn(name, "no record counts its multiply-adds; new runs do")
+        return
+    groups = [*setting.dense(), *pruned]
+    columns = {}
+    for tag in setting.tags:
+        own = [group for group in pruned if setting.tag(group) == tag]
+        if own:
+            draw = partial(_by_speed_up, setting=setting, pruned=own)
+            columns[parts.panel_title(tag, own)] = draw
+    figure = _columns("theoretical speed-up", groups, columns, (2.4, 3.9), (4.6, 7.4))
+    line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
+    parts.colour_legend(figure, setting.optimizers, line)
+    note = (
+        f"Theoretical speed-up: multiply-adds of one forward pass, {_dense_operations(pruned)} in "
+        "the dense network, over those that are left: of each layer in proportion to its weights, "
+        "and all of what is not prunable. What a device gains of that depends on its kernels."
+    )
+    lacking = [group for group in done if group not in pruned]
+    notes = [note, *_notes(groups, setting.groups, lacking, "multiply-adds")]
+    parts.footer(figure, setting.title, groups, *notes)
+    yield parts.drawing(name, figure, groups)
+
+
+def _has_operations(record: RunResult) -> bool:
+    return bool(record.operations.get("multiply_adds_left"))
+
+
+def _dense_operations(groups: Sequence[Group]) -> str:
+    """Of one example, ``0.417 million``; the same in all runs of one network."""
+    numbers = {record.operations["multiply_adds"] for g in groups for record in g.done}
+    return " or ".join(f"{number / 1e6:.3g} million" for number in sorted(numbers))
+
+
+def speed_up(group: Group) -> float:
+    """Multiply-adds of the dense network over those that are left, mean over the runs."""
+    if group.is_dense:
+        return 1.0
+    return group.statistic(
+        lambda record: record.operations["multiply_adds"] / record.operations["multiply_adds_left"]
+    ).mean
+
+
+def _by_speed_up(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
+    _lines(axes, setting, pruned, speed_up)
+    panels.log_axis(axes, vertical=False)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.set_xlabel("theoretical speed-up (log scale)")
 
 
 # -- against bytes -----------------------------------------------------------

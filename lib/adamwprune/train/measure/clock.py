@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -20,6 +21,17 @@ class Clock:
         seconds, self._last = now - self._last, now
         if name:
             self.totals[name] = self.totals.get(name, 0.0) + seconds
+
+    @contextlib.contextmanager
+    def aside(self, name: str) -> Iterator[None]:
+        """Add the seconds meanwhile to ``name``, and not to the lap in hand."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.totals[name] = self.totals.get(name, 0.0) + seconds
+            self._last += seconds
 
     def of(self, *names: str) -> float:
         """Seconds summed under ``names``."""

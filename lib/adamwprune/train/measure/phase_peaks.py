@@ -85,6 +85,15 @@ class Phases:
         finally:
             self.enter(around)
 
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave what is allocated meanwhile out of all peaks."""
+        self._note()
+        try:
+            yield
+        finally:
+            self.allocator.reset()
+
     def record(self) -> dict[str, int]:
         """Peak bytes by phase, the one in hand included."""
         self._note()
