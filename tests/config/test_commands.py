@@ -22,6 +22,7 @@ from adamwprune.plan import matrix
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
 SCRIPTS = SOURCE_TREE / "scripts"
+OWN = {"text-file"}  # asks for a file of the user's own, which nothing else can name
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -96,10 +97,10 @@ def test_allyesconfig_has_every_member_and_is_legal(workspace: Callable[..., Wor
     tree = reload(workspace())
     for name, family in tree.families.items():
         if not family.exclusive:
-            assert tree.selected(name) == list(family.members)
+            assert tree.selected(name) == [each for each in family.members if each not in OWN]
     specs = matrix.expand(tree).specs
     assert {spec["OPTIMIZER"] for spec in specs} == set(tree.families["OPTIMIZER"].members)
-    assert {spec["DATASET"] for spec in specs} == set(tree.families["DATASET"].members)
+    assert {spec["DATASET"] for spec in specs} == set(tree.families["DATASET"].members) - OWN
 
 
 def test_config_variable_and_a_writing_target_contradict_each_other(

@@ -244,7 +244,7 @@ def measured_of(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("name", registry.members("adamwprune.datasets"))
 def test_kconfig_knows_the_kind_by_its_word(name):
     tree = Tree()
-    words = {"DATASET": name.replace("_", "-")}
+    words = {"DATASET": name.replace("_", "-"), "TEXT_FILE": "of the user's own"}
     strict.apply(tree, strict.command_line(tree, words, "test"))
     kind = datasets.kind({**tree.cell_values(), **measured_of(name)})
     assert tree.text("DATASET_GIVES") == type(kind).__name__.lower()

@@ -19,6 +19,10 @@ _WORDS = {"BATCH_SIZE": ("preset", "16", "64", "256", "1024"), "ACCUMULATION": (
 _PLAUSIBLE = {
     "STEPS": Interval.parse("[40, 4000]"),
     "EPOCHS": Interval.parse("[1, 30]"),
+    "BLOCK": Interval.parse("[16, 24]"),
+    "GPT_LAYERS": Interval.parse("[1, 2]"),
+    "GPT_WIDTH": Interval.parse("[64, 66]"),
+    "GPT_HEADS": Interval.parse("[1, 1]"),  # which divides any width
     "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
 }
 
@@ -27,7 +31,8 @@ def draw(tree: Tree, rng: Random, fixed: Collection[str]) -> None:
     """Set every family and option that affects results; those in ``fixed`` stay as they are.
 
     What is visible depends on what stands before it in the menu, so that one pass in the
-    order of the menu reaches everything. How to run, and where, is left at its default.
+    order of the menu reaches everything. How to run, and where, is left at its default, and so
+    is any text, such as the name of a file.
     """
     points = 1
     done: set[str] = set(fixed)
@@ -40,7 +45,7 @@ def draw(tree: Tree, rng: Random, fixed: Collection[str]) -> None:
             family = tree.families[name]
             if not family.operational:
                 points *= _draw_members(tree, rng, family, _MAX_POINTS // points)
-        elif not tree.options[name].operational:
+        elif not tree.options[name].operational and tree.options[name].type.kind != "string":
             texts = _texts(rng, name, tree.options[name].type, _MAX_POINTS // points)
             points *= len(texts)
             tree.set(name, " ".join(texts))
