@@ -70,7 +70,7 @@ def test_agreement_is_drawn_at_the_steps_where_it_was_measured(adamw):
     (curve,) = lines(figure.axes[0], "adamw movement 50%")
     (record,) = (r for r in records if "adamw-movement-50" in r.run_id)
     steps = [each["step"] for each in record.pruning["updates"]][1::2]
-    assert curve == [[step, pytest.approx(40)] for step in steps]
+    assert curve == [[step, pytest.approx(0.4)] for step in steps]
     old = [aged(r) if r.spec.sparsity == 0.9 else r for r in records]
     told = "Not drawn: adamw movement 90% (no agreement in the records)."
     assert told in small_print(figure_of(masks.magnitude_agreement, old))
