@@ -210,7 +210,7 @@ LINES = [
     "config X",
     "; touch marker",
     "$(file >marker,x)",
-    "CONFIG_EPOCHS=3; touch marker",
+    'CONFIG_EPOCHS="3"; touch marker',
     "CONFIG_EPOCHS=$(shell touch marker)",
     "CONFIG_EPOCHS=`touch marker`",
     'CONFIG_LR="$(shell,touch marker)"',
@@ -549,7 +549,7 @@ def test_a_python_below_a_hostile_directory_is_only_run(here: Path) -> None:
 def test_files_of_defconfigs_with_odd_names_break_no_target(small_tree: Path) -> None:
     odd = ["a:b", "a=b", "a%b", "a;touch marker", "a|b", "a&b", "a b", "a$b", "a#b", "a'b", ".a:b"]
     for name in odd:
-        (small_tree / "defconfigs" / name).write_text("CONFIG_EPOCHS=3\n")
+        (small_tree / "defconfigs" / name).write_text('CONFIG_EPOCHS="3"\n')
     interpreter = ("VENV=", f"PYTHON={sys.executable}")
     try:
         for goal in ("help", "defconfig-sgd", "defconfig-a$$b", "defconfig-a'b"):

@@ -194,7 +194,7 @@ def test_a_setting_that_changes_no_run_is_named(tmp_path):
 
 
 def test_a_typo_in_the_configuration_is_refused_with_its_line(tmp_path):
-    (tmp_path / ".config").write_text("CONFIG_EPOCHS=3\nCONFIG_EPOCS=3\n")
+    (tmp_path / ".config").write_text('CONFIG_EPOCHS="3"\nCONFIG_EPOCS=3\n')
     message = refused(make_here(tmp_path, "plan"))
     assert f"{tmp_path}/.config:2: EPOCS=3: no such symbol; did you mean EPOCHS?" in message
 

@@ -114,7 +114,7 @@ def test_config_variable_and_a_writing_target_contradict_each_other(
 # -- an older tree's configuration -----------------------------------------------
 
 OLD = """\
-CONFIG_EPOCHS=3
+CONFIG_EPOCHS="3"
 CONFIG_GONE=y
 CONFIG_JOBS=9999
 CONFIG_BETA1="0.8"
@@ -167,7 +167,7 @@ def test_listnewconfig_lists_what_is_not_set(
     assert capsys.readouterr().out.splitlines() == [
         "CONFIG_OPTIMIZER_ADAMW=n",
         'CONFIG_BETA1="0.9"',
-        "CONFIG_EPOCHS=10",
+        'CONFIG_EPOCHS="preset"',
     ]
     (tmp_path / ".config").unlink()
     with pytest.raises(UserError, match="does not exist; make defconfig"):
@@ -218,9 +218,9 @@ def test_oldconfig_asks_and_checks_each_answer(shortened: Path, tmp_path: Path) 
     oldconfig.answer("AMSGRAD=maybe: is none of preset, on, off", "off")
     for name in ("BETA1", "BETA2", "EPS", "SPAM_MODE", "PRUNING_METHOD_STATE"):
         oldconfig.answer(f"({name}:", "")
-    oldconfig.answer("(EPOCHS: whole number in [1, 100000]) [10]", "?")
+    oldconfig.answer("(EPOCHS: whole number in [1, 100000] or preset) [preset]", "?")
     oldconfig.child.expect_exact("Passes over the training set.")
-    oldconfig.answer("[10]", "4")
+    oldconfig.answer("[preset]", "4")
     oldconfig.answer("(DEVICE: one of auto, cpu, cuda) [auto]", "cpu")
     assert "written" in oldconfig.end()
     tree = reload(Workspace({"O": str(tmp_path)}))
@@ -233,7 +233,7 @@ def test_oldconfig_does_not_ask_what_the_command_line_says(shortened: Path, tmp_
     oldconfig = Questions(tmp_path, "EPOCHS=5 OPTIMIZER=sgd")
     oldconfig.answer("(DEVICE: one of auto, cpu, cuda) [auto]", "")
     assert "EPOCHS:" not in oldconfig.end()
-    assert "CONFIG_EPOCHS=5\n" in shortened.read_text()
+    assert 'CONFIG_EPOCHS="5"\n' in shortened.read_text()
 
 
 def test_oldconfig_that_is_broken_off_changes_nothing(shortened: Path, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_savedefconfig_says_what_it_wrote(
         capsys.readouterr().out
     )
     assert (tmp_path / "defconfig").read_text() == (
-        "# CONFIG_OPTIMIZER_SGD is not set\nCONFIG_OPTIMIZER_ADAMW=y\nCONFIG_EPOCHS=3\n"
+        '# CONFIG_OPTIMIZER_SGD is not set\nCONFIG_OPTIMIZER_ADAMW=y\nCONFIG_EPOCHS="3"\n'
     )
     assert not (tmp_path / ".config").exists()
 

@@ -124,7 +124,7 @@ STUDY = [*CHOOSING, *TELLING, "study-adamwprune"]
 def test_a_file_that_is_no_defconfig_disturbs_nobody_who_did_not_ask_for_it(tmp_path) -> None:
     folder = tmp_path / "defconfigs"
     folder.mkdir()
-    (folder / "good").write_text("# A title\nCONFIG_EPOCHS=3\n")
+    (folder / "good").write_text('# A title\nCONFIG_EPOCHS="3"\n')
     (folder / "binary").write_bytes(b"\xff\x00")
     (folder / "below").mkdir()
     (folder / "nowhere").symlink_to("not-there")

@@ -85,6 +85,6 @@ def test_help_tells_range_and_default(tree: Tree, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         flags.parse(tree, ["--help"], "")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--epochs N Epochs: whole number in [1, 100000] (default 10)" in shown
+    assert "--epochs N Epochs: whole number in [1, 100000] or preset (default preset)" in shown
     assert "sgd, adam, adamw, adamwadv, adamwspam, adamwprune (default sgd)" in shown
     assert "number in [0, 1] (default 0.9)" in shown

@@ -156,7 +156,7 @@ def defconfig(tmp_path: Path) -> Path:
 def test_change_save_quit(start: Menu) -> None:
     screen = start()
     screen.see("Optimizers")
-    screen.enter("EPOCHS", "10", "3")
+    screen.enter("EPOCHS", "preset", "3")
     screen.press("s")
     screen.see("Filename to save configuration to")
     screen.press("\r")
@@ -166,7 +166,7 @@ def test_change_save_quit(start: Menu) -> None:
     assert "No changes to save" in screen.end()
     assert screen.child.exitstatus == 0
     text = screen.config.read_text()
-    assert "CONFIG_EPOCHS=3\n" in text
+    assert 'CONFIG_EPOCHS="3"\n' in text
     assert "CONFIG_DATASET_MNIST5K=y\n" in text  # it started from the quickstart
     sources.read_into(Tree(), screen.config)  # strict: what a menu saves can be loaded
 
@@ -174,7 +174,7 @@ def test_change_save_quit(start: Menu) -> None:
 def test_nothing_is_written_unless_the_user_saves(start: Menu) -> None:
     screen = start()
     screen.see("Optimizers")
-    screen.enter("EPOCHS", "10", "3")
+    screen.enter("EPOCHS", "preset", "3")
     screen.press("q")
     screen.see("Save configuration")
     screen.press("n")
@@ -183,7 +183,7 @@ def test_nothing_is_written_unless_the_user_saves(start: Menu) -> None:
 
 
 def test_saving_keeps_the_old_file(start: Menu, tmp_path: Path) -> None:
-    (tmp_path / ".config").write_text("CONFIG_EPOCHS=4\n")
+    (tmp_path / ".config").write_text('CONFIG_EPOCHS="4"\n')
     screen = start()
     screen.see("Optimizers")
     screen.enter("EPOCHS", "4", "3")
@@ -191,8 +191,8 @@ def test_saving_keeps_the_old_file(start: Menu, tmp_path: Path) -> None:
     screen.see("Save configuration")
     screen.press("y")
     screen.end()
-    assert "CONFIG_EPOCHS=3\n" in screen.config.read_text()
-    assert (tmp_path / ".config.old").read_text() == "CONFIG_EPOCHS=4\n"
+    assert 'CONFIG_EPOCHS="3"\n' in screen.config.read_text()
+    assert (tmp_path / ".config.old").read_text() == 'CONFIG_EPOCHS="4"\n'
 
 
 @pytest.mark.parametrize("way", ["save dialog", "quit dialog"])
@@ -267,7 +267,7 @@ def test_load_shows_what_is_wrong_and_changes_nothing(
 ) -> None:
     path = tmp_path / "f"
     if line is not None:
-        path.write_text(f"CONFIG_EPOCHS=5\n{line}\n")
+        path.write_text(f'CONFIG_EPOCHS="5"\n{line}\n')
     screen = start()
     screen.see("Optimizers")
     screen.load(path)
@@ -286,7 +286,7 @@ def test_load_shows_what_is_wrong_and_changes_nothing(
         ("PRUNING_RAMP_END", "0.8", "1.5", "1.5 is outside (0, 1]"),
         ("PRUNING_RAMP_END", "0.8", "half", "'half' is not a number"),
         ("TARGET_SPARSITY", "0.7 0.9", "0.7,0.9", "is not a number"),
-        ("EPOCHS", "10", "0", "0 is outside [1, 100000]"),
+        ("EPOCHS", "preset", "0", "0 is outside [1, 100000]"),
         ("BATCH_SIZE", "preset", "big", "'big' is not a whole number"),
     ],
 )
@@ -330,13 +330,13 @@ def test_a_search_finds_what_can_be_set(start: Menu) -> None:
 def test_ctrl_c_asks_before_it_loses_anything(start: Menu) -> None:
     screen = start()
     screen.see("Optimizers")
-    screen.enter("EPOCHS", "10", "3")
+    screen.enter("EPOCHS", "preset", "3")
     screen.press(CTRL_C)
     screen.see("Save configuration")
     screen.press("y")
     assert "saved to" in screen.end()
     assert screen.child.exitstatus == 0
-    assert "CONFIG_EPOCHS=3\n" in screen.config.read_text()
+    assert 'CONFIG_EPOCHS="3"\n' in screen.config.read_text()
 
 
 def test_ctrl_c_leaves_a_dialog_and_not_the_menu(start: Menu) -> None:
@@ -350,7 +350,7 @@ def test_ctrl_c_leaves_a_dialog_and_not_the_menu(start: Menu) -> None:
     screen.see("Save configuration")
     screen.press("y")
     screen.end()
-    assert "CONFIG_EPOCHS=10\n" in screen.config.read_text()
+    assert 'CONFIG_EPOCHS="preset"\n' in screen.config.read_text()
 
 
 def test_the_menu_ends_with_its_terminal_also_under_nohup(tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_a_config_with_errors_is_refused_before_the_menu(start: Menu, tmp_path: 
 
 
 def test_make_s_variables_are_on_top(start: Menu, tmp_path: Path) -> None:
-    (tmp_path / ".config").write_text("CONFIG_EPOCHS=4\n")
+    (tmp_path / ".config").write_text('CONFIG_EPOCHS="4"\n')
     screen = start("EPOCHS=6 OPTIMIZER=adam")
     screen.see("Optimizers")
     screen.press("q")
@@ -440,7 +440,7 @@ def test_make_s_variables_are_on_top(start: Menu, tmp_path: Path) -> None:
     screen.press("y")
     screen.end()
     text = screen.config.read_text()
-    assert "CONFIG_EPOCHS=6\n" in text
+    assert 'CONFIG_EPOCHS="6"\n' in text
     assert "CONFIG_OPTIMIZER_ADAM=y\n" in text
     assert "# CONFIG_OPTIMIZER_SGD is not set\n" in text
 
@@ -539,13 +539,13 @@ def test_a_count_gives_way_to_that_of_a_newer_configuration() -> None:
         yield f"all of {tree.text('EPOCHS')}"
 
     with RunCount(SOURCE_TREE, slowly) as shown:
-        assert shown.of("CONFIG_EPOCHS=1\n") in ("counting", "some of 1")
+        assert shown.of('CONFIG_EPOCHS="1"\n') in ("counting", "some of 1")
         begun.wait()
-        assert (shown.of("CONFIG_EPOCHS=1\n"), shown.is_final) == ("some of 1", False)
-        assert (shown.of("CONFIG_EPOCHS=2\n"), shown.is_final) == ("counting", False)
+        assert (shown.of('CONFIG_EPOCHS="1"\n'), shown.is_final) == ("some of 1", False)
+        assert (shown.of('CONFIG_EPOCHS="2"\n'), shown.is_final) == ("counting", False)
         gone_on.set()
         while not shown.is_final:
-            last = shown.of("CONFIG_EPOCHS=2\n")
+            last = shown.of('CONFIG_EPOCHS="2"\n')
         assert last == "all of 2"
 
 
@@ -562,7 +562,7 @@ def test_session_loads_all_or_nothing(workspace: Callable[..., Workspace], tmp_p
     assert session.tree.config() == before
     path.write_text("CONFIG_JOBS=3\n")
     session.load(path)
-    assert (session.tree.text("JOBS"), session.tree.text("EPOCHS")) == ("3", "10")
+    assert (session.tree.text("JOBS"), session.tree.text("EPOCHS")) == ("3", "preset")
 
 
 def test_nothing_counts_as_new_in_a_fresh_configuration(
@@ -581,5 +581,5 @@ def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) ->
     assert not session.needs_save()
     session.tree.set("EPOCHS", "3")
     assert session.needs_save()
-    session.tree.set("EPOCHS", "10")
+    session.tree.set("EPOCHS", "preset")
     assert not session.needs_save()

@@ -99,7 +99,7 @@ config CELL_MASK_STORAGE
          r'MODEL_TINY: CELL_MODEL needs: default "tiny" if MODEL_TINY'),
         (TINY + "config MODEL_LENET5\n\tbool 'mine'\n", ("models/tiny.py",),
          "MODEL_LENET5 is the tree's: it cannot be declared again"),
-        (TINY + "config EPOCHS\n\tdefault 3 if MODEL_TINY\n", ("models/tiny.py",),
+        (TINY + "config EPOCHS\n\tdefault \"3\" if MODEL_TINY\n", ("models/tiny.py",),
          "EPOCHS is the tree's: nothing can be added to it"),
         (TINY + "config CELL_LR\n\tdefault '1' if OPTIMIZER_SGD\n", ("models/tiny.py",),
          "CELL_LR is the tree's: a default needs a condition on a member"),

@@ -137,7 +137,7 @@ def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_line_over_config_over_defaults(
     tree: Tree, workspace: Callable[..., Workspace], tmp_path: Path
 ) -> None:
-    (tmp_path / ".config").write_text("CONFIG_EPOCHS=3\nCONFIG_JOBS=2\n")
+    (tmp_path / ".config").write_text('CONFIG_EPOCHS="3"\nCONFIG_JOBS=2\n')
     source = sources.load(workspace(JOBS="5"), tree)
     assert source == str(tmp_path / ".config")
     assert (tree.text("EPOCHS"), tree.text("JOBS"), tree.text("SEED")) == ("3", "5", "0")
@@ -170,7 +170,7 @@ def test_without_a_config_the_quickstart_s_is_written_and_said(
     assert "written from defconfig-quickstart" in capsys.readouterr().out
     written = (tmp_path / ".config").read_text()
     assert "CONFIG_DATASET_MNIST5K=y" in written
-    assert "CONFIG_EPOCHS=10" in written  # an override is for one invocation
+    assert 'CONFIG_EPOCHS="preset"' in written  # an override is for one invocation
     assert tree.text("EPOCHS") == "2"
     again = Tree()
     sources.load(workspace(), again)
@@ -222,8 +222,8 @@ def test_fragments_merge_and_the_later_one_wins(
     copied_root: Path, workspace: Callable[..., Workspace]
 ) -> None:
     folder = copied_root / "defconfigs"
-    (folder / "first").write_text("CONFIG_EPOCHS=3\nCONFIG_JOBS=4\nCONFIG_DEVICE_CPU=y\n")
-    (folder / "second").write_text("CONFIG_EPOCHS=5\nCONFIG_DEVICE_CUDA=y\n")
+    (folder / "first").write_text('CONFIG_EPOCHS="3"\nCONFIG_JOBS=4\nCONFIG_DEVICE_CPU=y\n')
+    (folder / "second").write_text('CONFIG_EPOCHS="5"\nCONFIG_DEVICE_CUDA=y\n')
     tree = Tree(copied_root)
     sources.load(workspace(CONFIG="first+second"), tree)
     assert (tree.text("EPOCHS"), tree.text("JOBS")) == ("5", "4")
@@ -272,7 +272,7 @@ def test_write_keeps_the_old_file(tree: Tree, tmp_path: Path) -> None:
     tree.set("EPOCHS", "3")
     assert sources.write(tree, path)
     assert (path.parent / ".config.old").read_text() == first
-    assert "CONFIG_EPOCHS=3" in path.read_text()
+    assert 'CONFIG_EPOCHS="3"' in path.read_text()
     assert sorted(each.name for each in path.parent.iterdir()) == [".config", ".config.old"]
 
 
@@ -356,7 +356,7 @@ def test_a_link_stays_and_its_target_is_written(tree: Tree, tmp_path: Path) -> N
     tree.set("EPOCHS", "7")
     assert sources.write(tree, path)
     assert path.is_symlink()
-    assert "CONFIG_EPOCHS=7" in mine.read_text()
+    assert 'CONFIG_EPOCHS="7"' in mine.read_text()
     assert path.with_name(".config.old").read_text() == before
     sources.write_minimal(tree, path)
     assert path.is_symlink()

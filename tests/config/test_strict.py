@@ -38,12 +38,15 @@ ROWS = [
         1,
         ("OPTIMIZER_LION=n: no such symbol",),
     ),
-    Row("int below its range", ("CONFIG_EPOCHS=0",), 1, ("0 is outside [1, 100000]",)),
+    Row("int below its range", ("CONFIG_ACCUMULATION=0",), 1, ("0 is outside [1, 1048576]",)),
     Row("int above its range", ("CONFIG_JOBS=1025",), 1, ("1025 is outside [0, 1024]",)),
     Row(
-        "int that is none", ("CONFIG_EPOCHS=abc",), 1, ("EPOCHS=abc: 'abc' is not a whole number",)
+        "int that is none",
+        ("CONFIG_ACCUMULATION=abc",),
+        1,
+        ("ACCUMULATION=abc: 'abc' is not a whole number",),
     ),
-    Row("int of two words", ("CONFIG_EPOCHS=1 2",), 1, ("'1 2' is not a whole number",)),
+    Row("int of two words", ("CONFIG_ACCUMULATION=1 2",), 1, ("'1 2' is not a whole number",)),
     Row("no CONFIG_", ("CONFIG_JOBS=2", "", "EPOCHS=3"), 3, ("malformed line: 'EPOCHS=3'",)),
     Row("no equals sign", ("CONFIG_EPOCHS 3",), 1, ("malformed line",)),
     Row("blank before =", ("CONFIG_EPOCHS =3",), 1, ("malformed line",)),
@@ -78,7 +81,7 @@ ROWS = [
     ),
     Row(
         "set twice",
-        ("CONFIG_EPOCHS=3", "CONFIG_EPOCHS=3"),
+        ('CONFIG_EPOCHS="3"', 'CONFIG_EPOCHS="3"'),
         2,
         ("EPOCHS=3: already set at ", ":1"),
     ),
@@ -131,7 +134,10 @@ def test_defconfig_and_fragment(row: Row, joined: str, copied_root: Path) -> Non
         ({"EPOCH": "3"}, "make EPOCH=3: no such variable; did you mean EPOCHS?"),
         ({"EPOCHS": "0"}, "command line: EPOCHS=0: 0 is outside [1, 100000]"),
         ({"EPOCHS": "abc"}, "command line: EPOCHS=abc: 'abc' is not a whole number"),
-        ({"EPOCHS": ""}, "command line: EPOCHS=: is empty (expected whole number in [1, 100000])"),
+        (
+            {"EPOCHS": ""},
+            "command line: EPOCHS=: is empty (expected whole number in [1, 100000] or preset)",
+        ),
         ({"OPTIMIZER_ADAM": "nope"}, "OPTIMIZER_ADAM=nope: is neither y nor n"),
         ({"OPTIMIZER": "adam lion"}, "command line: OPTIMIZER=adam lion: no such member"),
         ({"OPTIMIZER": "adamww"}, "no such member; did you mean adamw?"),
@@ -179,7 +185,7 @@ def test_off_where_it_is_selected(tiny: Callable[[str], Tree], tmp_path: Path) -
 
 def test_all_problems_are_told_at_once(tree: Tree, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_text("CONFIG_EPOCHS=0\nCONFIG_EPOCH=1\nCONFIG_JOBS=2\nCONFIG_SEED=3\n")
+    path.write_text('CONFIG_EPOCHS="0"\nCONFIG_EPOCH=1\nCONFIG_JOBS=2\nCONFIG_SEED=3\n')
     with pytest.raises(ConfigError) as caught:
         strict.apply(tree, strict.read_config(path, tree))
     assert [problem.split(":")[1] for problem in caught.value.problems] == ["1", "2", "4"]
@@ -188,7 +194,7 @@ def test_all_problems_are_told_at_once(tree: Tree, tmp_path: Path) -> None:
 def test_a_good_file_holds_word_for_word(tree: Tree, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(
-        "# A comment\n\nCONFIG_EPOCHS=3\r\n# CONFIG_DATASET_MNIST is not set\n"
+        '# A comment\n\nCONFIG_EPOCHS="3"\r\n# CONFIG_DATASET_MNIST is not set\n'
         'CONFIG_DATASET_MNIST5K=y\nCONFIG_DATA_DIR="a \\"b\\" \\\\c"\nCONFIG_DEVICE_CPU=y\n'
         "# CONFIG_DEVICE_AUTO is not set\n"
     )
@@ -217,7 +223,7 @@ def test_a_good_file_holds_word_for_word(tree: Tree, tmp_path: Path) -> None:
 )
 def test_a_comment_that_almost_switches_a_symbol_off_is_refused(tree: Tree, line: str) -> None:
     with pytest.raises(ConfigError, match=r"^text:2: .* is only a comment; .*'# CONFIG_OPTIMIZER_"):
-        strict.parse_config(f"CONFIG_EPOCHS=3\n{line}\n", "text", tree)
+        strict.parse_config(f'CONFIG_EPOCHS="3"\n{line}\n', "text", tree)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +245,7 @@ def test_other_comments_are_comments(tree: Tree, line: str) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("CONFIG_EPOCHS=3\n".encode("utf-16"), "is UTF-16, as its byte-order mark says"),
+        ('CONFIG_EPOCHS="3"\n'.encode("utf-16"), "is UTF-16, as its byte-order mark says"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
             "is a Git LFS pointer, not the file itself; git lfs pull",
@@ -254,7 +260,7 @@ def test_what_is_no_configuration_is_said_in_one_line(tree, tmp_path, content, t
 
 
 def test_a_byte_order_mark_of_utf_8_is_skipped(tree: Tree, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("CONFIG_EPOCHS=3\n", encoding="utf-8-sig")
+    (tmp_path / "file").write_text('CONFIG_EPOCHS="3"\n', encoding="utf-8-sig")
     strict.apply(tree, strict.read_config(tmp_path / "file", tree))
     assert tree.text("EPOCHS") == "3"
 
@@ -273,7 +279,7 @@ def test_unreadable_files_are_named(tree: Tree, tmp_path: Path) -> None:
 
 
 OLD = """\
-CONFIG_EPOCHS=3
+CONFIG_EPOCHS="3"
 CONFIG_GONE=y
 CONFIG_JOBS=9999
 nonsense

@@ -31,11 +31,14 @@ def test_families(tree: Tree) -> None:
         "OPTIMIZER": False,
         "PRUNING_METHOD": False,
         "LR_SCHEDULE": True,
+        "DECAYED": True,
         "AMSGRAD": True,
         "SPAM_MODE": True,
         "PRUNING_SCHEDULE": True,
         "PRUNING_SCOPE": True,
         "MASK_STORAGE": True,
+        "PRECISION": True,
+        "MEMORY_FORMAT": True,
         "DEVICE": True,
     }
     assert list(tree.families["OPTIMIZER"].members) == [
@@ -73,7 +76,7 @@ def test_reset_and_unset(tree: Tree) -> None:
     tree.set("EPOCHS", "3")
     tree.set("SEED", "5")
     tree.unset("EPOCHS")
-    assert (tree.text("EPOCHS"), tree.text("SEED")) == ("10", "5")
+    assert (tree.text("EPOCHS"), tree.text("SEED")) == ("preset", "5")
     tree.reset()
     assert tree.text("SEED") == "0"
 

@@ -14,14 +14,14 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import Matrix, expand
 
 KCONFIG = """
-config MODEL_GPT
-	bool "gpt"
+config MODEL_SPELLER
+	bool "speller"
 
 config CELL_MODEL
-	default "gpt" if MODEL_GPT
+	default "speller" if MODEL_SPELLER
 
 config MODEL_TAKES
-	default "tokens" if MODEL_GPT
+	default "tokens" if MODEL_SPELLER
 
 config DATASET_LETTERS
 	bool "letters"
@@ -56,7 +56,7 @@ config TASK_TAKES
 @pytest.fixture(autouse=True)
 def _members(tmp_path: Path) -> Iterator[None]:
     (tmp_path / "Kconfig").write_text(KCONFIG)
-    for path in ("models/gpt", "datasets/letters", "datasets/silent", "tasks/next"):
+    for path in ("models/speller", "datasets/letters", "datasets/silent", "tasks/next"):
         module = tmp_path / f"{path}.py"
         module.parent.mkdir(exist_ok=True)
         module.touch()
@@ -66,19 +66,20 @@ def _members(tmp_path: Path) -> Iterator[None]:
 
 def planned(**settings: str) -> Matrix:
     tree = Tree()
-    strict.apply(tree, strict.command_line(tree, settings, "test"))
+    words = {"TASK": "classification next", **settings}
+    strict.apply(tree, strict.command_line(tree, words, "test"))
     return expand(tree)
 
 
 def test_each_model_is_trained_on_the_data_that_it_takes_and_the_task_follows() -> None:
-    matrix = planned(MODEL="lenet5 gpt", DATASET="mnist letters")
+    matrix = planned(MODEL="lenet5 speller", DATASET="mnist letters")
     assert [(s["MODEL"], s["DATASET"], s["TASK"]) for s in matrix.specs] == [
         ("lenet5", "mnist", "classification"),
-        ("gpt", "letters", "next"),
+        ("speller", "letters", "next"),
     ]
     assert [(each.label, each.reason) for each in matrix.dropped] == [
         ("lenet5 letters sgd none", "lenet5 takes images, letters gives tokens"),
-        ("gpt mnist sgd none", "gpt takes tokens, mnist gives images"),
+        ("speller mnist sgd none", "speller takes tokens, mnist gives images"),
     ]
 
 
@@ -86,14 +87,14 @@ def test_the_classification_of_images_is_the_run_that_it_was() -> None:
     (spec,) = planned(DATASET="mnist").specs
     assert spec["TASK"] == "classification"
     assert "TASK" not in spec.identity
-    (other,) = planned(MODEL="gpt", DATASET="letters").specs
+    (other,) = planned(MODEL="speller", DATASET="letters").specs
     assert other.identity["TASK"] == "next"
     assert other["BATCH_SIZE"] == 512, "which holds where the dataset asks for none"
 
 
 def test_a_task_that_was_chosen_must_take_the_data() -> None:
     with pytest.raises(ConfigError, match="classification takes images, letters gives tokens"):
-        planned(MODEL="gpt", DATASET="letters", TASK="classification")
+        planned(MODEL="speller", DATASET="letters", TASK="classification")
 
 
 def test_a_dataset_that_declares_no_kind_is_not_guessed_at() -> None:

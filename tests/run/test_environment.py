@@ -80,7 +80,7 @@ def change_everything(root: Path) -> None:
     (root / "lib" / "empty").touch()
     (root / "lib" / "link").symlink_to("/tmp")
     (root / "defconfigs").mkdir()
-    (root / "defconfigs" / "mine").write_text("CONFIG_EPOCHS=3\n")
+    (root / "defconfigs" / "mine").write_text('CONFIG_EPOCHS="3"\n')
 
 
 # -- the code ----------------------------------------------------------------------

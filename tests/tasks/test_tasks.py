@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from adamwprune import tasks
+from adamwprune.base.kinds import Images
 from adamwprune.base.metrics import ACCURACY, LOSS, Metric
 from adamwprune.datasets import Batch
 from adamwprune.tasks import Diverged, Sums, measured
-from adamwprune.tasks.classification import Classification
+from adamwprune.tasks.classification import TOP5, Classification
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
@@ -29,8 +31,19 @@ def seen(task, batches):
     return sums
 
 
+@dataclass
+class Labelled:
+    """Data of so many classes."""
+
+    classes: int
+
+    @property
+    def kind(self):
+        return Images(3, 32, self.classes)
+
+
 def test_classification_is_cross_entropy_judged_by_accuracy():
-    task = tasks.build({"TASK": "classification"}, None)
+    task = tasks.build({"TASK": "classification", "LABEL_SMOOTHING": 0.0}, Labelled(3))
     assert task.metrics == (ACCURACY, LOSS)
     # Batches of different sizes: each example counts the same.
     first, second = (LOGITS, torch.tensor([0, 1, 0])), (LOGITS[:1], torch.tensor([0]))
@@ -38,6 +51,30 @@ def test_classification_is_cross_entropy_judged_by_accuracy():
     assert found["accuracy"] == 0.75
     whole = F.cross_entropy(torch.cat([LOGITS, LOGITS[:1]]), torch.tensor([0, 1, 0, 0]))
     assert found["loss"] == pytest.approx(whole.item(), rel=1e-6)
+
+
+def test_label_smoothing_is_in_the_loss_that_is_minimised_and_in_no_record():
+    smooth = tasks.build({"TASK": "classification", "LABEL_SMOOTHING": 0.1}, Labelled(3))
+    targets = torch.tensor([0, 1, 0])
+    loss, _ = smooth.loss(lambda _: LOGITS, Batch(torch.zeros(3), targets))
+    losses = -F.log_softmax(LOGITS, dim=1)
+    expected = 0.9 * losses[range(3), targets] + 0.1 * losses.mean(1)
+    assert loss.item() == pytest.approx(expected.mean().item(), rel=1e-6)
+    plain = Classification()
+    assert measured(smooth, seen(smooth, [(LOGITS, targets)])) == measured(
+        plain, seen(plain, [(LOGITS, targets)])
+    )
+
+
+def test_from_a_hundred_classes_on_a_label_among_the_first_five_counts_too():
+    values = {"TASK": "classification", "LABEL_SMOOTHING": 0.0}
+    assert tasks.build(values, Labelled(99)).metrics == (ACCURACY, LOSS)
+    task = tasks.build(values, Labelled(100))
+    assert task.metrics == (ACCURACY, LOSS, TOP5)
+    logits = torch.arange(100.0).expand(6, -1)  # the last class is the first choice
+    found = measured(task, seen(task, [(logits, torch.tensor([99, 98, 96, 95, 94, 0]))]))
+    assert found["accuracy"] == pytest.approx(1 / 6)
+    assert found["top5_accuracy"] == pytest.approx(4 / 6)
 
 
 class NextToken:

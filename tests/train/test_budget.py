@@ -113,7 +113,7 @@ def test_a_run_in_steps_goes_on_where_it_was_stopped(train, step):
 
 def test_parts_of_a_batch_add_up_to_its_gradient(mlp):
     trainings = []
-    for parts in ("1", "3"):
+    for parts in ("1", "4"):
         (spec,) = specs(MODEL="mlp", EPOCHS="1", ACCUMULATION=parts)
         torch.set_num_threads(1)
         training = Training(spec, Path("/nowhere"), "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from functools import partial
 from random import Random
 
 from adamwprune.config.options import Interval, Type
@@ -12,12 +13,12 @@ from adamwprune.config.tree import Family, Tree
 _LARGEST = 1000.0  # of a number, however far its range goes
 _SMALLEST = 1e-6  # of a number drawn over orders of magnitude
 _MAX_POINTS = 200  # of the matrix, before anything is dropped
+# Every batch divides into every number of parts.
+_WORDS = {"BATCH_SIZE": ("preset", "16", "64", "256", "1024"), "ACCUMULATION": ("1", "1", "2", "4")}
 # Where a legal value may be one that nobody can wait for, or that no network has room for.
 _PLAUSIBLE = {
-    "STEPS": Interval.parse("[0, 4000]"),
+    "STEPS": Interval.parse("[40, 4000]"),
     "EPOCHS": Interval.parse("[1, 30]"),
-    "BATCH_SIZE": Interval.parse("[16, 1024]"),
-    "ACCUMULATION": Interval.parse("[1, 8]"),
     "PRUNING_FLOOR": Interval.parse("[0, 3]"),  # more may leave too few weights to prune
 }
 
@@ -60,6 +61,8 @@ def _draw_members(tree: Tree, rng: Random, family: Family, at_most: int) -> int:
 def _texts(rng: Random, name: str, kind: Type, at_most: int) -> list[str]:
     """One random value, or for a list a few."""
     item = _item(rng, kind, _PLAUSIBLE.get(name, kind.interval))
+    if name in _WORDS:
+        item = partial(rng.choice, _WORDS[name])
     count = min(_few(rng), at_most) if kind.is_list else 1
     return list(dict.fromkeys(item() for _ in range(count)))
 
@@ -80,7 +83,9 @@ def _item(rng: Random, kind: Type, interval: Interval | None) -> Callable[[], st
             return rng.choice(kind.words)
         if interval is None:
             raise ValueError(f"no range to draw a {kind.kind} from")
-        return _number(rng, interval, whole=kind.kind == "int")
+        if kind.kind == "steps" and rng.random() < 0.3:
+            return str(rng.choice((0.05, 0.1, 0.25)))  # of the training
+        return _number(rng, interval, whole=kind.kind in ("int", "steps"))
 
     return item
 

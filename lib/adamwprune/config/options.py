@@ -6,6 +6,7 @@ word ``preset`` are strings whose help text carries one annotation line::
     @float (0, 10] | preset          one number in the interval, or the word
     @list float [0, 1]               numbers separated by blanks: an axis of the matrix
     @list word precond fisher        words out of these
+    @steps [0, 1000]                 a whole number of steps, or a fraction of the training below 1
     @operational                     never part of a run's identity
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 Value = bool | int | float | str
 
 _ANNOTATION = re.compile(
-    r"@(?P<list>list )?(?P<kind>float|int|word) (?P<domain>.+?)(?P<preset> \| preset)?$"
+    r"@(?P<list>list )?(?P<kind>float|int|word|steps) (?P<domain>.+?)(?P<preset> \| preset)?$"
 )
 _INTERVAL = re.compile(r"(?P<left>[\[(])(?P<low>\S+), (?P<high>\S+)(?P<right>[\])])$")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -56,6 +57,14 @@ class Interval:
         return above and below
 
 
+_NOUNS = {
+    "float": "number",
+    "int": "whole number",
+    "steps": "number of steps or fraction of the training",
+    "word": "one of",
+}
+
+
 @dataclass(frozen=True)
 class Type:
     """The type of a symbol's value.
@@ -64,7 +73,7 @@ class Type:
     message that says what is expected.
     """
 
-    kind: str  # "bool", "int", "float", "word" or "string"
+    kind: str  # "bool", "int", "float", "steps", "word" or "string"
     parse_item: Callable[[str], Value]
     interval: Interval | None = None  # of a number
     words: tuple[str, ...] = ()  # of kind "word"
@@ -79,7 +88,7 @@ class Type:
     @property
     def expects(self) -> str:
         """For messages and ``--help``: what may be written here."""
-        noun = {"float": "number", "int": "whole number", "word": "one of"}.get(self.kind, "")
+        noun = _NOUNS.get(self.kind, "")
         if not noun:
             return {"bool": "y or n", "string": "text"}[self.kind]
         text = f"{noun} {self.domain}".strip() if self.kind == "word" else noun
@@ -151,7 +160,7 @@ def _annotated(match: re.Match[str]) -> Type:
         words = tuple(domain.split())
         base = Type("word", _word_parser(words), words=words)
     else:
-        parse = _parse_int if match["kind"] == "int" else _parse_float
+        parse = {"int": _parse_int, "steps": _parse_steps, "float": _parse_float}[match["kind"]]
         base = _number(match["kind"], parse, Interval.parse(domain))
     return replace(base, is_list=bool(match["list"]), preset=bool(match["preset"]))
 
@@ -202,6 +211,16 @@ def _parse_float(word: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{word!r} is not a finite number")
     return number + 0.0  # -0.0 and 0.0 are one value and must have one identity
+
+
+def _parse_steps(word: str) -> int | float:
+    """A whole number of steps, or a fraction between 0 and 1: other numbers are neither."""
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    number = _parse_float(word)
+    if not 0 < number < 1:
+        raise ValueError(f"{word} is neither a whole number of steps nor a fraction below 1")
+    return number
 
 
 def _parse_string(text: str) -> str:

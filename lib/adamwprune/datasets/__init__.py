@@ -82,6 +82,9 @@ class Data(Protocol):
     def validating(self, examples: int) -> Data:
         """Without ``examples`` of the training set, which stand in for the test set."""
 
+    def augmented(self, augmentation: str) -> Data:
+        """With training examples varied in this way (``crop-flip``); for images only."""
+
     def fitted(self, takes: Kind) -> Data:
         """In the form that a model takes; :class:`UserError` where that cannot be."""
 
@@ -109,7 +112,9 @@ def load(values: Mapping[str, Any], data_dir: Path) -> Data:
     _check(name, "its files have the digest {}", data.digest, values["DATASET_DIGEST"])
     _check(name, "gives {}", data.kind, kind(values))
     held_out = values["VALIDATION_EXAMPLES"]
-    return data.validating(held_out) if held_out else data
+    data = data.validating(held_out) if held_out else data
+    augmentation = values["AUGMENT"]
+    return data if augmentation == "none" else data.augmented(augmentation)
 
 
 def _check(name: str, text: str, found: object, declared: object) -> None:

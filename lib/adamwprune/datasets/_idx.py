@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import gzip
 import hashlib
-import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import refusing
+from adamwprune.datasets import _download
 from adamwprune.datasets._images import ImageData
 
 FILES = (
@@ -34,10 +31,9 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> ImageData:
     :class:`UserError` for a file that is missing and cannot be downloaded, truncated or altered.
     """
     folder = data_dir / name / "raw"
-    if not _complete(folder):
-        with refusing(f"cannot write to {data_dir}"), _locked(data_dir, folder):
-            if not _complete(folder):  # another worker may have been faster
-                _download(name, data_dir)
+    _download.ensure(
+        name, data_dir, folder, lambda: _complete(folder), lambda: _fetch(name, data_dir)
+    )
     whole = hashlib.sha256()
     arrays: list[Tensor] = []
     for file in FILES:
@@ -60,38 +56,6 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> ImageData:
 
 def _complete(folder: Path) -> bool:
     return all(_path(folder, file) for file in FILES)
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path, folder: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process that holds it.
-
-    Where that fails, the directories that were not there down to ``folder`` go again, unless
-    something is in them: a ``data_dir`` may be mistyped.
-    """
-    lock = data_dir / ".lock"
-    while True:
-        made = [each for each in (folder, *folder.parents) if not each.exists()]
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            if not (lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())):
-                continue  # who held it failed, and removed it
-            try:
-                yield
-            except BaseException:
-                _remove(made, lock)
-                raise
-            return
-
-
-def _remove(folders: list[Path], lock: Path) -> None:
-    """Remove directories, innermost first, up to the first that holds more than the lock."""
-    with contextlib.suppress(OSError):
-        for folder in filter(Path.exists, folders):
-            if list(folder.iterdir()) == [lock]:
-                lock.unlink()
-            folder.rmdir()
 
 
 def _path(folder: Path, file: str) -> Path | None:
@@ -117,16 +81,7 @@ def _parse(content: bytes) -> Tensor:
     return torch.from_numpy(data.reshape(shape).copy())
 
 
-def _download(name: str, data_dir: Path) -> None:
+def _fetch(name: str, data_dir: Path) -> None:
     import torchvision  # takes seconds to import, and is needed for nothing else
 
-    print(f"downloading {name} to {data_dir}", flush=True)
-    try:
-        getattr(torchvision.datasets, name)(str(data_dir), download=True)
-    except (OSError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
-        raise UserError(
-            f"{name} is not in {data_dir} and cannot be downloaded ({reason}). "
-            f"Set DATA_DIR (--data-dir) to a directory that holds {name}/raw/, or use "
-            f"DATASET=mnist5k (--dataset mnist5k), which needs no download"
-        ) from None
+    getattr(torchvision.datasets, name)(str(data_dir), download=True)

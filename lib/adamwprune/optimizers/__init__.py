@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from torch import nn
 from torch.nn import Parameter
 
 from adamwprune.base import registry
 
 if TYPE_CHECKING:
+    from torch.optim.optimizer import ParamsT
+
     from adamwprune.optimizers._base import Base
     from adamwprune.optimizers._spam import Spam
     from adamwprune.optimizers.adam import Adam
@@ -39,6 +42,20 @@ __getattr__ = registry.lazily(__name__, _PUBLIC)
 __all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
 
 
-def build(name: str, params: Iterable[Parameter], values: Mapping[str, Any]) -> Base:
-    """The optimizer ``name`` over ``params`` with a run's values."""
+def decayed(model: nn.Module, which: str) -> Iterable[Parameter] | list[dict[str, Any]]:
+    """The parameters of ``model`` as an optimizer takes them.
+
+    ``which`` of them decay: ``all``, or ``matrices``: a group of those with two dimensions or
+    more, and a group without decay of biases and normalisation.
+    """
+    if which == "all":
+        return model.parameters()
+    matrices = [each for each in model.parameters() if each.dim() > 1]
+    others = [each for each in model.parameters() if each.dim() <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}]
+    return [*groups, {"params": others, "weight_decay": 0.0}]
+
+
+def build(name: str, params: ParamsT, values: Mapping[str, Any]) -> Base:
+    """The optimizer ``name`` over ``params``, or groups of them, with a run's values."""
     return cast("Base", registry.member(__name__, name).build(params, values))

@@ -8,13 +8,13 @@ is spike handling and clipping before it. State per parameter, named as in torch
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim.adam import adam
+from torch.optim.optimizer import ParamsT
 
 from adamwprune.optimizers import _base, _stable
 from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
@@ -47,7 +47,7 @@ class AdamFamily(_base.KeepsMoments):
 
     def __init__(
         self,
-        params: Iterable[Parameter],
+        params: ParamsT,
         lr: float | Tensor = 1e-3,
         betas: tuple[float, float] | tuple[Tensor, Tensor] = (0.9, 0.999),
         eps: float | None = None,
@@ -79,7 +79,7 @@ class AdamFamily(_base.KeepsMoments):
         super().__init__(params, defaults)
 
     @classmethod
-    def from_values(cls, params: Iterable[Parameter], values: Mapping[str, Any]) -> Self:
+    def from_values(cls, params: ParamsT, values: Mapping[str, Any]) -> Self:
         """The optimizer with a run's values."""
         return cls(
             params,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from adamwprune.optimizers import _base
@@ -30,7 +30,7 @@ class SGD(_base.Base):
 
     def __init__(
         self,
-        params: Iterable[Parameter],
+        params: ParamsT,
         lr: float | Tensor = 0.01,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
@@ -106,7 +106,7 @@ class SGD(_base.Base):
         return None if buffer is None else laid_out(param, buffer)
 
 
-def build(params: Iterable[Parameter], values: Mapping[str, Any]) -> SGD:
+def build(params: ParamsT, values: Mapping[str, Any]) -> SGD:
     """SGD with a run's values."""
     return SGD(
         params,

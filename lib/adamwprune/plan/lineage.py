@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
     "ACCUMULATION": 1,
+    "AUGMENT": "none",
+    "DECAYED": "all",
+    "EVALUATION_INTERVAL": 0,
+    "LABEL_SMOOTHING": 0,
     "LENET5_FUSED": True,
+    "LR_FLOOR": 0.0,
+    "LR_WARMUP": 0,
+    "MEMORY_FORMAT": "contiguous",
+    "PRECISION": "float32",
     "PRUNE_FIRST_LAYER": True,
     "PRUNE_LAST_LAYER": True,
     "PRUNING_FLOOR": 0,

@@ -20,6 +20,7 @@ from adamwprune.base.files import expanded
 from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
 from adamwprune.plan import feasible, measured
+from adamwprune.plan.lineage import NEUTRAL
 from adamwprune.plan.spec import COMPONENTS, RunSpec
 
 MEASURED = "DATASET_MEASURED"  # a bool: the dataset's files say what Kconfig cannot
@@ -83,13 +84,17 @@ class Matrix:
 
     @property
     def presets(self) -> dict[str, dict[str, list[Value]]]:
-        """What presets resolved to: member -> option -> its values over the runs, once each."""
+        """What presets resolved to: member -> option -> its values over the runs, once each.
+
+        Not a value that means that the option is not used.
+        """
         found: dict[str, dict[str, list[Value]]] = {}
         families = dict.fromkeys(family for cell in self.cells for family in cell.presets.values())
         for family, cell in itertools.product(families, self.cells):
             member = str(cell.spec[family]) if family else "every run"
             for name in cell.presets:
-                if cell.presets[name] == family and name in cell.spec:
+                says = name in cell.spec and cell.spec[name] != NEUTRAL.get(name)
+                if cell.presets[name] == family and says:
                     values = found.setdefault(member, {}).setdefault(name, [])
                     if cell.spec[name] not in values:
                         values.append(cell.spec[name])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adamwprune.config.options import Value
 
 EVALUATIONS = 10  # of a run whose length is given in steps
+# Options that are a number of steps or a fraction of the training.
+IN_STEPS = ("PRUNING_WARMUP", "PRUNING_INTERVAL", "LR_WARMUP", "EVALUATION_INTERVAL")
 SCHEMA = 1  # version of the record's form; part of every identity
 COMPONENTS = registry.PACKAGES  # of a run, and the package that each one's members are in
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
@@ -95,13 +97,24 @@ class RunSpec:
 
     @property
     def settings(self) -> Mapping[str, Value]:
-        """The values, and of symbols that this spec does not know what that means."""
-        return ChainMap(cast("dict[str, Value]", self.values), NEUTRAL)
+        """The values, fractions of the training as steps, and of symbols that this spec does not
+        know what that means.
+        """
+        fractions = [name for name in IN_STEPS if isinstance(self.values.get(name), float)]
+        steps: dict[str, Value] = {name: self.steps(name) for name in fractions}
+        return ChainMap(steps, cast("dict[str, Value]", self.values), NEUTRAL)
 
     @property
     def total_steps(self) -> int:
         """Training steps of the whole run; the last batch of an epoch may be smaller."""
         return int(self["STEPS"]) or int(self["EPOCHS"]) * self.steps_per_epoch
+
+    def steps(self, name: str) -> int:
+        """The steps that an option of :data:`IN_STEPS` means: its own number, or its fraction of
+        the training, which is one step at least.
+        """
+        value = self[name]
+        return value if isinstance(value, int) else max(1, round(value * self.total_steps))
 
     @property
     def epochs(self) -> float:
@@ -115,9 +128,12 @@ class RunSpec:
 
     @cached_property
     def evaluated_after(self) -> tuple[int, ...]:
-        """Steps after which the metrics are measured: the end of each epoch, or tenths of STEPS."""
+        """Steps after which the metrics are measured: every EVALUATION_INTERVAL steps, otherwise
+        the end of each epoch, or tenths of STEPS.
+        """
         steps = int(self["STEPS"])
         interval = -(-steps // EVALUATIONS) if steps else self.steps_per_epoch
+        interval = self.steps("EVALUATION_INTERVAL") or interval
         return (*range(interval, self.total_steps, interval), self.total_steps)
 
     @property
@@ -142,9 +158,10 @@ class RunSpec:
                 f"VALIDATION_EXAMPLES={self['VALIDATION_EXAMPLES']} leaves nothing of "
                 f"{self['TRAIN_EXAMPLES']} examples to train on"
             ]
+        found = self._training_problems()
         if "PRUNING_SCHEDULE" not in self:
-            return []
-        found = self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
+            return found
+        found += self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
         if "SPAM_INTERVAL" in self and 0 < self["SPAM_INTERVAL"] < SETTLING:
             found.append(
                 f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
@@ -156,22 +173,37 @@ class RunSpec:
             )
         return found
 
+    def _training_problems(self) -> list[str]:
+        found, batch, parts = [], self["BATCH_SIZE"], self["ACCUMULATION"]
+        if batch % parts:
+            found.append(
+                f"ACCUMULATION={parts}: a batch of {batch} examples does not divide into so many "
+                "equal parts"
+            )
+        if self.steps("LR_WARMUP") >= self.total_steps and self["LR_WARMUP"]:
+            found.append(
+                f"LR_WARMUP={self['LR_WARMUP']} does not end before the training does, after "
+                f"{self.total_steps} steps"
+            )
+        return found
+
     @property
     def _is_one_shot(self) -> bool:
         return bool(self["PRUNING_SCHEDULE"] == "one-shot")
 
     def _ramp_problems(self) -> list[str]:
-        warmup = int(self.values.get("PRUNING_WARMUP", 0))  # a constant sparsity has none
+        # A constant sparsity has none.
+        warmup = self.steps("PRUNING_WARMUP") if "PRUNING_WARMUP" in self else 0
         end = (
             f"the end of the ramp, step {self.ramp_end_step} "
             f"(PRUNING_RAMP_END={self['PRUNING_RAMP_END']:g} of {self.total_steps} steps)"
         )
         if warmup and warmup >= self.ramp_end_step:
             return [
-                f"PRUNING_WARMUP={warmup} does not lie before {end}: "
+                f"PRUNING_WARMUP={self['PRUNING_WARMUP']} does not lie before {end}: "
                 "nothing would ever be pruned; lower it or train on"
             ]
-        first = warmup + int(self["PRUNING_INTERVAL"])  # in the last update nothing is exchanged
+        first = warmup + self.steps("PRUNING_INTERVAL")  # in the last update nothing is exchanged
         if self.values.get("REGROW_FRACTION") and first >= self.ramp_end_step:
             return [
                 f"PRUNING_INTERVAL={self['PRUNING_INTERVAL']} has no update before {end}: "
@@ -181,7 +213,7 @@ class RunSpec:
 
     def _one_shot_problems(self) -> list[str]:
         waits = SETTLING if self.values.get("SPAM_INTERVAL") else 0  # after a reset
-        if 1 <= self["PRUNING_WARMUP"] <= self.total_steps - waits:
+        if 1 <= self.steps("PRUNING_WARMUP") <= self.total_steps - waits:
             return []
         return [
             f"PRUNING_WARMUP={self['PRUNING_WARMUP']}: a one-shot prunes after the last step of "
@@ -192,5 +224,5 @@ class RunSpec:
     def ramp_end_step(self) -> int:
         """The step after which the target sparsity holds, counted from 1."""
         if self._is_one_shot:
-            return int(self["PRUNING_WARMUP"])
+            return self.steps("PRUNING_WARMUP")
         return max(1, round(float(self["PRUNING_RAMP_END"]) * self.total_steps))

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from adamwprune import optimizers, pruning, tasks
 from adamwprune.plan.spec import RunSpec
-from adamwprune.tasks import Network, Sums, measured
+from adamwprune.tasks import Sums, measured
+from adamwprune.train import learning_rate, precision
 from adamwprune.train.compiling import CannotCompile, compiled
 from adamwprune.train.data import Order, loaded, network_for
 from adamwprune.train.evaluation import evaluate
@@ -59,13 +59,16 @@ class Training:
         self.phases = Phases(Cuda(self.device)) if self.device.type == "cuda" else None
         self._enter(INIT)
         torch.backends.cudnn.deterministic = True
+        precision.prepare(spec, self.device)
         torch.manual_seed(spec["SEED"])
         # Built on the CPU: the same initial weights on every device.
         network = network_for(spec.settings)
-        self.model = network.module.to(self.device)
+        self.model = precision.in_format(network.module.to(self.device), spec)
         self.data = loaded(spec.settings, data_dir, network.takes, self.device)
         self.task = tasks.build(spec.settings, self.data)
-        self.optimizer = optimizers.build(spec["OPTIMIZER"], self.model.parameters(), spec.settings)
+        self.optimizer = optimizers.build(
+            spec["OPTIMIZER"], optimizers.decayed(self.model, spec["DECAYED"]), spec.settings
+        )
         ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
         self.pruner = pruning.build(self.model, spec.settings, ramp_end, network.prunable)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
@@ -73,13 +76,13 @@ class Training:
         self.pruner.attach(self.optimizer)  # prunes, where the sparsity is constant
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
-        self.schedule = _lr_schedule(spec, self.optimizer)
+        self.schedule = learning_rate.schedule(spec, self.optimizer)
         self.step = 0  # steps done
         self.order = Order(self.data.examples, spec["BATCH_SIZE"], spec["SEED"], self.device)
         self.accumulation = spec["ACCUMULATION"]  # parts of a batch, one after the other
         self.sums = Sums(self.task.totals, self.device)  # since the last evaluation
         self.history: list[dict[str, float]] = []  # an entry an evaluation
-        self.network: Network = self.model  # what trains: its forward pass
+        self.network = precision.Forward(self.model, spec, self.device)  # what trains
         self.not_compiled = ""  # why, where it was asked for
         if spec["TORCH_COMPILE"]:
             self._compile()
@@ -93,7 +96,8 @@ class Training:
         score, weights = self.pruner.score, list(self.pruner.weights.values())
         seen = score.state_dict(weights) if score.observes_inputs else None
         try:
-            self.network = compiled(self.model.train(), (part.inputs for part in parts))
+            fast = compiled(self.model.train(), (part.inputs for part in parts))
+            self.network = precision.Forward(fast, self.spec, self.device)
         except CannotCompile as error:
             self.not_compiled = str(error)
         if seen is not None:  # the batches of compiling are no training
@@ -180,7 +184,8 @@ class Training:
         """An entry of the history: the metrics over the steps since the last one, and now."""
         trained = measured(self.task, self.sums)
         self.clock.lap("train")
-        tested = evaluate(self.model, self.task, self.data)
+        forward = precision.Forward(self.model, self.spec, self.device)
+        tested = evaluate(self.model, self.task, self.data, forward)
         self.clock.lap("evaluate")
         self.sums.reset()
         return {
@@ -270,13 +275,6 @@ class Training:
         self.meter.load_state_dict(state["meter"])
         if self.phases and state["phases"]:
             self.phases.load_state_dict(state["phases"])
-
-
-def _lr_schedule(spec: RunSpec, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """torch's own schedule, stepped once a training step."""
-    if spec["LR_SCHEDULE"] == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=spec.total_steps)
-    return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
