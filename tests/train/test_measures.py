@@ -93,7 +93,7 @@ def test_candidates_are_those_that_are_not_pruned_yet():
     # Magnitude keeps 0.3 to 0.8: of the six that are kept 0.1 and 0.2 are not among them. Then
     # 0.1 and 0.4 go, magnitude takes 0.1 and 0.2: of 0.3, 0.2, 0.5, 0.6 it would keep three.
     assert [each[OVERLAP] for each in pruner.updates] == [4 / 6, 3 / 4]
-    # κ = (agreement − chance) / (1 − chance): of those pruned 0 of 2, by chance 2/8; 1 of 2 and 2/6.
+    # κ = (agreement − chance) / (1 − chance): of those pruned 0 of 2, by chance 2/8; 1 of 2, 2/6.
     kappas = [(0 - 2 / 8) / (6 / 8), (1 / 2 - 2 / 6) / (4 / 6)]
     assert [each[AGREEMENT] for each in pruner.updates] == pytest.approx(kappas)
 
@@ -152,7 +152,8 @@ def test_the_overlap_is_of_the_same_scope(scope):
     """Magnitude in disguise keeps what magnitude keeps; in another scope it would not."""
 
     class Disguised(Magnitude):
-        pass
+        def score(self, weight, state, part):
+            return super().score(weight, state, part)
 
     model = network()
     target = 0.5 if scope == "2-4" else 0.9
@@ -283,10 +284,10 @@ def test_the_mean_density_by_hand():
 def test_examples_a_second():
     assert speed.examples_seen(steps=7, examples=10, batch=4) == 10 + 10 + 4
     assert speed.examples_seen(steps=6, examples=8, batch=4) == 24
-    images = speed.record(24, 2.0, Images(1, 28, 10))
+    images = speed.throughput(24, 2.0, Images(1, 28, 10))
     assert images == {"examples": 24, "examples_per_second": 12.0}
-    assert speed.record(24, 2.0, Tokens(256, 64))["tokens_per_second"] == 768.0
-    assert speed.record(24, 0.0, Tokens(256, 64)) == {}
+    assert speed.throughput(24, 2.0, Tokens(256, 64))["tokens_per_second"] == 768.0
+    assert speed.throughput(24, 0.0, Tokens(256, 64)) == {}
 
 
 def test_a_run_counts_the_examples_that_it_has_seen(toys, tmp_path):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from adamwprune.pruning import NotANumber, Pruner
-from adamwprune.pruning.methods.magnitude import Magnitude
+from adamwprune.pruning.score import Size
 from adamwprune.pruning.update import kept_by
 from adamwprune.train.measure.clock import Clock
 from adamwprune.train.measure.phase_peaks import Phases
@@ -64,7 +64,7 @@ class Overlap:
             self._around(update)
         if kept is not None:
             self._note(*self._counts(kept))
-        elif measured and type(self.pruner.score) is Magnitude:
+        elif measured and self._is_magnitude():
             self._note(1, 1)
 
     def _is_due(self) -> bool:
@@ -75,6 +75,9 @@ class Overlap:
             return True
         return self._part(step) > self._part(measured[-1])
 
+    def _is_magnitude(self) -> bool:
+        return type(self.pruner.score).score is Size.score
+
     def _part(self, step: int) -> int:
         schedule = self.pruner.schedule
         return PARTS * (step - schedule.warmup) // (schedule.ramp_end - schedule.warmup)
@@ -83,11 +86,11 @@ class Overlap:
     def _kept_by_magnitude(self) -> dict[str, Tensor] | None:
         """Bool tensors in the CPU's memory: the update's own peak on a GPU is without them."""
         pruner = self.pruner
-        if type(pruner.score) is Magnitude:
+        if self._is_magnitude():
             return None
         with self._aside(), contextlib.suppress(NotANumber):
             _, k, pruned = pruner.planned_update()
-            kept = kept_by(Magnitude(), pruner, pruner.scope, k, pruned)
+            kept = kept_by(Size(), pruner, pruner.scope, k, pruned)
             return {name: mask.cpu() for name, mask in kept.items()}
         return None
 
