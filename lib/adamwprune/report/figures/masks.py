@@ -154,7 +154,7 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     lowest = min(0.0, *(min(agreements(record) or [0]) for g in groups for record in g.done))
     for panel in axes.flat:
         panel.set_ylim(1.05 * lowest - 0.05, 1.05)
-        panel.axhline(0, color=style.FAINT, linewidth=0.8, zorder=0.5, label="by chance")
+        panel.axhline(0, color=style.FAINT, linewidth=0.8, zorder=1, label="by chance")
     parts.colour_legend(figure, setting.optimizers)
     note = (
         "1: a mask update prunes the weights that magnitude would prune in its place; 0: no more "
