@@ -40,7 +40,7 @@ def measure(values: Mapping[str, Any], data_dir: Path) -> Measured:
             where = path / name if path.is_dir() else path
             vocabulary = f"a vocabulary of {data.vocabulary} (TEXT_VOCABULARY)"
             raise UserError(f"{where}: token {token} is beyond {vocabulary}")
-    found = {
+    found: dict[str, int | str] = {
         "TRAIN_EXAMPLES": examples_of(len(data.train), data.block),
         "DATASET_DIGEST": data.digest,
         "VOCABULARY": data.vocabulary,
