@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from adamwprune.records.record import RunResult
+from adamwprune.report import style
 from adamwprune.report.figures import masks, operations, sensors
 from adamwprune.report.figures.parts import NotDrawn
 from adamwprune.report.groups import settings
@@ -127,6 +128,9 @@ def test_methods_side_by_side(make):
     assert len(lines(against_sparsity, "_child")) >= len(names)
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == [*names, "dense, mean"]
+    dense = [c.lines[0] for c in against_speed_up.containers if c.get_label().endswith("dense")]
+    assert dense[-1].get_color() == style.INK
+    assert dense[-1].get_xydata().tolist() == [[1, pytest.approx(records[0].score)]]
     few = [r for r in records if r.spec["PRUNING_METHOD"] in ("none", "magnitude")]
     (setting,) = settings([r.spec for r in few], few)
     assert not list(operations.methods(setting))

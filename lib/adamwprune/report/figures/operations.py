@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -15,6 +16,7 @@ from adamwprune.report.figures.sparsity import (
     at_sparsity,
     columns_of,
     draw_line,
+    draw_point,
     lines_of,
     notes_of,
     sparsity_axis,
@@ -22,6 +24,7 @@ from adamwprune.report.figures.sparsity import (
 from adamwprune.report.groups import Group, Setting
 
 SEVERAL = 3  # methods of one optimizer from which on they are drawn side by side
+LEAST_SPEED_UP = 1.1  # where an axis ends at least
 WHAT = "multiply-adds"
 
 
@@ -60,6 +63,7 @@ def _by_speed_up(axes: Axes, setting: Setting, pruned: Sequence[Group], limit: f
 
 def _speed_up_axis(axes: Axes, limit: float) -> None:
     """From the dense network to ``limit``, so that panels can be compared."""
+    limit = max(limit, LEAST_SPEED_UP)
     axes.set_xlim(limit**-0.05, limit**1.05)
     panels.log_axis(axes, vertical=False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
@@ -119,23 +123,25 @@ def _methods(setting: Setting, optimizer: str, pruned: Sequence[Group]) -> Drawi
             own = sorted((g for g in pruned if g.method == name), key=place)
             shown = [*dense, *own] if len(dense) == 1 else own
             draw_line(axes, [place(group) for group in shown], shown, colours[name])
+        for group in dense:  # where all lines begin
+            draw_point(axes, place(group), group, style.INK)
         if place is speed_up:
             _speed_up_axis(axes, limit)
         else:
             sparsity_axis(axes, pruned)
 
     columns = {
-        f"{optimizer}: against sparsity": partial(draw, place=at_sparsity),
+        "Against target sparsity": partial(draw, place=at_sparsity),
         "Against theoretical speed-up": partial(draw, place=speed_up),
     }
-    figure = columns_of("sparsity and speed-up", groups, columns, (2.6, 4.8), (4.8, 8.0))
+    against = f"sparsity and speed-up: {optimizer} with each method"
+    figure = columns_of(against, groups, columns, (2.6, 4.8), (4.8, 8.0))
     looks = {group.method: style.marker_and_dashes(group) for group in pruned}
-    keys = [
-        Line2D(
-            [], [], color=colours[name], marker=looks[name][0], linestyle=looks[name][1], label=name
-        )
-        for name in names
-    ]
+    keys = []
+    for name in names:
+        (marker, dashes), label = looks[name], style.TITLES.get(name, name)
+        look: dict[str, Any] = {"color": colours[name], "marker": marker, "linestyle": dashes}
+        keys.append(Line2D([], [], label=label, **look))
     parts.key(figure, [*keys, Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")])
     lacking = [g for g in wanted if g.done and not g.is_dense and g not in pruned]
     parts.footer(
