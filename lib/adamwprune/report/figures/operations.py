@@ -94,7 +94,8 @@ def _is_counted(group: Group) -> bool:
 
 
 def _has_operations(record: RunResult) -> bool:
-    return bool(record.operations.get("multiply_adds_left"))
+    found = record.operations
+    return 0 < found.get("multiply_adds_left", 0) <= found.get("multiply_adds", 0)
 
 
 # -- methods side by side ----------------------------------------------------
