@@ -9,6 +9,7 @@ import torch
 
 from adamwprune import datasets
 from adamwprune.base import registry
+from adamwprune.base.errors import ConfigError
 from adamwprune.base.kinds import Images
 from adamwprune.train import data
 from adamwprune.train.data import Order
@@ -172,3 +173,36 @@ def test_data_are_loaded_once_for_runs_that_read_the_same_values(monkeypatch):
     assert load(VALIDATION_EXAMPLES="100").examples == 3_900
     assert load().examples == 4_000
     assert len(loads) == 3
+
+
+def test_steps_may_be_a_fraction_of_the_training():
+    (spec,) = specs(
+        STEPS="200",
+        OPTIMIZER="adamw",
+        PRUNING_METHOD="magnitude",
+        PRUNING_WARMUP="0.25",
+        PRUNING_INTERVAL="0.05",
+        PRUNING_RAMP_END="0.75",
+        EVALUATION_INTERVAL="0.25",
+        LR_WARMUP="0.1",
+    )
+    assert spec.evaluated_after == (50, 100, 150, 200)
+    assert (spec.settings["PRUNING_WARMUP"], spec.settings["PRUNING_INTERVAL"]) == (50, 10)
+    assert (spec.steps("LR_WARMUP"), spec.ramp_end_step) == (20, 150)
+    assert spec["PRUNING_WARMUP"] == 0.25, "the identity is what was asked for"
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.0", "2e3", "-1", "1.0"])
+def test_what_is_neither_steps_nor_a_fraction_is_refused(text: str):
+    with pytest.raises(ConfigError, match="EVALUATION_INTERVAL"):
+        specs(EVALUATION_INTERVAL=text)
+
+
+def test_a_batch_divides_into_equal_parts():
+    with pytest.raises(ConfigError, match="a batch of 256 examples does not divide into so many"):
+        specs(ACCUMULATION="3")
+
+
+def test_steps_and_epochs_may_be_axes_and_one_of_them_counts():
+    assert [spec.total_steps for spec in specs(STEPS="10 20")] == [10, 20]
+    assert [spec.total_steps for spec in specs(EPOCHS="1 3")] == [16, 48]

@@ -120,14 +120,14 @@ class GPT(nn.Module):
         return logits
 
 
-def model(kind: Tokens, layers: int, width: int, heads: int, factor: float = 1.0) -> Model:
+def model(kind: Tokens, layers: int, width: int, heads: int, factor: float) -> Model:
     """A GPT for this vocabulary and block, ``factor`` times as wide."""
     return Model(GPT(kind, layers, narrowed(width, heads, factor), heads), kind)
 
 
 def narrowed(width: int, heads: int, factor: float) -> int:
-    """``factor`` times the width, rounded to an even number for each head."""
-    return width if factor == 1 else max(1, round(width * factor / (2 * heads))) * 2 * heads
+    """``factor`` times the width, rounded to a number that the heads divide."""
+    return width if factor == 1 else max(1, round(width * factor / heads)) * heads
 
 
 def load_published(network: GPT, weights: Mapping[str, Tensor]) -> None:

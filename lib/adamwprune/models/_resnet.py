@@ -18,21 +18,16 @@ from adamwprune.models import Model
 SMALL = 64  # pixels: for images up to this size the stem keeps their resolution
 
 
-def width_of(values: Mapping[str, Any]) -> float:
-    """The factor on the number of channels of a run's network."""
-    return 1.0
-
-
 def cifar_model(values: Mapping[str, Any], kind: Images, blocks: int) -> Model:
     """The network of depth ``6 * blocks + 2`` of section 4.2, for images of this kind."""
-    return Model(CifarResNet(kind, blocks, width_of(values)), kind)
+    return Model(CifarResNet(kind, blocks, values["MODEL_WIDTH"]), kind)
 
 
 def imagenet_model(
     values: Mapping[str, Any], kind: Images, block: type[Basic | Bottleneck], counts: Sequence[int]
 ) -> Model:
     """The network of section 4.1 with so many blocks in its stages, for images of this kind."""
-    return Model(ResNet(kind, block, counts, width_of(values)), kind)
+    return Model(ResNet(kind, block, counts, values["MODEL_WIDTH"]), kind)
 
 
 class CifarResNet(nn.Module):

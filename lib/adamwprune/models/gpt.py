@@ -16,4 +16,5 @@ def build(values: Mapping[str, Any], kind: Tokens) -> Model:
         layers=values["GPT_LAYERS"],
         width=values["GPT_WIDTH"],
         heads=values["GPT_HEADS"],
+        factor=values["MODEL_WIDTH"],
     )

@@ -11,4 +11,4 @@ from adamwprune.models import Model, _gpt
 
 def build(values: Mapping[str, Any], kind: Tokens) -> Model:
     """12 layers of 768, 12 heads."""
-    return _gpt.model(kind, layers=12, width=768, heads=12)
+    return _gpt.model(kind, layers=12, width=768, heads=12, factor=values["MODEL_WIDTH"])

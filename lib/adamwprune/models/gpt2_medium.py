@@ -11,4 +11,4 @@ from adamwprune.models import Model, _gpt
 
 def build(values: Mapping[str, Any], kind: Tokens) -> Model:
     """24 layers of 1024, 16 heads."""
-    return _gpt.model(kind, layers=24, width=1024, heads=16)
+    return _gpt.model(kind, layers=24, width=1024, heads=16, factor=values["MODEL_WIDTH"])

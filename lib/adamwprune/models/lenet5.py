@@ -16,18 +16,20 @@ from adamwprune.models._pooled_conv import conv_norm_pool
 class LeNet5(nn.Module):
     """61,750 parameters, 61,470 of them weights of convolutions and linear layers.
 
-    Takes float images of shape ``[n, channels, 32, 32]``, returns logits ``[n, classes]``.
+    Takes float images of shape ``[n, channels, 32, 32]``, returns logits ``[n, classes]``. Channels
+    and neurons of the layers between are multiplied by ``width``.
     """
 
-    def __init__(self, channels: int = 1, classes: int = 10) -> None:
+    def __init__(self, channels: int = 1, classes: int = 10, width: float = 1.0) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 6, 5)
-        self.norm1 = nn.BatchNorm2d(6)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.norm2 = nn.BatchNorm2d(16)
-        self.fc1 = nn.Linear(400, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, classes)
+        few, many, wide, narrow = (max(1, round(n * width)) for n in (6, 16, 120, 84))
+        self.conv1 = nn.Conv2d(channels, few, 5)
+        self.norm1 = nn.BatchNorm2d(few)
+        self.conv2 = nn.Conv2d(few, many, 5)
+        self.norm2 = nn.BatchNorm2d(many)
+        self.fc1 = nn.Linear(25 * many, wide)
+        self.fc2 = nn.Linear(wide, narrow)
+        self.fc3 = nn.Linear(narrow, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.features(images).flatten(1)
@@ -54,5 +56,5 @@ class FusedLeNet5(LeNet5):
 def build(values: Mapping[str, Any], kind: Images) -> Model:
     """LeNet-5 for images of up to 32x32 pixels, which are centred in a field of 32x32."""
     network = FusedLeNet5 if values["LENET5_FUSED"] else LeNet5
-    module = network(kind.channels, kind.classes)
+    module = network(kind.channels, kind.classes, values["MODEL_WIDTH"])
     return Model(module, Images(kind.channels, 32, kind.classes))

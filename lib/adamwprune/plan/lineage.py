@@ -23,6 +23,7 @@ NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behavi
     "LR_FLOOR": 0.0,
     "LR_WARMUP": 0,
     "MEMORY_FORMAT": "contiguous",
+    "MODEL_WIDTH": 1.0,
     "PRECISION": "float32",
     "PRUNE_FIRST_LAYER": True,
     "PRUNE_LAST_LAYER": True,
