@@ -94,7 +94,7 @@ def _is_counted(group: Group) -> bool:
 
 
 def _has_operations(record: RunResult) -> bool:
-    found = record.operations
+    found: dict[str, int] = record.operations
     return 0 < found.get("multiply_adds_left", 0) <= found.get("multiply_adds", 0)
 
 
