@@ -29,6 +29,7 @@ SETTINGS = {
     "TEXT_VOCABULARY": 50304,
     "BLOCK": 8,
     "VALIDATION_EXAMPLES": 0,
+    "AUGMENT": "none",
 }
 
 

@@ -589,6 +589,21 @@ def test_no_text_of_a_record_runs(report, tmp_path, quick):
     assert report.js("window.broken") is None
 
 
+def test_samples_are_shown_as_text_where_there_are_any(report, tmp_path, quick):
+    records = [synthetic(spec) for spec in quick[:2]]
+    texts = {quick[1].run_id: f"To be\n{EVIL}"}
+    report.open(page.write(tmp_path, quick[:2], records, samples=texts))
+    shown = "document.querySelector('#sample-list').textContent"
+    assert EVIL.replace("\u2028", "\n") in report.js(shown).replace("\u2028", "\n")
+    assert report.js("document.querySelectorAll('#sample-list details').length") == 1
+    assert report.js("document.querySelectorAll('img').length") == 0
+    report.click("#table tbody tr:nth-child(2) .more")
+    assert "A sample of its text" in report.js("document.querySelector('#run-body').textContent")
+    report.click("#close")
+    report.open(page.write(tmp_path, quick[:2], records))
+    assert report.js("document.querySelector('#samples').hidden")
+
+
 def test_very_many_rows_are_all_there_in_the_end(report, tmp_path, reseeded):
     specs = [reseeded(spec, seed) for spec in expand("quickstart") for seed in range(40)]
     report.open(page.write(tmp_path, specs, [synthetic(spec) for spec in specs]))

@@ -22,7 +22,8 @@ def write(catalogue: Catalogue) -> str:
     experiment, records = catalogue.experiment, catalogue.records()
     specs, folder = experiment.matrix.specs, experiment.root
     others = uncounted(catalogue.states.values(), catalogue.store.result)
-    path = page.write(folder, specs, records, others, experiment.request)
+    samples = catalogue.store.samples(record.spec for record in records)
+    path = page.write(folder, specs, records, others, experiment.request, samples)
     return f"{path}: {counted(len(specs), 'run')}, for a browser"
 
 

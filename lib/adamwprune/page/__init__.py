@@ -24,15 +24,17 @@ def write(
     records: Sequence[RunResult],
     uncounted: Mapping[str, Uncounted] | None = None,
     request: Request | None = None,
+    samples: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``report.html`` into ``folder``, all at once; its path.
 
     ``records`` count in every number; of ``uncounted``, by run id, is only told what they are.
+    ``samples``: texts that their networks wrote, by run id.
     The same of all of these gives the same bytes, and then the file there stays as it is. Raises
     :class:`~adamwprune.base.errors.UserError` where it cannot be written, or without Bokeh.
     """
     path = folder / FILE
-    plain = data.of(expected, records, uncounted or {}, request or Request())
+    plain = data.of(expected, records, uncounted or {}, request or Request(), samples or {})
     digest = html.digest(plain)
     if not html.is_there(path, digest):
         look = data.look(group_runs(expected, records))

@@ -73,8 +73,12 @@ def of(
     records: Sequence[RunResult],
     uncounted: Mapping[str, Uncounted],
     request: Request,
+    samples: Mapping[str, str] | None = None,
 ) -> Plain:
-    """Everything that the page shows, of the runs that the terminal's tables show."""
+    """Everything that the page shows, of the runs that the terminal's tables show.
+
+    ``samples``: what their networks wrote, by run id.
+    """
     found = settings(expected, records)
     verdicts = judge(found, request.presets)
     all_rows = tables.result_rows(expected, records, verdicts.leading)
@@ -114,6 +118,7 @@ def of(
             name: column([spec.values.get(name) for spec in specs])
             for name in sorted({name for spec in specs for name in spec.values})
         },
+        "samples": [(samples or {}).get(spec.run_id, "") for spec in specs],
         "origin": {name: column([own.get(name) for own in made]) for name in ORIGIN},
         "curves": {name: [own.get(name) for own in drawn] for name in measures(judged)},
         "commands": {

@@ -17,7 +17,18 @@ from typing import Any
 from adamwprune.page import vendor
 
 # In this order they are one script: each uses what stands before it.
-_SCRIPTS = ("dom", "model", "verdicts", "rows", "table", "details", "compare", "chart", "main")
+_SCRIPTS = (
+    "dom",
+    "model",
+    "verdicts",
+    "rows",
+    "table",
+    "details",
+    "samples",
+    "compare",
+    "chart",
+    "main",
+)
 _LIVE = "live"  # of a page that is served: asks for what has changed
 _HEAD = 1_000  # characters at the start of a document that hold its digest
 _START = "report.start();"

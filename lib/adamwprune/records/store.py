@@ -38,6 +38,8 @@ PROGRESS = "progress.json"
 METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"
 WEIGHTS = "weights.pt"
+SAMPLE = "sample.txt"  # what a language model writes
+LONGEST_SAMPLE = 10_000  # bytes that are read of it
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 TROUBLE = "checkpoint-trouble.json"  # what went wrong with the checkpoints so far
 LOG = "log.txt"
@@ -92,6 +94,23 @@ class Store:
     def begun_names(self) -> set[str]:
         """The names of all runs that were begun, also of those that cannot be read."""
         return {name for name in _names(self.root) if _is_run(self.root / name)}
+
+    def sample(self, spec: RunSpec) -> str:
+        """The text that a run's network wrote; empty where there is none.
+
+        Whatever is neither printed nor the end of a line is a question mark in a box.
+        """
+        try:
+            found = read_own(self.folder(spec) / SAMPLE)[:LONGEST_SAMPLE]
+        except OSError:
+            return ""
+        text = found.decode(errors="replace")
+        return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+    def samples(self, specs: Iterable[RunSpec]) -> dict[str, str]:
+        """:meth:`sample` of the runs that have one, by run id."""
+        found = {spec.run_id: self.sample(spec) for spec in specs}
+        return {name: text for name, text in found.items() if text}
 
     def progress(self, spec: RunSpec) -> dict[str, Any] | None:
         """What a run last said of how far it is; None where it said nothing or that is damaged."""

@@ -43,7 +43,7 @@ from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
 from adamwprune.run import checkpoint, environment, operations, process_settings, weights
-from adamwprune.tasks import Diverged, measured
+from adamwprune.tasks import Diverged, Sampling, measured
 from adamwprune.train.loop import Training
 
 HEARTBEAT = 0.5  # seconds between progress events
@@ -383,6 +383,8 @@ class _Run:
         outcome = training.outcome()
         self._check_directory()
         digest = weights.write(self.job.folder, training.model.state_dict())
+        if isinstance(training.task, Sampling):
+            self._sample(training, training.task)
         place = environment.describe(torch.device(self.job.device), self.threads)
         outcome = operations.added(outcome, self.job.spec, place["device_name"])
         result = RunResult(
@@ -396,6 +398,12 @@ class _Run:
         result = replace(result, weights=digest)
         store.publish(self.job.folder, result)
         return result
+
+    def _sample(self, training: Training, task: Sampling) -> None:
+        """What the network writes, beside the record; after everything that is measured."""
+        text = task.sample(training.model)
+        if text:
+            files.write_bytes(self.job.folder / store.SAMPLE, text, folder=False)
 
     def _times(self) -> dict[str, Any]:
         return {

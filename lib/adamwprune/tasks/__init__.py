@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adamwprune.base import registry
 from adamwprune.base.metrics import Metric
@@ -47,6 +47,14 @@ class Task(Protocol):
 
     def measures(self, totals: Mapping[str, float], examples: int) -> dict[str, float]:
         """The value of each metric by name, from the sums over so many examples."""
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A task whose networks make something that a person may look at."""
+
+    def sample(self, network: nn.Module) -> bytes:
+        """Text that a trained network writes, the same each time; empty where there is none."""
 
 
 class Sums:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamwprune.base.metrics import LOSS, Metric
 from adamwprune.datasets import Batch, Data
 from adamwprune.datasets._tokens import TokenData
 from adamwprune.tasks import Network, Sums
+from adamwprune.tasks._sampling import sampled
 
 BITS_PER_BYTE = Metric("bits_per_byte", "bits", "lower")
 PERPLEXITY = Metric("perplexity", "", "lower")
@@ -21,14 +22,15 @@ PERPLEXITY = Metric("perplexity", "", "lower")
 class NextToken:
     """Targets ``[n, block]`` are tokens, outputs ``[n, block, vocabulary]`` are logits.
 
-    ``bytes_per_token`` relates nats a token to bits a byte; None: that metric is not known.
+    Bits per byte are known, and text is sampled, of data that know the bytes of their tokens.
     """
 
     totals = ("nats",)
 
-    def __init__(self, bytes_per_token: float | None = None) -> None:
-        self.bytes_per_token = bytes_per_token
-        known = (BITS_PER_BYTE,) if bytes_per_token else ()
+    def __init__(self, text: TokenData | None = None) -> None:
+        self.text = text
+        self.bytes_per_token = text.bytes_per_token if text else None
+        known = (BITS_PER_BYTE,) if self.bytes_per_token else ()
         self.metrics = (LOSS, *known, PERPLEXITY)
 
     def loss(self, network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -46,7 +48,13 @@ class NextToken:
             found["bits_per_byte"] = nats / math.log(2) / self.bytes_per_token
         return found
 
+    def sample(self, network: nn.Module) -> bytes:
+        """Text that the network writes; none where nobody knows how its tokens are written."""
+        if self.text is None or self.text.tokenizer is None or not self.bytes_per_token:
+            return b""
+        return sampled(network, self.text.kind, self.text.tokenizer, self.bytes_per_token)
+
 
 def build(values: Mapping[str, Any], data: Data) -> NextToken:
-    """Nothing of it can be set; bits per byte are known of data that know their bytes."""
-    return NextToken(data.bytes_per_token if isinstance(data, TokenData) else None)
+    """Nothing of it can be set."""
+    return NextToken(data if isinstance(data, TokenData) else None)

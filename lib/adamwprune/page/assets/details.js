@@ -11,6 +11,7 @@ report.details = (run) => {
     ...standing(),
     ...repeat(),
     el("h3", {}, "Result"), list(results()),
+    ...sample(),
     el("h3", {}, "Where it comes from"), list(provenance()),
     el("h3", {}, "Configuration"), list(Object.entries(report.spec(run))),
     el("div", { class: "bar" },
@@ -59,6 +60,11 @@ report.details = (run) => {
       ["wall clock", none(run.seconds) ? "" : `${report.fixed(run.seconds, 1)} s`],
       ["weights, SHA-256", run.weights],
     ];
+  }
+
+  function sample() {
+    const text = report.data.samples[run.number];
+    return text ? [el("h3", {}, "A sample of its text"), report.sample(text)] : [];
   }
 
   function provenance() {

@@ -89,6 +89,7 @@ report.live = (() => {
     report.read({ ...values, measures, curves, look }, inHand);
     report.subject();
     if (isNew) report.showVerdicts();
+    if (isNew) report.showSamples();
     report.table.refresh();
     const which = version + JSON.stringify(Object.entries(inHand).map(([n, r]) => [n, r.curves]));
     if (which !== drawn) report.chart.refresh();

@@ -42,6 +42,7 @@ report.subject = () => {
 report.read(JSON.parse(report.$("data").textContent));
 report.subject();
 report.showVerdicts();
+report.showSamples();
 report.chart.controls();
 report.table.start();
 report.listenDetails();

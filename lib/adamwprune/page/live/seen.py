@@ -178,7 +178,8 @@ class Watched:
         catalogue, experiment = replace(self._looks.catalogue), self._experiment
         records = catalogue.records()
         others = data.uncounted(catalogue.states.values(), self._store.result, live=True)
-        plain = data.of(experiment.matrix.specs, records, others, experiment.request)
+        samples = self._store.samples(record.spec for record in records)
+        plain = data.of(experiment.matrix.specs, records, others, experiment.request, samples)
         return Report(plain, data.judged_by(records), stamps, Answer.of(plain))
 
     # -- what is told ----------------------------------------------------------------
