@@ -150,7 +150,7 @@ def test_the_matrix_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
             if option.type.is_list and tree.is_visible(name)
         ]
         points.append(math.prod(map(len, families + lists)))
-    assert set(points) == {1, 2}
+    assert max(points) == 2
 
 
 @pytest.mark.parametrize(
