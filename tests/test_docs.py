@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.support.commands import ROOT, environment
 
@@ -20,6 +21,7 @@ PAGES = [
     "first-hour.md",
     "your-own-members.md",
     "trackers.md",
+    "data.md",
 ]
 INTERACTIVE = {"make menuconfig"}  # tested in tests/config/test_menuconfig.py
 # What the first hour's commands do not set themselves, so that they take seconds.
@@ -110,6 +112,30 @@ def test_the_first_hour(tmp_path):
             assert "2 done" in output
     assert (tree / "results" / "report.html").is_file()
     assert (tree / "results" / "export.csv").is_file()
+
+
+def flowers(folder: Path) -> None:
+    """Photographs of two classes, as the page wants them to lie."""
+    for path in ("train/rose", "train/tulip", "test/rose", "test/tulip"):
+        (folder / path).mkdir(parents=True)
+        for n in range(4):
+            image = Image.effect_noise((40 + 8 * n, 48), 64).convert("RGB")
+            image.save(folder / path / f"{n}.jpg")
+
+
+def test_data_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tree = copied(tmp_path / "tree")
+    flowers(tree / "data" / "flowers")
+    for command in commands("data.md"):
+        if "cifar" in command and not command.endswith(" plan"):
+            continue  # a download
+        output = run(command, tree)
+        if command.endswith(" plan"):
+            assert "1 run: 1 missing" in output
+        else:
+            assert re.search(r"^resnet8 on image-folder", output, re.M)
+    assert list((tmp_path / "cache").rglob("about.json"))
 
 
 def test_trackers(tmp_path):

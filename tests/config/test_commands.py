@@ -22,7 +22,7 @@ from adamwprune.plan import matrix
 pexpect = pytest.importorskip("pexpect", reason="the menu is driven by pexpect")
 
 SCRIPTS = SOURCE_TREE / "scripts"
-OWN = {"text-file"}  # asks for a file of the user's own, which nothing else can name
+OWN = {"image-folder", "text-file"}  # ask for files of the user's own, which nothing else can name
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -238,13 +238,20 @@ def test_images_are_not_fitted_to_a_model_for_other_data(takes):
 
 def measured_of(name: str) -> dict[str, object]:
     """What the files of a dataset of the user's own would decide of its kind."""
-    return {"text_file": {"VOCABULARY": 256}}.get(name, {})
+    known = {"text_file": {"VOCABULARY": 256}, "image_folder": {"IMAGE_FOLDER_CLASSES": 2}}
+    return known.get(name, {})
+
+
+NEEDED = {  # to be offered
+    "image_folder": {"IMAGE_FOLDER": "flowers"},
+    "text_file": {"TEXT_FILE": "novel.txt"},
+}
 
 
 @pytest.mark.parametrize("name", registry.members("adamwprune.datasets"))
 def test_kconfig_knows_the_kind_by_its_word(name):
     tree = Tree()
-    words = {"DATASET": name.replace("_", "-"), "TEXT_FILE": "of the user's own"}
+    words = {"DATASET": name.replace("_", "-"), **NEEDED.get(name, {})}
     strict.apply(tree, strict.command_line(tree, words, "test"))
     kind = datasets.kind({**tree.cell_values(), **measured_of(name)})
     assert tree.text("DATASET_GIVES") == type(kind).__name__.lower()

@@ -152,12 +152,9 @@ NAMES = [name for name in registry.members("adamwprune.models") if name not in S
 def spec_of(name: str, **settings: str) -> RunSpec:
     """A run of this model, on the first dataset that goes with it."""
     tree = Tree()
-    given = [each for each in tree.families["DATASET"].members if each != "text-file"]
-    words = {
-        "MODEL": name.replace("_", "-"),
-        "DATASET": " ".join(given),
-        **settings,
-    }
+    members = tree.families["DATASET"].members
+    offered = [member for member, symbol in members.items() if tree.is_visible(symbol)]
+    words = {"MODEL": name.replace("_", "-"), "DATASET": " ".join(offered), **settings}
     strict.apply(tree, strict.command_line(tree, words, "test"))
     return expand(tree).specs[0]
 

@@ -74,18 +74,18 @@ def test_the_data_and_the_form_of_the_record_are(monkeypatch):
 def test_a_new_symbol_that_means_the_old_behaviour_keeps_old_records(tmp_path, monkeypatch):
     old, store = of(), Store(tmp_path)
     publish(prepare(store.folder(old), old), record(old))
-    new = RunSpec({**old.values, "LABEL_SMOOTHING": 0.0})
+    new = RunSpec({**old.values, "SHARPNESS": 0.0})
     assert store.result(new) is None, "without a neutral value every record would be void"
 
-    monkeypatch.setitem(NEUTRAL, "LABEL_SMOOTHING", 0.0)
-    new = RunSpec({**old.values, "LABEL_SMOOTHING": 0.0})
-    smoothed = RunSpec({**old.values, "LABEL_SMOOTHING": 0.1})
+    monkeypatch.setitem(NEUTRAL, "SHARPNESS", 0.0)
+    new = RunSpec({**old.values, "SHARPNESS": 0.0})
+    sharper = RunSpec({**old.values, "SHARPNESS": 0.1})
     assert new == old
-    assert new.run_id == old.run_id != smoothed.run_id
+    assert new.run_id == old.run_id != sharper.run_id
     found = store.result(new)
     assert found is not None
-    assert found.spec["LABEL_SMOOTHING"] == 0.0, "who reads the record finds the new symbol"
-    assert store.result(smoothed) is None
+    assert found.spec["SHARPNESS"] == 0.0, "who reads the record finds the new symbol"
+    assert store.result(sharper) is None
 
 
 def test_a_renamed_symbol_keeps_old_records(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from adamwprune.records.record import RunResult
-from adamwprune.report.figures import masks, sensors, sparsity
+from adamwprune.report import style
+from adamwprune.report.figures import masks, operations, sensors
 from adamwprune.report.figures.parts import NotDrawn
 from adamwprune.report.groups import settings
 from tests.report.test_course_figures import accurate, figure_of, lines, only, small_print
@@ -29,7 +30,7 @@ def test_accuracy_against_multiply_adds(adamw):
     """1,000 of them: of 500, 400 and 100 left the speed-up is 2, 2.5 and 10."""
     lefts = {0.0: 1000, 0.5: 500, 0.7: 400, 0.9: 100}
     records = [accurate(left(r, lefts[r.spec.sparsity]), 99 - r.spec.sparsity) for r in adamw]
-    figure = figure_of(sparsity.accuracy_against_speed_up, records)
+    figure = figure_of(operations.accuracy_against_speed_up, records)
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["Magnitude", "Movement"]
     curve = lines(figure.axes[0], "_child")[0]
     assert curve == [pytest.approx(p) for p in ([1, 99], [2, 98.5], [2.5, 98.3], [10, 98.1])]
@@ -39,11 +40,11 @@ def test_accuracy_against_multiply_adds(adamw):
 
 def test_runs_without_multiply_adds_are_named(adamw):
     old = [aged(r) if "movement-90" in r.run_id else r for r in adamw]
-    figure = figure_of(sparsity.accuracy_against_speed_up, old)
+    figure = figure_of(operations.accuracy_against_speed_up, old)
     expected = "Not drawn: adamw movement 90% (no multiply-adds in the records)."
     assert expected in small_print(figure)
     assert len(lines(figure.axes[1], "_child")[0]) == 3
-    found = only(sparsity.accuracy_against_speed_up, [aged(r) for r in adamw])
+    found = only(operations.accuracy_against_speed_up, [aged(r) for r in adamw])
     assert found == NotDrawn(
         "accuracy_against_speed_up", "no record counts its multiply-adds; new runs do"
     )
@@ -51,7 +52,7 @@ def test_runs_without_multiply_adds_are_named(adamw):
 
 def test_a_network_of_which_nothing_is_left_has_no_speed_up(adamw):
     records = [left(r, 0 if r.spec.sparsity == 0.9 else 500) for r in adamw]
-    figure = figure_of(sparsity.accuracy_against_speed_up, records)
+    figure = figure_of(operations.accuracy_against_speed_up, records)
     assert "adamw magnitude 90%" in small_print(figure)
 
 
@@ -70,7 +71,7 @@ def test_agreement_is_drawn_at_the_steps_where_it_was_measured(adamw):
     (curve,) = lines(figure.axes[0], "adamw movement 50%")
     (record,) = (r for r in records if "adamw-movement-50" in r.run_id)
     steps = [each["step"] for each in record.pruning["updates"]][1::2]
-    assert curve == [[step, pytest.approx(40)] for step in steps]
+    assert curve == [[step, pytest.approx(0.4)] for step in steps]
     old = [aged(r) if r.spec.sparsity == 0.9 else r for r in records]
     told = "Not drawn: adamw movement 90% (no agreement in the records)."
     assert told in small_print(figure_of(masks.magnitude_agreement, old))
@@ -113,3 +114,23 @@ def test_a_gpu_over_time(adamw, make):
     assert len(figure.axes[1].lines) == 3, "dense, and the highest sparsity of two methods"
     (setting,) = settings([r.spec for r in adamw], adamw)
     assert not list(sensors.gpu_over_time(setting)), "no driver reported anything"
+
+
+def test_methods_side_by_side(make):
+    specs = [s for s in expand("study-scores") if s["SEED"] == 0]
+    records = [make(s) for s in specs]
+    figure = figure_of(operations.methods, records)
+    (setting,) = settings(specs, records)
+    names = list(dict.fromkeys(group.method for group in setting.pruned()))
+    assert len(names) >= 3
+    against_sparsity, against_speed_up = figure.axes[:2]
+    assert against_speed_up.get_xscale() == "log"
+    assert len(lines(against_sparsity, "_child")) >= len(names)
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == [*names, "dense, mean"]
+    dense = [c.lines[0] for c in against_speed_up.containers if c.get_label().endswith("dense")]
+    assert dense[-1].get_color() == style.INK
+    assert dense[-1].get_xydata().tolist() == [[1, pytest.approx(records[0].score)]]
+    few = [r for r in records if r.spec["PRUNING_METHOD"] in ("none", "magnitude")]
+    (setting,) = settings([r.spec for r in few], few)
+    assert not list(operations.methods(setting))

@@ -461,8 +461,10 @@ def test_what_old_records_do_not_hold_is_said_and_not_drawn(tmp_path, quick, mak
     told: list[str] = []
     paths = draw_all(quick, [aged(make(s)) for s in quick], tmp_path, tell=told.append)
     names = {path.stem for path in paths}
-    assert not names & {"weight_histogram", "gradient_norms"}
+    assert not names & {"weight_histogram", "gradient_norms", "magnitude_agreement"}
     assert told == [
+        "accuracy_against_speed_up is not drawn: no record counts its multiply-adds; new runs do",
+        "magnitude_agreement is not drawn: no record compares its masks; new runs do",
         "weight_histogram is not drawn: no record counts its weights in bins; new runs do",
         "gradient_norms is not drawn: no record has a trace of its steps; new runs do",
     ]

@@ -55,7 +55,9 @@ PUBLISHED = {
     "training_plot.png",
     "accuracy_against_sparsity.png",
     "pareto_accuracy_bytes.png",
+    "accuracy_against_speed_up.png",
     "layer_density.png",
+    "magnitude_agreement.png",
     "mask_change.png",
     "weight_histogram.png",
     "gradient_norms.png",
@@ -64,8 +66,10 @@ PUBLISHED = {
 OF_PRUNING = {
     "accuracy_against_sparsity",
     "pareto_accuracy_bytes",
+    "accuracy_against_speed_up",
     "layer_density",
     "mask_change",
+    "magnitude_agreement",
     "weight_histogram",
 }
 GPU = "adamw-50-vs-adamwprune-gpu_comparison.png"

@@ -70,13 +70,14 @@ def test_bf16_is_refused_where_the_processor_would_emulate_it(monkeypatch):
         trained(PRECISION="bf16")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamwprune"])
-def test_channels_last_is_the_same_training_summed_in_another_order(optimizer):
+@pytest.mark.parametrize(("optimizer", "atol"), [("sgd", 1e-4), ("adamw", 1e-2)])
+def test_channels_last_is_the_same_training_summed_in_another_order(optimizer, atol):
+    """Adam's first steps are of the gradient's sign, also where that is all rounding."""
     one = trained(MEMORY_FORMAT="channels-last", OPTIMIZER=optimizer)
     other = trained(OPTIMIZER=optimizer)
     assert one.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
     for name, weight in one.model.state_dict().items():
-        torch.testing.assert_close(weight, other.model.state_dict()[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(weight, other.model.state_dict()[name], rtol=1e-3, atol=atol)
 
 
 def test_decay_of_matrices_alone_leaves_biases_and_normalisation():

@@ -148,6 +148,12 @@ def expanded(text: str) -> Path:
     return Path(found)
 
 
+def user_cache() -> Path:
+    """The directory for what can be computed again, the same for all working directories."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "adamwprune"
+
+
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
-from adamwprune.base.kinds import Kind
+from adamwprune.base.kinds import Images, Kind
 
 registry.extend(__name__, __path__)
 
@@ -113,8 +113,9 @@ def load(values: Mapping[str, Any], data_dir: Path) -> Data:
     _check(name, "gives {}", data.kind, kind(values))
     held_out = values["VALIDATION_EXAMPLES"]
     data = data.validating(held_out) if held_out else data
-    augmentation = values["AUGMENT"]
-    return data if augmentation == "none" else data.augmented(augmentation)
+    if isinstance(data.kind, Images) and values["AUGMENT"] != "none":
+        data = data.augmented(values["AUGMENT"])
+    return data
 
 
 def _check(name: str, text: str, found: object, declared: object) -> None:

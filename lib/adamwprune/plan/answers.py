@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 from adamwprune.base import registry, subprocesses
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import write_text
+from adamwprune.base.files import user_cache, write_text
 from adamwprune.base.wording import last_line
 
 KEPT = 200  # entries of a cache
@@ -73,8 +72,7 @@ class Answers:
         return found
 
     def _path(self) -> Path:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(cache) / "adamwprune" / f"{self.module.rpartition('.')[2]}.json"
+        return user_cache() / f"{self.module.rpartition('.')[2]}.json"
 
     def _known(self) -> list[Answer]:
         """What is cached; nothing of a file that is not there or is damaged."""

@@ -101,3 +101,13 @@ class Score:
 
     def load_state_dict(self, state: Mapping[str, Any], weights: list[Tensor]) -> None:
         """The inverse of :meth:`state_dict`."""
+
+
+class Size(Score):
+    """|w|: magnitude pruning, and what other methods are compared with."""
+
+    least_at_zero = True
+    scores_untrained = True
+
+    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        return part.of(weight).abs()

@@ -109,6 +109,12 @@ def marker_and_dashes(group: Group) -> tuple[str, Any]:
     return _CRITERIA.get(str(group.spec.values.get("STATE_CRITERION")), marker), dashes
 
 
+def distinct(number: int) -> list[str]:
+    """So many colours that can be told apart, where colour means no optimizer."""
+    palette = [*OKABE_ITO[1:], *_SPARE[1:]]
+    return [palette[place % len(palette)] for place in range(number)]
+
+
 def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:
     """Light to dark with rising sparsity; ends dark enough to be seen on white."""
     ramp = matplotlib.colormaps["viridis"]

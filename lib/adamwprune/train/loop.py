@@ -22,10 +22,11 @@ from adamwprune.train.compiling import CannotCompile, compiled
 from adamwprune.train.data import Order, loaded, network_for
 from adamwprune.train.evaluation import evaluate
 from adamwprune.train.graphs import CudaRecorder, Recorder, StepGraphs
-from adamwprune.train.measure import ledger, speed
+from adamwprune.train.measure import ledger
 from adamwprune.train.measure.clock import Clock
 from adamwprune.train.measure.overlap import Overlap
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, STEADY, Cuda, Phases
+from adamwprune.train.measure.speed import examples_seen, throughput
 from adamwprune.train.measure.timeline import Timeline
 from adamwprune.train.measure.update_peak import UpdateMeter
 from adamwprune.train.step_trace import Trace
@@ -228,11 +229,11 @@ class Training:
                 "device": self.timeline.record(self.phases),
             },
             "seconds": {**self.clock.totals, "total": self.clock.elapsed()},
-            "speed": speed.record(self._examples_seen(), self.clock.of("train"), self.data.kind),
+            "speed": throughput(self._examples_seen(), self.clock.of("train"), self.data.kind),
         }
 
     def _examples_seen(self) -> int:
-        return speed.examples_seen(self.step, self.data.examples, self.spec["BATCH_SIZE"])
+        return examples_seen(self.step, self.data.examples, self.spec["BATCH_SIZE"])
 
     def _pruning(self) -> dict[str, Any]:
         return {

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from adamwprune.pruning.score import Score
-from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.score import Size
 
 
-class Magnitude(Score):
+class Magnitude(Size):
     """|w|."""
-
-    least_at_zero = True
-    scores_untrained = True
-
-    def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
-        return part.of(weight).abs()
 
 
 def build(values: Mapping[str, Any]) -> Magnitude:

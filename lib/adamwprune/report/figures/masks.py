@@ -138,8 +138,8 @@ def changes(record: RunResult) -> list[float] | None:
 
 
 def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
-    """How many of the weights that an update prunes magnitude would prune, over the steps."""
-    others = [group for group in setting.groups if _may_differ(group)]
+    """How far the updates choose as magnitude would in their place, over the steps."""
+    others = [g for g in setting.groups if g.method != "magnitude" and not _regrows(g)]
     setting = replace(setting, groups=tuple(others))
     done = [group for group in setting.pruned() if group.done]
     lacking = [group for group in done if not _all_have(group, agreements)]
@@ -150,15 +150,16 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             yield NotDrawn("magnitude_agreement", "no record compares its masks; new runs do")
         return
     figure, axes, groups = found
-    _name_steps(setting, axes, "also pruned by\nmagnitude (%)")
+    _name_steps(setting, axes, "agreement beyond chance")
+    lowest = min(0.0, *(min(agreements(record) or [0]) for g in groups for record in g.done))
     for panel in axes.flat:
-        panel.set_ylim(0, 103)
+        panel.set_ylim(1.05 * lowest - 0.05, 1.05)
+        panel.axhline(0, color=style.FAINT, linewidth=0.8, zorder=1, label="by chance")
     parts.colour_legend(figure, setting.optimizers)
     note = (
-        "Of the weights that a mask update prunes, those that magnitude would prune in its place: "
-        "by the weights of that moment, as many, in the same scope, among those not pruned yet "
-        "(where pruned weights return: among all). What grows weights drops others by magnitude, "
-        "and is not shown."
+        "1: a mask update prunes the weights that magnitude would prune in its place; 0: no more "
+        "of them than by chance (Cohen's κ). Magnitude chooses by the weights of that moment, as "
+        "many, in the same scope, among those not pruned yet, or all where pruned weights return."
     )
     told = _notes(setting.pruned(), groups, lacking, "agreement")
     notes = [note, *parts.places_note(groups), *told]
@@ -166,14 +167,14 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     yield parts.drawing("magnitude_agreement", figure, groups)
 
 
-def _may_differ(group: Group) -> bool:
-    """Whether anything but the size of weights decides which of them are dropped."""
-    return group.method != "magnitude" and "REGROW_FRACTION" not in group.spec
+def _regrows(group: Group) -> bool:
+    """Whether weights are grown: what is dropped for them is the smallest."""
+    return "REGROW_FRACTION" in group.spec
 
 
 def agreements(record: RunResult) -> list[float] | None:
-    """Percent, of the updates at which it was measured; None if it never was."""
-    found = [100 * each[AGREEMENT] for each in record.pruning["updates"] if AGREEMENT in each]
+    """At the updates at which it was measured; None if it never was."""
+    found = [each[AGREEMENT] for each in record.pruning["updates"] if AGREEMENT in each]
     return found or None
 
 

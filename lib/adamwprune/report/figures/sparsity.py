@@ -1,4 +1,4 @@
-"""What pruning costs: scores against sparsity, multiply-adds, and the bytes that training takes."""
+"""What pruning costs: scores against sparsity, and against the bytes that training takes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from adamwprune.records.record import STALE, RunResult
+from adamwprune.records.record import STALE
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
+from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
 SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
@@ -39,14 +39,14 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
     for tag in setting.tags:
         own = [g for g in pruned if setting.tag(g) == tag]
         columns[parts.panel_title(tag, own)] = partial(_by_sparsity, setting=setting, pruned=own)
-    figure = _columns("sparsity", groups, columns, (2.4, 3.9), (4.4, 7.2))
+    figure = columns_of("sparsity", groups, columns, (2.4, 3.9), (4.4, 7.2))
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
     parts.colour_legend(figure, setting.optimizers, line)
-    parts.footer(figure, setting.title, groups, *_notes(groups, groups))
+    parts.footer(figure, setting.title, groups, *notes_of(groups, groups))
     yield parts.drawing("accuracy_against_sparsity", figure, groups)
 
 
-def _columns(
+def columns_of(
     against: str,
     groups: Sequence[Group],
     draws: Mapping[str, Callable[[Axes], None]],
@@ -54,6 +54,8 @@ def _columns(
     heights: tuple[float, float],
 ) -> Figure:
     """A panel a title and, where most scores are squeezed, the same enlarged below it.
+
+    ``against``: what the axes below show.
 
     ``widths`` in inches: of the margins and a panel; ``heights``: of one row and of two.
     """
@@ -74,15 +76,25 @@ def _columns(
 
 
 def _by_sparsity(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
-    _lines(axes, setting, pruned, lambda group: 100 * group.sparsity)
+    lines_of(axes, setting, pruned, at_sparsity)
+    sparsity_axis(axes, pruned)
+
+
+def at_sparsity(group: Group) -> float:
+    """Where a group lies on the axis below: the target in percent."""
+    return 100 * group.sparsity
+
+
+def sparsity_axis(axes: Axes, pruned: Sequence[Group]) -> None:
+    """An axis of target sparsities, on which 90 and 95% lie as far apart as 0 and 50%."""
     axes.set_xscale("function", functions=(_spread, _gather))
-    axes.set_xticks(sorted({0.0, *(100 * g.sparsity for g in pruned)}))
+    axes.set_xticks(sorted({0.0, *map(at_sparsity, pruned)}))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("target sparsity (%; log scale of the weights left)")
 
 
-def _lines(
+def lines_of(
     axes: Axes, setting: Setting, pruned: Sequence[Group], place: Callable[[Group], float]
 ) -> None:
     """A line an optimizer, from its dense runs on, which a dotted line goes on with.
@@ -98,12 +110,16 @@ def _lines(
         for group in dense:
             axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **DOTTED)
         shown = [*dense, *own] if len(dense) == 1 else own
-        at = [place(group) for group in shown]
-        means = [group.score.mean for group in shown]
-        axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(own[0])[1])
-        for x, group in zip(at, shown, strict=True):
-            _point(axes, x, group)
-        _band(axes, at, shown, colour)
+        draw_line(axes, [place(group) for group in shown], shown, colour)
+
+
+def draw_line(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
+    """Means with their intervals, joined; the last group says which method they are of."""
+    means = [group.score.mean for group in groups]
+    axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(groups[-1])[1])
+    for x, group in zip(at, groups, strict=True):
+        draw_point(axes, x, group, colour)
+    _draw_between(axes, at, groups, colour)
 
 
 def _spread(sparsity: Any) -> Any:
@@ -115,16 +131,16 @@ def _gather(place: Any) -> Any:
     return 100.0 - np.exp(-place)
 
 
-def _point(axes: Axes, x: float, group: Group) -> None:
+def draw_point(axes: Axes, x: float, group: Group, colour: str) -> None:
     """The mean and its interval; hollow where other code made a run."""
-    look = Series.of(group, group.label, style.colour_of(group.optimizer)).dot
+    look = Series.of(group, group.label, colour).dot
     if any(STALE in record.marks for record in group.done):
         look["markerfacecolor"] = "white"
     half = panels.half_interval(group.score)
     axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
 
 
-def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
+def _draw_between(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
     """Between the intervals of neighbours, where both have one."""
     for left in range(len(groups) - 1):
         halves = [panels.half_interval(g.score) for g in groups[left : left + 2]]
@@ -136,7 +152,7 @@ def _band(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str)
         axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _notes(
+def notes_of(
     groups: Sequence[Group], wanted: Sequence[Group], lacking: Sequence[Group] = (), what: str = ""
 ) -> list[str]:
     return [
@@ -171,67 +187,6 @@ def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
     return (worst, best) if metric.sign > 0 else (-best, -worst)
 
 
-# -- against multiply-adds ---------------------------------------------------
-
-
-def accuracy_against_speed_up(setting: Setting) -> Iterator[Drawing | NotDrawn]:
-    """The score against the multiply-adds that pruning leaves: a panel a method, a line an
-    optimizer.
-    """
-    name = "accuracy_against_speed_up"
-    done = [group for group in setting.pruned() if group.done]
-    pruned = [group for group in done if all(map(_has_operations, group.done))]
-    if not pruned:
-        if done:
-            yield NotDrawn(name, "no record counts its multiply-adds; new runs do")
-        return
-    groups = [*setting.dense(), *pruned]
-    columns = {}
-    for tag in setting.tags:
-        own = [group for group in pruned if setting.tag(group) == tag]
-        if own:
-            draw = partial(_by_speed_up, setting=setting, pruned=own)
-            columns[parts.panel_title(tag, own)] = draw
-    figure = _columns("theoretical speed-up", groups, columns, (2.4, 3.9), (4.6, 7.4))
-    line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
-    parts.colour_legend(figure, setting.optimizers, line)
-    note = (
-        f"Theoretical speed-up: multiply-adds of one forward pass, {_dense_operations(pruned)} in "
-        "the dense network, over those that are left: of each layer in proportion to its weights, "
-        "and all of what is not prunable. What a device gains of that depends on its kernels."
-    )
-    lacking = [group for group in done if group not in pruned]
-    notes = [note, *_notes(groups, setting.groups, lacking, "multiply-adds")]
-    parts.footer(figure, setting.title, groups, *notes)
-    yield parts.drawing(name, figure, groups)
-
-
-def _has_operations(record: RunResult) -> bool:
-    return bool(record.operations.get("multiply_adds_left"))
-
-
-def _dense_operations(groups: Sequence[Group]) -> str:
-    """Of one example, ``0.417 million``; the same in all runs of one network."""
-    numbers = {record.operations["multiply_adds"] for g in groups for record in g.done}
-    return " or ".join(f"{number / 1e6:.3g} million" for number in sorted(numbers))
-
-
-def speed_up(group: Group) -> float:
-    """Multiply-adds of the dense network over those that are left, mean over the runs."""
-    if group.is_dense:
-        return 1.0
-    return group.statistic(
-        lambda record: record.operations["multiply_adds"] / record.operations["multiply_adds_left"]
-    ).mean
-
-
-def _by_speed_up(axes: Axes, setting: Setting, pruned: Sequence[Group]) -> None:
-    _lines(axes, setting, pruned, speed_up)
-    panels.log_axis(axes, vertical=False)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.set_xlabel("theoretical speed-up (log scale)")
-
-
 # -- against bytes -----------------------------------------------------------
 
 
@@ -248,13 +203,13 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
     for sparsity in sparsities:
         own = [g for g in groups if g.done and (g.is_dense or g.sparsity == sparsity)]
         columns[f"{percent(sparsity)} sparsity, and dense"] = partial(_against_bytes, groups=own)
-    figure = _columns("the bytes of training", groups, columns, (2.6, 4.1), (4.6, 7.6))
+    figure = columns_of("the bytes of training", groups, columns, (2.6, 4.1), (4.6, 7.6))
     parts.colour_legend(figure, setting.optimizers, *_keys(groups))
     note = (
         "Bytes counted in the tensors after training: weights, gradients, buffers, optimizer "
         "states and what pruning keeps. Weights are stored densely: zeros save no bytes here."
     )
-    parts.footer(figure, setting.title, groups, note, *_notes(groups, setting.groups))
+    parts.footer(figure, setting.title, groups, note, *notes_of(groups, setting.groups))
     yield parts.drawing("pareto_accuracy_bytes", figure, groups)
 
 
@@ -265,7 +220,7 @@ def _against_bytes(axes: Axes, groups: Sequence[Group]) -> None:
     look: dict[str, Any] = {**RING, "markeredgewidth": 1.0, "linewidth": 1.0, "zorder": 1.5}
     axes.plot(costs, scores, drawstyle="steps-post", **look)
     for group in groups:
-        _point(axes, _kib(group), group)
+        draw_point(axes, _kib(group), group, style.colour_of(group.optimizer))
     axes.margins(x=0.08, y=0.12)
     axes.set_xlabel("bytes of training (KiB)")
 

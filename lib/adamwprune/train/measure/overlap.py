@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from adamwprune.pruning import NotANumber, Pruner
-from adamwprune.pruning.methods.magnitude import Magnitude
+from adamwprune.pruning.score import Size
 from adamwprune.pruning.update import kept_by
 from adamwprune.train.measure.clock import Clock
 from adamwprune.train.measure.phase_peaks import Phases
@@ -31,10 +31,13 @@ class Overlap:
     """Measures the overlap at some of a pruner's updates, and notes it in their entries.
 
     An entry's ``magnitude_overlap``: of the weights that are kept after the update, the fraction
-    that magnitude would keep too; ``magnitude_agreement``: of the candidates that are pruned after
-    it, the fraction that magnitude would prune too. Where few are pruned of many, the first is near
-    1 for any method, and the second is not. Under magnitude pruning both are 1, and not computed.
-    They are missing where weights are NaN, and the second one where nothing is pruned.
+    that magnitude would keep too. It is near 1 for any method where an update prunes few of many.
+    ``magnitude_agreement``: the same beyond chance, 1 for the same choice and 0 on average for a
+    random one. With p of the candidates pruned, q kept, and d kept that magnitude would prune, it
+    is κ = 1 − d·(p + q)/(p·q) (Cohen 1960).
+
+    Under magnitude pruning both are 1, and not computed. They are missing where weights are NaN;
+    the second one also where an update prunes nothing or all, and under a regrowing method.
 
     The seconds go to ``measure`` on the ``clock``; ``phases`` count none of the bytes, and whatever
     was called around an update before (the memory meter) sees none of them.
@@ -61,7 +64,7 @@ class Overlap:
             self._around(update)
         if kept is not None:
             self._note(*self._counts(kept))
-        elif measured and type(self.pruner.score) is Magnitude:
+        elif measured and self._is_magnitude():
             self._note(1, 1)
 
     def _is_due(self) -> bool:
@@ -72,6 +75,9 @@ class Overlap:
             return True
         return self._part(step) > self._part(measured[-1])
 
+    def _is_magnitude(self) -> bool:
+        return type(self.pruner.score).score is Size.score
+
     def _part(self, step: int) -> int:
         schedule = self.pruner.schedule
         return PARTS * (step - schedule.warmup) // (schedule.ramp_end - schedule.warmup)
@@ -80,24 +86,21 @@ class Overlap:
     def _kept_by_magnitude(self) -> dict[str, Tensor] | None:
         """Bool tensors in the CPU's memory: the update's own peak on a GPU is without them."""
         pruner = self.pruner
-        if type(pruner.score) is Magnitude:
+        if self._is_magnitude():
             return None
         with self._aside(), contextlib.suppress(NotANumber):
             _, k, pruned = pruner.planned_update()
-            kept = kept_by(Magnitude(), pruner, pruner.scope, k, pruned)
+            kept = kept_by(Size(), pruner, pruner.scope, k, pruned)
             return {name: mask.cpu() for name, mask in kept.items()}
         return None
 
     def _note(self, kept: int, common: int) -> None:
         """``kept``: how many weights are kept after the update; ``common``: by magnitude too."""
-        entry = self.pruner.updates[-1]
+        entry, score = self.pruner.updates[-1], self.pruner.score
         entry[OVERLAP] = common / kept if kept else 1.0
-        # Magnitude would prune as many: those kept here in place of which it keeps others.
-        pruned = int(entry["zeros"])
-        if not self.pruner.score.returns:
-            pruned = int(entry["changed"] - entry["returned"])
-        if pruned:
-            entry[AGREEMENT] = 1 - (kept - common) / pruned
+        pruned = entry["zeros"] if score.returns else entry["changed"]
+        if pruned and kept and not score.regrows:
+            entry[AGREEMENT] = 1 - (kept - common) * (pruned + kept) / (pruned * kept)
 
     @torch.no_grad()
     def _counts(self, kept_by_magnitude: dict[str, Tensor]) -> tuple[int, int]:

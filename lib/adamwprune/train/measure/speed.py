@@ -14,7 +14,7 @@ def examples_seen(steps: int, examples: int, batch: int) -> int:
     return passes * examples + rest * batch
 
 
-def record(seen: int, seconds: float, kind: Kind) -> dict[str, float]:
+def throughput(seen: int, seconds: float, kind: Kind) -> dict[str, float]:
     """``examples``: seen in ``seconds`` of training; ``examples_per_second``, and
     ``tokens_per_second`` of data that are sequences of them. Empty where no time was measured.
     """
