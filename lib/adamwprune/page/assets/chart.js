@@ -1,4 +1,4 @@
-// Curves over the ${report.data.course}s, drawn by BokehJS; highlighting goes both ways between them and the table.
+// Curves over the epochs or evaluations, drawn by BokehJS; highlighting goes both ways between them and the table.
 
 report.chart = (() => {
   const { el, $ } = report;
