@@ -15,7 +15,7 @@ CIFAR, IMAGENET = Images(3, 32, 10), Images(3, 224, 1000)
 
 
 def built(name: str, kind: Images) -> nn.Module:
-    return models.build({"MODEL": name}, kind).module
+    return models.build({"MODEL": name, "MODEL_WIDTH": 1.0}, kind).module
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,8 @@ def test_width_scales_the_channels_and_leaves_one_at_least():
         *(16, 16),
         *(32, 32),
     ]
+    values = {"MODEL": "resnet18", "MODEL_WIDTH": 0.25}
+    assert models.build(values, CIFAR).module.fc.in_features == 128
     assert CifarResNet(CIFAR, 1, width=0.001).fc.in_features == 1
     assert narrow(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
