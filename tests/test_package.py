@@ -61,6 +61,13 @@ def run(installed: Path, folder: Path, *words: str) -> str:
     return done.stdout
 
 
+def test_embedded_data_have_their_licences_beside_them(installed) -> None:
+    data = installed / "adamwprune" / "datasets"
+    for name in ("mnist5k.npz", "shakespeare.txt.xz"):
+        assert (data / name).is_file()
+        assert (data / f"{name.split('.')[0]}.LICENSE").is_file()
+
+
 def test_a_directory_without_a_tree_configures_plans_and_trains(installed, tmp_path) -> None:
     assert "10 runs: 10 missing" in run(installed, tmp_path, "plan", "PUBLISHED=1")
     shown = run(installed, tmp_path, "defconfig-adamwprune-70", "EPOCHS=3")

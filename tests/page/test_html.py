@@ -589,6 +589,14 @@ def test_no_text_of_a_record_runs(report, tmp_path, quick):
     assert report.js("window.broken") is None
 
 
+def test_runs_by_steps_are_measured_at_evaluations(seeds):
+    spec = seeds[0]
+    plain = {name: value for name, value in spec.values.items() if name != "EPOCHS"}
+    short = RunSpec({**plain, "STEPS": 20})
+    assert data.of([spec], [], {}, Request())["course"] == "epoch"
+    assert data.of([short], [], {}, Request())["course"] == "evaluation"
+
+
 def test_samples_are_shown_as_text_where_there_are_any(report, tmp_path, quick):
     records = [synthetic(spec) for spec in quick[:2]]
     texts = {quick[1].run_id: f"To be\n{EVIL}"}

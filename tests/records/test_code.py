@@ -130,9 +130,9 @@ def test_a_change_makes_exactly_the_runs_stale_that_use_it(module, old, new, run
         ),
         ("from typing import Any, ClassVar", "from typing import Any, ClassVar\nimport this"),
         (
-            "from collections.abc import Iterable, Mapping\nfrom typing import Any, ClassVar",
-            "from typing import Any, ClassVar\nfrom collections.abc import Mapping\n"
-            "from collections.abc import Iterable",
+            "from collections.abc import Mapping\nfrom typing import Any, ClassVar",
+            "from typing import Any\nfrom collections.abc import Mapping\n"
+            "from typing import ClassVar",
         ),
         ("from torch import Tensor", "from torch import Tensor as Tensor"),
     ],

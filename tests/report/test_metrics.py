@@ -392,3 +392,20 @@ def test_the_page_tells_runs_of_two_metrics_apart(two):
         "train_bits_per_byte",
         "test_accuracy",
     ]
+
+
+def test_a_run_shorter_than_an_epoch_is_drawn_where_it_was_measured(two):
+    spec = RunSpec({**two[0].values, "STEPS": 20})
+    assert spec.steps_per_epoch > 20
+    measured = [spec.epochs_after(step) for step in spec.evaluated_after]
+    row = synthetic(two[0]).history[0]
+    history = [{**row, "epoch": epoch} for epoch in measured]
+    record = replace(synthetic(two[0]), spec=spec, run_id=spec.run_id, history=history)
+    (setting,) = settings([spec], [record])
+    axes = Figure().subplots()
+    series = figures.models.chosen_series(setting.groups)
+    panels.draw_curves(axes, series, setting.headline)
+    panels.epoch_axis(axes, series)
+    low, high = axes.get_xlim()
+    assert list(axes.lines[0].get_xdata()) == measured
+    assert 0 < low < measured[0] < measured[-1] < high < 1.1 * measured[-1] < 1

@@ -1,4 +1,5 @@
-"""Publish memory-comparison over five seeds: figures in images/, records in results/published/.
+"""Publish memory-comparison over five seeds: figures in images/, records in results/published/;
+and the pruning tracks: tables in docs/track.md, figures beside the others.
 
 It publishes exactly the runs of that defconfig: settings that would make them others are refused.
 A run that was not done here, another seed say, is drawn from its published record, so that a fresh
@@ -15,8 +16,10 @@ from adamwprune.base.console import require
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.records.published import read_published
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import figures
 from adamwprune.report.figures import check
@@ -59,10 +62,13 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
             print(f"{record.run_id}: this run {record.status}; the figures show it as missing")
     images = root / "images"
     drawn = figures.draw_all(expected, records, images, figures.FORMATS, data=True, tell=print)
+    catalogue.publish(NAME, records, memory=True)
+    found_tracks = list(tracks.published(root, unmarked(read_published(experiment.published))))
+    drawn += tracks.draw(found_tracks, images)
+    tracks.write_page(found_tracks, root / tracks.PAGE)
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()
-    catalogue.publish(NAME, records, memory=True)
     count = len(list(images.glob("*.png")))
     runs = counted(len(expected), "run")
     print(f"{counted(count, 'figure')} of {len(records)} of {runs} in {images}")

@@ -103,6 +103,8 @@ def of(
             }
             for setting, own in zip(found, _by_setting(found, all_rows), strict=True)
         ],
+        # A curve has a value for each; runs whose length is in steps are measured at other times.
+        "course": "evaluation" if any("EPOCHS" not in spec for spec in specs) else "epoch",
         "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
         "measures": measures(judged),
         "verdicts": _verdicts(verdicts, request),

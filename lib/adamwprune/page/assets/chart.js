@@ -1,4 +1,4 @@
-// Curves over the epochs, drawn by BokehJS; highlighting goes both ways between them and the table.
+// Curves over the epochs or evaluations, drawn by BokehJS; highlighting goes both ways between them and the table.
 
 report.chart = (() => {
   const { el, $ } = report;
@@ -66,7 +66,7 @@ report.chart = (() => {
   async function build() {
     const B = Bokeh;
     plot = B.Plotting.figure({
-      sizing_mode: "stretch_both", tools: "", toolbar_location: null, x_axis_label: "epoch",
+      sizing_mode: "stretch_both", tools: "", toolbar_location: null, x_axis_label: report.data.course,
       x_range: new B.Range1d({ start: 0, end: 1 }), y_range: new B.Range1d({ start: 0, end: 1 }),
     });
     plot.toolbar.logo = null;
@@ -190,7 +190,7 @@ report.chart = (() => {
     heat();
     $("plot").dataset.runs = shown.length;
     $("plot").setAttribute("aria-label",
-      `${label()} over the epochs, ${report.plural(shown.length, "run")}`);
+      `${label()} over the ${report.data.course}s, ${report.plural(shown.length, "run")}`);
     idle();
   }
 
@@ -318,7 +318,7 @@ report.chart = (() => {
       (digits ? report.fixed(value, digits) : report.short(value)) + (unit === "%" ? unit :
         unit && unit !== name ? ` ${unit}` : "");
     const state = run.state === "done" ? "" : `, ${run.state}`;
-    return { title: run.label + state, text: `epoch ${epoch}: ${name} ${told}` };
+    return { title: run.label + state, text: `${report.data.course} ${epoch}: ${name} ${told}` };
   }
 
   /** Beside the point, and in the line below; aloud only what the keyboard asked for. */

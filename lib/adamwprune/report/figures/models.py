@@ -210,7 +210,7 @@ def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[S
     epochs = math.ceil(max(each.group.spec.epochs for each in series))
     later = epochs // 2 + 1
     name = f"{measured_on.capitalize()} set"
-    columns = [(name, "test", 1), ("Training set", "train", 1)]
+    columns = [(name, "test", 0), ("Training set", "train", 0)]
     if epochs >= 4:
         columns.insert(1, (f"{name} from epoch {later}, enlarged", "test", later))
     figure = style.new_figure(

@@ -74,22 +74,22 @@ def name_leftmost(row: Any, label: str) -> None:
 # -- curves ------------------------------------------------------------------
 
 
-def curve(group: Group, metric: Metric, part: str) -> tuple[list[int], np.ndarray[Any, Any]]:
+def curve(group: Group, metric: Metric, part: str) -> tuple[list[float], np.ndarray[Any, Any]]:
     """Epochs, and one row of values a run in the metric's unit; ``part``: ``test`` or ``train``."""
-    epochs = [int(entry["epoch"]) for entry in group.done[0].history]
+    epochs = [entry["epoch"] for entry in group.done[0].history]
     rows = [[entry[f"{part}_{metric.name}"] for entry in run.history] for run in group.done]
     return epochs, metric.scale * np.array(rows)
 
 
 def draw_curves(
-    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "test", *, first: int = 1
+    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "test", *, first: int = 0
 ) -> None:
     """The mean over seeds by epoch, from epoch ``first``; its 95% interval as a band if n > 1."""
     for each in series:
         if not each.group.done:
             continue
         epochs, values = curve(each.group, metric, part)
-        shown = slice(epochs.index(first) if first in epochs else 0, None)
+        shown = slice(next((at for at, e in enumerate(epochs) if e >= first), 0), None)
         mean = values.mean(axis=0)
         every = max(1, len(epochs) // 10)
         axes.plot(epochs[shown], mean[shown], markevery=every, **each.line)
@@ -147,12 +147,16 @@ def draw_sparsity(axes: Axes, record: RunResult, *, linewidth: float, **look: An
     axes.set_title("Sparsity (line: mask updates, markers: counted)")
 
 
-def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 1) -> None:
-    """Whole epochs from ``first``; marks the ramp's end and says which groups are not drawn."""
-    last = max(each.group.spec.epochs for each in series)
-    margin = max(0.04 * (last - first), 0.2)
-    axes.set_xlim(first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 0) -> None:
+    """Epochs from ``first``, or the first one that was measured after; fractions of one where the
+    runs are no longer than that. Marks the ramp's end and says which groups are not drawn.
+    """
+    specs = [each.group.spec for each in series]
+    begin = max(first, min(spec.epochs_after(spec.evaluated_after[0]) for spec in specs))
+    last = max(spec.epochs for spec in specs)
+    margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last)
+    axes.set_xlim(begin - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=last >= 2 or last == begin == 1))
     pruned = [each.group.spec for each in series if not each.group.is_dense]
     for end in {spec.ramp_end_step / spec.steps_per_epoch for spec in pruned}:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)

@@ -1,0 +1,69 @@
+"""The pruning tracks: each a family of defconfigs, ``track-NAME`` and ``track-NAME-PART``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from adamwprune.base.errors import UserError
+from adamwprune.base.files import refusing, write_text
+from adamwprune.config import sources
+from adamwprune.config.sources import Workspace
+from adamwprune.config.tree import Tree
+from adamwprune.plan.matrix import expand
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.report.figures import tracks as drawing
+from adamwprune.report.track import Track, markdown, track
+
+PREFIX = "track-"
+PAGE = Path("docs", "track.md")
+
+
+def families(names: Iterable[str]) -> dict[str, list[str]]:
+    """Track -> its defconfigs: ``track-x`` has ``track-x`` and every ``track-x-PART``."""
+    own = sorted(name for name in names if name.startswith(PREFIX))
+    found: dict[str, list[str]] = {}
+    for name in own:  # a shorter name comes before those that go on with it
+        base = next((base for base in found if name.startswith(f"{base}-")), name)
+        found.setdefault(base, []).append(name)
+    return found
+
+
+def published(root: Path, records: Iterable[RunResult]) -> Iterator[Track]:
+    """Each track below ``root`` of which the dense runs are among the published ``records``."""
+    records = list(records)
+    for name, parts in families(sources.defconfigs(root)).items():
+        specs = [spec for part in parts for spec in _specs(part)]
+        found = track(name, specs, records)
+        if found is not None:
+            yield found
+
+
+def _specs(defconfig: str) -> list[RunSpec]:
+    tree = Tree()
+    sources.load(Workspace({"CONFIG": defconfig}), tree)
+    return expand(tree).specs
+
+
+def draw(found: Iterable[Track], folder: Path) -> list[Path]:
+    """Their figures, and what these plot; the files written."""
+    return [path for each in found for path in drawing.draw(each, folder)]
+
+
+def write_page(found: Iterable[Track], page: Path) -> None:
+    """Put each track's tables between its two markers on the ``page``.
+
+    Raises :class:`UserError` for a page without a track's markers.
+    """
+    with refusing(f"cannot read {page}"):
+        text = page.read_text(encoding="utf-8")
+    for each in found:
+        start, end = f"<!-- {each.name} -->", f"<!-- end of {each.name} -->"
+        parts = re.split(f"(?<={re.escape(start)})|(?={re.escape(end)})", text)
+        if len(parts) != 3:
+            raise UserError(f"{page}: the markers {start} and {end} are missing")
+        text = f"{parts[0]}\n{markdown(each)}{parts[2]}"
+    with refusing(f"cannot write {page}"):
+        write_text(page, text)

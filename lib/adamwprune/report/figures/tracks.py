@@ -1,0 +1,76 @@
+"""A pruning track as a figure: the score against the weights and multiply-adds that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from adamwprune.report import style
+from adamwprune.report.figures import FORMATS, _write, panels, parts
+from adamwprune.report.figures.operations import speed_up
+from adamwprune.report.figures.sparsity import DOTTED, sparsity_axis
+from adamwprune.report.groups import percent
+from adamwprune.report.track import Arm, Track
+
+CONTROL: dict[str, Any] = {"color": "#8a8a8a", "linewidth": 1.2}
+MARKERS = "osD^vPXphd<>"
+
+
+def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write ``track_NAME`` and what it plots into ``folder``; the files written."""
+    with style.sheet():
+        figure = style.new_figure(11.5, 5.0, f"Pruning track: {track.title.split(',')[0]}")
+        (left, right) = figure.subplots(1, 2, sharey=True)
+        looks = _looks(track.arms)
+        _panel(left, track, looks, lambda arm, sparsity: 100 * sparsity)
+        sparsity_axis(left, [c.group for arm in track.arms for c in arm.cells.values()])
+        left.set_title("Against the target sparsity")
+        _panel(right, track, looks, _speed_up)
+        panels.log_axis(right, vertical=False)
+        right.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
+        right.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
+        right.set_title("Against multiply-adds")
+        panels.metric_axis(left, track.dense.done[0].headline, "test")
+        handles = [Line2D([], [], label=arm.label, **looks[arm.label]) for arm in track.arms]
+        dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
+        figure.legend(handles=[dense, *handles], loc="outside right center")
+        at = " ".join(map(percent, track.sparsities))
+        parts.footer(figure, f"{track.title}; {at}", track.groups)
+        name = track.name.replace("-", "_")
+        return _write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
+
+
+def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for each arm; controls are grey."""
+    methods = [arm for arm in arms if not arm.is_control]
+    colours = iter(style.distinct(len(methods)))
+    looks = {}
+    for arm, marker in zip(arms, MARKERS * (1 + len(arms) // len(MARKERS)), strict=False):
+        look = CONTROL if arm.is_control else {"color": next(colours)}
+        looks[arm.label] = {**look, "marker": marker}
+    return looks
+
+
+def _speed_up(arm: Arm, sparsity: float) -> float:
+    group = arm.cells[sparsity].group
+    return speed_up(group)
+
+
+def _panel(
+    axes: Axes,
+    track: Track,
+    looks: dict[str, dict[str, Any]],
+    place: Callable[[Arm, float], float],
+) -> None:
+    axes.axhline(track.dense.score.mean, color=style.INK, **DOTTED)
+    for arm in track.arms:
+        groups = [cell.group for cell in arm.cells.values()]
+        at = [place(arm, sparsity) for sparsity in arm.cells]
+        means = [group.score.mean for group in groups]
+        halves = [panels.half_interval(group.score) or 0.0 for group in groups]
+        dashes = (0, (4, 1.5)) if arm.is_control else "-"
+        axes.errorbar(at, means, yerr=halves, linestyle=dashes, elinewidth=0.9, **looks[arm.label])
