@@ -9,7 +9,7 @@ from adamwprune.plan import measured, shapes
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.store import SAMPLE, Store
 from adamwprune.run import runner
-from adamwprune.train.shapes import shapes as shapes_of
+from adamwprune.train.answering import shapes as shapes_of
 from tests.run.test_resume import Killed, killer, record
 from tests.support.runs import specs
 

@@ -25,14 +25,17 @@ _OURS = ("MAKEFLAGS", "MFLAGS", "KCONFIG_CONFIG", registry.VARIABLE)  # are not 
 STEPS = 100  # that a shortened run has at least
 # Such a run has pruned, and reset its moments, several times.
 _AT_MOST = {"PRUNING_WARMUP": 10, "PRUNING_INTERVAL": 10, "SPAM_WARMUP_STEPS": 10,
-            "SPAM_INTERVAL": 50}  # fmt: skip
+            "SPAM_INTERVAL": 50, "LR_WARMUP": 10, "EVALUATION_INTERVAL": 50}  # fmt: skip
 
 
 def shortened(spec: RunSpec) -> RunSpec:
-    """The run with seed 0 and no more epochs than make ``STEPS`` steps."""
-    epochs = min(int(spec["EPOCHS"]), -(-STEPS // spec.steps_per_epoch))
-    fewer = {name: min(int(spec[name]), most) for name, most in _AT_MOST.items() if name in spec}
-    return RunSpec({**spec.values, **fewer, "EPOCHS": epochs, "SEED": 0})
+    """The run with seed 0, of ``STEPS`` steps or of the epochs that make so many."""
+    known = [name for name in _AT_MOST if name in spec]
+    fewer = {name: min(int(spec.settings[name]), _AT_MOST[name]) for name in known}
+    length = {"STEPS": min(int(spec["STEPS"]), STEPS)}
+    if not length["STEPS"]:
+        length = {"EPOCHS": min(int(spec["EPOCHS"]), -(-STEPS // spec.steps_per_epoch))}
+    return RunSpec({**spec.values, **fewer, **length, "SEED": 0})
 
 
 class Worktrees:

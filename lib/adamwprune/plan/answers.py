@@ -1,8 +1,8 @@
 """What planning asks a process that imports torch, kept in the user's cache.
 
-Planning itself never imports torch. What only a model or a data set can say is computed by a module
-of the package in another process, from a run's values, and remembered: by the source of the members
-that decide it, and by the values that were read on the way.
+Planning itself never imports torch. What only a model or a data set can say is answered by another
+process (:mod:`adamwprune.train.answering`), from a run's values, and remembered: by the source of
+the members that decide it, and by the values that were read on the way.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from adamwprune.base import registry, subprocesses
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import user_cache, write_text
-from adamwprune.base.wording import last_line
+from adamwprune.base.files import write_text
 
 KEPT = 200  # entries of a cache
 
-Answer = dict[str, Any]  # "read": values by name, and what the module says beside them
+Answer = dict[str, Any]  # "read": values by name, and what is answered beside them
 
 
 class Answers:
-    """Answers of ``module``, run as ``python -m`` with a run's values as JSON on its stdin.
+    """Answers to one question, ``about`` what, that has a run's values.
 
-    It prints a JSON object with the values that it ``read`` and its answer. ``folders``: the
-    families' folders whose source decides it. ``holds``: whether a remembered answer still does.
+    ``folders``: the families' folders whose source decides it. ``holds``: whether a remembered
+    answer still does.
     """
 
     def __init__(
         self,
-        module: str,
+        about: str,
         folders: tuple[str, ...],
         holds: Callable[[Answer], bool] = lambda answer: True,
     ) -> None:
-        self.module, self.folders, self.holds = module, folders, holds
+        self.about, self.folders, self.holds = about, folders, holds
         self._entries: list[Answer] = []  # the newest first
 
     def of(self, values: Mapping[str, Any]) -> Answer:
@@ -58,21 +59,14 @@ class Answers:
         return entry
 
     def _asked(self, values: Mapping[str, Any]) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", self.module],
-            input=json.dumps(dict(values)),
-            capture_output=True,
-            text=True,
-            check=False,
-            env=subprocesses.environment(registry.PACKAGE.parent),
-        )
-        if done.returncode:
-            raise UserError(last_line(done.stderr) or "no reason given")
-        found: Answer = json.loads(done.stdout)
-        return found
+        if not _process(registry.outside()).is_alive:
+            _process.cache_clear()
+        process = _process(registry.outside())
+        return process.ask({"about": self.about, "values": dict(values)})
 
     def _path(self) -> Path:
-        return user_cache() / f"{self.module.rpartition('.')[2]}.json"
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(cache) / "adamwprune" / f"{self.about}.json"
 
     def _known(self) -> list[Answer]:
         """What is cached; nothing of a file that is not there or is damaged."""
@@ -83,6 +77,49 @@ class Answers:
                     for each in json.loads(self._path().read_bytes())
                 ]
         return self._entries
+
+
+class _Process:
+    """One process for all questions of this one: it ends when its stdin does, with its asker."""
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()  # a menu counts runs in a thread of its own
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "adamwprune.train.answering"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=subprocesses.environment(registry.PACKAGE.parent),
+            start_new_session=True,  # Ctrl-C is for the asker
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still answers: it ends when nothing was asked for a while."""
+        return self._child.poll() is None
+
+    def ask(self, question: Mapping[str, Any]) -> Answer:
+        """The answer; :class:`UserError` with what the other process says in its place."""
+        to, by = self._child.stdin, self._child.stdout
+        assert to is not None
+        assert by is not None
+        line = ""
+        with self._busy, contextlib.suppress(OSError):  # where it has ended, no line comes
+            to.write(json.dumps(question) + "\n")
+            to.flush()
+            line = by.readline()
+        if not line:
+            raise UserError(f"the process that answers ended with {self._child.wait()}")
+        answer: Answer = json.loads(line)
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer
+
+
+@functools.lru_cache(maxsize=1)
+def _process(members: Path | None) -> _Process:
+    """That of these members from outside: another directory's modules have the same names."""
+    return _Process()
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """What a dataset of the user's own is, read from its files when a matrix is planned.
 
 Kconfig declares the number of examples and the digest of a dataset that is the same everywhere. Of
-images and text of the user's own (``DATASET_MEASURED``) they are measured
-(:mod:`adamwprune.train.measured`), so that they are part of a run's identity all the same.
+images and text of the user's own (``DATASET_MEASURED``) they are measured, so that they are part
+of a run's identity all the same.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ def _is_unchanged(answer: Answer) -> bool:
     return all(stamp(path) == then for path, then in answer["stamps"].items())
 
 
-_MEASURED = Answers("adamwprune.train.measured", ("datasets",), _is_unchanged)
+_MEASURED = Answers("measured", ("datasets",), _is_unchanged)

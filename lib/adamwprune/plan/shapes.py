@@ -1,6 +1,6 @@
 """Shapes of the weights that pruning may touch, known to planning without torch.
 
-They are the model's own (:mod:`adamwprune.train.shapes`).
+They are the model's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from adamwprune.plan.spec import RunSpec
 
 Shape = tuple[int, ...]
 
-_SHAPES = Answers("adamwprune.train.shapes", ("models", "datasets", "pruning"))
+_SHAPES = Answers("shapes", ("models", "datasets", "pruning"))
 
 
 def prunable_shapes(spec: RunSpec) -> list[Shape]:
