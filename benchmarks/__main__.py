@@ -43,6 +43,10 @@ SECTIONS = {
     "mask-update": "benchmarks.mask_update",
     "commands": "benchmarks.commands",
     "page": "benchmarks.page",
+    "train-resnet20": "benchmarks.training.resnet20",
+    "train-gpt-nano": "benchmarks.training.gpt_nano",
+    "train-resnet18": "benchmarks.training.resnet18",
+    "train-gpt2": "benchmarks.training.gpt2",
 }
 NETWORKS = ("lenet5", "resnet18", "gpt2")
 
