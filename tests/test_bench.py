@@ -12,13 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from adamwprune.base.errors import UserError
+from adamwprune.datasets import cifar10
 from adamwprune.models.lenet5 import FusedLeNet5
+from adamwprune.pruning import prunable as prunable_weights
 from adamwprune.records.code import Sources
 from adamwprune.records.record import RunResult
+from adamwprune.train.data import network_for
 from benchmarks import __main__ as benchmark
 from benchmarks import (
     commands,
@@ -34,6 +38,18 @@ from benchmarks import (
 )
 from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
+from benchmarks.training import (
+    cells,
+    gpt2,
+    gpt_nano,
+    paced,
+    pruning_cost,
+    resnet18,
+    resnet20,
+    turns,
+)
+from benchmarks.training.paced import Work
+from benchmarks.training.turns import Sizes, Times, Told
 from tests.support.browser import CHROMIUM, DRIVER
 from tests.support.records import synthetic
 
@@ -256,7 +272,8 @@ def fresh(options: Options) -> RunResult:
 
 
 def test_every_section_is_known_and_no_other():
-    modules = (one_run, matrix, optimizer_step, mask_update, commands, page)
+    modules = (one_run, matrix, optimizer_step, mask_update, commands, page,
+               resnet20, gpt_nano, resnet18, gpt2)  # fmt: skip
     assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
 
 
@@ -410,6 +427,176 @@ def test_what_an_interpreter_imports_is_found_in_its_own_list():
     found = commands.imported(line for _, line in done.lines)
     assert {"json", "json.decoder"} <= found
     assert "torch" not in found
+
+
+# -- whole training steps ----------------------------------------------------------
+
+TINY = Sizes(steps=1, turns=1, setup=4)
+
+
+def test_resnet20_beside_the_plain_loop(options):
+    found = {each.name: each for each in resnet20.measure(options)}
+    ratio = found["a step, plain loop / ours"]
+    assert ratio.value == found["a step, plain loop"].value / found["a step, ours"].value
+    assert found["speed, ours"].value == pytest.approx(16_000 / found["a step, ours"].value)
+    assert found["a step, ours"].note == "1,500 random images"
+    assert {each.goal for each in found.values()} == {None}
+    for method in ("magnitude", "state"):
+        assert found[f"a step, ours, {method} at 90% / ours"].value > 0
+        assert found[f"pruning's share, {method} at 90%"].value > 0
+    assert found[resnet20.OUR_DATA].value > 0
+
+
+def test_gpt_nano_beside_nanogpt_s_loop_and_a_bare_step(options):
+    found = {each.name: each for each in gpt_nano.measure(options)}
+    assert found["speed, ours"].value == pytest.approx(32_000 / found["a step, ours"].value)
+    assert found["a step, plain loop, waiting passively / ours"].value > 0
+    assert len(found["a checkpoint"].readings) == 3
+    assert min(found["a checkpoint"].readings) > 0
+
+
+def test_what_needs_a_gpu_says_so_in_a_line_on_a_cpu(options, capsys):
+    for module in (resnet18, gpt2):
+        assert module.measure(options) == []
+        assert capsys.readouterr().out == f"{module.SECTION}: left out, it needs a CUDA GPU\n"
+
+
+def test_resnet18_s_section_with_a_small_network_on_a_cpu(options, monkeypatch):
+    """Everything but the GPU and its bfloat16: names, processes and figures."""
+    monkeypatch.setattr(resnet18, "BATCH", 8)
+    monkeypatch.setattr(resnet18, "LARGE", 16)
+    monkeypatch.setattr(cells, "COMPILE", {})  # a compiler would take a minute
+    found = {e.name: e for e in resnet18.compared(options, {"MODEL": "resnet8"}, TINY)}
+    assert found["a step, plain loop, compiled / ours, compiled"].value > 0
+    assert "speed, ours, batches of 512" in found
+    assert found["pruning's share, state at 90%"].unit == "%"
+
+
+def test_gpt2_s_section_with_a_small_network_on_a_cpu(options, monkeypatch):
+    monkeypatch.setattr(cells, "COMPILE", {})
+    network = {"MODEL": "gpt", "GPT_LAYERS": "1", "GPT_WIDTH": "32", "GPT_HEADS": "2",
+               "BLOCK": "16", "BATCH_SIZE": "4", "ACCUMULATION": "2",
+               "TEXT_VOCABULARY": "64"}  # fmt: skip
+    found = {each.name: each for each in gpt2.compared(options, network, TINY, 2_000)}
+    step = found["a step, ours, compiled"]
+    assert found["speed, ours, compiled"].value == pytest.approx(64_000 / step.value)
+    assert found["a step, ours, magnitude at 90%, compiled / ours, compiled"].value > 0
+    assert "to the optimizer's step" in found["pruning's share, state at 90%"].note
+
+
+@pytest.mark.parametrize(
+    ("given", "network", "prunable"),
+    [
+        ({"MODEL": "resnet18", "DATASET": "cifar10"}, "resnet18", 11_164_352),
+        ({"MODEL": "gpt-nano", "DATASET": "shakespeare"}, "gpt_nano", 786_432),
+    ],
+)
+def test_cells_are_pruned_to_90_percent_in_three_steps_and_never_end(
+    tmp_path, given, network, prunable
+):
+    found = cells.specs(tmp_path, given)
+    assert list(found) == ["none", "magnitude", "state"]
+    spec = found["state"]
+    assert spec.run_id.startswith(network)
+    assert (spec.total_steps, spec.ramp_end_step, spec["TARGET_SPARSITY"]) == (1_000_000, 3, 0.9)
+    assert spec.evaluated_after == (1_000_000,)
+    assert not spec.problems()
+    with torch.device("meta"):
+        module = network_for(spec.settings).module
+    assert sum(w.numel() for w in prunable_weights(module).values()) == prunable
+
+
+def test_cifar_10_is_used_where_it_is_and_random_images_where_not(options):
+    specs = cells.specs(options.scratch / "x", {"DATASET": "cifar10", "MODEL": "resnet20"})
+    given = cells.with_images(options, specs)
+    assert given.data == "1,500 random images"
+    assert {spec["TRAIN_EXAMPLES"] for spec in given.specs.values()} == {1500}
+    there = replace(options, data_dir=given.data_dir, quick=False)
+    assert cells.with_images(there, specs) == cells.Cells(specs, given.data_dir, "CIFAR-10")
+
+
+def test_the_plain_loop_s_images_are_ours(options):
+    from benchmarks.training.plain_images import Pictures
+
+    cells.write_random_images(options.scratch / "data", 3)
+    found = Pictures(options.scratch / "data")
+    ours = cifar10.load({}, options.scratch / "data")
+    image, label = found[4]
+    assert (len(found), label) == (15, int(ours.train_labels[4]))
+    assert image.shape == (3, 32, 32)
+    assert (torch.from_numpy(found.images[4]).permute(2, 0, 1) == ours.train_images[4]).all()
+
+
+def test_nanogpt_s_batches_are_blocks_and_the_tokens_one_further_on():
+    from benchmarks.training.plain_text import get_batch
+
+    tokens = np.arange(40_000, 40_100, dtype=np.uint16)
+    x, y = get_batch(tokens, 5, 8, torch.device("cpu"))
+    assert (x.shape, x.dtype) == ((5, 8), torch.int64)
+    assert (y == x + 1).all()
+    assert (x[:, 1:] == y[:, :-1]).all()
+    assert 40_000 <= int(x.min()) <= int(y.max()) < 40_100
+
+
+def test_a_pruned_optimizer_is_at_its_target():
+    spec = cells.specs(Path(), {"MODEL": "gpt-nano", "DATASET": "shakespeare"})["magnitude"]
+    one = pruning_cost.Optimizer(spec, "cpu")
+    assert one.update() > 0
+    one.step()
+    assert one.pruner.k == round(0.9 * 786_432)
+    one.pruner.verify()
+
+
+def test_pruning_s_share_of_a_step(options, monkeypatch):
+    """Masks add 1 ms to 100, and an update of 50 ms every 50 steps another one."""
+    monkeypatch.setattr(pruning_cost, "updates", lambda spec, options: [0.050, 0.070, 0.040])
+    steps = {"none": [0.100, 0.200], "state": [0.101, 0.199]}
+    gpu = replace(options, device="cuda", quick=False)
+    _, share = pruning_cost.shares("s", dict.fromkeys(steps), steps, 50, gpu)
+    assert share.readings == pytest.approx((2.0, 0.5))
+    assert share.goal == at_most(2.0)
+    optimizers = {"none": [0.001, 0.001], "state": [0.003, 0.003]}
+    monkeypatch.setattr(pruning_cost, "optimizer_steps", lambda *given: optimizers)
+    _, share = pruning_cost.shares("s", dict.fromkeys(steps), steps, 50, options)
+    assert share.readings == pytest.approx((3.0, 1.5))
+
+
+def test_overhead_over_a_bare_step():
+    """2% of data and trace; 2,000 steps of 51 ms with 10.7 checkpoints of 0.2 s: 2.098% more."""
+    ends = {turns.pruned(method): {"checkpoint": 0.2} for method in cells.METHODS}
+    seconds = {turns.OURS: [0.051], gpt_nano.BARE: [0.050]}
+    told = Told("s", Times(seconds, {}, ends), 1, "")
+    _, found = gpt_nano.overhead(told, None, is_judged=True)
+    assert found.value == pytest.approx(2 + 100 * 10.7 * 0.2 / 102)
+    assert found.goal == at_most(3.0)
+
+
+def test_loops_take_steps_in_turn():
+    class Loop:
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds = name, seconds
+
+        def steps(self, count: int, untimed: int) -> float:
+            taken.append((self.name, count, untimed))
+            return self.seconds
+
+    taken: list[tuple[str, int, int]] = []
+    found = paced.in_turns([Loop("a", 1.0), Loop("b", 3.0)], 5, 2, 2, 3)
+    assert found == {"a": [1.0] * 3, "b": [3.0] * 3}
+    assert taken == [("a", 5, 2), ("b", 5, 2)] * 6
+
+
+def test_what_a_process_trains_survives_the_way_to_it(tmp_path):
+    spec = cells.specs(tmp_path, {"MODEL": "resnet20", "DATASET": "cifar10"}, ("none",))["none"]
+    work = Work("a.module", spec, tmp_path, tmp_path / "own", "cuda", "data", 3, passive=True)
+    assert Work.from_json(work.to_json()) == work
+
+
+def test_a_process_that_fails_is_told_with_what_it_printed(options):
+    spec = cells.specs(options.scratch / "x", {"DATASET": "cifar10", "MODEL": "resnet8"})["none"]
+    work = Work(resnet20.LOOP, spec, options.scratch / "nowhere", options.scratch, part="no")
+    with pytest.raises(UserError, match=r"(?s)one: exit status 1.*KeyError: 'no'"):
+        turns.take({"one": work}, TINY, options)
 
 
 # -- all of it ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from benchmarks.metrics import Options
 STEPS = 1_000_000  # of a run; it is stopped
 DENSE, MAGNITUDE, STATE = "none", "magnitude", "state"
 METHODS = (DENSE, MAGNITUDE, STATE)
+COMPILE = {"TORCH_COMPILE": "y"}
 RAMP_STEPS = 3  # after which 90% are pruned, for good
 
 

@@ -29,7 +29,7 @@ def compared(options: Options, network: dict[str, str], sizes: Sizes, tokens: in
     cells.write_random_tokens(text, tokens, int(network["TEXT_VOCABULARY"]))
     settings = {"DATASET": "text-file", "TEXT_FILE": str(text), **network}
     eager = _cells(options, "gpt2", (cells.DENSE,), settings)
-    fast = _cells(options, "gpt2-compiled", cells.METHODS, {**settings, "TORCH_COMPILE": "y"})
+    fast = _cells(options, "gpt2-compiled", cells.METHODS, {**settings, **cells.COMPILE})
     rows: list[Metric] = []
     dense = fast.specs[cells.DENSE]
     per_step = dense["BATCH_SIZE"] * dense["BLOCK"]

@@ -9,10 +9,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +34,7 @@ class Work:
     module: str  # that is run
     spec: RunSpec
     data_dir: Path
-    folder: Path  # its own
+    folder: Path  # in which it gets a directory of its own
     device: str = "cpu"
     part: str = "all"  # of a step; which parts there are is the module's affair
     workers: int = 2  # of a DataLoader
@@ -166,8 +167,8 @@ def started(works: Mapping[str, Work]) -> Iterator[dict[str, Paced]]:
 
 @contextmanager
 def _start(name: str, work: Work) -> Iterator[Paced]:
-    work.folder.mkdir(parents=True)
-    errors = work.folder / "output.txt"
+    own_folder = Path(tempfile.mkdtemp(prefix="loop-", dir=work.folder))
+    work, errors = replace(work, folder=own_folder), own_folder / "output.txt"
     # The loops of tutorials have the environment that anybody's process has.
     own = PASSIVE if work.passive else {}
     if work.module == PRODUCT:

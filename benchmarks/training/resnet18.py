@@ -30,7 +30,7 @@ def compared(options: Options, network: dict[str, str], sizes: Sizes) -> list[Me
         found = cells.specs(folder, settings, methods or (cells.DENSE,))
         return cells.with_images(options, found)
 
-    given, fast = made("", BATCH, *cells.METHODS), made("-compiled", TORCH_COMPILE="y")
+    given, fast = made("", BATCH, *cells.METHODS), made("-compiled", **cells.COMPILE)
     large = made("-large", LARGE)
     workers = min(WORKERS, turns.cores())
     works = {

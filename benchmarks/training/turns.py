@@ -52,7 +52,7 @@ def ours(cells: Cells, options: Options, tag: str = "") -> dict[str, Work]:
             PRODUCT,
             spec,
             cells.data_dir,
-            options.scratch / f"{spec.run_id}-all",
+            options.scratch,
             options.device,
         )
         for method, spec in cells.specs.items()
@@ -64,8 +64,7 @@ def other(
 ) -> Work:
     """The dense run by another loop, or a part of it."""
     spec = cells.specs[DENSE]
-    folder = options.scratch / f"{spec.run_id}-{module.rpartition('.')[2]}-{part}"
-    return Work(module, spec, cells.data_dir, folder, options.device, part, workers)
+    return Work(module, spec, cells.data_dir, options.scratch, options.device, part, workers)
 
 
 def plain(module: str, cells: Cells, options: Options) -> dict[str, Work]:
@@ -74,8 +73,7 @@ def plain(module: str, cells: Cells, options: Options) -> dict[str, Work]:
     Where anything else is busy, threads that spin make the former many times slower.
     """
     work = other(module, cells, options)
-    folder = work.folder.with_name(f"{work.folder.name}-passive")
-    return {PLAIN: work, PASSIVE: replace(work, folder=folder, passive=True)}
+    return {PLAIN: work, PASSIVE: replace(work, passive=True)}
 
 
 def take(works: Mapping[str, Work], sizes: Sizes, options: Options) -> Times:
