@@ -23,15 +23,10 @@ def measure(options: Options) -> list[Metric]:
 
 def compared(options: Options, network: dict[str, str], sizes: Sizes) -> list[Metric]:
     """The plain loop, eager and compiled; ours dense, pruned, compiled, and in larger batches."""
-
-    def made(tag: str, batch: int = BATCH, *methods: str, **more: str) -> cells.Cells:
-        settings = {"DATASET": "cifar10", "BATCH_SIZE": str(batch), **network, **more}
-        folder = options.scratch / f"resnet18{tag}"
-        found = cells.specs(folder, settings, methods or (cells.DENSE,))
-        return cells.with_images(options, found)
-
-    given, fast = made("", BATCH, *cells.METHODS), made("-compiled", **cells.COMPILE)
-    large = made("-large", LARGE)
+    settings = {"DATASET": "cifar10", "BATCH_SIZE": str(BATCH), **network}
+    given = _cells(options, "resnet18", settings, cells.METHODS)
+    fast = _cells(options, "resnet18-compiled", {**settings, **cells.COMPILE})
+    large = _cells(options, "resnet18-large", {**settings, "BATCH_SIZE": str(LARGE)})
     workers = min(WORKERS, turns.cores())
     works = {
         PLAIN: turns.other(LOOP, given, options, workers=workers),
@@ -54,3 +49,12 @@ def compared(options: Options, network: dict[str, str], sizes: Sizes) -> list[Me
         rows.append(told.ratio(pruned(method), OURS))
     steps = told.by_method(cells.METHODS)
     return [*rows, *pruning_cost.shares(SECTION, given.specs, steps, INTERVAL, options)]
+
+
+def _cells(
+    options: Options,
+    folder: str,
+    settings: dict[str, str],
+    methods: tuple[str, ...] = (cells.DENSE,),
+) -> cells.Cells:
+    return cells.with_images(options, cells.specs(options.scratch / folder, settings, methods))
