@@ -102,7 +102,7 @@ def test_the_mean_density_of_an_older_record_is_that_of_its_updates():
 def test_the_tables(found):
     lines = report.markdown(found).splitlines()
     assert lines[0].startswith(
-        "lenet5 on mnist, adamw, 1,180 steps of 512. Test accuracy %, mean ±"
+        "lenet5 on mnist, adamw, 1,180 steps of 512 examples. Test accuracy %, mean ±"
     )
     assert "| arm | 50% sparse | 90% sparse |" in lines
     (state,) = [line for line in lines if line.startswith("| state (precond) | **")]

@@ -70,7 +70,7 @@ class Track:
     def title(self) -> str:
         """``gpt-nano on shakespeare, adamw, 2000 steps``."""
         spec = self.dense.spec
-        length = f"{spec.total_steps:,} steps of {spec['BATCH_SIZE']}"
+        length = f"{spec.total_steps:,} steps of {spec['BATCH_SIZE']} examples"
         return f"{spec['MODEL']} on {spec['DATASET']}, {spec['OPTIMIZER']}, {length}"
 
 
