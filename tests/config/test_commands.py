@@ -219,7 +219,9 @@ def test_oldconfig_asks_and_checks_each_answer(shortened: Path, tmp_path: Path) 
     oldconfig.answer("AMSGRAD=maybe: is none of preset, on, off", "off")
     for name in ("BETA1", "BETA2", "EPS", "SPAM_MODE", "PRUNING_METHOD_STATE"):
         oldconfig.answer(f"({name}:", "")
-    oldconfig.answer("(EPOCHS: whole number in [1, 100000] or preset) [preset]", "?")
+    oldconfig.answer(
+        "(EPOCHS: one or several: whole number in [1, 100000] or preset) [preset]", "?"
+    )
     oldconfig.child.expect_exact("Passes over the training set.")
     oldconfig.answer("[preset]", "4")
     oldconfig.answer("(DEVICE: one of auto, cpu, cuda) [auto]", "cpu")

@@ -64,7 +64,8 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     catalogue.publish(NAME, records, memory=True)
     found_tracks = list(tracks.published(root))
     drawn += tracks.draw(found_tracks, images)
-    tracks.write_page(found_tracks, root / tracks.PAGE)
+    if found_tracks:
+        tracks.write_page(found_tracks, root / tracks.PAGE)
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()

@@ -35,6 +35,8 @@ def families(names: Iterable[str]) -> dict[str, list[str]]:
 def published(root: Path) -> Iterator[Track]:
     """Each track below ``root`` of which the dense runs are published."""
     folder = root / "results" / "published"
+    if not (root / "defconfigs").is_dir():
+        return
     records = [replace(each, marks=frozenset()) for each in read_published(folder)]
     for name, parts in families(sources.defconfigs(root)).items():
         specs = [spec for part in parts for spec in _specs(folder, part)]
