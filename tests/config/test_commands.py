@@ -219,7 +219,8 @@ def test_oldconfig_asks_and_checks_each_answer(shortened: Path, tmp_path: Path) 
     oldconfig.answer("AMSGRAD=maybe: is none of preset, on, off", "off")
     for name in ("BETA1", "BETA2", "EPS", "SPAM_MODE", "PRUNING_METHOD_STATE"):
         oldconfig.answer(f"({name}:", "")
-    oldconfig.answer("(EPOCHS: whole number in [1, 100000] or preset) [preset]", "?")
+    epochs = "(EPOCHS: one or several: whole number in [1, 100000] or preset) [preset]"
+    oldconfig.answer(epochs, "?")
     oldconfig.child.expect_exact("Passes over the training set.")
     oldconfig.answer("[preset]", "4")
     oldconfig.answer("(DEVICE: one of auto, cpu, cuda) [auto]", "cpu")
@@ -298,7 +299,8 @@ def test_list_defconfigs_is_aligned(
     run("list-defconfigs", workspace())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(sources.defconfigs())
-    assert len({line.index("LeNet-5") for line in lines}) == 1
+    titles = [line.split(None, 1) for line in lines]
+    assert len({line.index(title) for line, (_, title) in zip(lines, titles, strict=True)}) == 1
     assert any(line.split()[0] == "memory-comparison" for line in lines)
 
 

@@ -71,8 +71,11 @@ def specs_of(tree: Tree, command: str) -> list[RunSpec]:
 
 
 def build(spec: RunSpec) -> None:
-    """Everything that a run needs before its first step, put together as training does it."""
-    model = network_for(spec.settings).module
+    """Everything that a run needs before its first step, put together as training does it; with a
+    narrow network, since the largest take gigabytes.
+    """
+    width = {} if spec["MODEL"] == "lenet5" else {"MODEL_WIDTH": 0.1}
+    model = network_for({**spec.settings, **width}).module
     optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.settings)
     ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
     pruner = pruning.build(model, spec.settings, ramp_end)

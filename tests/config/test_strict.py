@@ -136,7 +136,8 @@ def test_defconfig_and_fragment(row: Row, joined: str, copied_root: Path) -> Non
         ({"EPOCHS": "abc"}, "command line: EPOCHS=abc: 'abc' is not a whole number"),
         (
             {"EPOCHS": ""},
-            "command line: EPOCHS=: is empty (expected whole number in [1, 100000] or preset)",
+            "command line: EPOCHS=: is empty (expected one or several: whole number in [1, 100000] "
+            "or preset)",
         ),
         ({"OPTIMIZER_ADAM": "nope"}, "OPTIMIZER_ADAM=nope: is neither y nor n"),
         ({"OPTIMIZER": "adam lion"}, "command line: OPTIMIZER=adam lion: no such member"),

@@ -188,7 +188,9 @@ def test_spam_s_presets_follow_its_mode() -> None:
 
 def test_what_presets_resolved_to_is_told_once_a_member() -> None:
     found = expand(OPTIMIZER=ALL, PRUNING_METHOD="none movement", DATASET="mnist mnist5k").presets
-    assert set(found) == {*ALL.split(), "mnist", "mnist5k", "movement", "state", "every run"}
+    members = {"lenet5", "mnist", "mnist5k", "movement", "state"}
+    assert set(found) == {*ALL.split(), *members, "every run"}
+    assert found["lenet5"] == {"BETA2": [0.999], "EPOCHS": [10]}  # where a recipe might say more
     assert found["sgd"] == {
         "LR": [0.01],
         "WEIGHT_DECAY": [0.0],
@@ -223,6 +225,7 @@ def test_what_was_set_is_no_preset() -> None:
             "LR_SCHEDULE": ["cosine"],
             "SPAM_INTERVAL": [1000],
         },
+        "lenet5": {"BETA2": [0.999], "EPOCHS": [10]},
         "every run": {"EPS": [1e-8]},
     }
 
@@ -237,8 +240,9 @@ def test_plan_shows_the_presets_compactly(make: Callable[..., CompletedProcess[s
     shown = make("CONFIG=memory-comparison", "plan").stdout.splitlines()
     lines = [line for line in shown if line.startswith("preset    ")]
     assert [line.split()[1].rstrip(":") for line in lines] == [
+        "mnist",
         *ALL.split(),
-        *("mnist", "magnitude", "movement", "state", "every"),
+        *("lenet5", "magnitude", "movement", "state", "every"),
     ]
     assert (
         "preset    adamwadv: LR 0.008, WEIGHT_DECAY 0.01, MAX_GRAD_NORM 1, LR_SCHEDULE cosine, "

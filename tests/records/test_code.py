@@ -95,7 +95,7 @@ ADAM = ["adamw magnitude", "adamwprune state"]
         ("pruning/methods/movement.py", "value=-1", "value=1", ["sgd movement"]),
         ("pruning/methods/state.py", "EPS = 1e-8", "EPS = 1e-7", ["adamwprune state"]),
         ("pruning/scope.py", *UNUSED, list(RUNS)),
-        ("models/lenet5.py", "nn.Linear(400, 120)", "nn.Linear(400, 121)", list(RUNS)),
+        ("models/lenet5.py", "nn.Linear(wide, narrow)", "nn.Linear(wide, 1)", list(RUNS)),
         ("datasets/_idx.py", *UNUSED, list(RUNS)),
         ("train/step_trace.py", *UNUSED, list(RUNS)),
         ("train/measure/ledger.py", *UNUSED, list(RUNS)),

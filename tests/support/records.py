@@ -136,7 +136,7 @@ def _zeros(sparsity: float) -> int:
 def _updates(spec: RunSpec) -> list[dict[str, Any]]:
     if not spec.sparsity:
         return []
-    start, end = spec["PRUNING_WARMUP"], spec.ramp_end_step
+    start, end = spec.values.get("PRUNING_WARMUP", 0), spec.ramp_end_step
     steps = [*range(start + spec["PRUNING_INTERVAL"], end, spec["PRUNING_INTERVAL"]), end]
     found = []
     for step in steps:

@@ -16,7 +16,6 @@ from adamwprune.commands.update_graphs import NAME, load, unmarked
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
-from adamwprune.records.published import read_published
 from adamwprune.report import figures
 from adamwprune.report.figures import check
 
@@ -35,8 +34,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
             experiment.matrix.specs, records, redrawn, figures.FORMATS, data=True, tell=print
         )
         root = experiment.workspace.home(experiment.tree)
-        own = unmarked(read_published(experiment.published))
-        tracks.draw(tracks.published(root, own), redrawn)
+        tracks.draw(tracks.published(root), redrawn)
         found = check.problems(images, redrawn)
         count = len(list(redrawn.glob(f"*.{figures.FORMATS[0]}")))
     for problem in found:

@@ -19,7 +19,6 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
-from adamwprune.records.published import read_published
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import figures
 from adamwprune.report.figures import check
@@ -63,9 +62,10 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     images = root / "images"
     drawn = figures.draw_all(expected, records, images, figures.FORMATS, data=True, tell=print)
     catalogue.publish(NAME, records, memory=True)
-    found_tracks = list(tracks.published(root, unmarked(read_published(experiment.published))))
+    found_tracks = list(tracks.published(root))
     drawn += tracks.draw(found_tracks, images)
-    tracks.write_page(found_tracks, root / tracks.PAGE)
+    if found_tracks:
+        tracks.write_page(found_tracks, root / tracks.PAGE)
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()

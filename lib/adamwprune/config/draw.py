@@ -14,7 +14,11 @@ _LARGEST = 1000.0  # of a number, however far its range goes
 _SMALLEST = 1e-6  # of a number drawn over orders of magnitude
 _MAX_POINTS = 200  # of the matrix, before anything is dropped
 # Every batch divides into every number of parts.
-_WORDS = {"BATCH_SIZE": ("preset", "16", "64", "256", "1024"), "ACCUMULATION": ("1", "1", "2", "4")}
+_WORDS = {
+    "BATCH_SIZE": ("preset", "16", "64", "256", "1024"),
+    "ACCUMULATION": ("1", "1", "2", "4"),
+    "MODEL_WIDTH": ("1", "1", "0.5"),
+}
 # Where a legal value may be one that nobody can wait for, or that no network has room for.
 _PLAUSIBLE = {
     "STEPS": Interval.parse("[40, 4000]"),

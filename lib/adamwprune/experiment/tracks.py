@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
@@ -13,7 +14,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.record import RunResult
+from adamwprune.records.published import published_as, read_published
 from adamwprune.report.figures import tracks as drawing
 from adamwprune.report.track import Track, markdown, track
 
@@ -31,20 +32,32 @@ def families(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def published(root: Path, records: Iterable[RunResult]) -> Iterator[Track]:
-    """Each track below ``root`` of which the dense runs are among the published ``records``."""
-    records = list(records)
+def published(root: Path) -> Iterator[Track]:
+    """Each track below ``root`` of which the dense runs are published."""
+    folder = root / "results" / "published"
+    if not (root / "defconfigs").is_dir():
+        return
+    records = [replace(each, marks=frozenset()) for each in read_published(folder)]
     for name, parts in families(sources.defconfigs(root)).items():
-        specs = [spec for part in parts for spec in _specs(part)]
+        specs = [spec for part in parts for spec in _specs(folder, part)]
         found = track(name, specs, records)
         if found is not None:
             yield found
 
 
-def _specs(defconfig: str) -> list[RunSpec]:
+def _specs(folder: Path, defconfig: str) -> list[RunSpec]:
+    """Of a part: those that were published under its name, otherwise those that it asks for, which
+    may have been published under another one.
+    """
+    own = [record.spec for record in published_as(folder, defconfig)]
+    if own:
+        return own
     tree = Tree()
-    sources.load(Workspace({"CONFIG": defconfig}), tree)
-    return expand(tree).specs
+    try:
+        sources.load(Workspace({"CONFIG": defconfig}), tree)
+        return expand(tree).specs
+    except UserError:  # its data are of a user's own, and not here: then nothing of it is published
+        return []
 
 
 def draw(found: Iterable[Track], folder: Path) -> list[Path]:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import kconfiglib
 
 from adamwprune.base.errors import ConfigError
 from adamwprune.base.files import expanded
@@ -103,7 +106,18 @@ class Matrix:
 
 def points(tree: Tree) -> int:
     """The points of the configuration's matrix: at least as many as it has cells."""
-    return math.prod(map(len, _axes(tree).values()))
+    axes = _axes(tree)
+    tasks = _most_of_a_kind(tree, axes.pop("TASK"))
+    return tasks * math.prod(map(len, axes.values()))
+
+
+def _most_of_a_kind(tree: Tree, tasks: Sequence[str]) -> int:
+    """Of these tasks the most that take the same kind of data: a dataset goes with no others."""
+    taken: Counter[str] = Counter()
+    for value, condition in tree.symbols["TASK_TAKES"].defaults:
+        if kconfiglib.expr_value(condition):
+            taken.update(value.str_value.split())
+    return max(1, *taken.values()) if taken else len(tasks)
 
 
 def expand(tree: Tree, outline: bool = False) -> Matrix:

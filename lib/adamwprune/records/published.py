@@ -34,12 +34,29 @@ def each_published(folder: Path, own: str = "") -> Iterator[RunResult | UserErro
     :class:`UserError` is raised for a file that cannot be read.
     """
     for path in sorted(_files(folder), key=lambda path: (path.stem != own, path)):
-        with refusing(f"cannot read {path}"), path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield RunResult.from_json(json.loads(line.rstrip(b"\r\n")))
-                except (ValueError, RecursionError) as error:
-                    yield UserError(f"{path}:{number}: {obstacle(line) or error}")
+        yield from _lines(path)
+
+
+def _lines(path: Path) -> Iterator[RunResult | UserError]:
+    with refusing(f"cannot read {path}"), path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield RunResult.from_json(json.loads(line.rstrip(b"\r\n")))
+            except (ValueError, RecursionError) as error:
+                yield UserError(f"{path}:{number}: {obstacle(line) or error}")
+
+
+def published_as(folder: Path, name: str) -> list[RunResult]:
+    """The records in ``folder/NAME.jsonl`` alone; none where that is not there."""
+    path = folder / f"{name}.jsonl"
+    return list(_records(path)) if path.is_file() else []
+
+
+def _records(path: Path) -> Iterator[RunResult]:
+    for found in _lines(path):
+        if isinstance(found, UserError):
+            raise found
+        yield found
 
 
 def _files(folder: Path) -> list[Path]:

@@ -338,12 +338,20 @@ def _setting(place: dict[str, object], own: dict[str, object], groups: list[Grou
         else:
             words.append(f"{name.lower()}_{re.sub('[^A-Za-z0-9.-]+', '_', value)}")
             extra.append(f"{name.lower().replace('_', ' ')} {value}")
-    epochs = sorted({group.spec.epochs for group in groups})
-    length = f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
+    length = _length([group.spec for group in groups])
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"
     title = ", ".join([f"{place['MODEL']} on {place['DATASET']}", length, *extra])
     return Setting("".join(f"{word}-" for word in words), title, tuple(groups))
+
+
+def _length(specs: Iterable[RunSpec]) -> str:
+    """``10 epochs``, ``2,000 steps``, ``5/10 epochs``; steps where any run's length is in steps."""
+    specs = list(specs)
+    if any(spec["STEPS"] for spec in specs):
+        return f"{'/'.join(f'{n:,}' for n in sorted({s.total_steps for s in specs}))} steps"
+    epochs = sorted({spec.epochs for spec in specs})
+    return f"{'/'.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
 
 
 def _dividing(groups: Sequence[Group]) -> list[str]:

@@ -70,7 +70,7 @@ class Track:
     def title(self) -> str:
         """``gpt-nano on shakespeare, adamw, 2000 steps``."""
         spec = self.dense.spec
-        length = f"{spec.total_steps:,} steps of {spec['BATCH_SIZE']}"
+        length = f"{spec.total_steps:,} steps of {spec['BATCH_SIZE']} examples"
         return f"{spec['MODEL']} on {spec['DATASET']}, {spec['OPTIMIZER']}, {length}"
 
 
@@ -173,19 +173,22 @@ def markdown(found: Track) -> str:
 def _scores(found: Track) -> Iterator[str]:
     metric, digits = found.dense.done[0].headline, max(2, score_digits([found.dense]))
     seeds = sorted({group.n for group in found.groups})
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    yield f"{found.title}. Test {metric.heading}, mean ± standard deviation, n = {span} seeds."
+    lower = f", {metric.direction}" if metric.direction else ""
+    spread = f"mean ± standard deviation over n = {seeds[-1]} seeds"
+    yield f"{found.title}. Test {metric.heading}{lower}, {spread}."
     yield f"Dense: **{found.dense.score.text(digits)}**."
     yield ""
     yield _row("arm", *(f"{percent(s)} sparse" for s in found.sparsities))
     yield _row("---", *("---:" for _ in found.sparsities))
     best = {s: _best(found, s) for s in found.sparsities}
+
+    def text(cell: Cell) -> str:
+        few = f" (n = {cell.group.n})" if cell.group.n < seeds[-1] else ""
+        words = f"{cell.group.score.text(digits)} {cell.mark}".strip() + few
+        return f"**{words}**" if cell.group in best.values() else words
+
     for arm in found.arms:
-        texts = []
-        for sparsity in found.sparsities:
-            cell = arm.cells.get(sparsity)
-            text = f"{cell.group.score.text(digits)} {cell.mark}".strip() if cell else ""
-            texts.append(f"**{text}**" if cell and cell.group is best[sparsity] else text)
+        texts = [text(arm.cells[s]) if s in arm.cells else "" for s in found.sparsities]
         yield _row(f"*{arm.label}*" if arm.is_control else arm.label, *texts)
     yield ""
     tests = sum(c.p is not None for arm in found.arms for c in arm.cells.values())

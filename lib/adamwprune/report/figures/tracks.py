@@ -11,9 +11,8 @@ from matplotlib.lines import Line2D
 
 from adamwprune.report import style
 from adamwprune.report.figures import FORMATS, _write, panels, parts
-from adamwprune.report.figures.operations import speed_up
 from adamwprune.report.figures.sparsity import DOTTED, sparsity_axis
-from adamwprune.report.groups import percent
+from adamwprune.report.groups import Group, percent
 from adamwprune.report.track import Arm, Track
 
 CONTROL: dict[str, Any] = {"color": "#8a8a8a", "linewidth": 1.2}
@@ -23,17 +22,19 @@ MARKERS = "osD^vPXphd<>"
 def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write ``track_NAME`` and what it plots into ``folder``; the files written."""
     with style.sheet():
+        counted = [arm for arm in track.arms if _is_counted(track, arm)]
         figure = style.new_figure(11.5, 5.0, f"Pruning track: {track.title.split(',')[0]}")
-        (left, right) = figure.subplots(1, 2, sharey=True)
+        left, *right = figure.subplots(1, 2 if counted else 1, sharey=True, squeeze=False)[0]
         looks = _looks(track.arms)
-        _panel(left, track, looks, lambda arm, sparsity: 100 * sparsity)
+        _panel(left, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
         sparsity_axis(left, [c.group for arm in track.arms for c in arm.cells.values()])
         left.set_title("Against the target sparsity")
-        _panel(right, track, looks, _speed_up)
-        panels.log_axis(right, vertical=False)
-        right.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
-        right.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
-        right.set_title("Against multiply-adds")
+        for axes in right:
+            _panel(axes, track, counted, looks, lambda sparsity, group: _speed_up(track, group))
+            panels.log_axis(axes, vertical=False)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
+            axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
+            axes.set_title("Against multiply-adds")
         panels.metric_axis(left, track.dense.done[0].headline, "test")
         handles = [Line2D([], [], label=arm.label, **looks[arm.label]) for arm in track.arms]
         dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
@@ -55,21 +56,31 @@ def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _speed_up(arm: Arm, sparsity: float) -> float:
-    group = arm.cells[sparsity].group
-    return speed_up(group)
+def _is_counted(track: Track, arm: Arm) -> bool:
+    """Whether all its records count multiply-adds; older ones do not."""
+    groups = [track.dense, *(cell.group for cell in arm.cells.values())]
+    return all(record.operations for group in groups for record in group.done)
+
+
+def _speed_up(track: Track, group: Group) -> float:
+    dense = track.dense.done[0].operations["multiply_adds"]
+    return group.statistic(lambda r: dense / r.operations["multiply_adds_left"]).mean
 
 
 def _panel(
     axes: Axes,
     track: Track,
+    arms: Sequence[Arm],
     looks: dict[str, dict[str, Any]],
-    place: Callable[[Arm, float], float],
+    place: Callable[[float, Group], float],
 ) -> None:
+    """Means with their 95% intervals, a line an arm. ``place``: of a cell on the axis below, by its
+    sparsity and its group.
+    """
     axes.axhline(track.dense.score.mean, color=style.INK, **DOTTED)
-    for arm in track.arms:
+    for arm in arms:
         groups = [cell.group for cell in arm.cells.values()]
-        at = [place(arm, sparsity) for sparsity in arm.cells]
+        at = [place(sparsity, cell.group) for sparsity, cell in arm.cells.items()]
         means = [group.score.mean for group in groups]
         halves = [panels.half_interval(group.score) or 0.0 for group in groups]
         dashes = (0, (4, 1.5)) if arm.is_control else "-"

@@ -1,0 +1,149 @@
+"""Pruning tracks: arms, controls, verdicts, the tables of docs/track.md and the figure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adamwprune.base.errors import UserError
+from adamwprune.experiment import tracks
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.report import track as report
+from adamwprune.report.figures import check
+from adamwprune.report.statistics import holm
+from tests.support.records import expand, synthetic
+
+PRUNED = {"TARGET_SPARSITY": "0.5 0.9", "SEED": "0 1 2"}
+
+
+def specs() -> list[RunSpec]:
+    """A small track of LeNet-5: methods, scopes, a static mask, small and short dense networks."""
+    dense = expand("adamw", SEED="0 1 2")
+    main = expand("adamw-state-90", PRUNING_METHOD="magnitude state random", **PRUNED)
+    erk = expand("adamw-magnitude-90", PRUNING_SCOPE="erk", **PRUNED)
+    static = expand(
+        "adamw-magnitude-90",
+        PRUNING_METHOD="random rigl",
+        PRUNING_SCHEDULE="constant",
+        PRUNING_SCOPE="erk",
+        **PRUNED,
+    )
+    small = expand("adamw", MODEL_WIDTH="0.707 0.316", SEED="0 1 2")
+    short = expand("adamw", EPOCHS="7 4", SEED="0 1 2")
+    return [*dense, *main, *erk, *static, *small, *short]
+
+
+GAIN = {"state": 0.004, "random": -0.05}  # of accuracy over magnitude, at each sparsity
+
+
+def record(spec: RunSpec) -> RunResult:
+    """A made-up record: accuracy by method, a small noise that all arms of a seed share."""
+    found = synthetic(spec)
+    method = str(spec["PRUNING_METHOD"])
+    noise = 0.001 * math.sin(int(spec["SEED"]))
+    own = 0.0001 * math.sin(7 * int(spec["SEED"]) + len(found.run_id))
+    accuracy = 0.97 + GAIN.get(method, 0.0) - 0.02 * spec.sparsity**4 + noise + own
+    pruning = dict(found.pruning)
+    if spec["MODEL_WIDTH"] != 1:
+        pruning["prunable"] = round(pruning["prunable"] * spec["MODEL_WIDTH"] ** 2)
+    return replace(found, final={**found.final, "test_accuracy": accuracy}, pruning=pruning)
+
+
+@pytest.fixture(scope="module")
+def found() -> report.Track:
+    own = specs()
+    track = report.track("track-x", own, [record(spec) for spec in own])
+    assert track is not None
+    return track
+
+
+def test_arms_are_methods_with_scope_and_schedule_and_controls(found):
+    assert [arm.label for arm in found.arms] == [
+        "magnitude",
+        "state (precond)",
+        "random",
+        "magnitude, ERK",
+        "static random mask, ERK",
+        "RigL, ERK",
+        "small dense",
+        "short dense",
+    ]
+    assert found.sparsities == [0.5, 0.9]
+    assert {arm.label: sorted(arm.cells) for arm in found.arms if arm.is_control} == {
+        "small dense": [0.5, 0.9],  # by their weights
+        "short dense": [0.5, 0.9],  # by the mean density of magnitude at that sparsity
+    }
+    widths = next(arm for arm in found.arms if arm.label == "small dense").cells
+    assert widths[0.9].group.spec["MODEL_WIDTH"] == 0.316
+
+
+def test_verdicts_are_against_magnitude_after_holm(found):
+    marks = {arm.label: [cell.mark for cell in arm.cells.values()] for arm in found.arms}
+    assert marks["magnitude"] == ["", ""]
+    assert marks["state (precond)"] == [report.BETTER] * 2
+    assert marks["random"] == [report.WORSE] * 2
+    cells = [cell for arm in found.arms for cell in arm.cells.values() if cell.p is not None]
+    assert [cell.p for cell in cells] == holm([cell.paired.p for cell in cells])
+
+
+def test_the_mean_density_of_an_older_record_is_that_of_its_updates():
+    (spec,) = expand("adamw-magnitude-90")
+    made = synthetic(spec)
+    updates = [{"step": 300, "zeros": 50}, {"step": 600, "zeros": 90}]
+    pruning = {"updates": updates, "prunable": 100}
+    by_hand = (300 * 1.0 + 300 * 0.5 + (spec.total_steps - 600) * 0.1) / spec.total_steps
+    assert report.mean_density(replace(made, pruning=pruning)) == pytest.approx(by_hand)
+
+
+def test_the_tables(found):
+    lines = report.markdown(found).splitlines()
+    assert lines[0].startswith(
+        "lenet5 on mnist, adamw, 1,180 steps of 512 examples. Test accuracy %, mean ±"
+    )
+    assert "| arm | 50% sparse | 90% sparse |" in lines
+    (state,) = [line for line in lines if line.startswith("| state (precond) | **")]
+    assert state.count("**") == 2, "the best where no control is better"
+    assert state.count(report.BETTER) == 2
+    assert any(line.startswith("| *small dense* | ") for line in lines)
+    assert "(one threshold for the network) at p < 0.05" in "\n".join(lines)
+    costs = lines[lines.index("At 90%:") :]
+    assert any(line.startswith("| dense | 61,470 | 100.0% |") for line in costs)
+
+
+def test_a_track_without_its_dense_runs_is_none():
+    own = [spec for spec in specs() if spec["PRUNING_METHOD"] != "none"]
+    assert report.track("track-x", own, [record(spec) for spec in own]) is None
+
+
+def test_the_page_keeps_what_stands_around_a_track(found, tmp_path: Path):
+    page = tmp_path / "track.md"
+    page.write_text(
+        "# Tracks\n<!-- track-x -->\nan earlier table\n<!-- end of track-x -->\nAfter.\n"
+    )
+    tracks.write_page([found], page)
+    first = page.read_text()
+    assert first.startswith("# Tracks\n<!-- track-x -->\nlenet5 on mnist")
+    assert first.endswith("<!-- end of track-x -->\nAfter.\n")
+    assert "earlier" not in first
+    tracks.write_page([found], page)
+    assert page.read_text() == first
+    page.write_text("nothing")
+    with pytest.raises(UserError, match="the markers <!-- track-x --> and"):
+        tracks.write_page([found], page)
+
+
+def test_the_figure_is_drawn_with_what_it_plots(found, tmp_path: Path):
+    tracks.draw([found], tmp_path)
+    assert check.files(tmp_path) == {"track_x.png", "track_x.svg", "data/track_x.json"}
+
+
+def test_parts_belong_to_the_shortest_name_before_them():
+    names = ["track-a", "track-a-erk", "track-a8", "track-a8-small", "adamw", "study-x"]
+    assert tracks.families(names) == {
+        "track-a": ["track-a", "track-a-erk"],
+        "track-a8": ["track-a8", "track-a8-small"],
+    }
