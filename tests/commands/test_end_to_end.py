@@ -188,7 +188,7 @@ def test_a_wrong_step_gets_one_clear_message(tmp_path, arguments, told):
 
 
 def test_a_setting_that_changes_no_run_is_named(tmp_path):
-    words = ("CONFIG=adamw", "ADAMW_LR=0.5", "LR=0.002", "EPOCHS=10", "JOBS=1", "SEED=1")
+    words = ("CONFIG=adamw", "ADAMW_LR=0.5", "LR=0.002", "EPOCHS=9", "JOBS=1", "SEED=1")
     notes = [x for x in make_here(tmp_path, *words, "plan").stdout.splitlines() if "note: " in x]
     assert notes == ["note: ADAMW_LR=0.5 changes no run"]
 

@@ -76,7 +76,7 @@ def test_the_file_is_sound_and_says_which_run_it_is(place, found):
     assert float(metadata["test_accuracy"]) == place.result.final["test_accuracy"]
     assert metadata["zeros"] == "55323 of 61470"
     data = loaded(place.result.spec.settings, place.root, Images(1, 32, 10), "cpu")
-    assert float(metadata["pixel_mean"]) == data.mean
+    assert tuple(map(float, metadata["pixel_mean"].split())) == data.mean
     (images,), (logits,) = model.graph.input, model.graph.output
     assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == [
         *("batch", 1, 32, 32)

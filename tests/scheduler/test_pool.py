@@ -319,10 +319,10 @@ def test_a_real_crash_is_told_and_recorded_with_its_traceback(kind, tmp_path, mo
         "        import adamwprune.train.loop as training, torch\n"
         "        whole = training.evaluate\n"
         "        calls = []\n"
-        "        def evaluate(model, task, data):\n"
+        "        def evaluate(*arguments):\n"
         "            calls.append(0)\n"
         f"            if len(calls) == 2: {crash}\n"
-        "            return whole(model, task, data)\n"
+        "            return whole(*arguments)\n"
         "        training.evaluate = evaluate\n"
         "sys.meta_path.insert(0, Finder())\n"
     )

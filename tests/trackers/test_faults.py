@@ -37,7 +37,7 @@ def bits(result: RunResult) -> dict:
     plain = result.to_json()
     for epoch in plain["history"]:
         del epoch["seconds"]
-    return {k: v for k, v in plain.items() if k not in ("seconds", "environment")}
+    return {k: v for k, v in plain.items() if k not in ("seconds", "speed", "environment")}
 
 
 def test_no_fault_of_a_tracker_touches_a_run(tmp_path, library):

@@ -161,7 +161,7 @@ def test_a_score_sees_the_inputs_of_training_alone(backend, toys, monkeypatch, c
     training.train(Watch())
     assert training.not_compiled == ""
     first = training.pruner.score.buffers()["input_norms"][0]
-    images = training.data.batch(training._first(training.data.examples)).inputs
+    images = training.data.batch(training.first(training.data.examples)).inputs
     torch.testing.assert_close(first.sum(), spec["EPOCHS"] * images.square().sum())
 
 

@@ -173,7 +173,8 @@ def _of_pixels(data: Data | None) -> dict[str, str]:
     if not isinstance(data, ImageData):
         return {}
     told = "(pixel / 255 - pixel_mean) / pixel_std"
-    return {"normalised": told, "pixel_mean": repr(data.mean), "pixel_std": repr(data.std)}
+    mean, std = (" ".join(map(repr, each)) for each in (data.mean, data.std))  # by channel
+    return {"normalised": told, "pixel_mean": mean, "pixel_std": std}
 
 
 def _session(path: Path) -> Any:

@@ -1,9 +1,8 @@
 """Multiply-adds of a run's network, dense and left after pruning, and what its training took.
 
-They are counted by torch's FlopCounterMode in one forward pass of one example on the meta device:
-shapes without numbers, in a few milliseconds. Products of matrices, convolutions and attention
-count; sums, normalisation and activations do not. One multiply-add is two floating-point
-operations (FLOPs).
+They are counted by torch's own formulas in one forward pass of one example. Products of matrices,
+convolutions and attention count; sums, normalisation and activations do not. One multiply-add is
+two floating-point operations (FLOPs).
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
-from adamwprune.base.reads import Reads
 from adamwprune.plan.spec import RunSpec
-from adamwprune.pruning import spared
-from adamwprune.pruning.prunable import Prunable
 from adamwprune.run import gpu_peaks
-from adamwprune.train.data import network_for
 
 FLOPS = 2  # of a multiply-add
 PASSES = 3  # of training: the backward pass takes two products for each one of the forward pass
@@ -46,58 +42,51 @@ class Operations:
         return round(self.total - saved)
 
 
-_counted: list[tuple[dict[str, Any], Operations | None]] = []
-
-
-def operations_of(values: Mapping[str, Any]) -> Operations | None:
-    """Of the network of a run, by its values; counted once a process and network.
-
-    None for a network that cannot be run without numbers, and says so in the log.
+def operations_of(
+    network: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor]
+) -> Operations | None:
+    """Of a network that has been trained, by :func:`count`; None where it cannot be run so, which
+    the log says.
     """
-    for read, found in _counted:
-        if all(values.get(name) == value for name, value in read.items()):
-            return found
-    reads, counted = Reads(values), None
     try:
-        with torch.device("meta"):
-            network = network_for(reads)
-        weights = Prunable(network.module, network.prunable, **spared(reads)).weights
-        counted = count(network.module, network.example(), weights)
+        return count(network, inputs, weights)
     except Exception as error:  # noqa: BLE001  a user's own network may do anything
         log.warning("the network's multiply-adds cannot be counted: %s", error)
-    _counted.append((reads.read, counted))
-    return counted
+        return None
 
 
 def count(network: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor]) -> Operations:
-    """Count a forward pass over ``inputs`` on the meta device, in evaluation.
+    """Count a forward pass over ``inputs``, one example, in evaluation.
 
-    A product belongs to the prunable weight that it takes, or a view of it.
+    A product belongs to the prunable weight that it takes, or a view of it. With gradients enabled
+    and attention as products of matrices: otherwise torch fuses it into operations of which some
+    have no formula.
     """
     network.eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter, _ByWeight(counter, weights) as by_weight:
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), Counter(weights) as counter:
         network(inputs)
-    by_layer = {name: flops // FLOPS for name, flops in by_weight.flops.items()}
-    return Operations(counter.get_total_flops() // FLOPS, by_layer)
+    by_layer = {name: flops // FLOPS for name, flops in counter.flops.items()}
+    return Operations(counter.total // FLOPS, by_layer)
 
 
-class _ByWeight(TorchDispatchMode):
-    """Adds up what a counter around it counts, by the weight that an operation takes."""
+class Counter(TorchDispatchMode):
+    """Adds up FLOPs by torch's formulas, in all and by the weight that an operation takes."""
 
-    def __init__(self, counter: FlopCounterMode, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.counter = counter
+        self.total = 0
         self.flops = dict.fromkeys(weights, 0)
         self._names = {_storage(weight): name for name, weight in weights.items()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        before = self.counter.get_total_flops()
-        result = func(*args, **(kwargs or {}))
-        flops = self.counter.get_total_flops() - before
-        if flops:
+        named = kwargs or {}
+        result = func(*args, **named)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            flops = formula(*args, **named, out_val=result)
+            self.total += flops
             taken = (_storage(each) for each in args if isinstance(each, Tensor))
             name = next((self._names[each] for each in taken if each in self._names), None)
             if name is not None:
@@ -134,11 +123,12 @@ def record(
     }
 
 
-def added(outcome: Mapping[str, Any], spec: RunSpec, device_name: str) -> dict[str, Any]:
+def added(
+    outcome: Mapping[str, Any], counted: Operations | None, spec: RunSpec, device_name: str
+) -> dict[str, Any]:
     """A training's outcome, and with it ``operations`` (:func:`record`); to its ``speed`` are added
     ``flops_per_second``, dense, and ``share_of_peak``, of what the device can compute at most.
     """
-    counted = operations_of(spec.settings)
     if counted is None:
         return dict(outcome)
     pruning, speed = outcome["pruning"], dict(outcome["speed"])

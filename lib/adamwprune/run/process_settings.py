@@ -10,13 +10,14 @@ import ctypes
 
 from torch.optim import Optimizer
 
+from adamwprune.run.operations import Counter
 from adamwprune.train.measure.update_peak import Storages
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LEFT_ALONE = (  # by torch's compiler, on torch's order
     *(Optimizer.add_param_group, Optimizer.load_state_dict),
     *(Optimizer.state_dict, Optimizer.zero_grad),
-    Storages.__torch_dispatch__,
+    *(Storages.__torch_dispatch__, Counter.__torch_dispatch__),
 )
 
 

@@ -386,7 +386,9 @@ class _Run:
         if isinstance(training.task, Sampling):
             self._sample(training, training.task)
         place = environment.describe(torch.device(self.job.device), self.threads)
-        outcome = operations.added(outcome, self.job.spec, place["device_name"])
+        one = training.data.batch(training.first(1)).inputs
+        counted = operations.operations_of(training.model, one, training.pruner.weights)
+        outcome = operations.added(outcome, counted, self.job.spec, place["device_name"])
         result = RunResult(
             run_id=self.job.spec.run_id,
             status="done",

@@ -93,7 +93,7 @@ class Training:
         examples, size = self.data.examples, self.spec["BATCH_SIZE"]
         batches = {min(size, examples), examples % size or size}
         sizes = {len(part) for n in batches for part in torch.arange(n).chunk(self.accumulation)}
-        parts = (self.data.batch(self._first(n)) for n in sorted(sizes))
+        parts = (self.data.batch(self.first(n)) for n in sorted(sizes))
         score, weights = self.pruner.score, list(self.pruner.weights.values())
         seen = score.state_dict(weights) if score.observes_inputs else None
         try:
@@ -104,7 +104,7 @@ class Training:
         if seen is not None:  # the batches of compiling are no training
             score.load_state_dict(seen, weights)
 
-    def _first(self, examples: int) -> Tensor:
+    def first(self, examples: int) -> Tensor:
         """Picks of so many examples, for what needs a batch of that size."""
         numbers = torch.arange(examples, device=self.device)
         return torch.stack((numbers, torch.zeros_like(numbers)), dim=1)
