@@ -32,10 +32,13 @@ def shortened(spec: RunSpec) -> RunSpec:
     """The run with seed 0, of ``STEPS`` steps or of the epochs that make so many."""
     known = [name for name in _AT_MOST if name in spec]
     fewer = {name: min(int(spec.settings[name]), _AT_MOST[name]) for name in known}
-    length = {"STEPS": min(int(spec["STEPS"]), STEPS)}
-    if not length["STEPS"]:
+    # The length is said in one of two ways: code of any age takes the one without the other.
+    rest = {name: value for name, value in spec.values.items() if name not in ("STEPS", "EPOCHS")}
+    if spec["STEPS"]:
+        length = {"STEPS": min(int(spec["STEPS"]), STEPS)}
+    else:
         length = {"EPOCHS": min(int(spec["EPOCHS"]), -(-STEPS // spec.steps_per_epoch))}
-    return RunSpec({**spec.values, **fewer, **length, "SEED": 0})
+    return RunSpec({**rest, **fewer, **length, "SEED": 0})
 
 
 class Worktrees:
