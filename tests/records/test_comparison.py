@@ -109,6 +109,19 @@ def test_weights_count_where_both_records_have_their_digest() -> None:
     assert "differing: weights" in other.text()
 
 
+def test_what_only_a_later_record_says_of_an_update_is_no_difference() -> None:
+    def updated(**fields: Any) -> RunResult:
+        found = record([0.5, 0.9])
+        found.pruning["updates"] = [{"step": 10, "zeros": 7, **fields}]
+        return found
+
+    assert compare(updated(), updated(changed=7, magnitude_overlap=0.5)).verdict == "identical"
+    assert compare(updated(changed=7), updated(changed=8)).differing == ("pruning",)
+    shorter = updated()
+    shorter.pruning["updates"] = []
+    assert compare(updated(), shorter).differing == ("pruning",)
+
+
 def test_identical_in_spite_of_another_machine_says_so() -> None:
     found = compare(ORIGINAL, elsewhere(ORIGINAL, threads=2))
     assert found.verdict == "identical"

@@ -163,10 +163,15 @@ def _epochs(record: RunResult) -> _History:
     return [{k: v for k, v in entry.items() if k != _TIMES} for entry in record.history]
 
 
-def _in_common(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What both records say: one of a later date says more."""
-    names = first.keys() & second.keys()
-    return {n: first[n] for n in names}, {n: second[n] for n in names}
+def _in_common(first: Any, second: Any) -> tuple[Any, Any]:
+    """What both records say, in lists of entries too: one of a later date says more."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        both = {n: _in_common(first[n], second[n]) for n in first.keys() & second.keys()}
+        return {n: one for n, (one, _) in both.items()}, {n: two for n, (_, two) in both.items()}
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = [_in_common(one, two) for one, two in zip(first, second, strict=True)]
+        return [one for one, _ in pairs], [two for _, two in pairs]
+    return first, second
 
 
 def _differ(first: object, second: object) -> bool:
