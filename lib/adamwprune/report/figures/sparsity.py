@@ -59,7 +59,7 @@ def columns_of(
 
     ``widths`` in inches: of the margins and a panel; ``heights``: of one row and of two.
     """
-    zoom, metric, measured_on = _focus(groups), judged_by(groups), held_out(groups)
+    zoom, metric, measured_on = focus(groups), judged_by(groups), held_out(groups)
     rows = 1 if zoom is None else 2
     title = f"{measured_on.capitalize()} {metric.label} against {against}"
     figure = style.new_figure(widths[0] + widths[1] * len(draws), heights[rows - 1], title)
@@ -163,7 +163,7 @@ def notes_of(
     ]
 
 
-def _focus(groups: Sequence[Group]) -> tuple[float, float] | None:
+def focus(groups: Sequence[Group]) -> tuple[float, float] | None:
     """Where most scores lie, if a few that are far worse squeeze them; far as boxplots mean it.
 
     That is by more than 1.5 times the distance of the quartiles (J. Tukey, Exploratory Data

@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import FORMATS, _write, panels, parts
-from adamwprune.report.figures.sparsity import DOTTED, sparsity_axis
+from adamwprune.report.figures.sparsity import DOTTED, focus, sparsity_axis
 from adamwprune.report.groups import Group, percent
 from adamwprune.report.track import Arm, Track
 
@@ -35,12 +36,21 @@ def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[P
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
             axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
             axes.set_title("Against multiply-adds")
+        near = focus(track.groups)
+        if near is not None:
+            left.set_ylim(*near)
         panels.metric_axis(left, track.dense.done[0].headline, "test")
-        handles = [Line2D([], [], label=arm.label, **looks[arm.label]) for arm in track.arms]
+        origins = parts.origins_of(track.groups)
+        handles = [
+            Line2D([], [], label=origins.label(arm.label, _records(arm)), **looks[arm.label])
+            for arm in track.arms
+        ]
         dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
         figure.legend(handles=[dense, *handles], loc="outside right center")
         at = " ".join(map(percent, track.sparsities))
-        parts.footer(figure, f"{track.title}; {at}", track.groups)
+        outside = "" if near is None else "Lines that leave the axis go on in the track's table."
+        notes = filter(None, [outside])
+        parts.footer(figure, f"{track.title}; {at}", track.groups, *notes)
         name = track.name.replace("-", "_")
         return _write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
 
@@ -54,6 +64,10 @@ def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
         look = CONTROL if arm.is_control else {"color": next(colours)}
         looks[arm.label] = {**look, "marker": marker}
     return looks
+
+
+def _records(arm: Arm) -> tuple[RunResult, ...]:
+    return tuple(record for cell in arm.cells.values() for record in cell.group.done)
 
 
 def _is_counted(track: Track, arm: Arm) -> bool:
