@@ -26,6 +26,7 @@ def written(workspace: Workspace) -> str:
     return workspace.config.read_text()
 
 
+LARGE = ("resnet18", "resnet50", "gpt2", "gpt2-medium")
 QUICK, ALL = 100, 1000  # seeds in make check and in make check-long
 SPREAD = 12  # cells of one seed that are looked at closely
 SEEDS = [*range(QUICK), *(pytest.param(n, marks=pytest.mark.long) for n in range(QUICK, ALL))]
@@ -74,7 +75,7 @@ def build(spec: RunSpec) -> None:
     """Everything that a run needs before its first step, put together as training does it; with a
     narrow network, since the largest take gigabytes.
     """
-    width = {} if spec["MODEL"] == "lenet5" else {"MODEL_WIDTH": 0.1}
+    width = {"MODEL_WIDTH": 0.25} if spec["MODEL"] in LARGE else {}
     model = network_for({**spec.settings, **width}).module
     optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.settings)
     ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0

@@ -286,7 +286,7 @@ def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(specs
     records = [*by_accuracy[:-1], far]
     groups = group_runs(specs, records)
     mirrored = group_runs(specs, [in_bits(record) for record in records])
-    one, other = sparsity._focus(groups), sparsity._focus(mirrored)
+    one, other = sparsity.focus(groups), sparsity.focus(mirrored)
     assert one is not None
     assert other is not None
     assert other[1] == pytest.approx(1 + 0.08 * (100 - one[0]))
