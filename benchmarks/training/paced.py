@@ -106,6 +106,14 @@ class Pace:
             self._start = time.perf_counter()
 
 
+def run(parts: Mapping[str, Callable[[Work, Pace], None]]) -> Pace:
+    """Do the part of the work that the command line asks for, in the process that was started."""
+    work = Work.from_json(sys.argv[1])
+    pace = Pace(waiter(work.device))
+    parts[work.part](work, pace)
+    return pace
+
+
 def waiter(device: str) -> Callable[[], object]:
     """What waits until ``device`` has done all its work."""
     if device == "cpu":

@@ -6,7 +6,6 @@ network and for the decoded images, and for nothing else. Parts: ``all``, and ``
 ``DataLoader`` alone.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from torchvision import transforms
 
 from adamwprune.datasets import cifar10
 from adamwprune.train.data import network_for
-from benchmarks.training.paced import Pace, Work, waiter
+from benchmarks.training.paced import Pace, Work, run
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -93,15 +92,5 @@ def train(work: Work, pace: Pace) -> None:
         going = pace.stepped()
 
 
-PARTS = {"all": train, "data": data}
-
-
-def main() -> None:
-    work = Work.from_json(sys.argv[1])
-    pace = Pace(waiter(work.device))
-    PARTS[work.part](work, pace)
-    pace.tell({})
-
-
 if __name__ == "__main__":
-    main()
+    run({"all": train, "data": data}).tell({})

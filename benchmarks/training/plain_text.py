@@ -7,7 +7,6 @@ asked for the network and for the tokens, and for nothing else. Parts: ``all``, 
 """
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 
 from adamwprune import datasets
 from adamwprune.train.data import network_for
-from benchmarks.training.paced import Pace, Work, waiter
+from benchmarks.training.paced import Pace, Work, run
 
 LOGGED = 10  # steps between looks at the loss
 
@@ -116,15 +115,5 @@ def train(work: Work, pace: Pace) -> None:
         going = pace.stepped()
 
 
-PARTS = {"all": train, "data": data}
-
-
-def main() -> None:
-    work = Work.from_json(sys.argv[1])
-    pace = Pace(waiter(work.device))
-    PARTS[work.part](work, pace)
-    pace.tell({})
-
-
 if __name__ == "__main__":
-    main()
+    run({"all": train, "data": data}).tell({})

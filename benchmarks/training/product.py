@@ -6,7 +6,6 @@ a batch that stays the same.
 """
 
 import os
-import sys
 import time
 
 import torch
@@ -17,7 +16,7 @@ from adamwprune.records.code import Sources
 from adamwprune.run import process_settings, runner
 from adamwprune.train import precision
 from adamwprune.train.data import Order, loaded, network_for
-from benchmarks.training.paced import Pace, Work, waiter
+from benchmarks.training.paced import Pace, Work, run
 
 NEVER = 1e9  # seconds between checkpoints
 
@@ -87,13 +86,5 @@ def step(work: Work, pace: Pace) -> None:
     pace.tell({})
 
 
-PARTS = {"all": train, "data": data, "step": step}
-
-
-def main() -> None:
-    work = Work.from_json(sys.argv[1])
-    PARTS[work.part](work, Pace(waiter(work.device)))
-
-
 if __name__ == "__main__":
-    main()
+    run({"all": train, "data": data, "step": step})

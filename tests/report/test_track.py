@@ -96,7 +96,7 @@ def test_the_mean_density_of_an_older_record_is_that_of_its_updates():
     updates = [{"step": 300, "zeros": 50}, {"step": 600, "zeros": 90}]
     pruning = {"updates": updates, "prunable": 100}
     by_hand = (300 * 1.0 + 300 * 0.5 + (spec.total_steps - 600) * 0.1) / spec.total_steps
-    assert report.mean_density(replace(made, pruning=pruning)) == pytest.approx(by_hand)
+    assert report._density(replace(made, pruning=pruning)) == pytest.approx(by_hand)
 
 
 def test_the_tables(found):

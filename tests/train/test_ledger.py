@@ -28,6 +28,7 @@ from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transie
 from benchmarks.memory import counted
 from benchmarks.memory.counted import NETWORKS, allocated_by
 from benchmarks.memory.formulas import Size, computed
+from tests.support.allocator import Allocator
 
 CPU = torch.device("cpu")
 LENET5 = Size(61_750, 14, ((6, 25), (16, 150), (120, 400), (84, 120), (10, 84)), 192)
@@ -332,28 +333,8 @@ def test_an_update_that_raises_leaves_no_count_behind(monkeypatch: pytest.Monkey
 # -- a GPU's phases -----------------------------------------------------------------------
 
 
-class Fake:
-    """An allocator whose bytes the test sets."""
-
-    def __init__(self) -> None:
-        self.now = self.most = 0
-
-    def use(self, size: int, then: int | None = None) -> None:
-        self.most = max(self.most, size)
-        self.now = size if then is None else then
-
-    def allocated(self) -> int:
-        return self.now
-
-    def peak(self) -> int:
-        return self.most
-
-    def reset(self) -> None:
-        self.most = self.now
-
-
 def test_each_phase_has_its_own_peak() -> None:
-    gpu = Fake()
+    gpu = Allocator()
     phases = Phases(gpu)
     phases.enter(INIT)
     gpu.use(150, then=100)
@@ -373,7 +354,7 @@ def test_each_phase_has_its_own_peak() -> None:
 
 
 def test_a_phase_that_raises_ends() -> None:
-    gpu = Fake()
+    gpu = Allocator()
     phases = Phases(gpu)
     phases.enter(STEADY)
 
@@ -389,7 +370,7 @@ def test_a_phase_that_raises_ends() -> None:
 
 
 def test_phases_survive_a_checkpoint() -> None:
-    before, after = Fake(), Fake()
+    before, after = Allocator(), Allocator()
     phases = Phases(before)
     phases.enter(INIT)
     before.use(500, then=200)
@@ -405,7 +386,7 @@ def test_phases_survive_a_checkpoint() -> None:
 
 
 def test_a_gpus_updates_are_read_off_its_allocator() -> None:
-    gpu = Fake()
+    gpu = Allocator()
     phases = Phases(gpu)
     phases.enter(STEADY)
     gpu.use(1_000)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adamwprune.base.kinds import Images, Tokens
+from adamwprune.base.sparsity import mean_density
 from adamwprune.optimizers import SGD, AdamW
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import (
@@ -26,7 +27,6 @@ from adamwprune.pruning import (
     Set,
     State,
 )
-from adamwprune.pruning.counts import mean_density
 from adamwprune.pruning.update import kept_by
 from adamwprune.run.weights import digest
 from adamwprune.train.loop import Training
@@ -39,6 +39,7 @@ from adamwprune.train.measure.timeline import Timeline
 from adamwprune.train.measure.update_peak import UpdateMeter
 from tests.pruning.networks import network
 from tests.pruning.networks import train as train_network
+from tests.support.allocator import Allocator
 from tests.support.runs import toy_specs
 
 
@@ -180,24 +181,8 @@ def test_weights_that_are_no_numbers_have_no_overlap_and_end_no_run():
     assert OVERLAP not in pruner.updates[0]
 
 
-class Gpu:
-    """An allocator whose bytes the test sets."""
-
-    def __init__(self) -> None:
-        self.now = self.most = 0
-
-    def allocated(self) -> int:
-        return self.now
-
-    def peak(self) -> int:
-        return self.most
-
-    def reset(self) -> None:
-        self.most = self.now
-
-
 def test_the_bytes_of_an_overlap_are_in_no_peak_and_its_seconds_in_no_lap(monkeypatch):
-    gpu, clock = Gpu(), Clock()
+    gpu, clock = Allocator(), Clock()
     phases = Phases(gpu)
     phases.enter(STEADY)
 
@@ -369,7 +354,7 @@ def test_samples_are_not_closer_than_half_a_second_and_end_with_the_first_error(
 
 def test_a_timeline_keeps_samples_over_a_resume(monkeypatch):
     timeline = Timeline(torch.device("cpu"))
-    timeline.allocator, timeline.sensors = Gpu(), Sensors({"power": lambda: 5.0})
+    timeline.allocator, timeline.sensors = Allocator(), Sensors({"power": lambda: 5.0})
     for step in range(1, 21):
         timeline.sample(step)
     assert timeline.sensors.columns["step"] == [10]  # step 20 was less than half a second later
@@ -377,6 +362,6 @@ def test_a_timeline_keeps_samples_over_a_resume(monkeypatch):
     again.load_state_dict(timeline.state_dict())
     assert again.sensors.columns == timeline.sensors.columns
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 0)
-    phases = Phases(Gpu())
+    phases = Phases(Allocator())
     assert again.record(phases)["sensors"]["power"] == [5.0]
     assert "sensors" not in Timeline(torch.device("cpu")).record(phases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 GROUP, ZEROS = 4, 2  # of N:M sparsity: of each 4 neighbouring inputs 2 are zero
@@ -18,6 +18,25 @@ def count(sparsity: float, numel: int) -> int:
     In binary 0.15 lies below 3/20: 0.15·10 + 0.5 must round to 2 all the same.
     """
     return math.floor(_decimal(sparsity) * numel + Fraction(1, 2))
+
+
+def mean_density(
+    numel: int, taken: int, updates: Sequence[Mapping[str, float]], steps: int
+) -> float:
+    """Return the mean over ``steps`` of the fraction of ``numel`` weights that are not pruned.
+
+    ``updates``: of each mask update its ``step`` and the ``zeros`` from there on. A step counts
+    with the mask that its forward pass saw: an update after it counts from the next step on.
+    ``taken``: weights that were pruned before the first update.
+    """
+    if not numel or not steps:
+        return 1.0
+    pruned, before, k = 0, 0, taken  # pruned: summed over the steps
+    for update in updates:
+        pruned += k * (int(update["step"]) - before)
+        before, k = int(update["step"]), int(update["zeros"])
+    pruned += k * (steps - before)
+    return 1 - pruned / (numel * steps)
 
 
 def part_of(numel: int, fraction: float) -> int:

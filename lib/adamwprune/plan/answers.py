@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 from adamwprune.base import registry, subprocesses
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import write_text
+from adamwprune.base.files import user_cache, write_text
 
 KEPT = 200  # entries of a cache
 
@@ -65,8 +64,7 @@ class Answers:
         return process.ask({"about": self.about, "values": dict(values)})
 
     def _path(self) -> Path:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(cache) / "adamwprune" / f"{self.about}.json"
+        return user_cache() / f"{self.about}.json"
 
     def _known(self) -> list[Answer]:
         """What is cached; nothing of a file that is not there or is damaged."""

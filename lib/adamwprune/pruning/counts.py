@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,24 +29,6 @@ def layers(pruned: PrunedWeights) -> list[dict[str, Any]]:
     ]
 
 
-def mean_density(
-    numel: int, taken: int, updates: Sequence[Mapping[str, float]], steps: int
-) -> float:
-    """Return the mean over ``steps`` of the fraction of ``numel`` weights that are not pruned.
-
-    A step counts with the mask that its forward pass saw: an update after it counts from the next
-    step on. ``taken``: weights that were pruned before the first update.
-    """
-    if not numel or not steps:
-        return 1.0
-    pruned, before, k = 0, 0, taken  # pruned: summed over the steps
-    for update in updates:
-        pruned += k * (int(update["step"]) - before)
-        before, k = int(update["step"]), int(update["zeros"])
-    pruned += k * (steps - before)
-    return 1 - pruned / (numel * steps)
-
-
 def record(
     pruned: PrunedWeights,
     target: float,
@@ -61,7 +43,7 @@ def record(
     ``returned`` and of masks that ``changed`` (weights newly pruned, and returned) of each, and
     what else was measured of it; ``returned``; ``histogram``: the weights that are not zero in bins
     of equal width from ``low`` to ``high``, ``before`` the first update (None without one) and
-    ``after`` training. The pruner adds ``mean_density`` (:func:`mean_density`), the number of all
+    ``after`` training. The pruner adds ``mean_density``, over the steps, the number of all
     ``parameters``, and which are ``left_out`` and why.
     """
     found = layers(pruned)

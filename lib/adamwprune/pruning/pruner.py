@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from adamwprune.base.sparsity import SETTLING
+from adamwprune.base.sparsity import SETTLING, mean_density
 from adamwprune.optimizers._base import Base, KeepsMoments
 from adamwprune.pruning import contract, counts, inputs, refusals
 from adamwprune.pruning.attachment import Attachment, free_key, hooked, keeps_zeros
@@ -387,7 +387,7 @@ class Pruner(PrunedWeights):
     def record(self) -> dict[str, Any]:
         """See :func:`adamwprune.pruning.counts.record`."""
         found = counts.record(self, self.schedule.target, self.updates, self._bins_before)
-        density = counts.mean_density(self.numel, self.taken, self.updates, self.steps)
+        density = mean_density(self.numel, self.taken, self.updates, self.steps)
         left = [{"name": n, "reason": reason} for n, reason in self.coverage.left_out.items()]
         return {
             **found,

@@ -108,15 +108,8 @@ _NEEDED = {
     "memory": ("total", "weights", "gradients", "buffers", "optimizer", "pruner"),
     "seconds": ("total",),
 }
-_LATER = (
-    "code",
-    "trace",
-    "weights",
-    "metrics",
-    "examples",
-    "speed",
-    "operations",
-)  # fields that older records lack
+# Fields that older records lack.
+_LATER = ("code", "trace", "weights", "metrics", "examples", "speed", "operations")
 
 
 @dataclass(frozen=True)

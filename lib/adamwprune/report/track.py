@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from adamwprune.base.sparsity import mean_density
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report.groups import Group, group_runs, percent, score_digits
@@ -96,15 +97,16 @@ def track(name: str, specs: Iterable[RunSpec], records: Iterable[RunResult]) -> 
 
 def label(group: Group) -> str:
     """``magnitude, ERK``, ``static random mask, ERK``, ``RigL, ERK``, ``state (precond)``."""
-    spec, method = group.spec, group.method
+    spec = group.spec
+    scope = _SCOPES.get(str(spec["PRUNING_SCOPE"]), "")
     is_constant = spec["PRUNING_SCHEDULE"] == "constant"
-    if method == "random" and is_constant:
-        method = "static random mask"
-    elif is_constant and not spec.values.get("REGROW_FRACTION"):
-        method = f"{method}, constant"
-    elif spec.values.get("REGROW_FRACTION") and not is_constant:
-        method = f"{_NAMES.get(method, method)}, on the ramp"
-    return f"{_NAMES.get(method, method)}{_SCOPES.get(str(spec['PRUNING_SCOPE']), '')}"
+    regrows = "REGROW_FRACTION" in spec
+    name = _NAMES.get(group.method, group.method)
+    if is_constant and name == "random":
+        name = "static random mask"
+    elif is_constant != regrows:  # published regrowing methods are constant, the others not
+        name += ", constant" if is_constant else ", on the ramp"
+    return name + scope
 
 
 def _controls(
@@ -113,7 +115,7 @@ def _controls(
     """Dense networks at the sparsity whose weights, or whose training FLOPs, they have."""
     found: dict[str, dict[float, Group]] = {}
     prunable = {s: 1 - s for s in reference}
-    density = {s: mean_density(group.done[0]) for s, group in reference.items()}
+    density = {s: _density(group.done[0]) for s, group in reference.items()}
     for group in groups:
         if group.spec["MODEL_WIDTH"] != 1:
             kept = group.done[0].pruning["prunable"] / dense.done[0].pruning["prunable"]
@@ -127,16 +129,11 @@ def _controls(
     return found
 
 
-def mean_density(record: RunResult) -> float:
-    """The share of prunable weights in use, averaged over the steps."""
-    known = record.pruning.get("mean_density")
-    if known is not None:
-        return float(known)
-    total, used, density, since = record.spec.total_steps, 0.0, 1.0, 0
-    for update in record.pruning["updates"]:
-        used += density * (update["step"] - since)
-        density, since = 1 - update["zeros"] / record.pruning["prunable"], update["step"]
-    return (used + density * (total - since)) / total
+def _density(record: RunResult) -> float:
+    """The share of prunable weights in use, averaged over the steps; older records lack it."""
+    pruning = record.pruning
+    steps = record.spec.total_steps
+    return mean_density(pruning["prunable"], 0, pruning["updates"], steps)
 
 
 def _compared(

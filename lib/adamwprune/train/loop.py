@@ -83,7 +83,8 @@ class Training:
         self.accumulation = spec["ACCUMULATION"]  # parts of a batch, one after the other
         self.sums = Sums(self.task.totals, self.device)  # since the last evaluation
         self.history: list[dict[str, float]] = []  # an entry an evaluation
-        self.network = precision.Forward(self.model, spec, self.device)  # what trains
+        self.forward = precision.Forward(self.model, spec, self.device)
+        self.network = self.forward  # what trains: compiled, where that is asked for
         self.not_compiled = ""  # why, where it was asked for
         if spec["TORCH_COMPILE"]:
             self._compile()
@@ -185,8 +186,7 @@ class Training:
         """An entry of the history: the metrics over the steps since the last one, and now."""
         trained = measured(self.task, self.sums)
         self.clock.lap("train")
-        forward = precision.Forward(self.model, self.spec, self.device)
-        tested = evaluate(self.model, self.task, self.data, forward)
+        tested = evaluate(self.model, self.task, self.data, self.forward)
         self.clock.lap("evaluate")
         self.sums.reset()
         return {

@@ -78,7 +78,7 @@ def draw_all(
                 if isinstance(each, NotDrawn):
                     tell(f"{name} is not drawn: {each.why}")
                 else:
-                    yield name, partial(_write, each, folder / name, formats, data=data)
+                    yield name, partial(write, each, folder / name, formats, data=data)
 
     with style.sheet():
         return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
@@ -117,7 +117,7 @@ def draw_comparison(
         for groups in by_metric.values():
             prefix = f"{judged_by(groups).name}-" if len(by_metric) > 1 else ""
             for each in models.comparison(groups, "Runs side by side", title):
-                paths += _write(each, folder / f"{prefix}{each.name}", formats)
+                paths += write(each, folder / f"{prefix}{each.name}", formats)
         return paths
 
 
@@ -127,7 +127,7 @@ def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("pn
     with style.sheet():
         (setting,) = settings([record.spec], [record])
         drawing = training.single_run(record, setting.title)
-        return _write(drawing, folder / drawing.name, formats)
+        return write(drawing, folder / drawing.name, formats)
 
 
 def _require_done(record: RunResult) -> None:
@@ -135,7 +135,7 @@ def _require_done(record: RunResult) -> None:
         raise UserError(f"{record.run_id}: this run {record.status}; there is nothing to draw")
 
 
-def _write(
+def write(
     drawing: Drawing, stem: Path, formats: Sequence[str], *, data: bool = False
 ) -> list[Path]:
     """The files of one figure; its images name the digest of what they plot."""

@@ -100,10 +100,14 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
         "the schedule alone decides: the lines of all optimizers lie on each other."
     )
-    told = _notes(setting.pruned(), groups, lacking, "returns of each update")
-    notes = [note, *parts.places_note(groups), *told]
-    parts.footer(figure, setting.title, groups, *notes, scores=False)
+    told = [note, *_told(setting, groups, lacking, "returns of each update")]
+    parts.footer(figure, setting.title, groups, *told, scores=False)
     yield parts.drawing("mask_change", figure, groups)
+
+
+def _told(setting: Setting, groups: list[Group], lacking: list[Group], what: str) -> list[str]:
+    """Where the runs were made, and which groups are not drawn for want of ``what``."""
+    return [*parts.places_note(groups), *_notes(setting.pruned(), groups, lacking, what)]
 
 
 def _name_steps(setting: Setting, axes: Any, label: str) -> None:
@@ -161,9 +165,8 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         "of them than by chance (Cohen's κ). Magnitude chooses by the weights of that moment, as "
         "many, in the same scope, among those not pruned yet, or all where pruned weights return."
     )
-    told = _notes(setting.pruned(), groups, lacking, "agreement")
-    notes = [note, *parts.places_note(groups), *told]
-    parts.footer(figure, setting.title, groups, *notes, scores=False)
+    told = [note, *_told(setting, groups, lacking, "agreement")]
+    parts.footer(figure, setting.title, groups, *told, scores=False)
     yield parts.drawing("magnitude_agreement", figure, groups)
 
 

@@ -34,7 +34,7 @@ def accuracy_against_speed_up(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """
     name = "accuracy_against_speed_up"
     done = [group for group in setting.pruned() if group.done]
-    pruned = list(filter(_is_counted, done))
+    pruned = list(filter(is_counted, done))
     if not pruned:
         if done:
             yield NotDrawn(name, f"no record counts its {WHAT}; new runs do")
@@ -80,16 +80,23 @@ def _note(groups: Sequence[Group]) -> str:
     )
 
 
-def speed_up(group: Group) -> float:
-    """Multiply-adds of the dense network over those that are left, mean over the runs."""
-    if group.is_dense:
+def speed_up(group: Group, dense: RunResult | None = None) -> float:
+    """Multiply-adds of a dense network over those that are left, mean over the runs.
+
+    ``dense``: a run of that network; None is the group's own network, not pruned.
+    """
+    if group.is_dense and dense is None:
         return 1.0
-    return group.statistic(
-        lambda record: record.operations["multiply_adds"] / record.operations["multiply_adds_left"]
-    ).mean
+
+    def of(record: RunResult) -> float:
+        whole: int = (dense or record).operations["multiply_adds"]
+        return whole / float(record.operations["multiply_adds_left"])
+
+    return group.statistic(of).mean
 
 
-def _is_counted(group: Group) -> bool:
+def is_counted(group: Group) -> bool:
+    """Whether all its records count multiply-adds; older ones do not."""
     return all(map(_has_operations, group.done))
 
 
@@ -104,7 +111,7 @@ def _has_operations(record: RunResult) -> bool:
 def methods(setting: Setting) -> Iterator[Drawing]:
     """Of each optimizer with several methods: their scores against sparsity and speed-up."""
     for optimizer in setting.optimizers:
-        pruned = [g for g in setting.pruned(optimizer=optimizer) if g.done and _is_counted(g)]
+        pruned = [g for g in setting.pruned(optimizer=optimizer) if g.done and is_counted(g)]
         if len({group.method for group in pruned}) >= SEVERAL:
             yield _methods(setting, optimizer, pruned)
 

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import FORMATS, _write, panels, parts
+from adamwprune.report.figures import FORMATS, panels, parts, write
+from adamwprune.report.figures.operations import is_counted, speed_up
 from adamwprune.report.figures.sparsity import DOTTED, focus, sparsity_axis
 from adamwprune.report.groups import Group, percent
 from adamwprune.report.track import Arm, Track
@@ -23,15 +24,15 @@ MARKERS = "osD^vPXphd<>"
 def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write ``track_NAME`` and what it plots into ``folder``; the files written."""
     with style.sheet():
-        counted = [arm for arm in track.arms if _is_counted(track, arm)]
+        counted = [arm for arm in track.arms if _is_counted(arm)] if is_counted(track.dense) else []
         figure = style.new_figure(11.5, 5.0, f"Pruning track: {track.title.split(',')[0]}")
         left, *right = figure.subplots(1, 2 if counted else 1, sharey=True, squeeze=False)[0]
-        looks = _looks(track.arms)
+        looks, dense = _looks(track.arms), track.dense.done[0]
         _panel(left, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
         sparsity_axis(left, [c.group for arm in track.arms for c in arm.cells.values()])
         left.set_title("Against the target sparsity")
         for axes in right:
-            _panel(axes, track, counted, looks, lambda sparsity, group: _speed_up(track, group))
+            _panel(axes, track, counted, looks, lambda sparsity, group: speed_up(group, dense))
             panels.log_axis(axes, vertical=False)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
             axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
@@ -39,20 +40,20 @@ def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[P
         near = focus(track.groups)
         if near is not None:
             left.set_ylim(*near)
-        panels.metric_axis(left, track.dense.done[0].headline, "test")
+        panels.metric_axis(left, dense.headline, "test")
         origins = parts.origins_of(track.groups)
         handles = [
             Line2D([], [], label=origins.label(arm.label, _records(arm)), **looks[arm.label])
             for arm in track.arms
         ]
-        dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
-        figure.legend(handles=[dense, *handles], loc="outside right center")
+        mean = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
+        figure.legend(handles=[mean, *handles], loc="outside right center")
         at = " ".join(map(percent, track.sparsities))
         outside = "" if near is None else "Lines that leave the axis go on in the track's table."
         notes = filter(None, [outside])
         parts.footer(figure, f"{track.title}; {at}", track.groups, *notes)
         name = track.name.replace("-", "_")
-        return _write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
+        return write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
 
 
 def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
@@ -70,15 +71,8 @@ def _records(arm: Arm) -> tuple[RunResult, ...]:
     return tuple(record for cell in arm.cells.values() for record in cell.group.done)
 
 
-def _is_counted(track: Track, arm: Arm) -> bool:
-    """Whether all its records count multiply-adds; older ones do not."""
-    groups = [track.dense, *(cell.group for cell in arm.cells.values())]
-    return all(record.operations for group in groups for record in group.done)
-
-
-def _speed_up(track: Track, group: Group) -> float:
-    dense = track.dense.done[0].operations["multiply_adds"]
-    return group.statistic(lambda r: dense / r.operations["multiply_adds_left"]).mean
+def _is_counted(arm: Arm) -> bool:
+    return all(is_counted(cell.group) for cell in arm.cells.values())
 
 
 def _panel(
