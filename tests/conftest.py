@@ -44,6 +44,23 @@ def _no_inherited_settings() -> Iterator[None]:
     os.environ.update(inherited)
 
 
+def _own_configuration() -> tuple[int, int] | None:
+    """The user's own .config, by its size and time."""
+    try:
+        found = (REPOSITORY / ".config").stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_configuration_alone() -> Iterator[None]:
+    """A test configures a directory of its own: the tree's .config is its user's."""
+    before = _own_configuration()
+    yield
+    assert _own_configuration() == before, f"{REPOSITORY}/.config was written"
+
+
 @pytest.fixture
 def repository() -> Path:
     """The source tree."""

@@ -538,8 +538,8 @@ def test_nanogpt_s_batches_are_blocks_and_the_tokens_one_further_on():
     assert 40_000 <= int(x.min()) <= int(y.max()) < 40_100
 
 
-def test_a_pruned_optimizer_is_at_its_target():
-    spec = cells.specs(Path(), {"MODEL": "gpt-nano", "DATASET": "shakespeare"})["magnitude"]
+def test_a_pruned_optimizer_is_at_its_target(tmp_path):
+    spec = cells.specs(tmp_path, {"MODEL": "gpt-nano", "DATASET": "shakespeare"})["magnitude"]
     one = pruning_cost.Optimizer(spec, "cpu")
     assert one.update() > 0
     one.step()
