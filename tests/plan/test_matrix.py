@@ -121,6 +121,15 @@ def test_a_matrix_without_a_legal_run_is_an_error() -> None:
         expand(PRUNING_METHOD="magnitude", MASK_STORAGE="implied")
 
 
+def test_without_a_legal_run_each_reason_is_told_once_whatever_the_lists_hold() -> None:
+    with pytest.raises(ConfigError) as refused:
+        expand(MODEL="gpt-nano", DATASET="mnist mnist5k", SEED="0 1 2", LR="0.1 preset")
+    assert str(refused.value).splitlines() == [
+        f"no legal run is left: gpt-nano {data} sgd none: gpt-nano takes tokens, {data} gives images"
+        for data in ("mnist", "mnist5k")
+    ]
+
+
 def test_expansion_leaves_the_configuration_as_it_was(tree: Tree) -> None:
     sources.load(Workspace({"CONFIG": "memory-comparison"}), tree)
     before = (tree.config(), tree.minimal_config())

@@ -151,7 +151,8 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
                 cells[spec] = Cell(spec, point, place.notes, place.presets)
     problems = _problems(list(cells))
     if not cells:
-        problems = [f"no legal run is left: {each.label}: {each.reason}" for each in dropped]
+        left = _distinct(dropped, ())
+        problems = [f"no legal run is left: {each.label}: {each.reason}" for each in left]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return Matrix(tuple(cells.values()), _distinct(dropped, cells.values()))
