@@ -125,7 +125,8 @@ def test_without_a_legal_run_each_reason_is_told_once_whatever_the_lists_hold() 
     with pytest.raises(ConfigError) as refused:
         expand(MODEL="gpt-nano", DATASET="mnist mnist5k", SEED="0 1 2", LR="0.1 preset")
     assert str(refused.value).splitlines() == [
-        f"no legal run is left: gpt-nano {data} sgd none: gpt-nano takes tokens, {data} gives images"
+        f"no legal run is left: gpt-nano {data} sgd none: "
+        f"gpt-nano takes tokens, {data} gives images"
         for data in ("mnist", "mnist5k")
     ]
 
