@@ -69,7 +69,7 @@ class Track:
 
     @property
     def title(self) -> str:
-        """``gpt-nano on shakespeare, adamw, 2000 steps``."""
+        """``gpt-nano on shakespeare, adamw, 2,000 steps of 12 examples``."""
         spec = self.dense.spec
         length = f"{spec.total_steps:,} steps of {spec['BATCH_SIZE']} examples"
         return f"{spec['MODEL']} on {spec['DATASET']}, {spec['OPTIMIZER']}, {length}"
@@ -83,8 +83,7 @@ def track(name: str, specs: Iterable[RunSpec], records: Iterable[RunResult]) -> 
         return None
     dense = max(whole, key=lambda group: group.spec.total_steps)
     arms: dict[str, dict[float, Group]] = {}
-    pruned = [group for group in groups if not group.is_dense]
-    for group in pruned:
+    for group in (group for group in groups if not group.is_dense):
         arms.setdefault(label(group), {})[group.sparsity] = group
     reference = arms.get(REFERENCE, {})
     controls = _controls([g for g in groups if g.is_dense and g is not dense], dense, reference)

@@ -38,7 +38,7 @@ def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[P
             axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
             axes.set_title("Against multiply-adds")
         near = focus(track.groups)
-        if near is not None:
+        if near:
             left.set_ylim(*near)
         panels.metric_axis(left, dense.headline, "test")
         origins = parts.origins_of(track.groups)
@@ -49,8 +49,7 @@ def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[P
         mean = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
         figure.legend(handles=[mean, *handles], loc="outside right center")
         at = " ".join(map(percent, track.sparsities))
-        outside = "" if near is None else "Lines that leave the axis go on in the track's table."
-        notes = filter(None, [outside])
+        notes = ["Lines that leave the axis go on in the track's table."] if near else []
         parts.footer(figure, f"{track.title}; {at}", track.groups, *notes)
         name = track.name.replace("-", "_")
         return write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
