@@ -296,7 +296,7 @@ def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(specs
 
 def test_chosen_runs_of_two_metrics_stand_in_two_figures(two, tmp_path, monkeypatch):
     records = [in_bits(synthetic(two[0])), synthetic(two[3])]
-    monkeypatch.setattr(figures, "_write", lambda drawing, stem, formats: [stem])
+    monkeypatch.setattr(figures, "write", lambda drawing, stem, formats: [stem])
     names = [path.name for path in figures.draw_comparison(records, tmp_path)]
     assert names == [
         f"{metric}-{figure}"
