@@ -90,6 +90,11 @@ class Base(torch.optim.Optimizer):
     def steps(self, steps: int) -> None:
         self.kept["steps"] = steps
 
+    @property
+    def needs_all_gradients(self) -> str:
+        """What of a step needs all gradients at once; empty if nothing does."""
+        return "max_grad_norm" if self.max_grad_norm else ""
+
     def declared_states(self) -> Mapping[str, StateBytes]:
         """What float32 parameters take in the optimizer, by the names that the ledger
         (:mod:`adamwprune.train.measure.ledger`) gives to states.

@@ -33,6 +33,11 @@ class TakesPart(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
 
+    def whole_states(self, optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+        """The states that ``optimizer`` keeps in a form of the pruner's, in its own form, by the
+        number of their parameter.
+        """
+
     def refuse_foreign(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for a state that cannot be loaded."""
 
@@ -160,6 +165,7 @@ class Attachment:
     def _saving(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
         if state_dict["param_groups"]:
             state_dict["param_groups"][0][self.pruner.key] = packed(self.pruner.state_dict())
+        state_dict["state"].update(self.pruner.whole_states(optimizer))
 
     def _loading(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         first, *others = state_dict["param_groups"]

@@ -1,14 +1,17 @@
-"""How the pruner remembers which weights are pruned: a bool, a bit, or nothing a weight."""
+"""How the pruner remembers which weights are pruned: a bool, a bit, or nothing a weight; or by the
+index of those that are not, for which alone there are optimizer states then.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adamwprune.pruning.live import Live
 from adamwprune.pruning.masking import zero_where_set, zero_where_zero
 from adamwprune.pruning.select.parts import Part, parts
 
@@ -57,6 +60,13 @@ class Masks:
 
     def _zero(self, name: str, part: Part, values: Tensor, states: Mapping[str, Any]) -> None:
         zero_where_set(values, self.part(name, part, states))
+
+    def settle(self, name: str, states: MutableMapping[str, Any]) -> None:
+        """Called when all parts of a mask were put, with the optimizer's states of the weight."""
+
+    def live(self, name: str) -> Live | None:
+        """Where the live numbers are, if the optimizer keeps states of these alone."""
+        return None
 
     def _none(self, name: str) -> Tensor:
         weight = self.weights[name]
@@ -153,7 +163,91 @@ class Implied(Masks):
         return sizes
 
 
-STORAGES: dict[str, type[Masks]] = {"bool": Masks, "bits": Bits, "implied": Implied}
+class Packed(Bits):
+    """Optimizer states of live weights alone, and the index of these: 4 bytes a live weight.
+
+    A layer is packed once no more than half of it is live. With more, an index would take what the
+    states of pruned weights do: until then it has a bit a weight and whole states.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(weights)
+        self._live: dict[str, Live] = {}
+        self._put: dict[str, Tensor] = {}  # a mask whose parts are being put
+
+    def live(self, name: str) -> Live | None:
+        return self._live.get(name)
+
+    def put(self, name: str, part: Part, mask: Tensor) -> None:
+        if name not in self._put:
+            self._put[name] = self.mask(name, {})
+        part.put(self._put[name], mask)
+
+    def settle(self, name: str, states: MutableMapping[str, Any]) -> None:
+        """Pack the states for the mask that was put."""
+        if name not in self._put:
+            return
+        mask = self._put.pop(name)
+        was_packed = name in self._live
+        whole = {key: self.whole(name, value) for key, value in states.items()}
+        self._store(name, mask)
+        for key, value in whole.items():
+            if was_packed and isinstance(value, Tensor) and value.shape == mask.shape:
+                value.masked_fill_(mask, 0)  # it may have more live weights now, and not be packed
+            states[key] = self.packed(name, value)
+
+    def _store(self, name: str, mask: Tensor) -> None:
+        self._live.pop(name, None)
+        self.stored.pop(name, None)
+        live = Live(self.weights[name], mask)
+        if 2 * len(live.index) <= mask.numel():
+            self._live[name] = live
+        else:
+            self.stored[name] = pack(mask)
+
+    def packed(self, name: str, state: Any) -> Any:
+        """A state without the numbers of pruned weights, if the layer is packed and it is not."""
+        live = self._live.get(name)
+        if live is None or not isinstance(state, Tensor) or state.shape != live.weight.shape:
+            return state
+        return live.gather(state)
+
+    def whole(self, name: str, state: Any) -> Any:
+        """The inverse of :meth:`packed`."""
+        live = self._live.get(name)
+        if live is None or not isinstance(state, Tensor) or state.shape != live.shape:
+            return state
+        return live.expand(state)
+
+    def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        if name in self._put:
+            return part.of(self._put[name])
+        live = self._live.get(name)
+        return super().part(name, part, states) if live is None else live.mask_part(part)
+
+    def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
+        live = self._live.get(name)
+        return super().mask(name, states) if live is None or name in self._put else live.mask()
+
+    def tensors(self) -> list[Tensor]:
+        return [*super().tensors(), *(live.index for live in self._live.values())]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**self.stored, **{name: pack(live.mask()) for name, live in self._live.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.stored, self._live, self._put = {}, {}, {}
+        for name, bits in state.items():
+            weight = self.weights[name]
+            self._store(name, unpack(bits.to(weight.device), weight.shape).clone())
+
+
+STORAGES: dict[str, type[Masks]] = {
+    "bool": Masks,
+    "bits": Bits,
+    "implied": Implied,
+    "packed": Packed,
+}
 
 
 def tiny(dtype: torch.dtype) -> float:

@@ -1,0 +1,78 @@
+"""Where the live numbers of a weight are: to gather them as a vector, and to write them back.
+
+The vector [1, P] has the live numbers in the order in which they lie in memory. On a CPU it may have
+zeros between them, so that a step of torch's fused kernels gives them the bits that it gives the
+whole weight. These kernels compute vectors of :data:`LANES` bytes and what is left at the end number
+by number, which may round otherwise: what is in that rest in one must be in it in the other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adamwprune.optimizers._layout import in_memory, laid_out
+from adamwprune.pruning.select.parts import Part
+
+LANES = 32  # bytes
+
+
+class Live:
+    """The live numbers of ``weight``, those not set in ``mask`` (bool, True = pruned).
+
+    ``index``: where they lie in its memory, int32 [L] (int64 from 2³¹ numbers), ascending.
+    ``shape``: [1, P], of a vector of them.
+    """
+
+    def __init__(self, weight: Tensor, mask: Tensor) -> None:
+        self.weight = weight
+        numel = weight.numel()
+        found = in_memory(laid_out(weight, mask)).logical_not().nonzero().squeeze(1)
+        self.index = found.to(torch.int32) if numel < 1 << 31 else found
+        lanes = LANES // weight.element_size() if weight.is_cpu else 1
+        self._rest = int((found >= numel - numel % lanes).sum()) if lanes > 1 else 0
+        self._main = len(found) - self._rest  # how many are not in the rest
+        self._gap = -self._main % lanes
+        if len(found) + self._gap == numel:  # a state as long as the weight is a whole one
+            self._gap += lanes
+        self.shape = torch.Size((1, len(found) + self._gap))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The live numbers [1, P] of ``tensor``, which has the weight's shape."""
+        flat = in_memory(laid_out(self.weight, tensor))
+        if not self._gap:
+            return flat.index_select(0, self.index).view(self.shape)
+        values = flat.new_empty(self.shape)
+        main, gap, rest = values.view(-1).split((self._main, self._gap, self._rest))
+        torch.index_select(flat, 0, self.index[: self._main], out=main)
+        gap.zero_()
+        torch.index_select(flat, 0, self.index[self._main :], out=rest)
+        return values
+
+    def scatter(self, values: Tensor, tensor: Tensor) -> Tensor:
+        """Write ``values`` [1, P] to their places in ``tensor``, laid out as the weight is."""
+        flat = in_memory(tensor)
+        main, _, rest = values.view(-1).split((self._main, self._gap, self._rest))
+        flat.index_copy_(0, self.index[: self._main].long(), main)
+        if self._rest:
+            flat.index_copy_(0, self.index[self._main :].long(), rest)
+        return tensor
+
+    def expand(self, values: Tensor) -> Tensor:
+        """A tensor of the weight's shape and layout: ``values`` [1, P] where they belong, else 0."""
+        return self.scatter(values, torch.zeros_like(self.weight, dtype=values.dtype))
+
+    def mask(self) -> Tensor:
+        """The bool mask of the weight, True = pruned."""
+        mask = torch.ones_like(self.weight, dtype=torch.bool)
+        in_memory(mask).index_fill_(0, self.index.long(), False)
+        return mask
+
+    def mask_part(self, part: Part) -> Tensor:
+        """A part [n] of :meth:`mask`."""
+        if part.step > 1 or not self.weight.is_contiguous():
+            return part.of(self.mask())
+        ends = torch.tensor((part.start, part.stop), dtype=self.index.dtype, device=self.index.device)
+        first, last = torch.searchsorted(self.index, ends).tolist()
+        mask = torch.ones(part.numel, dtype=torch.bool, device=self.index.device)
+        return mask.index_fill_(0, self.index[first:last].long() - part.start, False)
