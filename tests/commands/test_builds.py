@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from tests.support.commands import ROOT, environment, make_here, refused, train_
 pytestmark = pytest.mark.slow
 
 TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
-LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=12")
+# One worker: starting one, which imports torch, takes longer than its runs.
+LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=8", "JOBS=1")
 
 
 def records(output: Path) -> dict[str, dict]:
@@ -61,7 +63,7 @@ def succeeds(command: list[str]) -> bool:
 def two(tmp_path_factory) -> Path:
     """Two seeds of one run, trained once."""
     output = tmp_path_factory.mktemp("two")
-    result = make_here(output, *TWO, "matrix")
+    result = make_here(output, *TWO, "JOBS=1", "matrix")
     assert result.returncode == 0, result.stdout + result.stderr
     return output
 
@@ -141,7 +143,7 @@ def test_why_explains_every_state(output):
 
 
 def test_failures_stay_until_retry_and_make_says_so(tmp_path):
-    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1")
+    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1", "JOBS=1")
     result = make_here(tmp_path, *settings, "matrix")
     assert result.returncode != 0
     assert "training diverged: the loss is nan" in result.stdout
@@ -169,7 +171,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
 
 
 def test_two_makes_at_once_train_every_run_once(tmp_path):
-    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=3", "SEED=0 1 2")
+    settings = ("CONFIG=sgd", *TINY, "SEED=0 1 2", "JOBS=1")
     one, two = background(tmp_path, *settings, "all"), background(tmp_path, *settings, "all")
     outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
@@ -181,17 +183,32 @@ def test_two_makes_at_once_train_every_run_once(tmp_path):
 
 
 def test_train_py_waits_for_the_process_that_trains_its_run(tmp_path):
-    words = ["--dataset", "mnist5k", "--epochs", "14"]
+    """The first is halted in its run until the second waits for it."""
+    words = ["--dataset", "mnist5k", "--epochs", "4"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
-    first = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+    options = {"cwd": tmp_path, "env": environment(), "text": True, "stdout": subprocess.PIPE}
+    first = subprocess.Popen(command, **options)
     wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
-    second = train_py(tmp_path, *words)
-    assert first.wait(timeout=60) == 0
-    assert second.returncode == 0, second.stderr
-    assert f"another process ({first.pid}) is training this run: waiting for it" in second.stdout
-    assert "epoch 1/" not in second.stdout
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.Popen(command, **options, stderr=subprocess.PIPE)
+    waits = f"another process ({first.pid}) is training this run: waiting for it"
+    told = list(_until(waits, second.stdout))
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=60)
+    rest, errors = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert waits in told[-1]
+    assert "epoch 1/" not in "".join(told) + rest
     (record,) = records(tmp_path).values()
     assert len(record["environment"]["attempts"]) == 1
+
+
+def _until(text: str, lines: Iterable[str]) -> Iterator[str]:
+    """The lines up to one with this text."""
+    for line in lines:
+        yield line
+        if text in line:
+            return
 
 
 @pytest.mark.parametrize(
@@ -230,7 +247,7 @@ def _alive(output: Path) -> bool:
 
 @pytest.mark.parametrize("second", [False, True])
 def test_train_py_stops_at_a_checkpoint_and_goes_on(second, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "mnist5k", "--epochs", "8"]
+    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "mnist5k", "--epochs", "5"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -277,7 +294,7 @@ def read_only(tmp_path):
 
 
 def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_path, read_only):
-    process = background(tmp_path, *LONG, "JOBS=1", "matrix")
+    process = background(tmp_path, *LONG, "matrix")
     wait_for(lambda: records(tmp_path))
     read_only()
     output, _ = process.communicate(timeout=120)
@@ -295,7 +312,7 @@ def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_p
 
 
 def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
-    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0")
+    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0", "JOBS=1")
     process = background(tmp_path, *settings, "matrix")
     wait_for(lambda: list(tmp_path.glob("results/*/checkpoint.pt")))
     (told,) = tmp_path.glob("results/*/progress.json")

@@ -207,9 +207,7 @@ def test_a_damaged_data_file_is_refused(tmp_path):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"\0\0\x08\x03truncated")
-    message = refused(
-        make_here(tmp_path, "CONFIG=sgd", "JOBS=1", f"DATA_DIR={tmp_path}", "matrix")
-    )
+    message = refused(make_here(tmp_path, "CONFIG=sgd", "JOBS=1", f"DATA_DIR={tmp_path}", "matrix"))
     assert "train-images-idx3-ubyte: checksum mismatch" in message
 
 
