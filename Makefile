@@ -136,6 +136,10 @@ distclean: ## mrproper, and results and downloaded data; asks first
 help: ## Show this
 	$(bare)/help.py $(call sh,$(srctree))/Makefile
 
+# A word that is no target.
+.DEFAULT:
+	$(bare)/help.py $(call sh,$(srctree))/Makefile $(call sh,$@)
+
 ##@ Measuring
 .PHONY: bench
 bench: $(installed) ## Speed and memory against a plain loop and torch, in results/bench/; BENCH_ARGS=

@@ -1,5 +1,6 @@
 """make help: the targets, grouped, from the comments in the Makefile given as argument.
 
+With a second argument, a word that is no target: it is refused, and the nearest target named.
 Needs nothing but Python 3.8. It reads three kinds of lines: ``##@ group``,
 ``target: dependencies ## text`` and, for targets that share a rule, ``##> name  text``.
 """
@@ -9,9 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import _library  # noqa: F401
 from adamwprune.base.console import run_command
+from adamwprune.base.errors import UserError
+from adamwprune.base.wording import nearest
 
 ENTRY = re.compile(r"(?P<target>[\w-]+):[^#=]*## (?P<text>.+)|##> (?P<name>\S+)\s+(?P<about>.+)")
 FIRST = """\
@@ -51,9 +55,16 @@ def groups(makefile: str) -> list[tuple[str, list[tuple[str, str]]]]:
     return found
 
 
+def refuse(word: str, targets: list[str]) -> NoReturn:
+    """End with the nearest target."""
+    raise UserError(f"no target {word!r}{nearest(word, targets)} (make help lists them)")
+
+
 def main() -> int:
-    """Print the help."""
+    """Print the help, or refuse a word."""
     described = groups(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if sys.argv[2:]:
+        refuse(sys.argv[2], [name for _, entries in described for name, _ in entries])
     width = max(len(name) for _, entries in described for name, _ in entries)
     for title, entries in described:
         print(title + ":")

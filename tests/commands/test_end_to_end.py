@@ -157,7 +157,12 @@ def test_planning_and_a_no_op_import_no_torch(trained):
     )
 
 
-REALLY = {"clean", "menuconfig", "OPTIMZER=adamw"}  # as make runs them; the others in this process
+REALLY = {
+    "clean",
+    "menuconfig",
+    "OPTIMZER=adamw",
+    "pln",
+}  # as make runs them; the others in this process
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,7 @@ REALLY = {"clean", "menuconfig", "OPTIMZER=adamw"}  # as make runs them; the oth
         (["EPOCHS=2", "graph-check"], "EPOCHS: what is published"),
         (["CONFIG=adamwprune-70", "SPAM_INTERVAL=10", "plan"], "masks are updated 20 steps after"),
         (["NOSUCH=1", "clean"], "not NOSUCH"),
+        (["pln"], "no target 'pln'; did you mean plan? (make help lists them)"),
     ],
 )
 def test_a_wrong_step_gets_one_clear_message(tmp_path, arguments, told):

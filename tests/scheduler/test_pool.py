@@ -25,7 +25,7 @@ from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.events import Policy
 from adamwprune.scheduler.executors import local
-from tests.support.runs import specs
+from tests.support.runs import specs, toy_specs
 
 pytestmark = pytest.mark.slow
 
@@ -125,9 +125,10 @@ def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
     assert workers_of(os.getpid()) == []
 
 
-EVERYTHING = specs(
+EVERYTHING = toy_specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
     PRUNING_METHOD="none magnitude movement state",
+    EPOCHS="4",
 )
 # Each optimizer with one method, each method with one optimizer at least.
 COVER = ("sgd-none", "adam-magnitude", "adamw-movement", "adamwadv-state", "adamwspam-movement")
@@ -142,7 +143,9 @@ COVER += ("adamwprune-state",)
     ],
     ids=["cover", "all"],
 )
-def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(combinations, tmp_path):
+def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(
+    combinations, toys, tmp_path
+):
     """Real processes, really killed, each run once at a random step; then retried by the pool."""
     draw = random.Random(len(combinations))
     at = {spec: draw.randrange(1, spec.total_steps) for spec in combinations}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # What git says of a tree that another user owns, and what a user does about it.
 DUBIOUS = (
@@ -20,12 +20,16 @@ def counted(number: int, noun: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """For a message about an unknown word: the nearest known one, and the way to the rest."""
     names = list(known)
+    few = f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+    return did_you_mean(word, names) or few
+
+
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """For a message about an unknown word: the nearest name; nothing where none is near."""
     close = difflib.get_close_matches(word, names, 1, 0.6) or [
         name for name in names if name.lower() == word.lower()
     ]
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import is_there, refusing
+from adamwprune.base.wording import did_you_mean
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import Cell
 from adamwprune.plan.spec import RunSpec
@@ -158,7 +159,8 @@ class Catalogue:
             known |= {result.run_id for result in self._published}
         found = only(prefix, {name: name for name in sorted(known)})
         if found is None:
-            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
+            near = did_you_mean(prefix, sorted(known))
+            raise UserError(f"{self.store.root}: no run starts with {prefix!r}{near}")
         return found
 
     def find(self, prefix: str) -> RunResult:
