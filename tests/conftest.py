@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ("tests.support.records", "tests.support.runs")
+pytest_plugins = ("tests.support.forked", "tests.support.records", "tests.support.runs")
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The package, for tests that start an interpreter of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(

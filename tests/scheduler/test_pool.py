@@ -27,7 +27,7 @@ from adamwprune.scheduler.events import Policy
 from adamwprune.scheduler.executors import local
 from tests.support.runs import specs, toy_specs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
 CPU = Slot("cpu", 1)
 
@@ -72,9 +72,8 @@ def tasks(**settings: str) -> list[Job]:
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes that ``pid`` has started."""
-    listing = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    command = ["ps", "-o", "pid=,comm=,args=", "--ppid", str(pid)]  # comm: of a forked one
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [int(line.split()[0]) for line in listing.splitlines() if "run.worker" in line]
 
 
