@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ("tests.support.forked", "tests.support.records", "tests.support.runs")
+pytest_plugins = tuple(
+    f"tests.support.{name}" for name in ("forked", "read_once", "records", "runs")
+)
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The package, for tests that start an interpreter of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(

@@ -20,11 +20,12 @@ from adamwprune.records.locks import is_locked
 from tests.commands.test_end_to_end import TINY
 from tests.support.commands import ROOT, environment, make_here, refused, train_py
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
-TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
 # One worker: starting one, which imports torch, takes longer than its runs.
-LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=8", "JOBS=1")
+ONE = ("JOBS=1", "THREADS=1")
+TWO = ("CONFIG=sgd", *TINY, "SEED=0 1", *ONE)
+LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=8", *ONE)
 
 
 def records(output: Path) -> dict[str, dict]:
@@ -63,7 +64,7 @@ def succeeds(command: list[str]) -> bool:
 def two(tmp_path_factory) -> Path:
     """Two seeds of one run, trained once."""
     output = tmp_path_factory.mktemp("two")
-    result = make_here(output, *TWO, "JOBS=1", "matrix")
+    result = make_here(output, *TWO, "matrix")
     assert result.returncode == 0, result.stdout + result.stderr
     return output
 
@@ -143,7 +144,7 @@ def test_why_explains_every_state(output):
 
 
 def test_failures_stay_until_retry_and_make_says_so(tmp_path):
-    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1", "JOBS=1")
+    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1", *ONE)
     result = make_here(tmp_path, *settings, "matrix")
     assert result.returncode != 0
     assert "training diverged: the loss is nan" in result.stdout
@@ -171,7 +172,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
 
 
 def test_two_makes_at_once_train_every_run_once(tmp_path):
-    settings = ("CONFIG=sgd", *TINY, "SEED=0 1 2", "JOBS=1")
+    settings = ("CONFIG=sgd", *TINY, "SEED=0 1 2", *ONE)
     one, two = background(tmp_path, *settings, "all"), background(tmp_path, *settings, "all")
     outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
@@ -277,13 +278,12 @@ def read_only(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
 
-    def switch() -> None:
+    def switch(worker: int = 0) -> None:
         if undo[0]:
             undo[0] = not succeeds(["umount", str(folder)])
         elif shutil.which("mount") and succeeds(["mount", "--bind", str(folder), str(folder)]):
             undo[0] = True
-            # Refused for as long as a file there is open for writing.
-            wait_for(lambda: succeeds(["mount", "-o", "remount,ro,bind", str(folder)]))
+            wait_for(lambda: _remounted(folder, worker))
         else:
             pytest.skip("mounting a file system needs root")
 
@@ -293,10 +293,20 @@ def read_only(tmp_path):
         switch()
 
 
+def _remounted(folder: Path, worker: int) -> bool:
+    """Refused while a file is open for writing; a halted worker's run does not end meanwhile."""
+    os.kill(worker, signal.SIGSTOP)
+    done = succeeds(["mount", "-o", "remount,ro,bind", str(folder)])
+    os.kill(worker, signal.SIGCONT)
+    return done
+
+
 def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_path, read_only):
     process = background(tmp_path, *LONG, "matrix")
     wait_for(lambda: records(tmp_path))
-    read_only()
+    wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
+    (second,) = tmp_path.glob("results/*/progress.json")
+    read_only(json.loads(second.read_text())["pid"])
     output, _ = process.communicate(timeout=120)
     assert process.returncode not in (0, None), output
     assert "Read-only file system" in output
@@ -312,7 +322,7 @@ def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_p
 
 
 def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
-    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0", "JOBS=1")
+    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0", *ONE)
     process = background(tmp_path, *settings, "matrix")
     wait_for(lambda: list(tmp_path.glob("results/*/checkpoint.pt")))
     (told,) = tmp_path.glob("results/*/progress.json")
