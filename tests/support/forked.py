@@ -1,4 +1,4 @@
-"""Workers that are forked from a process that has imported torch: a start takes milliseconds.
+"""Modules that run in processes forked from one that has torch: a start takes milliseconds.
 
 For tests in which it is not the start that is tested. A forked worker is a child of the test's
 process like any other: it has a number, pipes and a session of its own, and it is killed as others
@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-MODULE = "adamwprune.run.worker"
 CHILD_SUBREAPER = 36  # prctl: orphaned processes below this one become its children
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch is imported
+# Read once, when Python starts or torch is imported.
+ONCE = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 # -- in the process that has torch -----------------------------------------------------
 
@@ -51,19 +51,21 @@ def serve(channel: socket.socket) -> None:
 
 
 def become(request: Mapping[str, Any], pipes: Sequence[int]) -> None:
-    """Go on as a worker that was started with these words, environment and pipes."""
+    """Go on as a process that was started with these words, environment and pipes."""
     status = 1
     try:
         os.setsid()
         for number, pipe in enumerate(pipes):
             os.dup2(pipe, number)
         os.closerange(3, 1024)
-        Path("/proc/self/comm").write_text("run.worker")
+        Path("/proc/self/comm").write_text(request["module"].removeprefix("adamwprune."))
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
+        if not os.environ.get("PYTHONSAFEPATH"):
+            sys.path.insert(0, request["folder"])
         sys.argv[1:] = request["words"]
-        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         status = 0
     except BaseException:  # noqa: BLE001  this process ends here, whatever it was
         traceback.print_exc()
@@ -83,15 +85,19 @@ class Server:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
 
-    def fork(self, words: Sequence[str], environment: Mapping[str, str], pipes: list[int]) -> int:
-        """The number of a new worker, a child of this process."""
-        given = {"words": words, "environment": dict(environment), "folder": str(Path.cwd())}
+    def fork(
+        self, words: Sequence[str], environment: Mapping[str, str], folder: str, pipes: list[int]
+    ) -> int:
+        """The number of a new process, a child of this one; ``words``: a module and its own."""
+        module, *words = words
+        given = {"module": module, "words": words, "folder": folder}
+        given["environment"] = dict(environment)
         prctl = ctypes.CDLL(None).prctl
         prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
@@ -107,20 +113,20 @@ class Server:
 
 
 class Subprocess:
-    """In place of the module for what starts workers: those are forked."""
+    """In place of the module for what starts processes: those of ``python -m`` are forked."""
 
     PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
 
-    def __init__(self, path: str) -> None:
-        self.path = path  # PYTHONPATH of the workers that are forked
+    def __init__(self) -> None:
         self.servers: dict[tuple[str, ...], Server] = {}
+        self.path = ""  # PYTHONPATH of what is forked
 
     def Popen(self, words: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-        """A worker; one with code of a test's own is really started."""
+        """A process; one with code of a test's own is really started."""
         environment = options["env"]
         if environment["PYTHONPATH"] != self.path:
             return subprocess.Popen(words, **options)
-        key = tuple(environment[name] for name in THREADS)
+        key = tuple(environment.get(name, "") for name in ONCE)
         if key not in self.servers:
             self.servers[key] = Server(environment)
         return _Forked(self.servers[key], words, **options)
@@ -133,32 +139,35 @@ class _Forked(subprocess.Popen):  # type: ignore[type-arg]
 
     def _execute_child(self, words: Sequence[str], *given: Any) -> None:
         """In place of fork and exec; ``given``: from ``executable`` on."""
-        environment = given[5]
-        stdin, stdout, stderr = given[9], given[12], given[14]
-        self.pid = self.server.fork(words[3:], environment, [stdin, stdout, stderr])
+        folder, environment = given[4] or Path.cwd(), given[5]
+        ends = ((given[9], given[10]), (given[12], given[11]), (given[14], given[13]))
+        pipes = [theirs for theirs, _ in ends]
+        self.pid = self.server.fork(words[2:], environment, str(folder), pipes)
         self._child_created = True
-        for number in (stdin, stdout, stderr):
-            os.close(number)
+        for theirs, ours in ends:
+            if ours != -1:  # a pipe, and not a file of the caller's
+                os.close(theirs)
 
 
 @pytest.fixture(scope="session")
-def _forking() -> Iterator[Subprocess]:
-    from adamwprune.base import subprocesses
-    from adamwprune.records.code import LIBRARY
-
-    made = Subprocess(subprocesses.environment(LIBRARY)["PYTHONPATH"])
+def forking() -> Iterator[Subprocess]:
+    """The processes that have torch, each started when it is first needed."""
+    made = Subprocess()
     yield made
     for server in made.servers.values():
         server.close()
 
 
 @pytest.fixture(scope="module")
-def forked_workers(_forking: Subprocess) -> Iterator[None]:
+def forked_workers(forking: Subprocess) -> Iterator[None]:
     """Workers that are started in this process are forked ones."""
+    from adamwprune.base import subprocesses
+    from adamwprune.records.code import LIBRARY
     from adamwprune.scheduler.executors import local
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "subprocess", _forking)
+        patch.setattr(forking, "path", subprocesses.environment(LIBRARY)["PYTHONPATH"])
+        patch.setattr(local, "subprocess", forking)
         yield
 
 
