@@ -20,12 +20,16 @@ def counted(number: int, noun: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """For a message about an unknown word: the nearest known one, and the way to the rest."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, 1, 0.6) or [
-        name for name in names if name.lower() == word.lower()
-    ]
+    close = [name for name in names if _plain(name) == _plain(word)]
+    close = close or difflib.get_close_matches(word, names, 1, 0.6)
     if close:
         return f"; did you mean {close[0]}?"
     return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+
+
+def _plain(word: str) -> str:
+    """A word without what is easily mistaken: capitals, ``_`` for ``-``."""
+    return word.lower().replace("_", "-")
 
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too
