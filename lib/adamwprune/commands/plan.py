@@ -8,6 +8,7 @@ from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan.spec import RunSpec
 from adamwprune.records.state import MISSING, NAMES
 
 VARIABLES = ("PUBLISHED", "KEEP_STALE")
@@ -22,7 +23,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
         why = state.why
         if state.name == MISSING and spec in catalogue.frozen_specs:
             why = "PUBLISHED=1 takes its record"
-        print(f"{state.name:9} {spec.run_id}{f': {why}' if why else ''}")
+        print(f"{state.name:9} {spec.run_id}{_place(experiment, spec)}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped   {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
@@ -33,6 +34,13 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
     return 0
+
+
+def _place(experiment: Experiment, spec: RunSpec) -> str:
+    """What tells a run from others of the same slug, which its id says in a digest only."""
+    more = experiment.names[spec].removeprefix(spec.slug.rpartition("-s")[0])
+    words = more.strip("-").split("-")[:-1]
+    return f"  {' '.join(words)}" if words else ""
 
 
 def told(name: str, values: Sequence[Value]) -> str:

@@ -12,11 +12,12 @@ from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DONE, FAILED, State
-from adamwprune.report import comparisons, origins, owned_bytes, tables
-from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, percent, settings
+from adamwprune.report import choice, comparisons, origins, owned_bytes, tables
+from adamwprune.report.groups import Group, axis_name, distinct_labels, held_out, percent, settings
 from adamwprune.report.origins import Origins
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, Verdicts, judge
+from adamwprune.report.sweeps import Sweep, sweeps
 from adamwprune.report.tables import ResultRow
 
 Plain = dict[str, Any]
@@ -63,7 +64,7 @@ class _Row:
     """A group, where it stands, and its row in the table of results."""
 
     group: Group
-    settings: list[int]
+    settings: list[int]  # numbers of tables
     row: ResultRow
     sign: str  # of where its runs were made, as captions explain it
 
@@ -80,9 +81,10 @@ def of(
     ``samples``: what their networks wrote, by run id.
     """
     found = settings(expected, records)
-    verdicts = judge(found, request.presets)
+    verdicts, best = judge(found, request.presets), choice.sentences(found, request.commands)
+    swept = sweeps(found)
     all_rows = tables.result_rows(expected, records, verdicts.leading)
-    rows = _distinct(found, all_rows)
+    rows = _distinct(swept, all_rows)
     specs = [spec for row in rows for spec in row.group.specs]
     of_run = [row.row for row in rows for _ in row.group.specs]
     by_id = {spec.run_id: at for at, spec in enumerate(specs)}
@@ -97,16 +99,21 @@ def of(
     return {
         "settings": [
             {
-                "title": setting.title,
-                "measured_on": held_out(setting.groups),
+                "title": sweep.title,
+                "measured_on": held_out(sweep.groups),
                 "captions": tables.captions(own),
             }
-            for setting, own in zip(found, _by_setting(found, all_rows), strict=True)
+            for sweep, own in zip(swept, _by_sweep(swept, all_rows), strict=True)
+        ],
+        "axes": [
+            {"name": name, "heading": axis_name(name)}
+            for name in dict.fromkeys(axis for sweep in swept for axis in sweep.axes)
         ],
         # A curve has a value for each; runs whose length is in steps are measured at other times.
         "course": "evaluation" if any("EPOCHS" not in spec for spec in specs) else "epoch",
         "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
         "measures": measures(judged),
+        "best": [_line(each) for each in best],
         "verdicts": _verdicts(verdicts, request),
         "groups": [
             _group(row, label, [by_id[spec.run_id] for spec in row.group.specs], metrics)
@@ -131,11 +138,11 @@ def of(
     }
 
 
-def _distinct(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[_Row]:
-    """Each group once: a dense one may stand in several settings."""
+def _distinct(found: Sequence[Sweep], rows: Sequence[ResultRow]) -> list[_Row]:
+    """Each group once: one without a completed run may stand in several tables."""
     places = [(place, group) for place, each in enumerate(found) for group in each.groups]
     seen: dict[str, _Row] = {}
-    told = [Origins.of(run for row in own for run in row.runs) for own in _by_setting(found, rows)]
+    told = [Origins.of(run for row in own for run in row.runs) for own in _by_sweep(found, rows)]
     for (place, group), row in zip(places, rows, strict=True):
         known = seen.get(group.spec.run_id)
         if known is not None:
@@ -145,10 +152,10 @@ def _distinct(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[_Row]
     return list(seen.values())
 
 
-def _by_setting(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
-    """The rows of each setting: they are in the order of the settings' groups."""
+def _by_sweep(found: Sequence[Sweep], rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
+    """The rows of each table: they are in the order of its groups."""
     ordered = iter(rows)
-    return [list(islice(ordered, len(setting.groups))) for setting in found]
+    return [list(islice(ordered, len(sweep.groups))) for sweep in found]
 
 
 def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
@@ -158,10 +165,7 @@ def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
     lines = comparisons.sentences(verdicts, request.commands)
     return {
         "counts": {name: len(verdicts.having(name)) for name in _VERDICTS},
-        "lines": [
-            {"text": line.strip(), "command": line.startswith(comparisons.COMMAND)}
-            for line in lines
-        ],
+        "lines": [_line(each) for each in lines],
         "headings": headings,
         "rows": [
             {"setting": each.setting, "verdict": each.verdict, "cells": row}
@@ -169,6 +173,11 @@ def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
         ],
         "caption": comparisons.caption(verdicts) if shown else "",
     }
+
+
+def _line(text: str) -> Plain:
+    """A sentence, or a command to be copied."""
+    return {"text": text.strip(), "command": text.startswith(comparisons.COMMAND)}
 
 
 def _group(row: _Row, label: str, runs: list[int], metrics: list[Metric]) -> Plain:
@@ -183,6 +192,7 @@ def _group(row: _Row, label: str, runs: list[int], metrics: list[Metric]) -> Pla
         "label": label,
         "kind": group.method,
         "settings": row.settings,
+        "axes": dict(told.axes),
         **_cell(group),
         "sign": row.sign,
         "runs": runs,
