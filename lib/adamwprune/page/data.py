@@ -13,10 +13,28 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DONE, FAILED, State
 from adamwprune.report import choice, comparisons, origins, owned_bytes, tables
-from adamwprune.report.groups import Group, axis_name, distinct_labels, held_out, percent, settings
+from adamwprune.report.groups import (
+    Group,
+    axis_name,
+    distinct_labels,
+    group_runs,
+    held_out,
+    percent,
+    settings,
+    value_text,
+)
 from adamwprune.report.origins import Origins
 from adamwprune.report.present import Request
-from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, Verdicts, judge
+from adamwprune.report.statistics import (
+    BETTER,
+    REFUSED,
+    TIED,
+    TOO_FEW,
+    WORSE,
+    Verdicts,
+    judge,
+    reach,
+)
 from adamwprune.report.sweeps import Sweep, sweeps
 from adamwprune.report.tables import ResultRow
 
@@ -105,10 +123,8 @@ def of(
             }
             for sweep, own in zip(swept, _by_sweep(swept, all_rows), strict=True)
         ],
-        "axes": [
-            {"name": name, "heading": axis_name(name)}
-            for name in dict.fromkeys(axis for sweep in swept for axis in sweep.axes)
-        ],
+        "axes": [{"name": name, "heading": axis_name(name)} for name in _axes(swept)],
+        "reach": _reach(max((len(row.group.specs) for row in rows), default=0)),
         # A curve has a value for each; runs whose length is in steps are measured at other times.
         "course": "evaluation" if any("EPOCHS" not in spec for spec in specs) else "epoch",
         "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
@@ -136,6 +152,11 @@ def of(
             "reproduce": request.commands.reproduce("RUN_ID"),
         },
     }
+
+
+def _reach(most: int) -> list[float | None]:
+    """By the number of runs: how many deviations the 95% interval of their mean reaches."""
+    return [None, None, *(reach(n) for n in range(2, most + 1))]
 
 
 def _distinct(found: Sequence[Sweep], rows: Sequence[ResultRow]) -> list[_Row]:
@@ -332,10 +353,28 @@ def text(value: object) -> str:
 # -- how it looks --------------------------------------------------------------
 
 
-def look(groups: Sequence[Group]) -> Plain:
+def _axis_colours(found: Sequence[Sweep]) -> dict[str, dict[str, str]]:
+    """``axis0``, … in the order of the page's axes: value → colour."""
+    from adamwprune.report.figures.sweeps import value_colours
+
+    colours = {}
+    for place, axis in enumerate(_axes(found)):
+        ticks = list(dict.fromkeys(tick for sweep in found for tick in sweep.ticks(axis)))
+        names = [value_text(tick) for tick in ticks]
+        colours[f"axis{place}"] = dict(zip(names, value_colours(ticks), strict=True))
+    return colours
+
+
+def _axes(found: Sequence[Sweep]) -> list[str]:
+    """The options that are an axis in some table."""
+    return sorted({axis for sweep in found for axis in sweep.axes})
+
+
+def look(expected: Sequence[RunSpec]) -> Plain:
     """Colours and dashes as in the figures; dashes in multiples of a line's width."""
     from adamwprune.report import style  # matplotlib is slow to import
 
+    groups = group_runs(expected, [])
     methods = dict.fromkeys(group.method for group in groups)
     targets = style.sparsity_colours(sorted({g.sparsity for g in groups if not g.is_dense}))
     dashes = {_cell(group)["method"]: style.marker_and_dashes(group)[1] for group in groups}
@@ -344,6 +383,7 @@ def look(groups: Sequence[Group]) -> Plain:
             "optimizer": {g.optimizer: style.colour_of(g.optimizer) for g in groups},
             "method": dict(zip(methods, cycle((*style.OKABE_ITO, *_MORE)), strict=False)),
             "target": {_target(g): targets.get(g.sparsity, style.OKABE_ITO[0]) for g in groups},
+            **_axis_colours(sweeps(settings(expected, []))),
         },
         "dashes": {
             name: [] if isinstance(dash, str) else list(dash[1]) for name, dash in dashes.items()

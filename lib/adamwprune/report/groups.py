@@ -331,9 +331,12 @@ def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -
 
 def _setting(own: dict[str, object], groups: list[Group]) -> Setting:
     """``own``: what tells this setting from the others; it goes into the names of its files."""
-    words = [_file_word(name, told(value)) for name, value in own.items()]
-    prefix = "".join(f"{word}-" for word in words)
-    return Setting(prefix, title_of(groups, own), tuple(groups), own)
+    return Setting(prefix_of(own), title_of(groups, own), tuple(groups), own)
+
+
+def prefix_of(place: Mapping[str, object]) -> str:
+    """``lr_0.001-batch_size_64-``: of the names of files, empty for no options."""
+    return "".join(f"{_file_word(name, value_text(value))}-" for name, value in place.items())
 
 
 def _file_word(name: str, value: str) -> str:
@@ -348,7 +351,7 @@ def title_of(groups: Sequence[Group], place: Mapping[str, object]) -> str:
     length = _length([group.spec for group in groups])
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"
-    extra = [f"{axis_name(n)} {told(v)}" for n, v in place.items() if n not in SUBJECT]
+    extra = [f"{axis_name(n)} {value_text(v)}" for n, v in place.items() if n not in SUBJECT]
     return ", ".join([f"{spec['MODEL']} on {spec['DATASET']}", length, *extra])
 
 
@@ -357,7 +360,7 @@ def axis_name(option: str) -> str:
     return option.lower().replace("_", " ")
 
 
-def told(value: object) -> str:
+def value_text(value: object) -> str:
     """An option's value, or a metric, for people: ``0.001``."""
     return value.heading if isinstance(value, Metric) else str(value)
 

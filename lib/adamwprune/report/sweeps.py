@@ -12,8 +12,9 @@ from adamwprune.report.groups import (
     Setting,
     axis_name,
     held_out,
+    prefix_of,
     title_of,
-    told,
+    value_text,
 )
 
 
@@ -24,6 +25,7 @@ class Sweep:
     title: str
     axes: tuple[str, ...]  # none where there is one setting
     settings: tuple[Setting, ...]
+    prefix: str = ""  # of the names of figures along the axes: empty where one table holds all
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -44,7 +46,7 @@ class Sweep:
     def texts(self, group: Group) -> dict[str, str]:
         """The same for people, empty where it has none: ``{"LR": "0.001"}``."""
         found = self.values(group)
-        return {name: told(found[name]) if name in found else "" for name in self.axes}
+        return {name: value_text(found[name]) if name in found else "" for name in self.axes}
 
     def ticks(self, axis: str) -> list[object]:
         """The values of an axis: numbers by size, others as the matrix has them."""
@@ -115,4 +117,4 @@ def _sweep(settings: list[Setting]) -> Sweep:
     varying = [n for n in names if len({setting.place.get(n) for setting in settings}) > 1]
     shared = {n: v for n, v in settings[0].place.items() if n not in varying}
     groups = [group for setting in settings for group in setting.groups]
-    return Sweep(title_of(groups, shared), tuple(varying), tuple(settings))
+    return Sweep(title_of(groups, shared), tuple(varying), tuple(settings), prefix_of(shared))

@@ -15,6 +15,7 @@ report.table = (() => {
   const groupEntry = (group) => ({ key: `g${group.number}`, group, run: null, runs: group.runs });
   const runEntry = (run, level) =>
     ({ key: `r${run.number}`, group: run.group, run, runs: [run.number], level });
+  const sortable = (text) => (text && !Number.isNaN(Number(text)) ? Number(text) : text);
   const value = (entry, name) => (entry.run ?? entry.group)[name];
   const isOpen = (entry) => !entry.run && report.view.open.has(entry.group.number);
 
@@ -28,6 +29,8 @@ report.table = (() => {
       { name: "criterion", heading: "criterion", text: (e) => e.group.criterion },
     { name: "target", heading: "target", number: true, sort: (e) => e.group.sparsity,
       text: (e) => e.group.target },
+    ...report.data.axes.map(({ name, heading }) => ({ name: `axis-${name}`, heading, number: true,
+      sort: (e) => sortable(e.group.axes[name]), text: (e) => e.group.axes[name] ?? "" })),
     report.data.settings.length > 1 &&
       { name: "setting", heading: "setting", text: (e) => e.group.setting },
     score(),
@@ -429,6 +432,7 @@ report.table = (() => {
         report.view.facets[name] = box.value;
         report.tell("filter");
       });
+      report.on("filter", () => { box.value = report.view.facets[name] ?? ""; });
       $("facets").append(el("label", {}, `${label} `, box));
       return box;
     });
