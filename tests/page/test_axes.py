@@ -83,3 +83,11 @@ def test_a_mean_is_that_of_its_runs(report):
 
 def test_colours_tell_the_longest_axis_apart(report):
     assert report.js("document.querySelector('#colour').selectedOptions[0].textContent") == "lr"
+
+
+def test_on_a_small_screen_the_score_stands_beside_the_name(report):
+    report.width(420)
+    report.until("document.querySelectorAll('#table thead th')[2].innerText.includes('accuracy')")
+    box = "document.querySelectorAll('#table tbody td.score')[0].getBoundingClientRect()"
+    assert report.js(f"{box}.right") <= 420
+    report.width(0)

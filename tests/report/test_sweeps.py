@@ -78,6 +78,19 @@ def test_a_group_without_the_axis_stands_once_and_blank():
     assert len(rows) == len(specs)
 
 
+def test_an_option_from_outside_the_tree_is_an_axis_like_any_other():
+    specs = [
+        RunSpec({**spec.values, "TEMPERATURE": value, "GATE": gate})
+        for spec in expand("sgd", SEED="0 1")
+        for value in (2.0, 0.5)
+        for gate in ("soft", "hard")
+    ]
+    (sweep,) = sweeps(settings(specs, []))
+    assert sweep.axes == ("GATE", "TEMPERATURE")
+    assert sweep.ticks("TEMPERATURE") == [0.5, 2.0]
+    assert sweep.ticks("GATE") == ["soft", "hard"]
+
+
 def test_comparisons_say_where_on_the_axes():
     both = {"OPTIMIZER": "adam adamw", "WEIGHT_DECAY": "0", "PRUNING_METHOD": "none"}
     specs = expand("sgd", **both, LR="0.01 0.1", SEED="0 1 2")

@@ -2,7 +2,8 @@
 
 report.parallel = (() => {
   const { $ } = report;
-  const [WIDTH, HEIGHT, TOP, SIDE] = [150, 260, 46, 70]; // pixels: between axes, of an axis, around
+  const [HEIGHT, TOP, SIDE] = [260, 46, 70]; // pixels: of an axis, around the axes
+  const [NEAR, FAR] = [90, 230]; // pixels from axis to axis
   let groups = []; // those with a score
   let paths = new Map(); // group -> its line
 
@@ -39,12 +40,14 @@ report.parallel = (() => {
     if ($("axes").hidden) return;
     const scores = groups.map((group) => group.score);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
-    const x = (place) => SIDE + place * WIDTH;
+    const room = ($("axes").clientWidth - 30 - 2 * SIDE) / axes.length;
+    const width = Math.max(NEAR, Math.min(FAR, room));
+    const x = (place) => SIDE + place * width;
     const y = (part) => TOP + (1 - part) * HEIGHT;
     const along = ({ values, of }, group) => y(values.length < 2 ? 0.5 :
       values.indexOf(of(group)) / (values.length - 1));
     const share = (score) => (high > low ? (score - low) / (high - low) : 0.5);
-    const size = { width: 2 * SIDE + axes.length * WIDTH, height: TOP + HEIGHT + 24 };
+    const size = { width: 2 * SIDE + axes.length * width, height: TOP + HEIGHT + 24 };
     const root = svg("svg", { ...size, role: "group", "aria-label": "Groups along the axes" });
     paths = new Map(groups.map((group) => {
       const points = [...axes.map((axis, place) => [x(place), along(axis, group)]),
@@ -136,6 +139,7 @@ report.parallel = (() => {
     draw();
     report.on("filter", show);
     report.on("hot", show);
+    addEventListener("resize", report.later(draw, 150));
   }
 
   return { start, refresh: draw };

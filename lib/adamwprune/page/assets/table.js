@@ -21,7 +21,17 @@ report.table = (() => {
 
   let columns = [];
   const names = () => columns.map((column) => column.name).join();
-  const makeColumns = () => [
+  const narrow = matchMedia("(max-width: 720px)");
+
+  /** On a small screen what runs are judged by stands beside their names. */
+  function makeColumns() {
+    const all = everyColumn();
+    if (!narrow.matches) return all;
+    const first = all.filter((column) => column.name === "optimizer" || column.name === "score");
+    return [...first, ...all.filter((column) => !first.includes(column))];
+  }
+
+  const everyColumn = () => [
     { name: "optimizer", heading: "optimizer", text: (e) => e.group.optimizer },
     { name: "method", heading: "method", text: (e) => e.group.method + (
       e.group.sign ? ` ${e.group.sign}` : "") },
@@ -489,6 +499,7 @@ report.table = (() => {
     fill();
     captions();
     listen();
+    narrow.addEventListener("change", () => refresh());
   }
 
   /** What is known of the runs has changed: the same rows say it, where they are. */
