@@ -53,7 +53,7 @@ commands := all matrix plan retry measure status why reproduce certify profile t
 	memory-comparison \
 	update-graphs graph-check html-report watch export track export-model publish menuconfig \
 	oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs alldefconfig \
-	allyesconfig randconfig defconfig
+	allyesconfig allnoconfig randconfig defconfig config helpnewconfig
 
 ##@ Experiments
 all: ## Train the runs that are missing, print the table, draw the figures (default)
@@ -83,15 +83,18 @@ memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 s
 
 ##@ Configuration
 menuconfig: ## Configure in a terminal, which shows how many runs that makes
+##> config           Ask about every symbol, a line each
 ##> oldconfig        Bring .config up to date, asking about new symbols
 ##> olddefconfig     Bring .config up to date with defaults, listing what was dropped
 ##> defconfig        The quickstart's configuration
 ##> defconfig-NAME   A configuration from defconfigs/; defconfig-A+B merges
 ##> savedefconfig    Write .config's minimal form to the file defconfig
 ##> listnewconfig    List symbols that .config does not set
+##> helpnewconfig    The same, with their help texts
 ##> list-defconfigs  List defconfigs/
 ##> alldefconfig     Every symbol at its default
 ##> allyesconfig     Every member of every family
+##> allnoconfig      As few members as make one run
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 
 # The words are the same here and for adamwprune, lib/adamwprune/__main__.py.
@@ -135,6 +138,11 @@ distclean: ## mrproper, and results and downloaded data; asks first
 .PHONY: help
 help: ## Show this
 	$(bare)/help.py $(call sh,$(srctree))/Makefile
+
+# Any other word: the nearest target is named. Not for files that are there.
+$(srctree)/Makefile $(srctree)/pyproject.toml: ;
+.DEFAULT:
+	$(bare)/help.py $(call sh,$(srctree))/Makefile $(call sh,$@)
 
 ##@ Measuring
 .PHONY: bench

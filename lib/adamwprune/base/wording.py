@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 
 # What git says of a tree that another user owns, and what a user does about it.
@@ -44,6 +47,14 @@ def cell(value: object) -> object:
         return value
     begins_blank = value[:1] in ("\t", "\r", "\n")
     return f"'{value}" if begins_blank or value.lstrip().startswith(_FORMULA) else value
+
+
+def wrapped(text: str, first: str, later: str) -> list[str]:
+    """``text`` behind ``first``; on a terminal in lines that fit, the others behind ``later``."""
+    if not sys.stdout.isatty():
+        return [first + text]
+    width = max(shutil.get_terminal_size().columns, len(first) + 20)
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later) or [first]
 
 
 def last_line(text: str) -> str:

@@ -254,7 +254,8 @@ def _left_out(verdicts: Verdicts) -> Iterator[str]:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return " ".join(map(str, seeds))
+    """``seed 0``, ``seeds 0 2``."""
+    return f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}"
 
 
 def _quantity(metric: Metric, comparisons: Sequence[Comparison]) -> str:
