@@ -1,14 +1,20 @@
-"""Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing."""
+"""Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing.
+
+Where something is missing it says how long that takes, from the records that are there.
+"""
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from adamwprune.base.wording import counted
 from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.status import estimate
 from adamwprune.records.state import MISSING, NAMES
 
 VARIABLES = ("PUBLISHED", "KEEP_STALE")
@@ -16,6 +22,8 @@ VARIABLES = ("PUBLISHED", "KEEP_STALE")
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
+    launch = Launch(experiment)
+    here = launch.machine()  # refuses a device that is not there
     matrix = experiment.matrix
     catalogue = Catalogue.of(experiment)
     names = [state.name for state in catalogue.states.values()]
@@ -33,6 +41,9 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     runs = counted(len(names), "run")
     counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
+    states = list(catalogue.states.values())
+    for line in estimate(states, experiment.root, partial(launch.slots, here)):
+        print(line)
     return 0
 
 

@@ -49,7 +49,7 @@ def report(
     ]
     if running:
         lines += rows.table(running, width, (rows.AGE, rows.LEFT, rows.DEVICE))
-    lines += _eta(states, root, places)
+    lines += estimate(states, root, places)
     within, scored = history.scores(root)
     if scored:
         lines.append(f"past estimates: {within} of {scored} within P90")
@@ -63,7 +63,7 @@ def _row(state: State) -> Row:
     return Row(state.spec, now, age)
 
 
-def _eta(states: Sequence[State], root: Path, places: Places) -> list[str]:
+def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
     """One line on when all would be done; none where nothing is left to do."""
     running = [each for each in states if each.name == RUNNING]
     waiting = [_work(each) for each in states if each.is_due and each.name != RUNNING]
