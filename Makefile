@@ -3,8 +3,8 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-own := srctree Q sh python venv installed checkable run script bare benchmarks commands defconfigs \
-	.SHELLFLAGS .RECIPEPREFIX .VARIABLES
+own := srctree Q sh python venv installed configurable checkable run script bare benchmarks \
+	commands planning defconfigs .SHELLFLAGS .RECIPEPREFIX .VARIABLES
 $(foreach name,own $(own) SHELL MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 ifeq ($(findstring override,$(origin MAKEFLAGS)),)
@@ -29,6 +29,8 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks)
 venv := $(patsubst ~/%,$(HOME)/%,$(VENV))
 python := $(if $(venv),$(venv)/bin/python,$(patsubst ~/%,$(HOME)/%,$(PYTHON)))
 installed := $(if $(venv),$(venv)/.installed)
+# What configures and plans needs no PyTorch: a few small packages, unless all are there.
+configurable := $(if $(venv),$(if $(wildcard $(installed)),$(installed),$(venv)/.installed-configure))
 checkable := $(if $(venv),$(venv)/.installed-check)
 # A word for the shell that runs a recipe: nothing in it is expanded or executed.
 sh = '$(subst ','\'',$(1))'
@@ -49,11 +51,10 @@ bare = $(Q)exec $(call sh,$(patsubst ~/%,$(HOME)/%,$(PYTHON))) $(call sh,$(srctr
 # Without those that a rule cannot name.
 defconfigs := $(addprefix defconfig-,$(foreach name,$(notdir $(wildcard $(srctree)/defconfigs/*)),$(if \
 	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name))))
-commands := all matrix plan retry measure status why reproduce certify profile train \
-	memory-comparison \
-	update-graphs graph-check html-report watch export track export-model publish menuconfig \
-	oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs alldefconfig \
-	allyesconfig allnoconfig randconfig defconfig config helpnewconfig
+commands := all matrix retry measure reproduce certify profile train memory-comparison \
+	update-graphs graph-check html-report watch export track export-model publish
+planning := plan status why menuconfig config oldconfig olddefconfig savedefconfig listnewconfig \
+	helpnewconfig list-defconfigs alldefconfig allyesconfig allnoconfig randconfig defconfig
 
 ##@ Experiments
 all: ## Train the runs that are missing, print the table, draw the figures (default)
@@ -98,12 +99,14 @@ menuconfig: ## Configure in a terminal, which shows how many runs that makes
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 
 # The words are the same here and for adamwprune, lib/adamwprune/__main__.py.
-.PHONY: $(commands) $(defconfigs) defconfig-
-$(commands) $(defconfigs) defconfig-: $(installed)
+.PHONY: $(commands) $(planning) $(defconfigs) defconfig-
+$(commands): $(installed)
+	$(run) $(call sh,$@)
+$(planning) $(defconfigs) defconfig-: $(configurable)
 	$(run) $(call sh,$@)
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
-defconfig-%: $(installed)
+defconfig-%: $(configurable)
 	$(run) $(call sh,$@)
 
 ##@ Checking and cleaning
@@ -156,6 +159,9 @@ bench-compare: $(installed) ## Two sessions of make bench side by side, A=FILE B
 # The environment, made anew when the list of dependencies changes.
 $(venv)/.installed: $(srctree)/pyproject.toml
 	$(bare)/setup_venv.py $(call sh,$(venv))
+
+$(venv)/.installed-configure: $(srctree)/pyproject.toml
+	$(bare)/setup_venv.py $(call sh,$(venv)) configure
 
 $(venv)/.installed-check: $(srctree)/pyproject.toml $(venv)/.installed
 	$(bare)/setup_venv.py $(call sh,$(venv)) check
