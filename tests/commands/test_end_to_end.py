@@ -231,7 +231,7 @@ def test_ctrl_c_in_the_middle_of_a_matrix(tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "stopping the runs at a checkpoint; again: at once" in output
-    assert "stopped: 10 runs, 0 done, 10 to train; done runs stay" in output
+    assert "stopped: 10 runs, 0 done, 10 to train; done runs stay." in output
     assert list(tmp_path.glob("results/*/checkpoint.pt")), "what was begun goes on from there"
     assert "Traceback" not in output
     left = subprocess.run(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 
 # What git says of a tree that another user owns, and what a user does about it.
@@ -26,10 +29,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """For a message about an unknown word: the nearest name; nothing where none is near."""
-    close = difflib.get_close_matches(word, names, 1, 0.6) or [
-        name for name in names if name.lower() == word.lower()
-    ]
+    close = [name for name in names if _plain(name) == _plain(word)]
+    close = close or difflib.get_close_matches(word, names, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _plain(word: str) -> str:
+    """A word without what is easily mistaken: capitals, ``_`` for ``-``."""
+    return word.lower().replace("_", "-")
 
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too
@@ -44,6 +51,14 @@ def cell(value: object) -> object:
         return value
     begins_blank = value[:1] in ("\t", "\r", "\n")
     return f"'{value}" if begins_blank or value.lstrip().startswith(_FORMULA) else value
+
+
+def wrapped(text: str, first: str, later: str) -> list[str]:
+    """``text`` behind ``first``; on a terminal in lines that fit, the others behind ``later``."""
+    if not sys.stdout.isatty():
+        return [first + text]
+    width = max(shutil.get_terminal_size().columns, len(first) + 20)
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later) or [first]
 
 
 def last_line(text: str) -> str:
