@@ -17,8 +17,8 @@ import tomllib
 
 CONFIGURE = ("kconfiglib", "pyyaml", "rich")
 LARGE = (
-    "PyTorch's default build takes 5.8 GB on the disk, and minutes. For CPUs only there is a "
-    "smaller one: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make"
+    "PyTorch's default build takes 5.8 GB on the disk, and minutes. PIP_EXTRA_INDEX_URL, set to "
+    "an index that PyTorch's installation page names, takes another build, as that for CPUs"
 )
 SOURCE = Path(__file__).resolve().parents[1]
 

@@ -140,23 +140,23 @@ def savedefconfig(workspace: Workspace, tree: Tree) -> None:
 
 def listnewconfig(workspace: Workspace, tree: Tree) -> None:
     """Print each symbol that can be set and that ``.config`` does not set, with its default."""
-    if not workspace.config.exists():
-        raise UserError(f"{workspace.config} does not exist; make defconfig writes one")
-    known = _migrate(workspace, tree)
-    for name in tree.symbols:
-        if tree.is_visible(name) and name not in known:
-            print(tree.config_line(name))
+    for name in _new(workspace, tree):
+        print(tree.config_line(name))
 
 
 def helpnewconfig(workspace: Workspace, tree: Tree) -> None:
     """Print the help text of each symbol that :func:`listnewconfig` lists."""
+    for name in _new(workspace, tree):
+        help_text = help_of(tree.symbols[name]).rstrip() or "(no help)"
+        print(f"{tree.config_line(name)}\n\n{textwrap.indent(help_text, '  ')}\n")
+
+
+def _new(workspace: Workspace, tree: Tree) -> list[str]:
+    """The symbols that can be set and that ``.config`` does not set."""
     if not workspace.config.exists():
         raise UserError(f"{workspace.config} does not exist; make defconfig writes one")
     known = _migrate(workspace, tree)
-    for name in tree.symbols:
-        if tree.is_visible(name) and name not in known:
-            help_text = help_of(tree.symbols[name]).rstrip() or "(no help)"
-            print(f"{tree.config_line(name)}\n\n{textwrap.indent(help_text, '  ')}\n")
+    return [name for name in tree.symbols if tree.is_visible(name) and name not in known]
 
 
 def config(workspace: Workspace, tree: Tree) -> None:

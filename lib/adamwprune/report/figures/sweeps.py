@@ -117,6 +117,18 @@ def _by_place(sweep: Sweep, axes: Sequence[str]) -> dict[str, list[Group]]:
     return found
 
 
+def _panels_beside(sweep: Sweep, shown: Sequence[str]) -> dict[str, list[Group]]:
+    """The groups that have the ``shown`` axes, by optimizer, method, target and all other axes."""
+    others = [axis for axis in sweep.axes if axis not in shown]
+    found: dict[str, list[Group]] = {}
+    for place, groups in _by_place(sweep, others).items():
+        for group in groups:
+            if all(axis in group.spec for axis in shown):
+                title = ", ".join(filter(None, [group.label, place]))
+                found.setdefault(title, []).append(group)
+    return found
+
+
 # -- curves over one axis ------------------------------------------------------
 
 
@@ -220,13 +232,7 @@ def heat_map(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
     if len(numeric) < 2 or not parts.any_done(sweep.groups):
         return
     pair = sorted(numeric, key=lambda axis: len(sweep.ticks(axis)), reverse=True)[:2]
-    further = [axis for axis in sweep.axes if axis not in pair]
-    tables: dict[str, list[Group]] = {}
-    for place, groups in _by_place(sweep, further).items():
-        for group in groups:
-            if all(axis in group.spec for axis in pair):
-                title = ", ".join(filter(None, [group.label, place]))
-                tables.setdefault(title, []).append(group)
+    tables = _panels_beside(sweep, pair)
     if len(tables) > MOST:
         yield NotDrawn("sweep_heat_map", _TOO_MANY.format(len(tables)))
     elif tables:
@@ -290,13 +296,7 @@ def courses(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
     if not sweep.axes or not parts.any_done(sweep.groups):
         return
     layout = _Layout.of(sweep)
-    facets = [axis for axis in sweep.axes if axis != layout.along]
-    tables: dict[str, list[Group]] = {}
-    for place, groups in _by_place(sweep, facets).items():
-        for group in groups:
-            if layout.along in group.spec:
-                title = ", ".join(filter(None, [group.label, place]))
-                tables.setdefault(title, []).append(group)
+    tables = _panels_beside(sweep, [layout.along])
     if len(tables) > MOST:
         yield NotDrawn("sweep_evolution", _TOO_MANY.format(len(tables)))
     elif any(parts.any_done(groups) for groups in tables.values()):
