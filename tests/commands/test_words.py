@@ -37,7 +37,7 @@ def test_a_fragment_from_anywhere_is_merged(tmp_path):
     tree = Tree()
     strict.apply(tree, sources.read_defconfig(tree, f"adamw+{path}"))
     assert (tree.text("EPOCHS"), tree.selected("OPTIMIZER")) == ("3", ["adamw"])
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="nothing: No such file"):
         sources.read_defconfig(tree, f"adamw+{tmp_path}/nothing")
     with pytest.raises(ConfigError, match="did you mean adamwprune"):
         sources.read_defconfig(tree, "adamwprun")

@@ -72,7 +72,8 @@ def tasks(**settings: str) -> list[Job]:
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes that ``pid`` has started."""
-    command = ["ps", "-o", "pid=,comm=,args=", "--ppid", str(pid)]  # comm: of a forked one
+    # comm: of a forked one; -ww: a long path to the interpreter hides the rest otherwise.
+    command = ["ps", "-ww", "-o", "pid=,comm=,args=", "--ppid", str(pid)]
     listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [int(line.split()[0]) for line in listing.splitlines() if "run.worker" in line]
 

@@ -222,20 +222,18 @@ def lacking_members(path: Path) -> str:
 def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     """The assignments of a defconfig, or of several joined by ``+``; later ones win.
 
-    A part with a ``/`` is a file elsewhere. In a merge a defconfig holds for the lines that it has;
+    A part with a ``/`` behind the first is a file elsewhere. In a merge a defconfig holds for the lines that it has;
     one that has none is refused.
     """
     merged: dict[str, Assignment] = {}
     known = defconfigs(tree.root)
     parts = name.split("+")
-    for part in parts:
-        if part not in known and "/" not in part:
+    for place, part in enumerate(parts):
+        if part not in known and (place == 0 or "/" not in part):
             reason = wording.nearest(part, known) if part else ": a name is missing"
             raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
     for part in parts:
-        path = expanded(part) if "/" in part else tree.root / "defconfigs" / part
-        if not path.exists():
-            raise ConfigError(f"no defconfig {part!r}: there is no such file")
+        path = tree.root / "defconfigs" / part if part in known else expanded(part)
         assignments = strict.read_config(path, tree)
         if not assignments and len(parts) > 1:
             raise ConfigError(
