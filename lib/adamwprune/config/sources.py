@@ -222,8 +222,8 @@ def lacking_members(path: Path) -> str:
 def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     """The assignments of a defconfig, or of several joined by ``+``; later ones win.
 
-    A part with a ``/`` behind the first is a file elsewhere. In a merge a defconfig holds for the lines that it has;
-    one that has none is refused.
+    A part with a ``/`` behind the first is a file elsewhere. In a merge a defconfig holds for the
+    lines that it has; one that has none is refused.
     """
     merged: dict[str, Assignment] = {}
     known = defconfigs(tree.root)
