@@ -78,7 +78,7 @@ class Launch:
         earlier = history.records(self.store.root)
         specs = [cell.spec for cell in cells]
         with (
-            display(specs, slots, earlier, self.store.root) as observer,
+            display(specs, slots, earlier, self.store.root, self.experiment.names) as observer,
             self.tracking(observer.told) as tracking,
         ):
             pool = Pool(
@@ -120,6 +120,7 @@ class Launch:
             checkpoint_seconds=float(tree.operational()["CHECKPOINT_SECONDS"]),
             defconfig=minimal,
             config=full,
+            name=self.experiment.names[cell.spec],
         )
 
     def single(self) -> Job:
