@@ -17,6 +17,16 @@ from adamwprune.pruning.select.parts import Part
 LANES = 32  # bytes
 
 
+def length(numel: int, live: int, rest: int, lanes: int) -> int:
+    """P of a weight of ``numel`` numbers, of which ``live`` are live, ``rest`` of them in the rest of
+    a division of all by ``lanes``.
+    """
+    gap = (rest - live) % lanes
+    if live + gap == numel:  # a state as long as the weight is a whole one
+        gap += lanes
+    return live + gap
+
+
 class Live:
     """The live numbers of ``weight``, those not set in ``mask`` (bool, True = pruned).
 
@@ -32,10 +42,9 @@ class Live:
         lanes = LANES // weight.element_size() if weight.is_cpu else 1
         self._rest = int((found >= numel - numel % lanes).sum()) if lanes > 1 else 0
         self._main = len(found) - self._rest  # how many are not in the rest
-        self._gap = -self._main % lanes
-        if len(found) + self._gap == numel:  # a state as long as the weight is a whole one
-            self._gap += lanes
-        self.shape = torch.Size((1, len(found) + self._gap))
+        size = length(numel, len(found), self._rest, lanes)
+        self._gap = size - len(found)
+        self.shape = torch.Size((1, size))
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The live numbers [1, P] of ``tensor``, which has the weight's shape."""

@@ -63,7 +63,8 @@ class Pruner(PrunedWeights):
     one byte a weight), ``bits`` (of one bit a weight), ``implied`` (a weight is pruned where it
     and its Adam states are zero: no bytes; monotone methods under an optimizer of the Adam family
     only) or ``packed`` (pruned weights have no optimizer states, the others four bytes of an index
-    each; no method whose pruned weights keep their values). A schedule of constant sparsity prunes in :meth:`attach`, before the first step.
+    each; no method whose pruned weights keep their values). A schedule that starts sparse prunes in
+    :meth:`attach`, before the first step.
 
     ``weights``, ``exclude``, ``skip_first``, ``skip_last``: which weights count, see
     :class:`~adamwprune.pruning.prunable.Prunable`; :attr:`coverage` says it, and :meth:`attach`

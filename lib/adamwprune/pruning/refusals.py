@@ -38,8 +38,10 @@ def refuse_contradictions(
         )
     if scope == "2-4" and score.regrows:
         raise ValueError("2:4 needs a method that does not grow weights: they break the fours")
-    if schedule.starts_sparse and score.prunes and not score.scores_untrained:
+    if schedule.is_constant and score.prunes and not score.scores_untrained:
         raise ValueError("a constant sparsity needs a method that scores untrained weights")
+    if schedule.starts_sparse and score.prunes and not score.starts_sparse:
+        raise ValueError("an initial sparsity needs a method that scores untrained weights")
 
 
 def groups_of(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, int]:
