@@ -196,7 +196,7 @@ class RunSpec:
 
     @property
     def _needs_all_gradients(self) -> str:
-        """What of a step does; see :class:`adamwprune.optimizers.released.ReleasedGradients`."""
+        """What of a step does; see :class:`adamwprune.optimizers._released.ReleasedGradients`."""
         if self["ACCUMULATION"] > 1:
             return f"ACCUMULATION={self['ACCUMULATION']} adds up those of a batch's parts"
         if self["MAX_GRAD_NORM"]:

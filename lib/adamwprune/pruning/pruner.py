@@ -47,7 +47,7 @@ from adamwprune.pruning.select.parts import keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied, Packed
-from adamwprune.pruning.substitution import Substitution
+from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.update import prune, regrow
 
 log = logging.getLogger("adamwprune")
@@ -119,9 +119,8 @@ class Pruner(PrunedWeights):
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None
-        self._substitution: Substitution | None = None
-        if isinstance(self.masks, Packed):
-            self._substitution = Substitution(self.weights, self.masks)
+        is_packed = isinstance(self.masks, Packed)
+        self._packing = Packing(self, self.masks) if is_packed else None
 
     # -- in the loop ---------------------------------------------------------
 
@@ -169,10 +168,8 @@ class Pruner(PrunedWeights):
         self._hooks.clear()
         if self._attachment is not None:
             self._attachment.remove()
-        if self.optimizer is not None and isinstance(self.masks, Packed):
-            for name in self.weights:
-                states = self.kept_states(name)
-                states.update({k: self.masks.whole(name, state) for k, state in states.items()})
+        if self.optimizer is not None and self._packing is not None:
+            self._packing.detach(self.optimizer)
         self._attachment = self.optimizer = None
         _OWNERS.pop(self.score, None)
 
@@ -190,6 +187,8 @@ class Pruner(PrunedWeights):
         _OWNERS[self.score] = ref(self)
         self._attachment = Attachment(self, self.optimizer)
         self._hooks = inputs.observe(self._observed, self.score)
+        if self._packing is not None:
+            self._packing.attach(self.optimizer)
 
     @torch.no_grad()
     def _begin(self) -> None:
@@ -205,7 +204,7 @@ class Pruner(PrunedWeights):
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Let the score see the gradients, then mask them; called when all are there."""
-        self._end_substitution()  # of a step that has raised an error
+        self.after_weight()  # of a step that has raised an error
         if not self._has_begun:
             self._begin()
         rates = _step_sizes(optimizer) if self.score.observes else []
@@ -225,7 +224,9 @@ class Pruner(PrunedWeights):
 
     def after_weight(self) -> None:
         """After the step of the parameter that was given to :meth:`before_weight`."""
-        self._end_substitution()
+        self._unpacked = None
+        if self._packing is not None:
+            self._packing.end()
 
     def _before_layer(
         self, name: str, weight: Tensor, gradient: Tensor, rates: list[float | Tensor]
@@ -238,21 +239,16 @@ class Pruner(PrunedWeights):
         if self.score.reads_gradients and self._may_update():
             self._gradients[name] = gradient.detach().clone()
         self._open.add(name)
-        if self._substitution is not None and self.masks.live(name) is not None:
-            self._substitution.begin(self.optimizer, self._groups[name], name)
+        if self._packing is not None and self.masks.live(name) is not None:
+            self._packing.substitute(self._groups[name], name)
         elif self.k:
             self.masks.zero(name, gradient, self.states(name))
         if full is not weight:
             weight.copy_(full)
 
-    def _end_substitution(self) -> None:
-        self._unpacked = None
-        if self._substitution is not None and self.optimizer is not None:
-            self._substitution.end(self.optimizer)
-
     def after_step(self, optimizer: Optimizer) -> None:
         """Update the masks if an update is due, and mask weights that the step moved."""
-        self._end_substitution()
+        self.after_weight()
         self.steps += 1
         if self.score.returns:
             self._keep_full_weights()
@@ -450,19 +446,11 @@ class Pruner(PrunedWeights):
             "score": self.score.state_dict(list(self.weights.values())),
         }
 
-    @torch.no_grad()
-    def whole_states(self, optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-        """Packed states as the optimizer has them without a pruner, for its ``state_dict()``."""
-        if self._substitution is None:
-            return {}
-        self._end_substitution()  # of a step that has raised an error
-        params = (param for group in optimizer.param_groups for param in group["params"])
-        numbers = {id(param): number for number, param in enumerate(params)}
-        return {
-            numbers[id(weight)]: dict(self.states(name))
-            for name, weight in self.weights.items()
-            if self.masks.live(name) is not None and weight in optimizer.state
-        }
+    def whole_states(self) -> Iterable[tuple[Tensor, dict[str, Any]]]:
+        """Weights whose states are packed, and these states as an optimizer without a pruner has
+        them, for its ``state_dict()``.
+        """
+        return () if self._packing is None else self._packing.whole_states()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; the weights are loaded by their model.

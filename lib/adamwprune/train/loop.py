@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from adamwprune import optimizers, pruning, tasks
-from adamwprune.optimizers.released import ReleasedGradients
 from adamwprune.plan.spec import RunSpec
 from adamwprune.tasks import Sums, measured
 from adamwprune.train import learning_rate, precision
@@ -81,7 +80,7 @@ class Training:
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
         if spec["RELEASE_GRADIENTS"]:
-            self.course.released = ReleasedGradients(self.optimizer, self.pruner).attach()
+            self.course.released = optimizers.ReleasedGradients(self.optimizer, self.pruner).attach()
             self.course.released.on_gradient = self.trace.released
         self.schedule = learning_rate.schedule(spec, self.optimizer)
         self.step = 0  # steps done

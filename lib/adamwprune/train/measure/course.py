@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from adamwprune.optimizers.released import ReleasedGradients
+from adamwprune.optimizers import ReleasedGradients
 from adamwprune.pruning import Pruner
 from adamwprune.train.measure import ledger
 
