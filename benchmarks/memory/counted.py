@@ -21,6 +21,7 @@ from adamwprune.models.lenet5 import LeNet5
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
+from adamwprune.pruning.storage import Count
 from adamwprune.report import owned_bytes
 from adamwprune.report.columns import Column, piped
 from adamwprune.train.measure import ledger
@@ -29,6 +30,7 @@ from benchmarks.memory.formulas import Size, computed
 
 PRUNED = ("adamw", "adamwprune")  # the optimizers under which every method is shown
 STEPS = 2
+LANE = 8  # float32 numbers of a kernel's vectors on a CPU
 
 
 # -- networks: shapes, and nothing that runs -----------------------------------------------
@@ -128,21 +130,36 @@ def measure(build: Callable[[], nn.Module], spec: RunSpec) -> Row:
     pruner = pruning.build(model, values, ramp_end=STEPS)
     update = Update(pruner)
     pruner.attach(optimizer)
+    at_once = 0
     for _ in range(STEPS):
         for param in model.parameters():
             if param.grad is None:
                 param.grad = torch.empty_like(param)
             param.grad.normal_()
+        at_once = ledger.gradients(model)
         optimizer.step()
-    measured = ledger.account(model, optimizer, pruner)
+    measured = ledger.account(model, optimizer, pruner, at_once)
+    size = size_of(model, pruner)
+    return Row(spec, size, measured, computed(values, size), update.tensors, update.allocator)
+
+
+def size_of(model: nn.Module, pruner: Pruner) -> Size:
+    """What the formulas take of it, as it is now."""
     parameters = list(model.parameters())
-    size = Size(
+    return Size(
         sum(param.numel() for param in parameters),
         len(parameters),
         tuple(tuple(weight.shape) for weight in pruner.weights.values()),
         sum(buffer.nbytes for buffer in model.buffers()),
+        max(param.numel() for param in parameters),
+        tuple(_count(~pruner.masks.mask(n, pruner.states(n))) for n in pruner.weights),
     )
-    return Row(spec, size, measured, computed(values, size), update.tensors, update.allocator)
+
+
+def _count(live: Tensor) -> Count:
+    numel = live.numel()
+    rest = live.view(-1)[numel - numel % LANE :]
+    return Count(numel, int(live.sum()), int(rest.sum()))
 
 
 class Update:

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# Before torch is imported: the profiler's library writes what no one asked for.
+# Before torch is imported: the profiler's library writes what no one asked for, and that it does
+# not see what is freed of what was allocated before.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import ContractViolation, Pruner
-from adamwprune.pruning.storage import STORAGES
+from adamwprune.pruning.storage import STORAGES, Count
 from adamwprune.train.measure import ledger
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
 from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transient_of
@@ -31,7 +31,8 @@ from benchmarks.memory.formulas import Size, computed
 from tests.support.allocator import Allocator
 
 CPU = torch.device("cpu")
-LENET5 = Size(61_750, 14, ((6, 25), (16, 150), (120, 400), (84, 120), (10, 84)), 192)
+SHAPES = ((6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84))
+LENET5 = Size(61_750, 14, SHAPES, 192, 48_000)
 
 
 def every_run() -> list[RunSpec]:
@@ -65,6 +66,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     pruner: Pruner
     meter: UpdateMeter
+    at_once: int = 0  # bytes of the gradients in the last step
 
     @classmethod
     def of(cls, values: Any, model: nn.Module | None = None, meter: Any = None) -> Run:
@@ -83,10 +85,11 @@ class Run:
                 if param.grad is None:
                     param.grad = torch.empty_like(param)
                 param.grad.normal_()
+            self.at_once = ledger.gradients(self.model)
             self.optimizer.step()
 
     def account(self) -> dict[str, Any]:
-        return ledger.account(self.model, self.optimizer, self.pruner)
+        return ledger.account(self.model, self.optimizer, self.pruner, self.at_once)
 
 
 def run_of(optimizer: str, method: str, storage: str = "bool") -> Run:
@@ -110,7 +113,9 @@ def values_of(optimizer: str, method: str, storage: str = "bool") -> dict[str, A
 def test_what_is_computed_is_what_is_there(spec: RunSpec) -> None:
     run = Run.of(spec.values)
     run.steps(3)
-    assert run.account() == computed(spec.values, LENET5)
+    size = counted.size_of(run.model, run.pruner)
+    assert replace(size, pruned=()) == LENET5
+    assert run.account() == computed(spec.values, size)
 
 
 def test_the_formulas_of_lenet5() -> None:
@@ -121,8 +126,8 @@ def test_the_formulas_of_lenet5() -> None:
     assert states("sgd") == 247_000
     assert states("adam") == states("adamw") == 494_056
     assert states("adamwadv") == states("adamwspam") == states("adamwprune") == 741_056
-    masks = {name: storage.expected_bytes(LENET5.prunable) for name, storage in STORAGES.items()}
-    assert masks == {"bool": 61_470, "bits": 7_684, "implied": 0}
+    masks = {name: storage.expected_bytes(LENET5.counts) for name, storage in STORAGES.items()}
+    assert masks == {"bool": 61_470, "bits": 7_684, "implied": 0, "packed": 7_684}
     assert computed(values_of("adamw", "movement"), LENET5)["pruner"] == {
         "scores": 245_880,
         "kept_weights": 245_880,
@@ -132,7 +137,15 @@ def test_the_formulas_of_lenet5() -> None:
 
 
 def test_the_last_byte_of_each_tensors_bits_is_a_whole_one() -> None:
-    assert STORAGES["bits"].expected_bytes([(1, 1), (2, 4), (3, 3)]) == 1 + 1 + 2
+    counts = [Count(1, 1), Count(8, 8), Count(9, 9)]
+    assert STORAGES["bits"].expected_bytes(counts) == 1 + 1 + 2
+
+
+def test_packed_states_have_an_index_of_four_bytes_from_half_live_on() -> None:
+    packed, counts = STORAGES["packed"], [Count(100, 51), Count(100, 50), Count(48_000, 4_801)]
+    assert packed.expected_bytes(counts) == 13 + 4 * 50 + 4 * 4_801
+    # In eights, as the kernels take them: 56 for 50 where none of these are among the last four.
+    assert packed.without_states(counts) == (100 - 56) + (48_000 - 4_808)
 
 
 def test_nothing_is_computed_of_what_is_not_there_or_declares_nothing(monkeypatch) -> None:
@@ -189,8 +202,9 @@ def test_torchs_own_tracker_counts_the_same(spec: RunSpec) -> None:
     # gradients that no backward pass made are to the tracker activations.
     made = sum(account["optimizer"].values()) + sum(account["pruner"].values())
     steps = sizes["Optstate"] + sizes["Activation"] + sizes["Other"]
-    assert steps == made + account["gradients"]
-    assert sizes["Total"] == account["total"]
+    left = ledger.gradients(run.model)  # all of them, unless states are packed
+    assert steps == made + left
+    assert sizes["Total"] == account["total"] - account["gradients"] + left
 
 
 # -- for a moment ---------------------------------------------------------------------

@@ -81,7 +81,6 @@ class Live:
         """A part [n] of :meth:`mask`."""
         if part.step > 1 or not self.weight.is_contiguous():
             return part.of(self.mask())
-        ends = torch.tensor((part.start, part.stop), dtype=self.index.dtype, device=self.index.device)
-        first, last = torch.searchsorted(self.index, ends).tolist()
+        first, last = (int(torch.searchsorted(self.index, n)) for n in (part.start, part.stop))
         mask = torch.ones(part.numel, dtype=torch.bool, device=self.index.device)
         return mask.index_fill_(0, self.index[first:last].long() - part.start, False)

@@ -4,19 +4,34 @@ index of those that are not, for which alone there are optimizer states then.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from adamwprune.pruning.live import Live
+from adamwprune.pruning.live import LANES, Live, length
 from adamwprune.pruning.masking import zero_where_set, zero_where_zero
 from adamwprune.pruning.select.parts import Part, parts
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")  # AMSGrad's maximum is zero where the second one is
+FLOAT = INDEX = 4  # bytes of a number, and of its place
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # moments that are never negative
+
+
+class Count(NamedTuple):
+    """Of a float32 weight on a CPU: its numbers, how many of them are live, and how many of these
+    among the last ``numel`` modulo 8 (see :mod:`adamwprune.pruning.live`).
+    """
+
+    numel: int
+    live: int
+    rest: int = 0
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether packed states have no more than the live numbers."""
+        return 2 * self.live <= self.numel
 
 
 class Masks:
@@ -77,9 +92,14 @@ class Masks:
         return list(self.stored.values())
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
-        """Bytes of all masks for weights of these ``shapes``."""
-        return sum(map(math.prod, shapes))
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        """Bytes of all masks for weights of these ``counts``."""
+        return sum(count.numel for count in counts)
+
+    @staticmethod
+    def without_states(counts: Sequence[Count]) -> int:
+        """How many numbers an optimizer's state has less than there are weights."""
+        return 0
 
     def state_dict(self) -> dict[str, Tensor]:
         """The masks that were set, packed."""
@@ -113,8 +133,8 @@ class Bits(Masks):
         return unpack(_bytes_of(self.stored[name], part), torch.Size([part.numel]))
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
-        return sum(-(-math.prod(shape) // 8) for shape in shapes)
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        return sum(-(-count.numel // 8) for count in counts)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.stored)
@@ -135,7 +155,7 @@ class Implied(Masks):
         """The pruner zeroes the weights and their states: that is the mask."""
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+    def expected_bytes(counts: Sequence[Count]) -> int:
         return 0
 
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
@@ -200,7 +220,7 @@ class Packed(Bits):
         self._live.pop(name, None)
         self.stored.pop(name, None)
         live = Live(self.weights[name], mask)
-        if 2 * len(live.index) <= mask.numel():
+        if Count(mask.numel(), len(live.index)).is_packed:
             self._live[name] = live
         else:
             self.stored[name] = pack(mask)
@@ -228,6 +248,17 @@ class Packed(Bits):
     def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
         live = self._live.get(name)
         return super().mask(name, states) if live is None or name in self._put else live.mask()
+
+    @staticmethod
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        packed = [count for count in counts if count.is_packed]
+        others = [count for count in counts if not count.is_packed]
+        return INDEX * sum(count.live for count in packed) + Bits.expected_bytes(others)
+
+    @staticmethod
+    def without_states(counts: Sequence[Count]) -> int:
+        packed = (count for count in counts if count.is_packed)
+        return sum(count.numel - length(*count, LANES // FLOAT) for count in packed)
 
     def tensors(self) -> list[Tensor]:
         return [*super().tensors(), *(live.index for live in self._live.values())]
