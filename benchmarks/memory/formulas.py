@@ -66,8 +66,7 @@ def optimizer_bytes(values: Mapping[str, Any], size: Size) -> dict[str, int]:
     storage = STORAGES[values.get("MASK_STORAGE", "bool")]  # of a dense run none
     numbers = size.parameters - storage.without_states(size.counts)
     return {
-        name: each.of(numbers, size.tensors)
-        for name, each in optimizer.declared_states().items()
+        name: each.of(numbers, size.tensors) for name, each in optimizer.declared_states().items()
     }
 
 

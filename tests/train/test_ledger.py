@@ -14,8 +14,10 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from adamwprune import optimizers, pruning
+from adamwprune.base.kinds import Images
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.models import Model
 from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.plan.matrix import expand
@@ -25,9 +27,10 @@ from adamwprune.pruning.storage import STORAGES, Count
 from adamwprune.train.measure import ledger
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
 from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transient_of
-from benchmarks.memory import counted
-from benchmarks.memory.counted import NETWORKS, allocated_by
+from benchmarks.memory import by_sparsity, counted
+from benchmarks.memory.counted import allocated_by
 from benchmarks.memory.formulas import Size, computed
+from benchmarks.memory.shapes import NETWORKS
 from tests.support.allocator import Allocator
 
 CPU = torch.device("cpu")
@@ -418,13 +421,15 @@ def test_a_gpus_updates_are_read_off_its_allocator() -> None:
 def test_the_larger_networks_have_the_published_sizes() -> None:
     def sizes(name: str) -> tuple[int, int]:
         with torch.device("meta"):
-            model = NETWORKS[name]()
+            model = NETWORKS[name]().module
         prunable = pruning.prunable(model).values()
         return sum(p.numel() for p in model.parameters()), sum(w.numel() for w in prunable)
 
     assert sizes("lenet5") == (61_750, 61_470)
     assert sizes("resnet18") == (11_173_962, 11_164_352)
+    assert sizes("resnet50") == (25_557_032, 25_502_912)
     assert sizes("gpt2") == (124_439_808, 84_934_656)
+    assert sizes("gpt2-medium") == (354_823_168, 301_989_888)
 
 
 def test_every_optimizer_method_and_storage_has_a_row() -> None:
@@ -438,11 +443,16 @@ def test_every_optimizer_method_and_storage_has_a_row() -> None:
     assert ("movement", "implied") not in pairs, "weights that return"
 
 
+def linear() -> Model:
+    module = nn.Sequential(nn.Linear(100, 50), nn.ReLU())
+    return Model(module, Images(channels=1, size=10, classes=50))
+
+
 def test_a_row_is_measured_and_computed() -> None:
     (spec,) = (
         spec for spec in counted.runs() if counted.head(spec) == ("adamwprune", "magnitude", "bool")
     )
-    row = counted.measure(lambda: nn.Sequential(nn.Linear(100, 50), nn.ReLU()), spec)
+    row = counted.measure(linear, spec)
     assert row.measured == row.computed
     assert row.measured["total"] == 5 * 4 * 5_050 + 4 * 2 + 408 + 5_000
     assert row.tensors is not None
@@ -467,14 +477,18 @@ def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
     done = run("lenet5", "--output", "table.md")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "table.md").read_text()
-    assert "## lenet5: 61,750 parameters, 61,470 prunable" in text
+    assert "### lenet5: 61,750 parameters, 61,470 prunable" in text
     assert f"torch {torch.__version__}" in text
     rows = [line for line in text.splitlines() if line.startswith("| adamw")]
-    assert f"in {len(counted.runs())} of {len(counted.runs())} rows" in text
+    number = len(counted.runs()) + len(by_sparsity.runs())
+    assert f"in {number} of {number}\nrows" in text
+    (packed,) = (line for line in text.splitlines() if line.startswith("| 90% | packed |"))
+    weights = [float(cell) for cell in packed.split("|")[5:-1:3]]
+    assert weights == pytest.approx([9.2, 5.2, 9.6, 5.6], abs=0.03)
     (movement,) = (row for row in rows if row.startswith("| adamw | movement | bool"))
     assert "| 245,880 | 245,880 |" in movement
     assert "| 61,470 | 248 | 1,541,478 | 1,541,478 |" in movement
     assert done.stderr == ""
     refused = run("nonsense")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "there are lenet5, resnet18, gpt2" in refused.stderr
+    assert "there are lenet5, resnet18, resnet50, gpt2, gpt2-medium" in refused.stderr

@@ -43,7 +43,9 @@ class ReleasedGradients:
 
     def __init__(self, optimizer: Optimizer, pruner: Follower | None = None) -> None:
         if isinstance(optimizer, torch.optim.LBFGS):
-            raise ValueError("LBFGS needs all gradients at once: they cannot be released one by one")
+            raise ValueError(
+                "LBFGS needs all gradients at once: they cannot be released one by one"
+            )
         if isinstance(optimizer, Base) and (reason := optimizer.needs_all_gradients):
             raise ValueError(f"{reason} needs all gradients at once: they cannot be released")
         self.optimizer = optimizer
@@ -99,4 +101,3 @@ class ReleasedGradients:
             optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks = hooks
             if isinstance(optimizer, Base):
                 optimizer.steps = steps  # optimizer.step() counts it
-

@@ -8,6 +8,9 @@ by number, which may round otherwise: what is in that rest in one must be in it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,7 @@ from adamwprune.optimizers._layout import in_memory, laid_out
 from adamwprune.pruning.select.parts import Part
 
 LANES = 32  # bytes
+PART = 1 << 20  # numbers that a thread reads or writes by the index, in half a millisecond or more
 
 
 def length(numel: int, live: int, rest: int, lanes: int) -> int:
@@ -48,23 +52,28 @@ class Live:
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The live numbers [1, P] of ``tensor``, which has the weight's shape."""
-        flat = in_memory(laid_out(self.weight, tensor))
-        if not self._gap:
-            return flat.index_select(0, self.index).view(self.shape)
+        flat = in_memory(laid_out(self.weight, tensor.detach()))
         values = flat.new_empty(self.shape)
         main, gap, rest = values.view(-1).split((self._main, self._gap, self._rest))
-        torch.index_select(flat, 0, self.index[: self._main], out=main)
         gap.zero_()
         torch.index_select(flat, 0, self.index[self._main :], out=rest)
+
+        def read(part: slice) -> None:
+            torch.index_select(flat, 0, self.index[: self._main][part], out=main[part])
+
+        _in_threads(read, main)
         return values
 
     def scatter(self, values: Tensor, tensor: Tensor) -> Tensor:
         """Write ``values`` [1, P] to their places in ``tensor``, laid out as the weight is."""
-        flat = in_memory(tensor)
-        main, _, rest = values.view(-1).split((self._main, self._gap, self._rest))
-        flat.index_copy_(0, self.index[: self._main].long(), main)
-        if self._rest:
-            flat.index_copy_(0, self.index[self._main :].long(), rest)
+        flat = in_memory(tensor.detach())
+        main, _, rest = values.detach().view(-1).split((self._main, self._gap, self._rest))
+        flat.index_copy_(0, self.index[self._main :].long(), rest)
+
+        def write(part: slice) -> None:
+            flat.index_copy_(0, self.index[: self._main][part].long(), main[part])
+
+        _in_threads(write, main)
         return tensor
 
     def expand(self, values: Tensor) -> Tensor:
@@ -84,3 +93,18 @@ class Live:
         first, last = (int(torch.searchsorted(self.index, n)) for n in (part.start, part.stop))
         mask = torch.ones(part.numel, dtype=torch.bool, device=self.index.device)
         return mask.index_fill_(0, self.index[first:last].long() - part.start, False)
+
+
+def _in_threads(work: Callable[[slice], object], values: Tensor) -> None:
+    """Do ``work`` on all ``values`` [n]: on a CPU in as many threads as torch has.
+
+    torch itself reads and writes by an index in one thread. A part is one of :data:`PART` numbers.
+    """
+    numel = len(values)
+    threads = torch.get_num_threads() if values.is_cpu else 1
+    if threads == 1 or numel <= PART:
+        work(slice(numel))
+        return
+    parts = (slice(start, start + PART) for start in range(0, numel, PART))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, parts))

@@ -52,7 +52,11 @@ class Packing:
 
     def substitute(self, group: int, name: str) -> None:
         """Before a step: the vector for a weight with a gradient, in the group of this number."""
-        optimizer, weight, live = self.pruned.optimizer, self.pruned.weights[name], self.masks.live(name)
+        optimizer, weight, live = (
+            self.pruned.optimizer,
+            self.pruned.weights[name],
+            self.masks.live(name),
+        )
         assert optimizer is not None and live is not None and weight.grad is not None
         vector = nn.Parameter(live.gather(weight))
         vector.grad = live.gather(weight.grad)

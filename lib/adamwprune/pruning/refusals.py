@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import KeepsMoments
 from adamwprune.optimizers._layout import is_dense
-from adamwprune.pruning.attachment import keeps_zeros
+from adamwprune.pruning.attachment import Attachment, keeps_zeros
 from adamwprune.pruning.contract import violation
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.schedule import Schedule
@@ -77,7 +77,8 @@ def refuse_optimizer(pruned: PrunedWeights, optimizer: Optimizer) -> None:
             "on: make it contiguous, or the optimizer with fused=False"
         )
     for hook in optimizer._optimizer_step_pre_hooks.values():
-        other = getattr(getattr(hook, "__self__", None), "pruner", None)
+        other = getattr(hook, "__self__", None)
+        other = other.pruner if isinstance(other, Attachment) else None
         theirs = other.weights.values() if isinstance(other, PrunedWeights) else ()
         shared = {id(weight) for weight in theirs}
         for name, weight in pruned.weights.items():

@@ -80,7 +80,9 @@ class Training:
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
         if spec["RELEASE_GRADIENTS"]:
-            self.course.released = optimizers.ReleasedGradients(self.optimizer, self.pruner).attach()
+            self.course.released = optimizers.ReleasedGradients(
+                self.optimizer, self.pruner
+            ).attach()
             self.course.released.on_gradient = self.trace.released
         self.schedule = learning_rate.schedule(spec, self.optimizer)
         self.step = 0  # steps done
