@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adamwprune.optimizers import AdamW, AdamWPrune
+from adamwprune.optimizers import AdamWPrune
+from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.pruning import Pruner, Schedule, State
 from benchmarks.memory.counted import allocated_by
 from benchmarks.memory.shapes import NETWORKS
@@ -57,9 +58,11 @@ def build(name: str, device: str) -> Network:
     return Network(model, gradients)
 
 
-def pruned(network: Network, storage: str, kind: type[AdamW] = AdamWPrune) -> tuple[AdamW, Pruner]:
-    """An optimizer of this ``kind`` over the network, pruned by state to 90%, with no mask update to
-    come.
+def pruned(
+    network: Network, storage: str, kind: type[AdamFamily] = AdamWPrune
+) -> tuple[AdamFamily, Pruner]:
+    """An optimizer of this ``kind`` over the network, pruned by state to 90%, all of its updates
+    done.
     """
     optimizer = kind(network.parameters, lr=1e-3)
     schedule = Schedule(SPARSITY, warmup=0, interval=NEVER, ramp_end=2)

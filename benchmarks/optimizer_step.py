@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from adamwprune.optimizers import AdamW, AdamWPrune
+from adamwprune.optimizers._adam import AdamFamily
 from benchmarks import metrics, networks
 from benchmarks.metrics import Metric, Options, at_most
 from benchmarks.networks import Network
@@ -46,7 +47,7 @@ def dense(network: Network) -> Step:
     return AdamWPrune(network.parameters, lr=1e-3).step
 
 
-def masked(storage: str, kind: type[AdamW] = AdamWPrune) -> Callable[[Network], Step]:
+def masked(storage: str, kind: type[AdamFamily] = AdamWPrune) -> Callable[[Network], Step]:
     """An optimizer that holds 90% of the weights at zero, by masks kept as ``storage``."""
     return lambda network: networks.pruned(network, storage, kind)[0].step
 
@@ -102,7 +103,7 @@ def _of_network(name: str, rounds: list[dict[str, float]], options: Options) -> 
     found = [metrics.of(SECTION, f"{title}: {name}", "ms", each) for name, each in taken.items()]
     for (one, other), goal in RATIOS.items():
         said = "torch" if other in (BASELINE, PLAIN) else other
-        goal = None if options.quick else goal
+        wanted = None if options.quick else goal
         line = f"{title}: {one} / {said}"
-        found.append(metrics.ratio(SECTION, line, taken[one], taken[other], goal))
+        found.append(metrics.ratio(SECTION, line, taken[one], taken[other], wanted))
     return found

@@ -19,9 +19,9 @@ RELEASED = ("n", "y")
 Key = tuple[float, str, str, str]  # sparsity, storage, AMSGrad, released
 
 HEAD = """\
-AdamW's training by state, in millions of bytes: at 0% dense, else after the mask update. *a weight*:
-bytes a prunable weight takes by itself, with its gradient, states and mask (released gradients are
-those of the largest parameter, and count for none). *of dense*: the total beside AdamW's, dense, with
+AdamW's training by state, in millions of bytes: at 0% dense, else after the mask update. *a
+weight*: bytes that a prunable weight takes with its gradient, states and mask (released, there is
+one gradient at a time, and it counts for none). *of dense*: the total beside AdamW's, dense, with
 all gradients.
 """
 
@@ -94,6 +94,6 @@ def a_weight(row: Row) -> float:
     prunable = sum(count.numel for count in size.counts)
     others = size.parameters - prunable
     states = {name: each for name, each in memory["optimizer"].items() if name != "step"}
-    own = sum(states.values()) - 4 * others * len(states) + sum(memory["pruner"].values())
+    own: int = sum(states.values()) - 4 * others * len(states) + sum(memory["pruner"].values())
     gradient = 0 if row.spec["RELEASE_GRADIENTS"] else 4
     return 4 + gradient + own / prunable

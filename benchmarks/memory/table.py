@@ -32,8 +32,8 @@ HEAD = """\
 # Memory by model
 
 Bytes counted in the live tensors after two steps and a mask update (`make memory-models`). What the
-formulas of [docs/memory.md](../../docs/memory.md) expect is equal, owner by owner, in {equal} of {rows}
-rows.
+formulas of [docs/memory.md](../../docs/memory.md) expect is equal, owner by owner, in {equal} of
+{rows} rows.
 
 {place}
 

@@ -481,7 +481,7 @@ def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
     assert f"torch {torch.__version__}" in text
     rows = [line for line in text.splitlines() if line.startswith("| adamw")]
     number = len(counted.runs()) + len(by_sparsity.runs())
-    assert f"in {number} of {number}\nrows" in text
+    assert f"in {number} of\n{number} rows" in text
     (packed,) = (line for line in text.splitlines() if line.startswith("| 90% | packed |"))
     weights = [float(cell) for cell in packed.split("|")[5:-1:3]]
     assert weights == pytest.approx([9.2, 5.2, 9.6, 5.6], abs=0.03)

@@ -1,5 +1,5 @@
-"""Gradients that are released as they are used: each parameter is stepped in ``backward()``, as soon
-as its gradient is there, and the gradient is freed.
+"""Gradients that are released as they are used: each parameter is stepped in ``backward()``, as
+soon as its gradient is there, and the gradient is freed.
 
 So no more than one gradient exists at a time, the largest of which is 1/3 of GPT-2's parameters. It
 is the step that ``optimizer.step()`` would have made, to the bit. What needs all gradients at once

@@ -1,9 +1,9 @@
 """Where the live numbers of a weight are: to gather them as a vector, and to write them back.
 
-The vector [1, P] has the live numbers in the order in which they lie in memory. On a CPU it may have
-zeros between them, so that a step of torch's fused kernels gives them the bits that it gives the
-whole weight. These kernels compute vectors of :data:`LANES` bytes and what is left at the end number
-by number, which may round otherwise: what is in that rest in one must be in it in the other.
+The vector [1, P] has the live numbers in the order in which they lie in memory. On a CPU it may
+have zeros between them, so that a step of torch's fused kernels gives them the bits that it gives
+the whole weight. These kernels compute vectors of :data:`LANES` bytes, and what is left at the end
+number by number, which may round otherwise: what is in that rest in one must be so in the other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PART = 1 << 20  # numbers that a thread reads or writes by the index, in half a 
 
 
 def length(numel: int, live: int, rest: int, lanes: int) -> int:
-    """P of a weight of ``numel`` numbers, of which ``live`` are live, ``rest`` of them in the rest of
-    a division of all by ``lanes``.
+    """P of a weight of ``numel`` numbers, of which ``live`` are live; ``rest`` of these are among
+    the last ``numel`` modulo ``lanes``.
     """
     gap = (rest - live) % lanes
     if live + gap == numel:  # a state as long as the weight is a whole one
@@ -77,7 +77,7 @@ class Live:
         return tensor
 
     def expand(self, values: Tensor) -> Tensor:
-        """A tensor of the weight's shape and layout: ``values`` [1, P] where they belong, else 0."""
+        """A tensor of the weight's shape and layout: ``values`` [1, P] where they belong, or 0."""
         return self.scatter(values, torch.zeros_like(self.weight, dtype=values.dtype))
 
     def mask(self) -> Tensor:

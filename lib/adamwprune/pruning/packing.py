@@ -20,7 +20,7 @@ from adamwprune.pruning.storage import Packed
 
 class _Place(NamedTuple):
     params: list[Tensor]  # of a group
-    index: int  # in it
+    number: int  # in it
     weight: Tensor
     live: Live
     vector: Tensor
@@ -52,12 +52,10 @@ class Packing:
 
     def substitute(self, group: int, name: str) -> None:
         """Before a step: the vector for a weight with a gradient, in the group of this number."""
-        optimizer, weight, live = (
-            self.pruned.optimizer,
-            self.pruned.weights[name],
-            self.masks.live(name),
-        )
-        assert optimizer is not None and live is not None and weight.grad is not None
+        optimizer, weight = self._optimizer, self.pruned.weights[name]
+        live = self.masks.live(name)
+        assert live is not None
+        assert weight.grad is not None
         vector = nn.Parameter(live.gather(weight))
         vector.grad = live.gather(weight.grad)
         weight.grad = None
@@ -73,12 +71,16 @@ class Packing:
     def end(self) -> None:
         """After the step."""
         while self._places:
-            place, optimizer = self._places.pop(), self.pruned.optimizer
-            assert optimizer is not None
+            place, optimizer = self._places.pop(), self._optimizer
             place.live.scatter(place.vector.detach(), place.weight.detach())
-            place.params[place.index] = place.weight
+            place.params[place.number] = place.weight
             if place.vector in optimizer.state:
                 optimizer.state[place.weight] = optimizer.state.pop(place.vector)
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        assert self.pruned.optimizer is not None  # attached
+        return self.pruned.optimizer
 
     @torch.no_grad()
     def whole_states(self) -> list[tuple[Tensor, dict[str, Any]]]:

@@ -37,6 +37,7 @@ from adamwprune.pruning import contract, counts, inputs, refusals
 from adamwprune.pruning.attachment import Attachment, free_key, hooked, keeps_zeros
 from adamwprune.pruning.clipping import clip_grad_norm_
 from adamwprune.pruning.contract import Sums
+from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.regrowth import Regrowth
@@ -47,7 +48,6 @@ from adamwprune.pruning.select.parts import keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied, Packed
-from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.update import prune, regrow
 
 log = logging.getLogger("adamwprune")
@@ -119,8 +119,8 @@ class Pruner(PrunedWeights):
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None
-        is_packed = isinstance(self.masks, Packed)
-        self._packing = Packing(self, self.masks) if is_packed else None
+        packed = self.masks if isinstance(self.masks, Packed) else None
+        self._packing = None if packed is None else Packing(self, packed)
 
     # -- in the loop ---------------------------------------------------------
 

@@ -78,9 +78,10 @@ def refuse_optimizer(pruned: PrunedWeights, optimizer: Optimizer) -> None:
         )
     for hook in optimizer._optimizer_step_pre_hooks.values():
         other = getattr(hook, "__self__", None)
-        other = other.pruner if isinstance(other, Attachment) else None
-        theirs = other.weights.values() if isinstance(other, PrunedWeights) else ()
-        shared = {id(weight) for weight in theirs}
+        theirs = other.pruner if isinstance(other, Attachment) else None
+        if not isinstance(theirs, PrunedWeights):
+            continue
+        shared = {id(weight) for weight in theirs.weights.values()}
         for name, weight in pruned.weights.items():
             if id(weight) in shared:
                 raise ValueError(f"the weight {name} is another pruner's: detach() that first")

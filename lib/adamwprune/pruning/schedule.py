@@ -15,9 +15,9 @@ class Schedule:
 
     Nothing is pruned up to step ``warmup``; then the mask is updated every ``interval`` steps,
     and at step ``ramp_end`` in any case, from where on the ``target`` holds. A ramp rises from the
-    sparsity ``initial``, which holds from before the first step on. Raises ``ValueError`` for values
-    that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without a ramp is made
-    by :meth:`one_shot` or :meth:`constant`.
+    sparsity ``initial``, which holds from before the first step on. Raises ``ValueError`` for
+    values that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without a ramp
+    is made by :meth:`one_shot` or :meth:`constant`.
     """
 
     target: float
