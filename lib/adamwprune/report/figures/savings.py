@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -13,9 +12,9 @@ from matplotlib.patches import Patch
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report import owned_bytes, style
-from adamwprune.report.figures import FORMATS, memory, panels, parts, write
+from adamwprune.report.figures import memory, panels, parts
 from adamwprune.report.figures.parts import Drawing
-from adamwprune.report.groups import Group, group_runs, percent
+from adamwprune.report.groups import Group, Setting, group_runs, percent
 
 KEPT = {
     "bool": "mask of bytes",
@@ -23,7 +22,7 @@ KEPT = {
     "implied": "mask implied",
     "packed": "states packed",
 }
-PEAK = {"marker": "|", "markersize": 13, "markeredgewidth": 1.6, "color": style.INK}
+PEAK: dict[str, Any] = {"marker": "|", "markersize": 13, "markeredgewidth": 1.6, "color": style.INK}
 NOTES = {
     "bytes": "Counted in the tensors; gradients as there are before a step frees them. Activations "
     "are not counted. Bytes do not depend on the seed.",
@@ -32,20 +31,26 @@ NOTES = {
 }
 
 
-def draw(
-    records: Iterable[RunResult], folder: Path, formats: Sequence[str] = FORMATS
-) -> list[Path]:
-    """Write ``memory_efficiency_summary`` and ``memory_over_steps`` of these runs; the files.
+def of_study(records: Iterable[RunResult]) -> Iterator[Drawing]:
+    """``memory_efficiency_summary`` and ``memory_over_steps``, a panel a network.
 
-    A column a network. Nothing is drawn of one whose dense training is not there.
+    Nothing is drawn of one whose dense training is not there.
     """
-    found = [each for each in _by_network(records) if each[0].is_dense]
-    if not found:
-        return []
-    with style.sheet():
-        drawings = [summary(found), over_steps(found)]
-        paths = [write(each, folder / each.name, formats, data=True) for each in drawings]
-    return list(itertools.chain.from_iterable(paths))
+    found = [each for each in _by_network(records) if _is_plain(each[0])]
+    if found:
+        yield summary(found)
+        yield over_steps(found)
+
+
+def of_setting(setting: Setting) -> Iterator[Drawing]:
+    """``memory_over_steps`` of runs whose states are packed, beside the others there are."""
+    groups = [group for group in setting.groups if group.done and _has_course(group)]
+    if any(group.spec.values.get("MASK_STORAGE") == "packed" for group in groups):
+        yield over_steps([sorted(groups, key=lambda group: -_total(group))])
+
+
+def _has_course(group: Group) -> bool:
+    return "course" in group.done[0].memory
 
 
 def way(spec: RunSpec) -> str:
