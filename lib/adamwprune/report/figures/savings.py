@@ -81,6 +81,12 @@ def _is_plain(group: Group) -> bool:
     return group.is_dense and not group.spec["RELEASE_GRADIENTS"]
 
 
+def _length(networks: Sequence[Sequence[Group]]) -> str:
+    """How long each network is trained."""
+    found = [own[0].done[0] for own in networks]
+    return "; ".join(f"{each.spec['MODEL']}, {each.history[-1]['step']:,} steps" for each in found)
+
+
 def _total(group: Group) -> int:
     return int(group.done[0].memory["total"])
 
@@ -107,7 +113,7 @@ def summary(networks: Sequence[Sequence[Group]]) -> Drawing:
     patches = [Patch(facecolor=style.owner_colour(n), label=memory.LABELS.get(n, n)) for n in order]
     peak = Line2D([], [], linestyle="none", label="peak of any step", **PEAK)
     parts.key(figure, [*patches, peak], "owner")
-    parts.footer(figure, "", groups, NOTES["bytes"], scores=False)
+    parts.footer(figure, _length(networks), groups, NOTES["bytes"], scores=False)
     return parts.drawing("memory_efficiency_summary", figure, groups)
 
 
@@ -130,7 +136,7 @@ def _bars(axes: Axes, groups: Sequence[Group]) -> list[str]:
         said = f"{found['total'] / 1e6:,.2f} MB, {end:.0%}"
         panels.write_beside(axes, row, max(end, peak), f"{said}; peak {peak:.0%}")
     panels.category_axis(axes, [way(group.spec) for group in groups])
-    axes.set_xlim(0, 1.35 * max(group.done[0].memory["peak"] for group in groups) / dense)
+    axes.set_xlim(0, 1.25 * max(group.done[0].memory["peak"] for group in groups) / dense)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return list(drawn)
 
@@ -154,9 +160,12 @@ def over_steps(networks: Sequence[Sequence[Group]]) -> Drawing:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     figure.axes[0].set_ylabel("bytes, of AdamW's dense training")
-    handles = [Line2D([], [], color=colours[each], label=each) for each in ways]
+    handles = [
+        Line2D([], [], color=colours[each], label=each, linestyle=(0, (2, 2)) if not n else "-")
+        for n, each in enumerate(ways)
+    ]
     parts.key(figure, handles)
-    parts.footer(figure, "", groups, NOTES["steps"], scores=False)
+    parts.footer(figure, _length(networks), groups, NOTES["steps"], scores=False)
     return parts.drawing("memory_over_steps", figure, groups)
 
 
@@ -165,4 +174,6 @@ def _course(axes: Axes, group: Group, dense: int, colour: str) -> None:
     course = record.memory["course"]
     steps = [*course["step"], record.history[-1]["step"]]
     shares = [total / dense for total in course["total"]]
-    axes.plot(steps, [*shares, shares[-1]], drawstyle="steps-post", color=colour)
+    # Over the others: a mask that is implied takes the same.
+    look: dict[str, Any] = {"linestyle": (0, (2, 2)), "zorder": 3} if _is_plain(group) else {}
+    axes.plot(steps, [*shares, shares[-1]], drawstyle="steps-post", color=colour, **look)
