@@ -21,21 +21,25 @@ from adamwprune.plan.matrix import Cell, configs_of
 from adamwprune.progress import history
 from adamwprune.progress.live import display
 from adamwprune.records import provenance
+from adamwprune.records.locks import is_locked
 from adamwprune.records.state import RUNNING
-from adamwprune.records.store import Store
-from adamwprune.scheduler import devices
+from adamwprune.records.store import LOCK, Store
+from adamwprune.scheduler import devices, engines
+from adamwprune.scheduler.cluster import Cluster
 from adamwprune.scheduler.devices import Machine, Slot
 from adamwprune.scheduler.events import Outcome, Policy
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.pool import Pool
+from adamwprune.scheduler.spool import Spool
 from adamwprune.trackers.supervisor import PATIENCE, Tracked, Tracking
 
+LOCAL = "local"  # the executor on this machine
 Choose = Callable[[Catalogue], Sequence[Cell]]  # which cells are to be trained
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Trains runs of an experiment on this machine."""
+    """Trains runs of an experiment, on this machine or on a cluster."""
 
     experiment: Experiment
 
@@ -53,6 +57,9 @@ class Launch:
         done by then is not chosen again. ``alone``: one at a time, also those that have a record;
         with the threads that each would have beside others, so that a CPU's bits are the same.
         """
+        if self.executor != LOCAL:
+            return self._train_on_cluster(choose(Catalogue.of(self.experiment)), alone)
+        Spool(self.store.root).refuse_if_live()
         with self.store.locked(self._tell_waiting):
             cells = choose(Catalogue.of(self.experiment))
             if cells:
@@ -91,6 +98,38 @@ class Launch:
                 history=History(earlier),
             )
             return pool.run([replace(self.job(cell), retrain=alone) for cell in cells])
+
+    @property
+    def executor(self) -> str:
+        """Where runs are trained: ``local`` or an engine's name."""
+        return str(self.experiment.tree.operational()["EXECUTOR"])
+
+    def _train_on_cluster(self, cells: Sequence[Cell], alone: bool) -> Outcome:
+        if alone:
+            raise UserError("make measure takes times on this machine: EXECUTOR=local")
+        if is_locked(self.store.root / LOCK):
+            raise UserError(f"{self.store.root}: a make on this machine is training into it")
+        operational = self.experiment.tree.operational()
+        agents, engine = int(operational["AGENTS"]), engines.engine(operational)
+        for note in self._notes():
+            print(f"note: {note}")
+        earlier = history.records(self.store.root)
+        slots = [Slot("cpu", max(1, int(operational["THREADS"])))] * min(agents, len(cells))
+        with (
+            display([cell.spec for cell in cells], slots, earlier, self.store.root) as observer,
+            self.tracking(observer.told) as tracking,
+        ):
+            settings = engines.settings(operational, len(self.experiment.matrix.cells))
+            cluster = Cluster(
+                self.store,
+                engine,
+                agents,
+                settings,
+                Tracked(observer, tracking),
+                source=self.provenance(),
+                fail_fast=bool(operational["FAIL_FAST"]),
+            )
+            return cluster.run([self.job(cell) for cell in cells])
 
     def machine(self) -> Machine:
         """What there is to train on, as DEVICE sees it."""

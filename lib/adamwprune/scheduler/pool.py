@@ -168,7 +168,7 @@ class Pool:
         device = self.slots[place].device
         # Whether no other run of ours is ever on this device beside it.
         alone = [slot.device for slot in self.slots].count(device) == 1
-        source = {**self.source, "alone": alone}
+        source = {**attempt.job.source, **self.source, "alone": alone}
         job = replace(attempt.job, device=device, threads=need.threads, source=source)
         handle = self.executor.start(job, place)
         self.running[place] = _Running(attempt, place, handle, heard=time.monotonic())
@@ -310,7 +310,7 @@ class Pool:
 
     def _record_failure(self, slot: Slot, attempt: _Attempt, error: str) -> None:
         job, place = attempt.job, {"device": slot.device, "threads": slot.threads}
-        environment = {**self.source, **place, "command": job.command}
+        environment = {**job.source, **self.source, **place, "command": job.command}
         code = self.sources.of(attempt.spec).to_json()
         if not job.work:
             job.folder.mkdir(parents=True, exist_ok=True)  # the worker may not have come so far
