@@ -176,11 +176,18 @@ class Processes:
             process.wait()
 
 
+def serve(root: str) -> str:
+    """An agent, as an engine starts it: how long its runs take is in the environment."""
+    agent.LOOK = pool.LOOK = 0.2
+    seconds, steps = os.environ.get("FAKE_RUNS", "0 1").split()
+    return agent.serve(root, trainer(float(seconds), int(steps)))
+
+
 def main() -> None:
     """One agent."""
-    agent.LOOK = pool.LOOK = 0.2
-    root, seconds, steps = sys.argv[1:4]
-    print(agent.serve(root, trainer(float(seconds), int(steps))))
+    root, *words = sys.argv[1:4]
+    os.environ["FAKE_RUNS"] = " ".join(words)
+    print(serve(root))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from adamwprune.scheduler import agent
 from adamwprune.scheduler.spool import Spool
 
 WARNING = 60  # seconds before the time limit
-PATIENCE = 30.0  # seconds for a command of Slurm's
+PATIENCE = 10.0  # seconds for a command of Slurm's
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Slurm:
     memory: str = ""  # 8G; empty: the partition's own
     account: str = ""
     more: str = ""  # words for sbatch
+
+    run: Callable[[str], str] = agent.serve  # what a task does with the shared directory
 
     name = "slurm"
     outlives = True
@@ -64,10 +66,11 @@ class Slurm:
         executor = submitit.SlurmExecutor(folder=spool.logs, python=shlex.quote(sys.executable))
         executor.update_parameters(**self._parameters(agents))
         try:
-            jobs = executor.map_array(task, [str(spool.root.absolute())] * agents)
+            jobs = executor.map_array(Task(self.run), [str(spool.root.absolute())] * agents)
         except (submitit.core.utils.FailedJobError, OSError, subprocess.SubprocessError) as error:
-            words = [line for line in str(error).splitlines() if "error" in line.lower()]
-            raise UserError(f"EXECUTOR=slurm: sbatch: {(words or [str(error)])[-1]}") from None
+            words = [line for line in str(error).splitlines() if "error:" in line]
+            told = (words or [str(error)])[-1].rpartition("error: ")[2]
+            raise UserError(f"EXECUTOR=slurm: sbatch: {told}") from None
         return str(jobs[0].job_id).partition("_")[0]
 
     def _parameters(self, agents: int) -> dict[str, Any]:
@@ -108,12 +111,17 @@ class Slurm:
             raise UserError(f"scancel {' '.join(ids)}: {error}") from None
 
 
-def task(root: str) -> str:
+@dataclass(frozen=True)
+class Task:
     """What a task of the array runs: an agent, again after its time limit."""
-    outcome = agent.serve(root)
-    if outcome == "limit":
-        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
-    return outcome
+
+    run: Callable[[str], str]
+
+    def __call__(self, root: str) -> str:
+        outcome = self.run(root)
+        if outcome == "limit":
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        return outcome
 
 
 class _Failed(Exception):
