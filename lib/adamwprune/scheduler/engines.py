@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.options import Value
@@ -34,6 +34,12 @@ def engine(operational: Mapping[str, Value]) -> Engine:
             more=_chosen(operational, "SLURM_OPTIONS"),
         )
     return Ray(str(operational["RAY_ADDRESS"]), cpus, gpus, _bytes(memory))
+
+
+def cancel(name: str, ids: Sequence[str]) -> None:
+    """End agents that another make has brought; those of Ray end as their directory says so."""
+    if name == "slurm":
+        Slurm().cancel(ids)
 
 
 def settings(operational: Mapping[str, Value], runs: int) -> Settings:
