@@ -177,16 +177,21 @@ class Processes:
 
 
 def serve(root: str) -> str:
-    """An agent, as an engine starts it: how long its runs take is in the environment."""
+    """An agent, as an engine starts it: how long its runs take is in a file, or set outside."""
     agent.LOOK = pool.LOOK = 0.2
-    seconds, steps = os.environ.get("FAKE_RUNS", "0 1").split()
+    told = Path(root, ".fake-runs")
+    words = told.read_text() if told.exists() else os.environ.get("FAKE_RUNS", "0 1")
+    seconds, steps = words.split()
     return agent.serve(root, trainer(float(seconds), int(steps)))
 
 
 def main() -> None:
     """One agent."""
-    root, *words = sys.argv[1:4]
-    os.environ["FAKE_RUNS"] = " ".join(words)
+    root, *words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if words:
+        os.environ["FAKE_RUNS"] = " ".join(words)
+    if "--until-eof" in sys.argv:
+        threading.Thread(target=agent.stop_at_eof, daemon=True).start()
     print(serve(root))
 
 

@@ -298,14 +298,14 @@ def _tell_oddities(reporter: Reporter, feed: SharedJobs) -> None:
 def main() -> None:
     """Serve the directory on the command line; ends with its parent's standard input, if asked."""
     if "--until-eof" in sys.argv:
-        threading.Thread(target=_stop_at_eof, daemon=True).start()
+        threading.Thread(target=stop_at_eof, daemon=True).start()
     try:
         print(serve(sys.argv[1]), flush=True)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def _stop_at_eof() -> None:
+def stop_at_eof() -> None:
     """Whoever started this process is gone."""
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)

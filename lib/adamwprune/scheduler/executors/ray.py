@@ -33,6 +33,7 @@ class Ray:
     gpus: float = 0.0  # a fraction shares a GPU with other agents
     memory: int = 0  # bytes; 0: as they come
 
+    module: str = "adamwprune.scheduler.agent"  # what a task runs
     tasks: dict[str, Any] = field(default_factory=dict)  # id -> what Ray knows a task by
 
     name = "ray"
@@ -77,7 +78,7 @@ class Ray:
             runtime_env={"env_vars": {name: environment[name] for name in names}},
         )
         root = str(spool.root.absolute())
-        self.tasks[ident] = [remote.remote(root) for _ in range(agents)]
+        self.tasks[ident] = [remote.remote(root, self.module) for _ in range(agents)]
         return ident
 
     def _check_room(self, agents: int) -> None:
@@ -108,13 +109,13 @@ class Ray:
                 self._ray.cancel(each, force=True)
 
 
-def task(root: str) -> int:
+def task(root: str, module: str) -> int:
     """What a task runs: an agent in a process of its own, while this one lives."""
     log = Path(root) / ".cluster" / "logs" / f"{os.uname().nodename}-{os.getpid()}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "adamwprune.scheduler.agent", root, "--until-eof"],
+            [sys.executable, "-m", module, root, "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,
