@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,7 @@ class Ray:
             ) from None
         if ray.is_initialized():
             return ray
+        self._check_address()
         try:
             with _quiet():
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -57,6 +59,17 @@ class Ray:
             words = " ".join(str(error).split())
             raise UserError(f"EXECUTOR=ray: RAY_ADDRESS={self.address}: {words[:300]}") from None
         return ray
+
+    def _check_address(self) -> None:
+        """Ray would try for minutes to reach what is not there."""
+        host, colon, port = self.address.rpartition(":")
+        if colon and port.isdecimal():
+            try:
+                socket.create_connection((host.rpartition("/")[2], int(port)), 5).close()
+            except OSError as error:
+                raise UserError(
+                    f"EXECUTOR=ray: RAY_ADDRESS={self.address}: {error.strerror or error}"
+                ) from None
 
     @property
     def cluster(self) -> str:
