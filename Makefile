@@ -3,8 +3,8 @@
 # Kconfig symbols set on the command line (make EPOCHS=3) reach it through MAKEFLAGS.
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
-own := srctree Q sh python venv installed checkable run script bare benchmarks commands defconfigs \
-	.SHELLFLAGS .RECIPEPREFIX .VARIABLES
+own := srctree Q sh python venv installed configurable checkable run script bare benchmarks \
+	commands planning defconfigs .SHELLFLAGS .RECIPEPREFIX .VARIABLES
 $(foreach name,own $(own) SHELL MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 ifeq ($(findstring override,$(origin MAKEFLAGS)),)
@@ -29,6 +29,8 @@ $(if $(word 2,$(VENV)),$(error VENV=$(VENV): make cannot use a path with blanks)
 venv := $(patsubst ~/%,$(HOME)/%,$(VENV))
 python := $(if $(venv),$(venv)/bin/python,$(patsubst ~/%,$(HOME)/%,$(PYTHON)))
 installed := $(if $(venv),$(venv)/.installed)
+# What configures and plans needs no PyTorch: a few small packages, unless all are there.
+configurable := $(if $(venv),$(if $(wildcard $(installed)),$(installed),$(venv)/.installed-configure))
 checkable := $(if $(venv),$(venv)/.installed-check)
 # A word for the shell that runs a recipe: nothing in it is expanded or executed.
 sh = '$(subst ','\'',$(1))'
@@ -49,11 +51,10 @@ bare = $(Q)exec $(call sh,$(patsubst ~/%,$(HOME)/%,$(PYTHON))) $(call sh,$(srctr
 # Without those that a rule cannot name.
 defconfigs := $(addprefix defconfig-,$(foreach name,$(notdir $(wildcard $(srctree)/defconfigs/*)),$(if \
 	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name))))
-commands := all matrix plan retry measure status stop why reproduce certify profile train \
-	memory-comparison \
-	update-graphs graph-check html-report watch export track export-model publish menuconfig \
-	oldconfig olddefconfig savedefconfig listnewconfig list-defconfigs alldefconfig \
-	allyesconfig randconfig defconfig
+commands := all matrix retry measure stop reproduce certify profile train memory-comparison \
+	update-graphs graph-check html-report watch export track export-model publish
+planning := plan status why menuconfig config oldconfig olddefconfig savedefconfig listnewconfig \
+	helpnewconfig list-defconfigs alldefconfig allyesconfig allnoconfig randconfig defconfig
 
 ##@ Experiments
 all: ## Train the runs that are missing, print the table, draw the figures (default)
@@ -84,24 +85,29 @@ memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 s
 
 ##@ Configuration
 menuconfig: ## Configure in a terminal, which shows how many runs that makes
+##> config           Ask about every symbol, a line each
 ##> oldconfig        Bring .config up to date, asking about new symbols
 ##> olddefconfig     Bring .config up to date with defaults, listing what was dropped
 ##> defconfig        The quickstart's configuration
 ##> defconfig-NAME   A configuration from defconfigs/; defconfig-A+B merges
 ##> savedefconfig    Write .config's minimal form to the file defconfig
 ##> listnewconfig    List symbols that .config does not set
+##> helpnewconfig    The same, with their help texts
 ##> list-defconfigs  List defconfigs/
 ##> alldefconfig     Every symbol at its default
 ##> allyesconfig     Every member of every family
+##> allnoconfig      As few members as make one run
 ##> randconfig       A random legal configuration (KCONFIG_SEED=n repeats one)
 
 # The words are the same here and for adamwprune, lib/adamwprune/__main__.py.
-.PHONY: $(commands) $(defconfigs) defconfig-
-$(commands) $(defconfigs) defconfig-: $(installed)
+.PHONY: $(commands) $(planning) $(defconfigs) defconfig-
+$(commands): $(installed)
+	$(run) $(call sh,$@)
+$(planning) $(defconfigs) defconfig-: $(configurable)
 	$(run) $(call sh,$@)
 
 # Names that are not there, and merges; the targets above are listed for tab completion.
-defconfig-%: $(installed)
+defconfig-%: $(configurable)
 	$(run) $(call sh,$@)
 
 ##@ Checking and cleaning
@@ -137,6 +143,11 @@ distclean: ## mrproper, and results and downloaded data; asks first
 help: ## Show this
 	$(bare)/help.py $(call sh,$(srctree))/Makefile
 
+# Any other word: the nearest target is named. Not for files that are there.
+$(srctree)/Makefile $(srctree)/pyproject.toml: ;
+.DEFAULT:
+	$(bare)/help.py $(call sh,$(srctree))/Makefile $(call sh,$@)
+
 ##@ Measuring
 .PHONY: bench
 bench: $(installed) ## Speed and memory against a plain loop and torch, in results/bench/; BENCH_ARGS=
@@ -149,6 +160,9 @@ bench-compare: $(installed) ## Two sessions of make bench side by side, A=FILE B
 # The environment, made anew when the list of dependencies changes.
 $(venv)/.installed: $(srctree)/pyproject.toml
 	$(bare)/setup_venv.py $(call sh,$(venv))
+
+$(venv)/.installed-configure: $(srctree)/pyproject.toml
+	$(bare)/setup_venv.py $(call sh,$(venv)) configure
 
 $(venv)/.installed-check: $(srctree)/pyproject.toml $(venv)/.installed
 	$(bare)/setup_venv.py $(call sh,$(venv)) check

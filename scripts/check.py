@@ -33,7 +33,8 @@ GATES = {
 # In place of what pyproject.toml says to select.
 SELECTIONS = {"--fast": ("-m", "not long and not slow"), "--long": ("-m", "")}
 # A process a core; the tests of a file stay together, because they share what takes long to make.
-IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
+# In the order of tests/conftest.py: by default files with many tests, the quickest, come first.
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def for_pytest(arguments: list[str]) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import _library  # noqa: F401
 from adamwprune.base.console import run_command
+from adamwprune.base.errors import UserError
+from adamwprune.base.wording import nearest, wrapped
 
 ENTRY = re.compile(r"(?P<target>[\w-]+):[^#=]*## (?P<text>.+)|##> (?P<name>\S+)\s+(?P<about>.+)")
 FIRST = """\
@@ -24,17 +26,21 @@ A symbol or a family set on the command line replaces its value for that command
   make DATA_DIR=/data/sets RESULTS_DIR=/data/runs
 
 Variables that are in no configuration:
-  CONFIG=adamw             defconfigs/adamw in place of .config; CONFIG=A+B merges two
+  CONFIG=adamw             defconfigs/adamw in place of .config; A+B merges, A+../file too
   KCONFIG_CONFIG=FILE      this file in place of .config
   O=/tmp/try               .config and results are there
   M=../mine                members of a directory outside the tree count too
-  PUBLISHED=1              a record of results/published/ stands for a run that was not done here
+  PUBLISHED=1              a published record stands for a run that was not done here
   KEEP_STALE=1             records that other code produced are accepted, and marked
-  CHECK=3                  certify trains 3 lines of results/certified.jsonl again, and adds none
-  FORMAT=markdown          tables as text, markdown or csv; of export-model: safetensors or onnx
-  PYTHON=python3 VENV=     this interpreter as it is, without a virtual environment
+  CHECK=3                  certify trains 3 certified lines again, and adds none
+  FORMAT=markdown          text, markdown or csv; of export-model: safetensors or onnx
+  PYTHON=python3 VENV=     this interpreter, without a virtual environment
   YES=1                    distclean does not ask
-  V=1                      the commands are shown"""
+  V=1                      the commands are shown
+  make -j4                 JOBS=4: four runs at a time
+
+Completion of targets, symbols, CONFIG= and RUN= for bash and zsh:
+  source scripts/completion.sh"""
 
 
 def groups(makefile: str) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -51,14 +57,24 @@ def groups(makefile: str) -> list[tuple[str, list[tuple[str, str]]]]:
     return found
 
 
+def unknown(target: str, described: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    """What to say of a word that is no target: the nearest one."""
+    names = [name for _, entries in described for name, _ in entries]
+    if re.fullmatch(r"[A-Z][A-Z0-9_]*", target):
+        return f"no target {target!r}; a setting is written {target}=VALUE"
+    return f"no target {target!r}{nearest(target, names)} (make help lists them)"
+
+
 def main() -> int:
-    """Print the help."""
+    """Print the help; or, of a second argument, that it is no target."""
     described = groups(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if sys.argv[2:]:
+        raise UserError(unknown(sys.argv[2], described))
     width = max(len(name) for _, entries in described for name, _ in entries)
     for title, entries in described:
         print(title + ":")
         for name, text in entries:
-            print(f"  {name:{width}}  {text}")
+            print("\n".join(wrapped(text, f"  {name:{width}}  ", " " * (width + 4))))
         print()
     print(FIRST)
     return 0

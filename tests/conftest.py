@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ("tests.support.records", "tests.support.runs")
+pytest_plugins = tuple(
+    f"tests.support.{name}" for name in ("forked", "read_once", "records", "runs")
+)
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The package, for tests that start an interpreter of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -68,7 +70,13 @@ def repository() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What trains in this process or drives a browser is slow; of the rest files say so."""
+    """What trains in this process or drives a browser is slow; of the rest files say so.
+
+    Files with slow tests come first: the quick ones then fill what a process of several has left
+    to do in the end, where it would wait for another one's long file.
+    """
     for item in items:
         if {"train", "browser"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -6,7 +6,7 @@ Nothing here asserts a time.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +51,7 @@ from benchmarks.training import (
 from benchmarks.training.paced import Work
 from benchmarks.training.turns import Sizes, Times, Told
 from tests.support.browser import CHROMIUM, DRIVER
+from tests.support.forked import Subprocess
 from tests.support.records import synthetic
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,15 @@ def some(*found: Metric, date: str = "2026-01-02T03:04:05+00:00", **settings: An
 
 def one(name: str, readings: Sequence[float], goal: Goal | None = None) -> Metric:
     return metrics.of("section", name, "s", readings, goal, "a note")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_loops(forking: Subprocess) -> Iterator[None]:
+    """The loops that are timed are forked where torch is there already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forking, "path", processes.environment({})["PYTHONPATH"])
+        patch.setattr(paced, "subprocess", forking)
+        yield
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ INTERACTIVE = {"make menuconfig"}  # tested in tests/config/test_menuconfig.py
 # What the first hour's commands do not set themselves, so that they take seconds.
 TINY = {"EPOCHS": "1", "OPTIMIZER": "adamw", "PRUNING_METHOD": "magnitude none",
         "TARGET_SPARSITY": "0.9", "PRUNING_WARMUP": "10", "SEED": "0"}  # fmt: skip
+# One worker: starting one, which imports torch, takes longer than the runs.
+ONE_WORKER = "JOBS=1"
 
 
 def blocks(page: str) -> list[tuple[str, str, str, str]]:
@@ -73,7 +75,8 @@ def run(command: str, tree: Path, *more: str) -> str:
     """The output of a command of the page, which must succeed."""
     words = shlex.split(command)
     if words[0] == "make":
-        words += [f"PYTHON={sys.executable}", "VENV=", *more]
+        listing = "list-defconfigs" in words  # about no configuration
+        words += [f"PYTHON={sys.executable}", "VENV=", *more, *([] if listing else [ONE_WORKER])]
     else:
         python = {"python": [sys.executable], "adamwprune": [sys.executable, "-m", "adamwprune"]}
         words[:1] = python[words[0]]

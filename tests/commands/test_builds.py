@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,12 @@ from adamwprune.records.locks import is_locked
 from tests.commands.test_end_to_end import TINY
 from tests.support.commands import ROOT, environment, make_here, refused, train_py
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
-TWO = ("CONFIG=sgd", *TINY, "SEED=0 1")
-LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=12")
+# One worker: starting one, which imports torch, takes longer than its runs.
+ONE = ("JOBS=1", "THREADS=1")
+TWO = ("CONFIG=sgd", *TINY, "SEED=0 1", *ONE)
+LONG = ("CONFIG=sgd", "DATASET=mnist5k", "SEED=0 1", "EPOCHS=8", *ONE)
 
 
 def records(output: Path) -> dict[str, dict]:
@@ -141,7 +144,7 @@ def test_why_explains_every_state(output):
 
 
 def test_failures_stay_until_retry_and_make_says_so(tmp_path):
-    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1")
+    settings = ("CONFIG=sgd", *TINY, "LR=100 0.01", "WEIGHT_DECAY=1", *ONE)
     result = make_here(tmp_path, *settings, "matrix")
     assert result.returncode != 0
     assert "training diverged: the loss is nan" in result.stdout
@@ -158,7 +161,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     assert "failed: make leaves it, make retry trains it again" in told
     assert told.count("Traceback") == 1
     assert "Traceback" in told
-    assert f"failed    {failed}: " in make_here(tmp_path, *settings, "plan").stdout
+    assert f"failed    {failed}  lr100.0: " in make_here(tmp_path, *settings, "plan").stdout
 
     before = records(tmp_path)
     retried = make_here(tmp_path, *settings, "retry")
@@ -169,7 +172,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
 
 
 def test_two_makes_at_once_train_every_run_once(tmp_path):
-    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=3", "SEED=0 1 2")
+    settings = ("CONFIG=sgd", *TINY, "SEED=0 1 2", *ONE)
     one, two = background(tmp_path, *settings, "all"), background(tmp_path, *settings, "all")
     outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
@@ -181,17 +184,32 @@ def test_two_makes_at_once_train_every_run_once(tmp_path):
 
 
 def test_train_py_waits_for_the_process_that_trains_its_run(tmp_path):
-    words = ["--dataset", "mnist5k", "--epochs", "14"]
+    """The first is halted in its run until the second waits for it."""
+    words = ["--dataset", "mnist5k", "--epochs", "4"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
-    first = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+    options = {"cwd": tmp_path, "env": environment(), "text": True, "stdout": subprocess.PIPE}
+    first = subprocess.Popen(command, **options)
     wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
-    second = train_py(tmp_path, *words)
-    assert first.wait(timeout=60) == 0
-    assert second.returncode == 0, second.stderr
-    assert f"another process ({first.pid}) is training this run: waiting for it" in second.stdout
-    assert "epoch 1/" not in second.stdout
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.Popen(command, **options, stderr=subprocess.PIPE)
+    waits = f"another process ({first.pid}) is training this run: waiting for it"
+    told = list(_until(waits, second.stdout))
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=60)
+    rest, errors = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert waits in told[-1]
+    assert "epoch 1/" not in "".join(told) + rest
     (record,) = records(tmp_path).values()
     assert len(record["environment"]["attempts"]) == 1
+
+
+def _until(text: str, lines: Iterable[str]) -> Iterator[str]:
+    """The lines up to one with this text."""
+    for line in lines:
+        yield line
+        if text in line:
+            return
 
 
 @pytest.mark.parametrize(
@@ -230,7 +248,7 @@ def _alive(output: Path) -> bool:
 
 @pytest.mark.parametrize("second", [False, True])
 def test_train_py_stops_at_a_checkpoint_and_goes_on(second, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "mnist5k", "--epochs", "8"]
+    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "mnist5k", "--epochs", "5"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -260,13 +278,12 @@ def read_only(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
 
-    def switch() -> None:
+    def switch(worker: int = 0) -> None:
         if undo[0]:
             undo[0] = not succeeds(["umount", str(folder)])
         elif shutil.which("mount") and succeeds(["mount", "--bind", str(folder), str(folder)]):
             undo[0] = True
-            # Refused for as long as a file there is open for writing.
-            wait_for(lambda: succeeds(["mount", "-o", "remount,ro,bind", str(folder)]))
+            wait_for(lambda: _remounted(folder, worker))
         else:
             pytest.skip("mounting a file system needs root")
 
@@ -276,10 +293,20 @@ def read_only(tmp_path):
         switch()
 
 
+def _remounted(folder: Path, worker: int) -> bool:
+    """Refused while a file is open for writing; a halted worker's run does not end meanwhile."""
+    os.kill(worker, signal.SIGSTOP)
+    done = succeeds(["mount", "-o", "remount,ro,bind", str(folder)])
+    os.kill(worker, signal.SIGCONT)
+    return done
+
+
 def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_path, read_only):
-    process = background(tmp_path, *LONG, "JOBS=1", "matrix")
+    process = background(tmp_path, *LONG, "matrix")
     wait_for(lambda: records(tmp_path))
-    read_only()
+    wait_for(lambda: list(tmp_path.glob("results/*/progress.json")))
+    (second,) = tmp_path.glob("results/*/progress.json")
+    read_only(json.loads(second.read_text())["pid"])
     output, _ = process.communicate(timeout=120)
     assert process.returncode not in (0, None), output
     assert "Read-only file system" in output
@@ -295,7 +322,7 @@ def test_results_that_become_read_only_stop_cleanly_and_finished_runs_stay(tmp_p
 
 
 def test_a_retry_that_is_interrupted_is_an_interrupted_run(tmp_path):
-    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0")
+    settings = ("CONFIG=sgd", "DATASET=mnist5k", "EPOCHS=30", "RETRIES=0", *ONE)
     process = background(tmp_path, *settings, "matrix")
     wait_for(lambda: list(tmp_path.glob("results/*/checkpoint.pt")))
     (told,) = tmp_path.glob("results/*/progress.json")

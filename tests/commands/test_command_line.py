@@ -22,8 +22,8 @@ def targets() -> set[str]:
         text=True,
         check=False,
     )
-    (line,) = re.findall(r"^commands := (.*)$", done.stdout, re.MULTILINE)
-    return set(line.split())
+    lines = re.findall(r"^(?:commands|planning) := (.*)$", done.stdout, re.MULTILINE)
+    return {word for line in lines for word in line.split()}
 
 
 def test_each_target_is_a_command_and_each_command_a_target() -> None:

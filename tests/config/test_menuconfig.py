@@ -285,7 +285,7 @@ def test_load_shows_what_is_wrong_and_changes_nothing(
     [
         ("PRUNING_RAMP_END", "0.8", "1.5", "1.5 is outside (0, 1]"),
         ("PRUNING_RAMP_END", "0.8", "half", "'half' is not a number"),
-        ("TARGET_SPARSITY", "0.7 0.9", "0.7,0.9", "is not a number"),
+        ("TARGET_SPARSITY", "0.7 0.9", "0.7,0.9", "separate the values by blanks"),
         ("EPOCHS", "preset", "0", "0 is outside [1, 100000]"),
         ("BATCH_SIZE", "preset", "big", "'big' is not a whole number"),
     ],

@@ -71,7 +71,7 @@ def test_values(line: str, text: str, values: tuple[object, ...]) -> None:
         ("@float [0, 1]", "preset", "is not a number"),
         ("@float [0, 1]", "", "is empty"),
         ("@list float [0, 1]", " ", "is empty"),
-        ("@list float [0, 1]", "0.5,0.7", "is not a number"),
+        ("@list float [0, 1]", "0.5,0.7", "separate the values by blanks"),
         ("@list float [0, 1]", "0.5 7", "7 is outside"),
         ("@int [1, 9]", "1.0", "is not a whole number"),
         *(("@int [1, 9]", text, "begins or ends with a blank") for text in (" 7", "7 ", "7\n")),

@@ -27,7 +27,7 @@ def written(workspace: Workspace) -> str:
 
 
 LARGE = ("resnet18", "resnet50", "gpt2", "gpt2-medium")
-QUICK, ALL = 100, 1000  # seeds in make check and in make check-long
+QUICK, ALL = 40, 1000  # seeds in make check and in make check-long
 SPREAD = 12  # cells of one seed that are looked at closely
 SEEDS = [*range(QUICK), *(pytest.param(n, marks=pytest.mark.long) for n in range(QUICK, ALL))]
 

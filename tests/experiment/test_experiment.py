@@ -165,6 +165,9 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
         assert all(spec.run_id in str(told.value) for spec in four)
         with pytest.raises(UserError, match="no run starts with 'sgd'"):
             command("sgd")
+        typo = missing.run_id.replace("mnist", "minst")
+        with pytest.raises(UserError, match=f"starts with '{typo}'; did you mean lenet5-mnist-"):
+            command(typo)
     for spec in four:
         assert look(here).named(spec.slug) == look(here).named(spec.run_id) == spec.run_id
     assert spec_of(look(here), missing.slug, "make profile") == missing

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
+from adamwprune.optimizers import AdamWPrune
+from adamwprune.pruning import Movement, Pruner, Schedule, State
 
-from adamwprune.optimizers import AdamWPrune  # noqa: E402
-from adamwprune.pruning import Movement, Pruner, Schedule, State  # noqa: E402
-
-pytestmark = pytest.mark.slow  # the packages take seconds to import
+MISSING = [name for name in ("transformers", "accelerate") if not importlib.util.find_spec(name)]
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    pytest.mark.slow,  # the packages take seconds to import: where they are used
+]
 SCHEDULE = Schedule(target=0.5, warmup=2, interval=2, ramp_end=9)
 PRUNED = [
     f"transformer.h.{block}.{name}.weight"
@@ -21,6 +24,8 @@ PRUNED = [
 
 
 def gpt2() -> torch.nn.Module:
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=32, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=0,
@@ -36,6 +41,8 @@ def data(number: int = 48) -> list[dict[str, torch.Tensor]]:
 
 
 def trainer(folder, score, **settings):
+    import transformers
+
     model = gpt2()
     optimizer = AdamWPrune(model.parameters(), 1e-3)
     pruner = Pruner(model, score, SCHEDULE).attach(optimizer)

@@ -77,7 +77,7 @@ def run(members, tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def results(run) -> Path:
+def results(run, forked_workers) -> Path:
     """Two optimizers, three seeds each, trained by workers, reported; and one pruned run."""
     assert run("all", **COMPARED) == 0
     assert run("train", **PRUNED) == 0

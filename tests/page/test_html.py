@@ -23,7 +23,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import comparisons, tables
 from adamwprune.report.comparisons import Commands
-from adamwprune.report.groups import group_runs, settings
+from adamwprune.report.groups import settings
 from adamwprune.report.present import Request
 from adamwprune.report.statistics import judge
 from tests.support.browser import Browser
@@ -55,7 +55,7 @@ def shown(seeds: list[RunSpec]) -> dict[str, Any]:
 def rendered(shown: dict[str, Any]) -> str:
     """The page, in the look of four groups."""
     specs = expand("memory-comparison", OPTIMIZER="adam adamw", TARGET_SPARSITY="0.5 0.9")
-    return html.render(shown, data.look(group_runs(specs, [])), "0")
+    return html.render(shown, data.look(specs), "0")
 
 
 def evil(spec: RunSpec) -> tuple[RunSpec, RunResult]:
@@ -158,8 +158,9 @@ def test_a_dense_group_of_two_settings_is_there_once():
     specs = list(dict.fromkeys(both))
     assert len(specs) == len(both) - 1
     found = data.of(specs, [synthetic(spec) for spec in specs], {}, Request())
-    assert len(found["settings"]) == 2
-    assert [group["settings"] for group in found["groups"] if not group["target"]] == [[0, 1]]
+    assert [axis["name"] for axis in found["axes"]] == ["PRUNING_SCHEDULE"]
+    axes = [group["axes"] for group in found["groups"] if not group["target"]]
+    assert axes == [{"PRUNING_SCHEDULE": ""}]
     assert len(found["runs"]) == len(specs)
 
 
@@ -403,6 +404,7 @@ def test_a_row_under_the_pointer_is_highlighted_in_the_chart(report):
 
 
 def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report):
+    report.click("#every-run")
     report.one("#plot")
     x, y = report.js(
         """(() => {
@@ -497,6 +499,7 @@ def test_the_table_is_walked_through_with_the_keyboard(report):
 def test_the_chart_answers_to_the_keyboard(report):
     from selenium.webdriver.common.keys import Keys
 
+    report.click("#every-run")
     report.driver.execute_script("document.querySelector('#plot').focus()")
     report.keys(Keys.ARROW_DOWN)
     assert report.one("#told").text.startswith("adam dense, seed 0 – epoch 10: accuracy ")

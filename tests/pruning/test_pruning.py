@@ -199,15 +199,15 @@ def test_exactly_k_zeros_at_every_step(optimizer, method, scope):
 
     def check(step):
         zeros = {
-            (name, int(i))
+            (name, i)
             for name, w in pruner.weights.items()
-            for i in (w.flatten() == 0).nonzero()
+            for i in (w.flatten() == 0).nonzero().flatten().tolist()
         }
         if score.regrows:  # what was grown is zero at first, and no zero of these
             masked = {
-                (name, int(i))
+                (name, i)
                 for name in pruner.weights
-                for i in pruner.masks.mask(name, {}).flatten().nonzero()
+                for i in pruner.masks.mask(name, {}).flatten().nonzero().flatten().tolist()
             }
             assert masked <= zeros
             assert len(zeros) - pruner.k <= pruner.returned

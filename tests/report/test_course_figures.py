@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
-from adamwprune.report import style
+from adamwprune.report import figures, style
 from adamwprune.report.figures import (
     FIGURES,
     draw_all,
@@ -113,10 +113,9 @@ def test_accuracy_at_each_sparsity_with_its_interval(seeds, make):
     half = HALF[3] * 0.1 / math.sqrt(3)
     (segment,) = whiskers[1].lines[2][0].get_segments()
     assert segment.tolist() == [[50, pytest.approx(94 - half)], [50, pytest.approx(94 + half)]]
-    low, high = bands(axes)[0][:, 1].min(), bands(axes)[0][:, 1].max()
-    assert (low, high) == (pytest.approx(94 - half), pytest.approx(99 + half))
+    assert not bands(axes), "one mark an interval"
     assert [float(tick) for tick in axes.get_xticks()] == [0, 50, 90]
-    assert "n = 3 runs, means; bands and whiskers: 95%" in small_print(figure)
+    assert "n = 3 runs, means; whiskers: 95%" in small_print(figure)
 
 
 def test_one_seed_has_no_interval(seeds, make):
@@ -383,7 +382,7 @@ def test_missing_and_failed_runs_have_no_time(seeds, make):
 @pytest.mark.parametrize(
     ("draw", "shown"),
     [
-        (sparsity.accuracy_against_sparsity, ", means; bands and whiskers: "),
+        (sparsity.accuracy_against_sparsity, ", means; whiskers: "),
         (sparsity.pareto, ", means; whiskers: "),
         (masks.layer_density, ", means; bands: "),
         (masks.weight_histogram, ", means; bands: "),
@@ -457,7 +456,9 @@ def test_a_place_of_some_runs_of_each_group_is_told(seeds, make):
 
 
 @pytest.mark.slow
-def test_what_old_records_do_not_hold_is_said_and_not_drawn(tmp_path, quick, make):
+def test_what_old_records_do_not_hold_is_said_and_not_drawn(tmp_path, quick, make, monkeypatch):
+    """Which figures are written counts, not how they look."""
+    monkeypatch.setattr(figures, "write", lambda drawing, stem, formats, data: [stem])
     told: list[str] = []
     paths = draw_all(quick, [aged(make(s)) for s in quick], tmp_path, tell=told.append)
     names = {path.stem for path in paths}

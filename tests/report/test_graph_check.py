@@ -3,7 +3,7 @@
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,29 +29,48 @@ pytestmark = pytest.mark.slow
 SMALL = (optimizers.baseline, training.example)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
     """Two figures, coarse: what is compared depends on neither."""
-    monkeypatch.setitem(style.SHEET, "figure.dpi", 50)
-    monkeypatch.setattr(figures, "FIGURES", SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.SHEET, "figure.dpi", 50)
+        patch.setattr(figures, "FIGURES", SMALL)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def records(quick: list[RunSpec], make: Make) -> list[RunResult]:
     return [make(spec) for spec in quick]
 
 
-def draw(records: Sequence[RunResult], folder: Path) -> Path:
-    specs = sorted((r.spec for r in records), key=lambda spec: spec.run_id)
-    figures.draw_all(specs, records, folder, figures.FORMATS, data=True)
-    return folder
+Drawn = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def draw(small: None, tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """``draw(records)``: the folder of their figures; those of equal records are drawn once."""
+    folders: list[tuple[list[RunResult], Path]] = []
+
+    def made(records: Sequence[RunResult]) -> Path:
+        for known, folder in folders:
+            if known == list(records):
+                return folder
+        folder = tmp_path_factory.mktemp("drawn")
+        specs = sorted((r.spec for r in records), key=lambda spec: spec.run_id)
+        figures.draw_all(specs, records, folder, figures.FORMATS, data=True)
+        folders.append((list(records), folder))
+        return folder
+
+    return made
 
 
 @pytest.fixture
-def folders(tmp_path: Path, records: list[RunResult]) -> tuple[Path, Path]:
+def folders(tmp_path: Path, records: list[RunResult], draw: Drawn) -> tuple[Path, Path]:
     """The figures as they were published, and redrawn from the same records."""
-    published = draw(records, tmp_path / "images")
-    return published, Path(shutil.copytree(published, tmp_path / "redrawn"))
+    both = (tmp_path / "images", tmp_path / "redrawn")
+    for folder in both:
+        shutil.copytree(draw(records), folder)
+    return both
 
 
 # -- the data ------------------------------------------------------------------
@@ -160,14 +179,14 @@ def test_figures_of_the_same_records_have_no_problem(folders):
     }
 
 
-def test_a_planted_drift_is_found(folders, records, tmp_path):
+def test_a_planted_drift_is_found(folders, records, draw):
     """One run's final accuracy is another by a tenth of a point: the figure's file says where."""
     published, _ = folders
     before = records[0]
     final = {**before.final, "test_accuracy": before.final["test_accuracy"] - 0.001}
     history = [*before.history[:-1], {**before.history[-1], **final}]
     planted = [replace(before, final=final, history=history), *records[1:]]
-    found = check.problems(published, draw(planted, tmp_path / "planted"))
+    found = check.problems(published, draw(planted))
     old, new = f"{before.score:.2f}", f"{planted[0].score:.2f}"
     assert {problem.split(":")[0] for problem in found} == {
         "data/optimizer_comparison_baseline.json"
@@ -189,13 +208,13 @@ def test_missing_and_foreign_files_are_found(folders):
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
-def test_an_image_of_other_runs_or_of_another_commit_is_found(ending, folders, records, tmp_path):
+def test_an_image_of_other_runs_or_of_another_commit_is_found(ending, folders, records, draw):
     published, redrawn = folders
     name = f"training_plot.{ending}"
-    other = draw([elsewhere(r, commit="beef") for r in records], tmp_path / "other")
+    other = draw([elsewhere(r, commit="beef") for r in records])
     shutil.copy(other / name, published / name)
     assert check.problems(published, redrawn) == [f"{name}: Commit beef → 0123abc"]
-    fewer = draw(records[:1], tmp_path / "fewer")
+    fewer = draw(records[:1])
     shutil.copy(fewer / name, published / name)
     runs, shown = check.problems(published, redrawn)
     assert runs.startswith(f"{name}: Runs {records[0].run_id} → lenet5-")
@@ -215,9 +234,9 @@ def test_damaged_data_is_found(folders):
         assert len(found) == 1, text
 
 
-def test_svg_is_the_same_each_time_and_has_no_date(folders, records, tmp_path):
+def test_svg_is_the_same_each_time_and_has_no_date(folders, records, draw):
     published, _ = folders
-    again = draw(records[::-1], tmp_path / "again")
+    again = draw(records[::-1])
     for path in published.glob("*.svg"):
         text = path.read_text()
         assert text == (again / path.name).read_text()

@@ -112,8 +112,8 @@ def test_equal_labels_are_told_apart():
         for spec in expand("adamw-magnitude-90", PRUNING_WARMUP=steps)
     ]
     assert distinct_labels(group_runs(specs, [])) == [
-        "adamw magnitude 90%, pruning_warmup 100",
-        "adamw magnitude 90%, pruning_warmup 200",
+        "adamw magnitude 90%, pruning warmup 100",
+        "adamw magnitude 90%, pruning warmup 200",
     ]
 
 

@@ -7,7 +7,8 @@ import pytest
 from adamwprune.commands import matrix
 from adamwprune.page import vendor
 from adamwprune.records.record import STALE
-from adamwprune.report import style
+from adamwprune.report import figures, style
+from adamwprune.report.figures import optimizers, training
 from adamwprune.report.present import draw_if_changed
 from tests.support.records import marked
 
@@ -19,7 +20,8 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_mark_that_comes_or_goes_is_drawn(tmp_path, quick, make):
+def test_a_mark_that_comes_or_goes_is_drawn(tmp_path, quick, make, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", (optimizers.baseline, training.example))
     specs, record = quick[:1], make(quick[0])
     drawn = draw_if_changed(specs, [record], tmp_path)
     assert tmp_path / "training_plot.png" in drawn

@@ -391,7 +391,8 @@ def test_a_seed_without_a_counterpart_is_in_no_pair_and_is_named():
     text = comparisons.render(verdicts, "text", PLAIN_WIDTH)
     assert "3 of 5" in text
     assert (
-        "Seeds in no pair: adamw movement 90% (failed: 2); adamw magnitude 90% (failed: 3)." in text
+        "Seeds in no pair: adamw movement 90% (failed: seed 2); "
+        "adamw magnitude 90% (failed: seed 3)." in text
     )
 
 

@@ -106,7 +106,7 @@ def test_sparsities_that_cost_differently_are_rows_of_their_own(published, make)
 
 
 def test_the_caveat_of_state_pruning_is_said(published, records):
-    assert "memory against movement, and against nothing else" in render(
+    assert "the scores and the kept weights of movement pruning" in render(
         memory_rows(published, records), "markdown"
     )
 

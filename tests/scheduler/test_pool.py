@@ -25,9 +25,9 @@ from adamwprune.scheduler import pool
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.events import Policy
 from adamwprune.scheduler.executors import local
-from tests.support.runs import specs
+from tests.support.runs import specs, toy_specs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
 CPU = Slot("cpu", 1)
 
@@ -72,9 +72,9 @@ def tasks(**settings: str) -> list[Job]:
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes that ``pid`` has started."""
-    listing = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    # comm: of a forked one; -ww: a long path to the interpreter hides the rest otherwise.
+    command = ["ps", "-ww", "-o", "pid=,comm=,args=", "--ppid", str(pid)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [int(line.split()[0]) for line in listing.splitlines() if "run.worker" in line]
 
 
@@ -125,9 +125,10 @@ def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
     assert workers_of(os.getpid()) == []
 
 
-EVERYTHING = specs(
+EVERYTHING = toy_specs(
     OPTIMIZER="sgd adam adamw adamwadv adamwspam adamwprune",
     PRUNING_METHOD="none magnitude movement state",
+    EPOCHS="4",
 )
 # Each optimizer with one method, each method with one optimizer at least.
 COVER = ("sgd-none", "adam-magnitude", "adamw-movement", "adamwadv-state", "adamwspam-movement")
@@ -142,7 +143,9 @@ COVER += ("adamwprune-state",)
     ],
     ids=["cover", "all"],
 )
-def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(combinations, tmp_path):
+def test_killed_with_sigkill_at_any_step_a_run_ends_with_the_same_bits(
+    combinations, toys, tmp_path
+):
     """Real processes, really killed, each run once at a random step; then retried by the pool."""
     draw = random.Random(len(combinations))
     at = {spec: draw.randrange(1, spec.total_steps) for spec in combinations}

@@ -22,12 +22,13 @@ def pairwise(
     Greedy: the next case is the one with the most pairs that were not there yet.
     """
     product = [case for case in itertools.product(*axes) if fits(*case)]
-    missing = {pair for case in product for pair in _pairs(case)}
+    pairs = {case: _pairs(case) for case in product}
+    missing = set().union(*pairs.values())
     chosen: set[Case] = set()
     while missing:
-        best = max(product, key=lambda case: len(missing & _pairs(case)))
+        best = max(product, key=lambda case: len(missing & pairs[case]))
         chosen.add(best)
-        missing -= _pairs(best)
+        missing -= pairs[best]
     return [c for c in product if c in chosen], [c for c in product if c not in chosen]
 
 

@@ -18,7 +18,7 @@ from tests.scheduler.test_pool import CPU, Pool, Recorder, alive, tasks
 from tests.support.runs import specs
 from tests.trackers.conftest import ends_within, entry, record, write_live, written
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
 
 def trained(root: Path, trackers: list[str]):

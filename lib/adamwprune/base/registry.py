@@ -73,10 +73,8 @@ def _use(directory: Path | None) -> None:
     before = outside()
     if directory == before:
         return
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if before and file and Path(file).is_relative_to(before):
-            del sys.modules[name]  # another directory may have a member of the same name
+    for name in _imported_from(before) if before else ():
+        del sys.modules[name]  # another directory may have a member of the same name
     importlib.invalidate_caches()
     os.environ.pop(VARIABLE, None)
     if directory is not None:
@@ -84,6 +82,13 @@ def _use(directory: Path | None) -> None:
     for package in PACKAGES.values():
         if package in sys.modules:
             extend(package, sys.modules[package].__path__)
+
+
+def _imported_from(directory: Path) -> list[str]:
+    """The modules whose files are below ``directory``."""
+    below = f"{directory}{os.sep}"
+    files = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+    return [name for name, file in files if file and str(file).startswith(below)]
 
 
 def extend(package: str, path: MutableSequence[str]) -> None:

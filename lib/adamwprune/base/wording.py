@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
 
 # What git says of a tree that another user owns, and what a user does about it.
 DUBIOUS = (
@@ -20,12 +23,20 @@ def counted(number: int, noun: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """For a message about an unknown word: the nearest known one, and the way to the rest."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, 1, 0.6) or [
-        name for name in names if name.lower() == word.lower()
-    ]
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+    few = f" (there are: {', '.join(names)})" if len(names) <= 12 else ""
+    return did_you_mean(word, names) or few
+
+
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """For a message about an unknown word: the nearest name; nothing where none is near."""
+    close = [name for name in names if _plain(name) == _plain(word)]
+    close = close or difflib.get_close_matches(word, names, 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _plain(word: str) -> str:
+    """A word without what is easily mistaken: capitals, ``_`` for ``-``."""
+    return word.lower().replace("_", "-")
 
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some take wide ones too
@@ -40,6 +51,14 @@ def cell(value: object) -> object:
         return value
     begins_blank = value[:1] in ("\t", "\r", "\n")
     return f"'{value}" if begins_blank or value.lstrip().startswith(_FORMULA) else value
+
+
+def wrapped(text: str, first: str, later: str) -> list[str]:
+    """``text`` behind ``first``; on a terminal in lines that fit, the others behind ``later``."""
+    if not sys.stdout.isatty():
+        return [first + text]
+    width = max(shutil.get_terminal_size().columns, len(first) + 20)
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later) or [first]
 
 
 def last_line(text: str) -> str:

@@ -12,6 +12,7 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Choose, Launch
 from adamwprune.page import vendor
 from adamwprune.report import present
+from adamwprune.report.comparisons import COMMAND
 
 require("scipy")  # before hours of training, not after them
 
@@ -86,7 +87,8 @@ def _train(experiment: Experiment, choose: Choose) -> None:
     try:
         launch.train(choose, alone=measure)
     except BaseException:
-        print(f"stopped: {_counts(experiment)}; done runs stay, make goes on with the rest")
+        print(f"stopped: {_counts(experiment)}; done runs stay. This goes on with the rest:")
+        print(COMMAND + experiment.request.commands.make())
         raise
 
 

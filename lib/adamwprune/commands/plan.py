@@ -1,13 +1,20 @@
-"""Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing."""
+"""Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing.
+
+Where something is missing it says how long that takes, from the records that are there.
+"""
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from adamwprune.base.wording import counted
 from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.status import estimate
 from adamwprune.records.state import MISSING, NAMES
 
 VARIABLES = ("PUBLISHED", "KEEP_STALE")
@@ -15,6 +22,8 @@ VARIABLES = ("PUBLISHED", "KEEP_STALE")
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
+    launch = Launch(experiment)
+    here = launch.machine()  # refuses a device that is not there
     matrix = experiment.matrix
     catalogue = Catalogue.of(experiment)
     names = [state.name for state in catalogue.states.values()]
@@ -22,7 +31,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
         why = state.why
         if state.name == MISSING and spec in catalogue.frozen_specs:
             why = "PUBLISHED=1 takes its record"
-        print(f"{state.name:9} {spec.run_id}{f': {why}' if why else ''}")
+        print(f"{state.name:9} {spec.run_id}{_place(experiment, spec)}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
         print(f"dropped   {dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
@@ -32,7 +41,17 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     runs = counted(len(names), "run")
     counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
+    states = list(catalogue.states.values())
+    for line in estimate(states, experiment.root, partial(launch.slots, here)):
+        print(line)
     return 0
+
+
+def _place(experiment: Experiment, spec: RunSpec) -> str:
+    """What tells a run from others of the same slug, which its id says in a digest only."""
+    more = experiment.names[spec].removeprefix(spec.slug.rpartition("-s")[0])
+    words = more.strip("-").split("-")[:-1]
+    return f"  {' '.join(words)}" if words else ""
 
 
 def told(name: str, values: Sequence[Value]) -> str:

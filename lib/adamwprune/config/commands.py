@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import random
 import sys
+import textwrap
 from collections.abc import Callable
 
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.base.wording import wrapped
 from adamwprune.config import sources, strict
 from adamwprune.config.ask import ask_about
 from adamwprune.config.draw import draw
 from adamwprune.config.sources import Workspace
-from adamwprune.config.tree import Tree
+from adamwprune.config.tree import Tree, help_of
 
 Expand = Callable[[Tree], object]
 _DRAWS = 1000  # of randconfig, before it gives up
@@ -73,6 +75,19 @@ def allyesconfig(workspace: Workspace, tree: Tree) -> None:
     _finish(workspace, tree, "every member of every family")
 
 
+def allnoconfig(workspace: Workspace, tree: Tree) -> None:
+    """Write ``.config`` with as few members on as make one run: the first of each family."""
+    for family in tree.families.values():
+        if not family.exclusive:
+            on = [name for name in family.members.values() if tree.is_on(name)]
+            for name in on[1:]:
+                tree.set(name, "n")
+    for name, option in tree.options.items():
+        if option.type.kind == "bool" and tree.is_visible(name):
+            tree.set(name, "n")
+    _finish(workspace, tree, "all that can be off is")
+
+
 def randconfig(workspace: Workspace, tree: Tree, expand: Expand) -> None:
     """Write a random ``.config`` that expands to at least one run; its seed is printed."""
     seed = _seed(workspace)
@@ -125,12 +140,30 @@ def savedefconfig(workspace: Workspace, tree: Tree) -> None:
 
 def listnewconfig(workspace: Workspace, tree: Tree) -> None:
     """Print each symbol that can be set and that ``.config`` does not set, with its default."""
+    for name in _new(workspace, tree):
+        print(tree.config_line(name))
+
+
+def helpnewconfig(workspace: Workspace, tree: Tree) -> None:
+    """Print the help text of each symbol that :func:`listnewconfig` lists."""
+    for name in _new(workspace, tree):
+        help_text = help_of(tree.symbols[name]).rstrip() or "(no help)"
+        print(f"{tree.config_line(name)}\n\n{textwrap.indent(help_text, '  ')}\n")
+
+
+def _new(workspace: Workspace, tree: Tree) -> list[str]:
+    """The symbols that can be set and that ``.config`` does not set."""
     if not workspace.config.exists():
         raise UserError(f"{workspace.config} does not exist; make defconfig writes one")
     known = _migrate(workspace, tree)
-    for name in tree.symbols:
-        if tree.is_visible(name) and name not in known:
-            print(tree.config_line(name))
+    return [name for name in tree.symbols if tree.is_visible(name) and name not in known]
+
+
+def config(workspace: Workspace, tree: Tree) -> None:
+    """Ask about every symbol that can be set, and write ``.config``."""
+    sources.load_to_edit(workspace, tree)
+    ask_about(tree, set(workspace.settings))
+    _finish(workspace, tree, "as answered")
 
 
 def list_defconfigs(_workspace: Workspace, tree: Tree) -> None:
@@ -138,18 +171,22 @@ def list_defconfigs(_workspace: Workspace, tree: Tree) -> None:
     known = sources.defconfigs(tree.root)
     width = max(map(len, known), default=0)
     for name in known:
-        print(f"{name:{width}}  {sources.title(tree.root, name)}".rstrip())
+        title = sources.title(tree.root, name)
+        print("\n".join(wrapped(title, f"{name:{width}}  ", " " * (width + 2))).rstrip())
 
 
 COMMANDS: dict[str, Callable[[Workspace, Tree], None]] = {
+    "config": config,
     "oldconfig": oldconfig,
     "olddefconfig": olddefconfig,
     "defconfig": defconfig,
     "savedefconfig": savedefconfig,
     "listnewconfig": listnewconfig,
+    "helpnewconfig": helpnewconfig,
     "list-defconfigs": list_defconfigs,
     "alldefconfig": alldefconfig,
     "allyesconfig": allyesconfig,
+    "allnoconfig": allnoconfig,
 }
 
 

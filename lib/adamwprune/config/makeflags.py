@@ -14,6 +14,13 @@ _VARIABLE = re.compile(
 )
 
 
+def make_jobs(flags: str) -> str:
+    """The number of ``make -jN``, from the value of MAKEFLAGS; empty without one."""
+    options = flags.partition(" -- ")[0]
+    match = re.search(r"(?:^|\s)-j\s?(?P<jobs>[0-9]+)(?:\s|$)", options)
+    return match["jobs"] if match else ""
+
+
 def make_variables(flags: str) -> dict[str, str]:
     """The variables on make's command line, from the value of MAKEFLAGS.
 

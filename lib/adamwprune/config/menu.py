@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,13 +41,15 @@ class Session:
     tree: Tree
     config: Path
     minimal: Path
+    count: Callable[[], str] | None = None  # the runs that the configuration makes, in words
 
     @classmethod
-    def start(cls, workspace: Workspace) -> Session:
+    def start(cls, workspace: Workspace, count: Count | None = None) -> Session:
         """Load what is to be edited; :class:`ConfigError` lists what does not hold in it."""
         tree = Tree()
         sources.load_to_edit(workspace, tree)
-        return cls(tree, workspace.config, workspace.output / "defconfig")
+        told = None if count is None else partial(_counted, tree, count)
+        return cls(tree, workspace.config, workspace.output / "defconfig", told)
 
     def needs_save(self) -> bool:
         """Whether ``.config`` says something else than the menu."""
@@ -66,7 +69,8 @@ class Session:
     def save(self, path: Path) -> str:
         """Write the full configuration and say so."""
         changed = sources.write(self.tree, path)
-        return f"Configuration saved to {path}" if changed else f"No change to {path}"
+        told = f"Configuration saved to {path}" if changed else f"No change to {path}"
+        return f"{told}: {self.count()}" if self.count else told
 
     def save_minimal(self, path: Path) -> str:
         """Write the minimal configuration and say so."""
@@ -78,7 +82,8 @@ class Session:
         return f"Expected: {self.tree.options[symbol.name].type.expects}"
 
     def searched(self) -> list[Any]:
-        """What a search goes through: symbols with a prompt by name, then choices.
+        """What a search goes through: symbols with a prompt, those that can be set first, by name;
+        then choices.
 
         What is derived (CELL_, EXCLUDE_) cannot be set; a jump to it would show all that is hidden.
         """
@@ -86,7 +91,10 @@ class Session:
             node for name in sorted(self.tree.symbols) for node in self.tree.symbols[name].nodes
         ]
         choices = [node for choice in self.tree.kconf.unique_choices for node in choice.nodes]
-        shown = [node for node in nodes if node.prompt]
+        shown = sorted(
+            (node for node in nodes if node.prompt),
+            key=lambda node: not self.tree.is_visible(node.item.name),
+        )
         return shown + sorted((node for node in choices if node.prompt), key=lambda n: n.prompt[0])
 
     def complaint(self, symbol: Any, text: str) -> str:
@@ -98,6 +106,14 @@ class Session:
         return ""
 
 
+def _counted(tree: Tree, count: Count) -> str:
+    """The last, exact words of ``count``; why there are no runs, otherwise."""
+    try:
+        return list(count(tree))[-1]
+    except UserError as error:
+        return str(error).splitlines()[0]
+
+
 def menuconfig(workspace: Workspace, count: Count) -> None:
     """Configure in a terminal; :class:`UserError` where there is none.
 
@@ -105,7 +121,7 @@ def menuconfig(workspace: Workspace, count: Count) -> None:
     """
     _require_terminal()
     menu = _menu_module()
-    session = Session.start(workspace)
+    session = Session.start(workspace, count)
     _choose_locale()
     # Started under nohup, it would read from a terminal that is gone, for ever.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -4,7 +4,7 @@ Kconfig knows bool, int and string. A float, a list, a word out of several and t
 word ``preset`` are strings whose help text carries one annotation line::
 
     @float (0, 10] | preset          one number in the interval, or the word
-    @list float [0, 1]               numbers separated by blanks: an axis of the matrix
+    @list float [0, 1]               numbers and ranges (0..4) separated by blanks: an axis
     @list word precond fisher        words out of these
     @steps [0, 1000]                 a whole number of steps, or a fraction of the training below 1
     @operational                     never part of a run's identity
@@ -16,6 +16,8 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from adamwprune.config import ranges
 
 Value = bool | int | float | str
 
@@ -102,15 +104,23 @@ class Type:
         """All values in ``text``: one, or for a list as many as there are words."""
         if self.kind == "string":
             return (self.parse_item(text),)
-        words = text.split() if self.is_list else [text]
         if not text.strip():
             raise ValueError("is empty")
+        words = self.split(text) if self.is_list else [text]
         if not self.is_list and text != text.strip():
             raise ValueError(f"{text!r} begins or ends with a blank")
         return tuple(
             "preset" if self.preset and word == "preset" else self.parse_item(word)
             for word in words
         )
+
+    def split(self, text: str) -> list[str]:
+        """The words of a list, one a value: ranges of numbers are expanded."""
+        if self.interval is None:
+            if "," in text:
+                raise ValueError(f"separate the words by blanks: {' '.join(text.split(','))!r}")
+            return text.split()
+        return ranges.words(text, whole=self.kind == "int")
 
 
 def type_from_help(help_text: str | None) -> Type | None:

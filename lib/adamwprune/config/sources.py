@@ -19,11 +19,12 @@ from adamwprune.base import registry, wording
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.files import expanded, refusing, write_bytes, write_text
 from adamwprune.config import outside, strict
-from adamwprune.config.makeflags import make_variables
+from adamwprune.config.makeflags import make_jobs, make_variables
 from adamwprune.config.strict import Assignment
 from adamwprune.config.tree import SOURCE_TREE, Tree
 
 _MEMBERS = re.compile(r"^# Members from outside the tree: M=(.+)$", re.MULTILINE)
+_RUN_FILES = (".json", ".jsonl", ".txt", ".pt")  # in a run's directory; its name ends in a digest
 DEFAULT = "quickstart"  # the defconfig of a tree without .config
 DEFAULTS = "sgd"  # the defconfig that says what the tree's defaults say
 
@@ -32,14 +33,14 @@ RESERVED = {
     "V": "1 prints the commands that make runs",
     "O": "output directory: .config and results go there",
     "M": "a directory outside the tree: its members count too",
-    "CONFIG": "a defconfig (or A+B) in place of .config",
+    "CONFIG": "a defconfig (or A+B, or A+../file) in place of .config",
     "PYTHON": "the interpreter to set up with",
     "VENV": "the virtual environment; empty: use PYTHON as it is",
     "KCONFIG_CONFIG": "another file in place of .config",
     "KCONFIG_SEED": "seed of randconfig",
     "YES": "1 lets distclean remove without asking",
     "FORMAT": "of a table: text, markdown or csv; of export-model: safetensors or onnx",
-    "RUN": "a run, by its id or the start of it",
+    "RUN": "a run, by its id, the start of it or its directory",
     "BENCH_ARGS": "more words for the benchmark",
     "A": "a session of the benchmark, a JSON file",
     "B": "another one, to compare it with",
@@ -59,7 +60,10 @@ class Workspace:
     @classmethod
     def from_environment(cls, settings: Mapping[str, str] | None = None) -> Workspace:
         """The workspace of this process, from MAKEFLAGS and the command's own ``settings``."""
-        return cls({**make_variables(os.environ.get("MAKEFLAGS", "")), **(settings or {})})
+        flags = os.environ.get("MAKEFLAGS", "")
+        jobs = make_jobs(flags)
+        given = {**({"JOBS": jobs} if jobs else {}), **make_variables(flags), **(settings or {})}
+        return cls({name: _plain_name(name, text) for name, text in given.items()})
 
     @property
     def members(self) -> Path | None:
@@ -95,6 +99,24 @@ class Workspace:
         return self.output / expanded(tree.text("RESULTS_DIR"))
 
 
+def _plain_name(name: str, text: str) -> str:
+    """A run or a defconfig that is given as a shell completes it, by its path, as its name.
+
+    ``RUN=results/ID/``, ``RUN=results/ID/result.json``, ``CONFIG=defconfigs/sgd``.
+    """
+    if name == "RUN" and "/" in text:
+        path = Path(text)
+        return path.parent.name if path.suffix in _RUN_FILES else path.name
+    if name == "CONFIG":
+        return "+".join(map(_defconfig_name, text.split("+")))
+    return text
+
+
+def _defconfig_name(part: str) -> str:
+    path = Path(part)
+    return path.name if path.parent.name == "defconfigs" and "/" in part else part
+
+
 def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
     """Fill ``tree`` with the configuration of this invocation and name where it comes from.
 
@@ -112,6 +134,11 @@ def load(workspace: Workspace, tree: Tree, defconfig: str = "") -> str:
         source = f"defconfig {chosen}"
     else:
         if not workspace.config.exists():
+            if workspace.config != workspace.output / ".config":
+                raise UserError(
+                    f"KCONFIG_CONFIG={workspace.config}: there is no such file; make menuconfig or "
+                    f"make defconfig-NAME with KCONFIG_CONFIG={workspace.config} writes it"
+                )
             strict.apply(tree, read_defconfig(tree, DEFAULT))
             write(tree, workspace.config)
             print(
@@ -195,17 +222,19 @@ def lacking_members(path: Path) -> str:
 def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     """The assignments of a defconfig, or of several joined by ``+``; later ones win.
 
-    In a merge a defconfig holds for the lines that it has; one that has none is refused.
+    A part with a ``/`` behind the first is a file elsewhere. In a merge a defconfig holds for the
+    lines that it has; one that has none is refused.
     """
     merged: dict[str, Assignment] = {}
     known = defconfigs(tree.root)
     parts = name.split("+")
-    for part in parts:
-        if part not in known:
+    for place, part in enumerate(parts):
+        if part not in known and (place == 0 or "/" not in part):
             reason = wording.nearest(part, known) if part else ": a name is missing"
             raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
     for part in parts:
-        assignments = strict.read_config(tree.root / "defconfigs" / part, tree)
+        path = tree.root / "defconfigs" / part if part in known else expanded(part)
+        assignments = strict.read_config(path, tree)
         if not assignments and len(parts) > 1:
             raise ConfigError(
                 f"defconfig {part} says what the tree's defaults say, and so adds nothing to "

@@ -138,6 +138,8 @@ def _family(tree: Tree, name: str, text: str, place: str) -> list[Assignment]:
     if not chosen:
         raise ValueError(f"is empty, expected one of {', '.join(family.members)}")
     for word in chosen:
+        if "," in word:
+            raise ValueError(f"separate the members by blanks: {' '.join(text.split(','))!r}")
         if word not in family.members:
             raise ValueError(f"no such member{nearest(word, family.members)}")
     if family.exclusive:

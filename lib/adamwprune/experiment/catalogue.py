@@ -8,8 +8,10 @@ from functools import cached_property
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import is_there, refusing
+from adamwprune.base.wording import did_you_mean
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import Cell
+from adamwprune.plan.names import differing
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import provenance, staleness, state
 from adamwprune.records.brief import read_result
@@ -19,6 +21,8 @@ from adamwprune.records.record import STALE, RunResult
 from adamwprune.records.state import DAMAGED, DONE, State
 from adamwprune.records.store import RESULT, SPEC, Store, only
 from adamwprune.report import present
+
+NAMED = 8  # runs that a message names
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ class Catalogue:
     # -- by name -----------------------------------------------------------------------
 
     def named(self, prefix: str) -> str:
-        """The id of the one run that ``prefix`` is the id of, or the start of its id.
+        """The id of the one run that ``prefix`` is the id of, or the start of its id; a run of the
+        present configuration before others.
 
         It is looked for in the matrix, in the directory of runs, begun ones among them, and in
         the published records. Raises :class:`UserError` where there is none or are several.
@@ -156,10 +161,35 @@ class Catalogue:
         known |= self.store.begun_names()
         if prefix not in known:  # reading the published records takes a moment
             known |= {result.run_id for result in self._published}
-        found = only(prefix, {name: name for name in sorted(known)})
+        found = self._of_the_matrix(prefix) or only(prefix, {name: name for name in sorted(known)})
         if found is None:
-            raise UserError(f"{self.store.root}: no run starts with {prefix!r}")
+            near = did_you_mean(prefix, sorted(known))
+            raise UserError(f"{self.store.root}: no run starts with {prefix!r}{near}")
         return found
+
+    def _of_the_matrix(self, name: str) -> str:
+        """The id of the run of the present configuration that has this name; empty where none has.
+
+        Raises :class:`UserError` where several are, and says in what they differ.
+        """
+        names = self.experiment.names
+        for meant in (
+            [spec for spec in names if names[spec] == name],
+            [spec for spec in names if spec.slug == name],
+        ):
+            if len(meant) == 1:
+                return meant[0].run_id
+        if not meant:
+            return ""
+        telling = differing(meant, self.experiment.matrix.varying())
+        apart = [*telling, *(["SEED"] if len({spec["SEED"] for spec in meant}) > 1 else [])]
+        lines = [
+            f"  {spec.run_id}  {', '.join(f'{n}={spec[n]}' for n in apart if n in spec)}"
+            for spec in meant[:NAMED]
+        ]
+        more = [f"  and {len(meant) - NAMED} more"] if len(meant) > NAMED else []
+        told = f"{name!r} is the name of {len(meant)} runs:"
+        raise UserError("\n".join([told, *lines, *more]))
 
     def find(self, prefix: str) -> RunResult:
         """The record of the run that is :meth:`named` so: here, or else a published one.

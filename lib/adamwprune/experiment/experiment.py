@@ -14,6 +14,7 @@ from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import Matrix, data_dir, expand
+from adamwprune.plan.names import names
 from adamwprune.plan.spec import RunSpec
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.present import Request
@@ -81,6 +82,11 @@ class Experiment:
             return expand(tree, outline=True).specs == self._outline
         except ConfigError:  # without it the configuration does not hold: it does something
             return False
+
+    @cached_property
+    def names(self) -> dict[RunSpec, str]:
+        """What each run is called for people."""
+        return names(self.matrix.specs, self.matrix.varying())
 
     @cached_property
     def _outline(self) -> list[RunSpec]:

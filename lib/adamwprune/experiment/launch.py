@@ -85,7 +85,7 @@ class Launch:
         earlier = history.records(self.store.root)
         specs = [cell.spec for cell in cells]
         with (
-            display(specs, slots, earlier, self.store.root) as observer,
+            display(specs, slots, earlier, self.store.root, self.experiment.names) as observer,
             self.tracking(observer.told) as tracking,
         ):
             pool = Pool(
@@ -115,8 +115,9 @@ class Launch:
             print(f"note: {note}")
         earlier = history.records(self.store.root)
         slots = [Slot("cpu", max(1, int(operational["THREADS"])))] * min(agents, len(cells))
+        specs, names = [cell.spec for cell in cells], self.experiment.names
         with (
-            display([cell.spec for cell in cells], slots, earlier, self.store.root) as observer,
+            display(specs, slots, earlier, self.store.root, names) as observer,
             self.tracking(observer.told) as tracking,
         ):
             settings = engines.settings(operational, len(self.experiment.matrix.cells))
@@ -159,6 +160,7 @@ class Launch:
             checkpoint_seconds=float(tree.operational()["CHECKPOINT_SECONDS"]),
             defconfig=minimal,
             config=full,
+            name=self.experiment.names[cell.spec],
         )
 
     def single(self) -> Job:

@@ -12,7 +12,6 @@ from adamwprune.page import data, html
 from adamwprune.page.data import Uncounted
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
-from adamwprune.report.groups import group_runs
 from adamwprune.report.present import Request
 
 FILE = "report.html"
@@ -37,7 +36,7 @@ def write(
     plain = data.of(expected, records, uncounted or {}, request or Request(), samples or {})
     digest = html.digest(plain)
     if not html.is_there(path, digest):
-        look = data.look(group_runs(expected, records))
+        look = data.look(expected)
         content = html.render(plain, look, digest)
         with refusing(f"cannot write {path}"):
             write_text(path, content)

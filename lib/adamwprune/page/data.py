@@ -12,11 +12,30 @@ from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DONE, FAILED, State
-from adamwprune.report import comparisons, origins, owned_bytes, tables
-from adamwprune.report.groups import Group, Setting, distinct_labels, held_out, percent, settings
+from adamwprune.report import choice, comparisons, origins, owned_bytes, tables
+from adamwprune.report.groups import (
+    Group,
+    axis_name,
+    distinct_labels,
+    group_runs,
+    held_out,
+    percent,
+    settings,
+    value_text,
+)
 from adamwprune.report.origins import Origins
 from adamwprune.report.present import Request
-from adamwprune.report.statistics import BETTER, REFUSED, TIED, TOO_FEW, WORSE, Verdicts, judge
+from adamwprune.report.statistics import (
+    BETTER,
+    REFUSED,
+    TIED,
+    TOO_FEW,
+    WORSE,
+    Verdicts,
+    judge,
+    reach,
+)
+from adamwprune.report.sweeps import Sweep, sweeps
 from adamwprune.report.tables import ResultRow
 
 Plain = dict[str, Any]
@@ -63,7 +82,7 @@ class _Row:
     """A group, where it stands, and its row in the table of results."""
 
     group: Group
-    settings: list[int]
+    settings: list[int]  # numbers of tables
     row: ResultRow
     sign: str  # of where its runs were made, as captions explain it
 
@@ -80,9 +99,10 @@ def of(
     ``samples``: what their networks wrote, by run id.
     """
     found = settings(expected, records)
-    verdicts = judge(found, request.presets)
+    verdicts, best = judge(found, request.presets), choice.sentences(found, request.commands)
+    swept = sweeps(found)
     all_rows = tables.result_rows(expected, records, verdicts.leading)
-    rows = _distinct(found, all_rows)
+    rows = _distinct(swept, all_rows)
     specs = [spec for row in rows for spec in row.group.specs]
     of_run = [row.row for row in rows for _ in row.group.specs]
     by_id = {spec.run_id: at for at, spec in enumerate(specs)}
@@ -97,16 +117,19 @@ def of(
     return {
         "settings": [
             {
-                "title": setting.title,
-                "measured_on": held_out(setting.groups),
+                "title": sweep.title,
+                "measured_on": held_out(sweep.groups),
                 "captions": tables.captions(own),
             }
-            for setting, own in zip(found, _by_setting(found, all_rows), strict=True)
+            for sweep, own in zip(swept, _by_sweep(swept, all_rows), strict=True)
         ],
+        "axes": [{"name": name, "heading": axis_name(name)} for name in _axes(swept)],
+        "reach": _reach(max((len(row.group.specs) for row in rows), default=0)),
         # A curve has a value for each; runs whose length is in steps are measured at other times.
         "course": "evaluation" if any("EPOCHS" not in spec for spec in specs) else "epoch",
         "metrics": [{"heading": m.heading, "better": m.better} for m in metrics],
         "measures": measures(judged),
+        "best": [_line(each) for each in best],
         "verdicts": _verdicts(verdicts, request),
         "groups": [
             _group(row, label, [by_id[spec.run_id] for spec in row.group.specs], metrics)
@@ -131,11 +154,16 @@ def of(
     }
 
 
-def _distinct(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[_Row]:
-    """Each group once: a dense one may stand in several settings."""
+def _reach(most: int) -> list[float | None]:
+    """By the number of runs: how many deviations the 95% interval of their mean reaches."""
+    return [None, None, *(reach(n) for n in range(2, most + 1))]
+
+
+def _distinct(found: Sequence[Sweep], rows: Sequence[ResultRow]) -> list[_Row]:
+    """Each group once: one without a completed run may stand in several tables."""
     places = [(place, group) for place, each in enumerate(found) for group in each.groups]
     seen: dict[str, _Row] = {}
-    told = [Origins.of(run for row in own for run in row.runs) for own in _by_setting(found, rows)]
+    told = [Origins.of(run for row in own for run in row.runs) for own in _by_sweep(found, rows)]
     for (place, group), row in zip(places, rows, strict=True):
         known = seen.get(group.spec.run_id)
         if known is not None:
@@ -145,10 +173,10 @@ def _distinct(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[_Row]
     return list(seen.values())
 
 
-def _by_setting(found: Sequence[Setting], rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
-    """The rows of each setting: they are in the order of the settings' groups."""
+def _by_sweep(found: Sequence[Sweep], rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
+    """The rows of each table: they are in the order of its groups."""
     ordered = iter(rows)
-    return [list(islice(ordered, len(setting.groups))) for setting in found]
+    return [list(islice(ordered, len(sweep.groups))) for sweep in found]
 
 
 def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
@@ -158,10 +186,7 @@ def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
     lines = comparisons.sentences(verdicts, request.commands)
     return {
         "counts": {name: len(verdicts.having(name)) for name in _VERDICTS},
-        "lines": [
-            {"text": line.strip(), "command": line.startswith(comparisons.COMMAND)}
-            for line in lines
-        ],
+        "lines": [_line(each) for each in lines],
         "headings": headings,
         "rows": [
             {"setting": each.setting, "verdict": each.verdict, "cells": row}
@@ -169,6 +194,11 @@ def _verdicts(verdicts: Verdicts, request: Request) -> Plain:
         ],
         "caption": comparisons.caption(verdicts) if shown else "",
     }
+
+
+def _line(text: str) -> Plain:
+    """A sentence, or a command to be copied."""
+    return {"text": text.strip(), "command": text.startswith(comparisons.COMMAND)}
 
 
 def _group(row: _Row, label: str, runs: list[int], metrics: list[Metric]) -> Plain:
@@ -183,6 +213,7 @@ def _group(row: _Row, label: str, runs: list[int], metrics: list[Metric]) -> Pla
         "label": label,
         "kind": group.method,
         "settings": row.settings,
+        "axes": dict(told.axes),
         **_cell(group),
         "sign": row.sign,
         "runs": runs,
@@ -322,10 +353,28 @@ def text(value: object) -> str:
 # -- how it looks --------------------------------------------------------------
 
 
-def look(groups: Sequence[Group]) -> Plain:
+def _axis_colours(found: Sequence[Sweep]) -> dict[str, dict[str, str]]:
+    """``axis0``, … in the order of the page's axes: value → colour."""
+    from adamwprune.report.figures.sweeps import value_colours
+
+    colours = {}
+    for place, axis in enumerate(_axes(found)):
+        ticks = list(dict.fromkeys(tick for sweep in found for tick in sweep.ticks(axis)))
+        names = [value_text(tick) for tick in ticks]
+        colours[f"axis{place}"] = dict(zip(names, value_colours(ticks), strict=True))
+    return colours
+
+
+def _axes(found: Sequence[Sweep]) -> list[str]:
+    """The options that are an axis in some table."""
+    return sorted({axis for sweep in found for axis in sweep.axes})
+
+
+def look(expected: Sequence[RunSpec]) -> Plain:
     """Colours and dashes as in the figures; dashes in multiples of a line's width."""
     from adamwprune.report import style  # matplotlib is slow to import
 
+    groups = group_runs(expected, [])
     methods = dict.fromkeys(group.method for group in groups)
     targets = style.sparsity_colours(sorted({g.sparsity for g in groups if not g.is_dense}))
     dashes = {_cell(group)["method"]: style.marker_and_dashes(group)[1] for group in groups}
@@ -334,6 +383,7 @@ def look(groups: Sequence[Group]) -> Plain:
             "optimizer": {g.optimizer: style.colour_of(g.optimizer) for g in groups},
             "method": dict(zip(methods, cycle((*style.OKABE_ITO, *_MORE)), strict=False)),
             "target": {_target(g): targets.get(g.sparsity, style.OKABE_ITO[0]) for g in groups},
+            **_axis_colours(sweeps(settings(expected, []))),
         },
         "dashes": {
             name: [] if isinstance(dash, str) else list(dash[1]) for name, dash in dashes.items()

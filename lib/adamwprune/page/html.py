@@ -27,6 +27,7 @@ _SCRIPTS = (
     "samples",
     "compare",
     "chart",
+    "parallel",
     "main",
 )
 _LIVE = "live"  # of a page that is served: asks for what has changed

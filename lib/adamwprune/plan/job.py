@@ -31,6 +31,12 @@ class Job:
     defconfig: str = ""  # the run's configuration: what differs from the defaults
     config: str = ""  # and in full
     work: str = ""  # where the attempt makes its files, if the run is leased (records.lease)
+    name: str = ""  # for people, where the slug is that of several runs
+
+    @property
+    def label(self) -> str:
+        """What a person is told of the run by."""
+        return self.name or self.spec.slug
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for ``json.dumps``."""

@@ -225,7 +225,7 @@ def _axes(tree: Tree) -> dict[str, list[str]]:
         raise ConfigError(empty)
     for name, option in tree.options.items():
         if option.type.is_list and tree.is_visible(name):
-            axes[name] = list(dict.fromkeys(tree.text(name).split()))
+            axes[name] = list(dict.fromkeys(option.type.split(tree.text(name))))
     return axes
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from adamwprune.base import terminal
 from adamwprune.base.wording import counted, last_line
+from adamwprune.plan import names
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
 from adamwprune.progress.eta import Estimate, Paces, Work
@@ -33,21 +34,23 @@ QUIET = 300.0  # seconds without a line after which one says how it goes
 SETTLED = 5.0  # seconds of a matrix before rates alone are a prediction to be held to
 
 
-def summary(spec: RunSpec, result: RunResult, width: int | None = None) -> str:
+def summary(spec: RunSpec, result: RunResult, width: int | None = None, name: str = "") -> str:
     """One line on a run that has ended; a finished one's within ``width``, if that is 60 or more.
 
-    Where it is too long, the zeros are left out, then the middle of the run's name.
+    Where it is too long, the zeros are left out, then the middle of the run's name, which is the
+    slug unless ``name`` is given.
     """
+    name = name or spec.slug
     if result.status != "done":
         reason = last_line(result.error) or "no reason given"
-        return f"failed  {spec.slug}  {reason}  (results: {spec.run_id})"
+        return f"failed  {name}  {reason}  (results: {spec.run_id})"
     score, seconds = result.headline.text(result.score), f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"
-    line = f"done    {spec.slug}  {score}  {zeros}  {seconds}"
+    line = f"done    {name}  {score}  {zeros}  {seconds}"
     if width is None or len(line) <= width:
         return line
     rest = f"  {score}  {seconds}"
-    return f"done    {shortened(spec.slug, max(NAME, width - len(rest) - 8))}{rest}"
+    return f"done    {shortened(name, max(NAME, width - len(rest) - 8))}{rest}"
 
 
 class Matrix:
@@ -60,7 +63,9 @@ class Matrix:
         history: Sequence[RunResult],
         root: Path,
         now: Callable[[], float] = time.monotonic,
+        names: Mapping[RunSpec, str] = names.NONE,
     ) -> None:
+        self.names = names
         self.slots, self.past, self.now = slots, Paces(history), now
         self.runs, self.began = len(specs), now()
         self._ended: float | None = None  # when the last run did
@@ -81,15 +86,22 @@ class Matrix:
     def start(self, spec: RunSpec) -> None:
         """A run is in hand, perhaps again."""
         self.waiting.pop(spec, None)
-        self.running = {**self.running, spec: Row(spec)}
+        self.running = {**self.running, spec: self._row(spec)}
         self.warm = max(self.warm, len(self.running))
 
     def update(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
         """A run in hand has said how far it is."""
         if spec in self.running:
-            self.running = {**self.running, spec: Row(spec, Reading.of(spec, event))}
+            self.running = {**self.running, spec: self._row(spec, Reading.of(spec, event))}
         if self.now() - self._estimated >= REFRESH or self._left is None:
             self.estimate()
+
+    def name(self, spec: RunSpec) -> str:
+        """What a person is told of a run by."""
+        return self.names.get(spec, spec.slug)
+
+    def _row(self, spec: RunSpec, reading: Reading | None = None) -> Row:
+        return Row(spec, reading, given=self.name(spec))
 
     def stop(self, spec: RunSpec) -> None:
         """A run is not in hand any more and has not ended: it waits for another try."""
@@ -191,7 +203,7 @@ class Watcher:
         self.matrix.end(spec, result)
         place = f"[{self.matrix.done + self.matrix.failed}/{self.matrix.runs}] "
         room = None if self.width is None else self.width - len(place)
-        self.say(place + summary(spec, result, room))
+        self.say(place + summary(spec, result, room, self.matrix.name(spec)))
 
     def told(self, text: str) -> None:
         """A notice of the scheduler."""
@@ -218,7 +230,9 @@ class Lines(Watcher):
     def started(self, spec: RunSpec, slot: Slot) -> None:
         """A run was given to a worker."""
         super().started(spec, slot)
-        self.say(f"start   {spec.slug}  {slot.device}, {counted(slot.threads, 'thread')}")
+        self.say(
+            f"start   {self.matrix.name(spec)}  {slot.device}, {counted(slot.threads, 'thread')}"
+        )
 
     def progress(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
         """How far a run is; said only where nothing else was for long."""
@@ -288,13 +302,18 @@ class Live(Watcher):
 
 @contextmanager
 def display(
-    specs: Sequence[RunSpec], slots: Sequence[Slot], history: Sequence[RunResult], root: Path
+    specs: Sequence[RunSpec],
+    slots: Sequence[Slot],
+    history: Sequence[RunResult],
+    root: Path,
+    names: Mapping[RunSpec, str] = names.NONE,
 ) -> Iterator[Watcher]:
     """The right observer for where standard output goes; it scores its estimate at the end.
 
-    ``history``: past records to estimate from. Below ``root`` the score is kept.
+    ``history``: past records to estimate from. Below ``root`` the score is kept. ``names``: of
+    runs that are told by another name than their slugs.
     """
-    matrix, console = Matrix(specs, slots, history, root), terminal.console()
+    matrix, console = Matrix(specs, slots, history, root, names=names), terminal.console()
     drawable = sys.stdout.isatty() and not console.is_dumb_terminal
     observer = Live(matrix, console) if drawable else Lines(matrix)
     observer.open()

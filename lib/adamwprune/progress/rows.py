@@ -21,6 +21,12 @@ class Row:
     spec: RunSpec
     reading: Reading | None = None
     age: float | None = None
+    given: str = ""  # another name than the slug
+
+    @property
+    def name(self) -> str:
+        """What a person is told of the run by."""
+        return self.given or self.spec.slug
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def _room(columns: Sequence[Column], width: int) -> int:
 
 
 def _longest(rows: Sequence[Row]) -> int:
-    return max((len(row.spec.slug) for row in rows), default=0)
+    return max((len(row.name) for row in rows), default=0)
 
 
 def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[Column]:
@@ -125,7 +131,7 @@ def _headline(now: Reading) -> str:
 
 
 def _line(row: Row, name: int, columns: Sequence[Column]) -> str:
-    label = f"{shortened(row.spec.slug, name):{name}}"
+    label = f"{shortened(row.name, name):{name}}"
     if row.reading is None:
         return f"{label}{GAP}starting" if columns else label
     texts = (f"{column.text(row, row.reading):>{column.width}}" for column in columns)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
+from adamwprune.plan.names import names
 from adamwprune.progress import eta, history, rows
 from adamwprune.progress.eta import Paces, Work
 from adamwprune.progress.live import summary
@@ -37,15 +38,18 @@ def report(
     counts = {name: sum(each.name == name for each in states) for name in NAMES}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     lines = [f"{source}: {counted(len(states), 'run')}: {told}"]
+    known = names([each.spec for each in states])
     failed = [RunResult("", FAILED, each.spec, error=each.why) for each in states if each.is_failed]
-    lines += [summary(each.spec, each) for each in failed]
+    lines += [summary(each.spec, each, name=known[each.spec]) for each in failed]
     lines += [f"damaged {each.why}" for each in states if each.name == DAMAGED]
     held = [each for each in states if each.name == INTERRUPTED]
-    lines += [f"{each.spec.slug}: {each.name} {each.why}" for each in held]
-    running = [_row(each) for each in states if each.name == RUNNING]
+    lines += [f"{known[each.spec]}: {each.name} {each.why}" for each in held]
+    running = [
+        replace(_row(each), given=known[each.spec]) for each in states if each.name == RUNNING
+    ]
     if running:
         lines += rows.table(running, width, (rows.AGE, rows.LEFT, rows.DEVICE))
-    lines += _eta(states, root, places)
+    lines += estimate(states, root, places)
     within, scored = history.scores(root)
     if scored:
         lines.append(f"past estimates: {within} of {scored} within P90")
@@ -59,7 +63,7 @@ def _row(state: State) -> Row:
     return Row(state.spec, now, age)
 
 
-def _eta(states: Sequence[State], root: Path, places: Places) -> list[str]:
+def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
     """One line on when all would be done; none where nothing is left to do."""
     running = [each for each in states if each.name == RUNNING]
     waiting = [_work(each) for each in states if each.is_due and each.name != RUNNING]

@@ -4,13 +4,14 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 
 from adamwprune.base.metrics import Metric
 from adamwprune.base.wording import counted
 from adamwprune.report import columns, statistics
 from adamwprune.report.columns import Column
-from adamwprune.report.groups import held_out
+from adamwprune.report.groups import axis_name, held_out
 from adamwprune.report.origins import Place
 from adamwprune.report.statistics import (
     ALPHA,
@@ -25,6 +26,7 @@ from adamwprune.report.statistics import (
     Interval,
     Verdicts,
 )
+from adamwprune.report.sweeps import place_text
 
 _TITLE = "Comparisons"
 COMMAND = "    "  # before a line to be copied: never wrapped, and a block of code in Markdown
@@ -44,6 +46,10 @@ class Commands:
     def add_seeds(self, seeds: Sequence[int]) -> str:
         """The same configuration with these seeds."""
         return self._line(self.target, {"SEED": " ".join(map(str, seeds))})
+
+    def change(self, **settings: str) -> str:
+        """The same configuration with other values."""
+        return self._line(self.target, settings)
 
     def make(self) -> str:
         """The same configuration."""
@@ -81,9 +87,11 @@ def _metrics(comparisons: Sequence[Comparison]) -> list[Metric]:
 def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
     """Of comparisons by several metrics each difference has its unit beside it."""
     units = {metric.difference_unit for metric in _metrics(comparisons)}
+    axes = dict.fromkeys(axis for each in comparisons for axis in each.place)
     found = [
         Column("", _left, False),
         Column("against", _right, False),
+        *(Column(axis_name(axis), partial(_along, axis)) for axis in axes),
         Column("n", _pairs),
         Column(units.pop(), _mean) if len(units) == 1 else Column("difference", _difference),
         Column("95% (t)", lambda each: _range(each, attrgetter("interval"))),
@@ -105,6 +113,10 @@ def cells(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]
 
 def _left(each: Comparison) -> str:
     return each.left.label
+
+
+def _along(axis: str, each: Comparison) -> str:
+    return each.place.get(axis, "")
 
 
 def _right(each: Comparison) -> str:
@@ -180,17 +192,24 @@ def _won(each: Comparison) -> str:
     effect = "" if each.paired.effect is None else f", d_z = {each.paired.effect:+.1f}"
     p = _p_value(each.p)
     return (
-        f"{each.left.label} is {each.verdict} than {each.right.label}: "
+        f"{each.left.label} is {each.verdict} than {each.right.label}{_at(each)}: "
         f"{_difference(each)}{f' ({told})' if told else ''}, "
         f"p {p if p.startswith('<') else f'= {p}'}{effect}, n = {found.n} pairs."
     )
+
+
+def _at(each: Comparison) -> str:
+    """Where on the axes of a sweep: `` at lr 0.001``."""
+    place = place_text(each.place)
+    return f" at {place}" if place else ""
 
 
 def _refused(each: Comparison) -> str:
     names = ", ".join(
         f"{name} ({each.left.spec[name]} and {each.right.spec[name]})" for name in each.differing
     )
-    return f"{each.left.label} against {each.right.label} is refused: they also differ in {names}."
+    both = f"{each.left.label} against {each.right.label}{_at(each)}"
+    return f"{both} is refused: they also differ in {names}."
 
 
 def _advice(verdicts: Verdicts, few: Sequence[Comparison], commands: Commands) -> Iterator[str]:
@@ -235,7 +254,8 @@ def _left_out(verdicts: Verdicts) -> Iterator[str]:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return " ".join(map(str, seeds))
+    """``seed 0``, ``seeds 0 2``."""
+    return f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}"
 
 
 def _quantity(metric: Metric, comparisons: Sequence[Comparison]) -> str:
@@ -284,6 +304,18 @@ def render(verdicts: Verdicts, format: str, width: int, commands: Commands | Non
         for each in shown:
             by_setting.setdefault(each.setting, []).append(each)
     return (_markdown if format == "markdown" else _text)(by_setting, lines, width)
+
+
+def paragraphs(lines: Sequence[str], format: str, width: int) -> str:
+    """Sentences and commands by themselves, as :func:`render` has them; nothing as ``csv``."""
+    if not lines or format == "csv":
+        return ""
+    if format == "markdown":
+        return "\n\n".join(lines) + "\n"
+    console = columns.console(width)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=line.startswith(COMMAND))
+    return columns.printed(console)
 
 
 def _text(tables: Mapping[str, Sequence[Comparison]], lines: Sequence[str], width: int) -> str:

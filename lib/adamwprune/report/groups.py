@@ -4,7 +4,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, product
 from typing import Self
@@ -18,7 +18,8 @@ DENSE = "none"
 PRUNES_BY_STATE = "adamwprune"  # the optimizer under which movement pruning means state pruning
 _COMPARED = ("OPTIMIZER", "PRUNING_METHOD", "STATE_CRITERION", "TARGET_SPARSITY", "SEED")
 _Place = tuple[tuple[str, object], ...]  # options by which settings are told apart, with values
-_JUDGED_BY = "JUDGED_BY"  # divides settings as an option does; its value is a metric
+SUBJECT = ("MODEL", "DATASET")  # what is trained; the other options say how
+JUDGED_BY = "JUDGED_BY"  # divides settings as an option does; its value is a metric
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Setting:
     prefix: str  # of file names: empty where the matrix has one setting
     title: str  # "lenet5 on mnist, 10 epochs"
     groups: tuple[Group, ...]
+    place: Mapping[str, object] = field(default_factory=dict)  # options that tell it from others
 
     @property
     def headline(self) -> Metric | None:
@@ -278,9 +280,9 @@ def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[
         {name: g.spec[name] for name in axes if name in g.spec} for g in groups
     ]
     if _is_mixed(groups, places):
-        axes.append(_JUDGED_BY)
+        axes.append(JUDGED_BY)
         for group, place in zip(groups, places, strict=True):
-            place.update({_JUDGED_BY: group.headline} if group.headline else {})
+            place.update({JUDGED_BY: group.headline} if group.headline else {})
     at: dict[_Place, list[int]] = {}  # numbers of the groups at each place
     for number, place in enumerate(places):
         at.setdefault(_within(place, frozenset(place)), []).append(number)
@@ -291,7 +293,6 @@ def settings(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[
     shared = {name for name in axes if len({p.get(name) for p in fullest}) == 1}
     return [
         _setting(
-            place,
             {name: value for name, value in place.items() if name not in shared},
             [groups[number] for number in _numbers(place, shapes, at)],
         )
@@ -328,21 +329,40 @@ def _is_mixed(groups: Sequence[Group], places: Sequence[Mapping[str, object]]) -
     return False
 
 
-def _setting(place: dict[str, object], own: dict[str, object], groups: list[Group]) -> Setting:
+def _setting(own: dict[str, object], groups: list[Group]) -> Setting:
     """``own``: what tells this setting from the others; it goes into the names of its files."""
-    told = {n: v.heading if isinstance(v, Metric) else str(v) for n, v in own.items()}
-    words, extra = [], []
-    for name, value in told.items():
-        if name in ("MODEL", "DATASET"):
-            words.append(value)
-        else:
-            words.append(f"{name.lower()}_{re.sub('[^A-Za-z0-9.-]+', '_', value)}")
-            extra.append(f"{name.lower().replace('_', ' ')} {value}")
+    return Setting(prefix_of(own), title_of(groups, own), tuple(groups), own)
+
+
+def prefix_of(place: Mapping[str, object]) -> str:
+    """``lr_0.001-batch_size_64-``: of the names of files, empty for no options."""
+    return "".join(f"{_file_word(name, value_text(value))}-" for name, value in place.items())
+
+
+def _file_word(name: str, value: str) -> str:
+    if name in SUBJECT:
+        return value
+    return f"{name.lower()}_{re.sub('[^A-Za-z0-9.-]+', '_', value)}"
+
+
+def title_of(groups: Sequence[Group], place: Mapping[str, object]) -> str:
+    """``lenet5 on mnist, 10 epochs, lr 0.001``; ``place``: the options that are to be named."""
+    spec = groups[0].spec
     length = _length([group.spec for group in groups])
     if held_out(groups) != "test":
         length += f", measured on the {held_out(groups)} set"
-    title = ", ".join([f"{place['MODEL']} on {place['DATASET']}", length, *extra])
-    return Setting("".join(f"{word}-" for word in words), title, tuple(groups))
+    extra = [f"{axis_name(n)} {value_text(v)}" for n, v in place.items() if n not in SUBJECT]
+    return ", ".join([f"{spec['MODEL']} on {spec['DATASET']}", length, *extra])
+
+
+def axis_name(option: str) -> str:
+    """``BATCH_SIZE`` → ``batch size``."""
+    return option.lower().replace("_", " ")
+
+
+def value_text(value: object) -> str:
+    """An option's value, or a metric, for people: ``0.001``."""
+    return value.heading if isinstance(value, Metric) else str(value)
 
 
 def _length(specs: Iterable[RunSpec]) -> str:
@@ -356,7 +376,7 @@ def _length(specs: Iterable[RunSpec]) -> str:
 
 def _dividing(groups: Sequence[Group]) -> list[str]:
     """The options by which groups must be told apart before any two are compared."""
-    axes = ["MODEL", "DATASET"]
+    axes = list(SUBJECT)
     names = sorted({name for group in groups for name in group.spec.values})
     for name in names:
         if name not in _COMPARED and _splits(groups, axes, name):
@@ -393,23 +413,23 @@ def _differing(groups: Sequence[Group]) -> set[str]:
     names = {name for group in groups for name in group.spec.values}
     values: dict[str, set[object]]
     values = {name: {group.spec.values.get(name) for group in groups} for name in names}
-    values[_JUDGED_BY] = {group.headline for group in groups}
+    values[JUDGED_BY] = {group.headline for group in groups}
     return {name for name, found in values.items() if len(found) > 1}
 
 
 def _difference(group: Group, differing: set[str]) -> str:
     """``differing``: the options in which the groups of one label differ."""
-    for names in (("MODEL", "DATASET"), sorted(group.spec.values)):
-        told = [
-            f"{name.lower()} {value}"
+    for names in (SUBJECT, sorted(group.spec.values)):
+        shown = [
+            f"{axis_name(name)} {value}"
             for name in names
             if (value := group.spec.values.get(name)) is not None
             and name != "SEED"
             and name in differing
         ]
-        if told:
-            return ", ".join(told)
-    if group.headline and _JUDGED_BY in differing:
+        if shown:
+            return ", ".join(shown)
+    if group.headline and JUDGED_BY in differing:
         return f"judged by {group.headline.heading}"
     return group.spec.digest
 

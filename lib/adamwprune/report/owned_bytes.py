@@ -10,7 +10,7 @@ OTHER_MEANS = "batch-norm buffers, step counters and other states below 1% of th
 
 STATE_CAVEAT = (
     "State pruning with a bool mask would cost what magnitude with a bool mask costs: it saves "
-    "memory against movement, and against nothing else."
+    "the scores and the kept weights of movement pruning."
 )
 
 

@@ -11,7 +11,7 @@ from adamwprune.base.files import refusing, write_text
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import write_published
 from adamwprune.records.record import FROZEN, RunResult
-from adamwprune.report import comparisons, tables
+from adamwprune.report import choice, comparisons, tables
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.groups import settings
 from adamwprune.report.statistics import Presets, judge
@@ -39,10 +39,12 @@ def tables_of(
     As CSV there are tables only.
     """
     request = request or Request()
-    verdicts = judge(settings(expected, records), request.presets)
+    found, width = settings(expected, records), tables.terminal_width()
+    verdicts = judge(found, request.presets)
     rows = tables.result_rows(expected, records, verdicts.leading)
-    told = comparisons.render(verdicts, format, tables.terminal_width(), request.commands)
-    parts = [tables.render(rows, format), *filter(None, [told])]
+    best = comparisons.paragraphs(choice.sentences(found, request.commands), format, width)
+    told = comparisons.render(verdicts, format, width, request.commands)
+    parts = [tables.render(rows, format), *filter(None, [best, told])]
     if memory:
         parts.append(tables.render(tables.memory_rows(expected, records), format))
     return "\n".join(parts)

@@ -8,13 +8,14 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
 from adamwprune.base.metrics import Metric
 from adamwprune.plan.spec import RunSpec
 from adamwprune.report.groups import Group, Setting, distinct_labels
+from adamwprune.report.sweeps import sweeps
 
 BETTER, WORSE, TIED = "better", "worse", "tied"
 TOO_FEW, REFUSED = "too few seeds", "refused"
@@ -159,13 +160,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Comparison:
     """What became of holding ``left`` against ``right``."""
 
-    setting: str  # its title
+    setting: str  # title of the table that it stands in
     family: str  # what is compared: "PRUNING_METHOD" or "OPTIMIZER"
     left: Group
     right: Group
     paired: Paired | None  # None for refused ones, and where no seed is done on both sides
     differing: tuple[str, ...] = ()  # options beyond what is compared; then it is refused
     p: float | None = None  # after Holm; None where nothing is tested
+    place: Mapping[str, str] = field(default_factory=dict)  # axis of a sweep -> both sides' value
 
     @property
     def headline(self) -> Metric | None:
@@ -284,16 +286,21 @@ def judge(settings: Iterable[Setting], presets: Presets | None = None) -> Verdic
 
     A pair of groups that takes part in several settings is one comparison.
     """
-    all_contests = [contest for setting in settings for contest in contests(setting)]
+    all_contests: list[Contest] = []
     found: dict[tuple[str, str], Comparison] = {}
     references = set()
-    for contest in all_contests:
-        for left, right in contest.pairs():
-            key = _key(left, right)
-            if key not in found:
-                found[key] = compare(left, right, contest, presets)
-            if right is contest.reference:
-                references.add(key)
+    for sweep in sweeps(list(settings)):
+        own = [contest for setting in sweep.settings for contest in contests(setting)]
+        all_contests += own
+        for contest in own:
+            for left, right in contest.pairs():
+                key = _key(left, right)
+                if key not in found:
+                    made = compare(left, right, contest, presets)
+                    place = sweep.texts(right) | {k: v for k, v in sweep.texts(left).items() if v}
+                    found[key] = replace(made, setting=sweep.title, place=place)
+                if right is contest.reference:
+                    references.add(key)
     found, tests = _corrected(found)
     return Verdicts(
         tuple(comparison for key, comparison in found.items() if key in references),

@@ -53,11 +53,11 @@ ABSENT: dict[str, Any] = {
 }
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision.
-OKABE_ITO = ("#000000", "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
+OKABE_ITO = ("#000000", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#56B4E9")
 _OPTIMIZERS = dict(
     zip(("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune"), OKABE_ITO, strict=False)
 )
-_SPARE = ("#CC79A7", "#7F6A00", "#7A4FA3", "#4D4D4D")
+_SPARE = ("#56B4E9", "#7F6A00", "#7A4FA3", "#4D4D4D")
 _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "dense": ("o", "-"),
     "magnitude": ("s", (0, (5, 1.5))),

@@ -4,7 +4,7 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,8 +17,8 @@ from adamwprune.report import columns, origins, owned_bytes
 from adamwprune.report.columns import Column
 from adamwprune.report.groups import (
     Group,
-    Setting,
     Statistic,
+    axis_name,
     noise_note,
     percent,
     score_digits,
@@ -26,9 +26,12 @@ from adamwprune.report.groups import (
 )
 from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import Estimate, Interval
+from adamwprune.report.sweeps import Sweep, sweeps
 
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal
+_IF_CONSTANT = ("target", "method", "status", "optimizer")  # go only where they say one thing
+_DISPENSABLE = ("target", "status", "zeros/prunable", "s/run", "method", "optimizer")
 LEADING = "*"  # after the score of the best and of those tied with it
 
 
@@ -36,10 +39,11 @@ LEADING = "*"  # after the score of the best and of those tied with it
 class ResultRow:
     """One optimizer, method and target sparsity over its seeds."""
 
-    setting: str
+    setting: str  # title of its table
     optimizer: str
     method: str
     target_sparsity: float  # a fraction
+    axes: Mapping[str, str]  # option in which the rows of its table differ besides -> its value
     n: int  # completed runs
     expected: int  # runs the matrix asks for
     status: str  # done, missing, failed, or what is wrong with some seeds
@@ -60,9 +64,10 @@ class ResultRow:
 class MemoryRow:
     """The persistent bytes of one optimizer and method at the end of training."""
 
-    setting: str
+    setting: str  # title of its table
     optimizer: str
     method: str
+    axes: Mapping[str, str]  # as a result's; none where the axes cost nothing
     status: str
     owners: dict[str, int]  # bytes by owner; empty where no run is done
     pruner: int | None  # bytes that pruning keeps: scores, kept weights and masks
@@ -85,24 +90,25 @@ def result_rows(
     :class:`~adamwprune.report.statistics.Verdicts` has them.
     """
     return [
-        _result_row(setting, group, group.spec.run_id in leading)
-        for setting in settings(expected, records)
-        for group in setting.groups
+        _result_row(sweep, group, group.spec.run_id in leading)
+        for sweep in sweeps(settings(expected, records))
+        for group in sweep.groups
     ]
 
 
-def _result_row(setting: Setting, group: Group, leading: bool) -> ResultRow:
+def _result_row(sweep: Sweep, group: Group, leading: bool) -> ResultRow:
     first = group.done[0] if group.done else None
     return ResultRow(
-        setting=setting.title,
+        setting=sweep.title,
         optimizer=group.optimizer,
         method=group.method,
         target_sparsity=group.sparsity,
+        axes=sweep.texts(group),
         n=group.n,
         expected=len(group.specs),
         status=group.status,
-        metric=setting.headline,
-        digits=score_digits(setting.groups),
+        metric=sweep.headline,
+        digits=score_digits(sweep.groups),
         score=group.score if first else None,
         interval=Estimate.of([run.score for run in group.done]).interval if first else None,
         leading=leading,
@@ -116,35 +122,62 @@ def _result_row(setting: Setting, group: Group, leading: bool) -> ResultRow:
 
 
 def memory_rows(expected: Iterable[RunSpec], records: Iterable[RunResult]) -> list[MemoryRow]:
-    """A row for every optimizer and method; one a sparsity where sparsities cost differently."""
-    return [row for setting in settings(expected, records) for row in _memory_of(setting)]
+    """A row for every optimizer and method; one a sparsity where sparsities cost differently, and
+    one a value of an axis where these do.
+    """
+    found = sweeps(settings(expected, records))
+    return [row for sweep in found for row in _memory_of(sweep)]
 
 
-def _memory_of(setting: Setting) -> Iterator[MemoryRow]:
-    dense = {g.optimizer: g.done[0].memory["total"] for g in setting.dense() if g.done}
-    cells: dict[tuple[str, str], list[Group]] = {}
-    for group in setting.groups:
-        cells.setdefault((group.optimizer, group.method), []).append(group)
+def _memory_of(sweep: Sweep) -> Iterator[MemoryRow]:
+    methods: dict[tuple[str, str], list[Group]] = {}
+    for group in sweep.groups:
+        methods.setdefault((group.optimizer, group.method), []).append(group)
+    apart = not all(map(_cost_the_same, methods.values()))
+    cells: dict[tuple[str, ...], list[Group]] = {}
+    for group in sweep.groups:
+        place = sweep.texts(group).values() if apart else ()
+        cells.setdefault((group.optimizer, group.method, *place), []).append(group)
     for groups in cells.values():
-        done = [group for group in groups if group.done]
-        costs = [owned_bytes.owners(group.done[0].memory) for group in done]  # whatever the seed
-        is_one = bool(done) and all(cost == costs[0] for cost in costs)
-        for group in done[:1] if is_one else done or groups[:1]:
-            several = tuple(run for each in done for run in each.done) if is_one else group.done
-            memory = group.done[0].memory if group.done else None
-            base = None if group.is_dense else dense.get(group.optimizer)
-            target = "" if is_one or not done else f" {percent(group.sparsity)}"
-            yield MemoryRow(
-                setting=setting.title,
-                optimizer=group.optimizer,
-                method=group.method + target,
-                status="done" if memory else group.status,
-                owners=owned_bytes.owners(memory) if memory else {},
-                pruner=owned_bytes.pruner_bytes(memory) if memory else None,
-                total=memory["total"] if memory else None,
-                above_dense=memory["total"] - base if memory and base is not None else None,
-                runs=several or group.failed,
-            )
+        axes = sweep.texts(groups[0]) if apart else {}
+        yield from (replace(row, axes=axes) for row in _memory_of_cell(sweep, groups))
+
+
+def _cost_the_same(groups: Sequence[Group]) -> bool:
+    """Whether there are completed runs, and all have the same bytes; seeds change none."""
+    costs = [owned_bytes.owners(group.done[0].memory) for group in groups if group.done]
+    return bool(costs) and all(cost == costs[0] for cost in costs)
+
+
+def _memory_of_cell(sweep: Sweep, groups: Sequence[Group]) -> Iterator[MemoryRow]:
+    """Rows of one optimizer and method: one, or one a sparsity."""
+    done, is_one = [group for group in groups if group.done], _cost_the_same(groups)
+    for group in done[:1] if is_one else done or groups[:1]:
+        several = tuple(run for each in done for run in each.done) if is_one else group.done
+        memory = group.done[0].memory if group.done else None
+        base = _dense_total(sweep, group)
+        target = "" if is_one or not done else f" {percent(group.sparsity)}"
+        yield MemoryRow(
+            setting=sweep.title,
+            optimizer=group.optimizer,
+            method=group.method + target,
+            axes={},
+            status="done" if memory else group.status,
+            owners=owned_bytes.owners(memory) if memory else {},
+            pruner=owned_bytes.pruner_bytes(memory) if memory else None,
+            total=memory["total"] if memory else None,
+            above_dense=memory["total"] - base if memory and base is not None else None,
+            runs=several or group.failed,
+        )
+
+
+def _dense_total(sweep: Sweep, group: Group) -> int | None:
+    """Bytes of the same optimizer's dense runs in the setting that a pruned group is in."""
+    if group.is_dense:
+        return None
+    setting = next(each for each in sweep.settings if group in each.groups)
+    done = [dense for dense in setting.dense(group.optimizer) if dense.done]
+    return int(done[0].done[0].memory["total"]) if done else None
 
 
 # -- columns -----------------------------------------------------------------
@@ -154,7 +187,9 @@ def _result_columns(rows: Sequence[ResultRow], narrow: bool) -> Iterator[Column]
     """Where there are intervals, a narrow table has no room for what the zeros say as well."""
     interval = any(row.interval for row in rows)
     metric = rows[0].metric  # of all: a table is of one setting
-    yield Column("target", lambda row: percent(row.target_sparsity) if row.target_sparsity else "")
+    if any(row.target_sparsity for row in rows):
+        yield Column("target", _target)
+    yield from _axis_columns(rows)
     yield Column(
         "n", lambda row: str(row.n) if row.n == row.expected else f"{row.n} of {row.expected}"
     )
@@ -169,6 +204,20 @@ def _result_columns(rows: Sequence[ResultRow], narrow: bool) -> Iterator[Column]
             "sparsity", lambda row: share(row.zeros / row.prunable) if row.prunable else ""
         )
     yield Column("s/run", lambda row: f"{row.seconds:.1f}" if row.n else "")
+
+
+def _axis_columns(rows: Sequence[ResultRow] | Sequence[MemoryRow]) -> Iterator[Column]:
+    """A column for each option in which the rows differ besides method and target."""
+    for axis in dict.fromkeys(name for row in rows for name in row.axes):
+        yield Column(axis_name(axis), partial(_along, axis))
+
+
+def _along(axis: str, row: Row) -> str:
+    return row.axes.get(axis, "")
+
+
+def _target(row: ResultRow) -> str:
+    return percent(row.target_sparsity) if row.target_sparsity else ""
 
 
 def _score(marked: bool, row: ResultRow) -> str:
@@ -191,6 +240,7 @@ def _memory_columns(rows: Sequence[MemoryRow], unit: int) -> Iterator[Column]:
     def owned(name: str, row: MemoryRow) -> str:
         return size(row.owners.get(name))
 
+    yield from _axis_columns(rows)
     apart = (*owned_bytes.PRUNER, owned_bytes.OTHER)  # from the states, which stand before them
     names = dict.fromkeys(name for row in rows for name in row.owners if name not in apart)
     for owner in (*names, owned_bytes.OTHER):
@@ -240,6 +290,27 @@ def _columns(rows: Sequence[Row], unit: int, *, narrow: bool = False) -> list[Co
         *(_memory_columns(memory, unit) if memory else _result_columns(results, narrow)),
     ]
     return [*shown, Column("status", _status, False)] if marks_apart else shown
+
+
+def _fitting(shown: list[Column], rows: Sequence[Row], width: int) -> list[Column]:
+    """Without what least is lost with, as far as the rest fits: what is the same in every row and
+    what follows from other columns.
+    """
+
+    def needed(columns: Sequence[Column]) -> int:
+        cells = ([column.heading, *map(column.show, rows)] for column in columns)
+        return sum(max(map(len, own)) for own in cells) + len(columns) - 1
+
+    for heading in _DISPENSABLE:
+        if needed(shown) <= width:
+            break
+        shown = [
+            column
+            for column in shown
+            if column.heading != heading
+            or (heading in _IF_CONSTANT and len({column.show(row) for row in rows}) > 1)
+        ]
+    return shown
 
 
 def _status(row: Row) -> str:
@@ -297,6 +368,8 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
 def _text(title: str, rows: Sequence[Row]) -> str:
     memory = isinstance(rows[0], MemoryRow)
     shown = _columns(rows, 1024, narrow=True)
+    if any(row.axes for row in rows) and not memory:
+        shown = _fitting(shown, rows, terminal_width())
     if memory:
         shown = [replace(column, heading=_broken(column.heading)) for column in shown]
     console = columns.console(terminal_width(), colours=sys.stdout.isatty())
@@ -355,6 +428,7 @@ def _plain(row: Row, table: Origins) -> dict[str, object]:
     owners = {f"{name}_bytes": size for name, size in row.owners.items()}
     return {
         **{name: getattr(row, name) for name in ("setting", "optimizer", "method", "status")},
+        **{name.lower(): text for name, text in row.axes.items()},
         **{f"{name}_bytes": getattr(row, name) for name in ("total", "pruner", "above_dense")},
         **origin,
         **owners,
@@ -378,6 +452,7 @@ def _plain_origins(table: Origins, row: Row) -> dict[str, object]:
 def _plain_result(row: ResultRow) -> dict[str, object]:
     """The columns of a value begin with its metric's name: ``accuracy_percent``."""
     cell = ("setting", "optimizer", "method", "target_sparsity", "n", "expected", "status")
+    axes = {name.lower(): text for name, text in row.axes.items()}
     metric, (low, high) = row.metric, row.interval or (None, None)
     value: dict[str, object] = {}
     if metric:
@@ -387,6 +462,7 @@ def _plain_result(row: ResultRow) -> dict[str, object]:
         value |= {f"{metric.name}_low": low, f"{metric.name}_high": high}
     return {
         **{name: getattr(row, name) for name in cell},
+        **axes,
         "metric": metric and metric.name,
         "unit": metric and metric.unit,
         "better": metric and metric.better,

@@ -129,10 +129,11 @@ def _controls(
 
 
 def _density(record: RunResult) -> float:
-    """The share of prunable weights in use, averaged over the steps; older records lack it."""
+    """The share of prunable weights in use, averaged over the steps: older records do not say it,
+    but all have their updates.
+    """
     pruning = record.pruning
-    steps = record.spec.total_steps
-    return mean_density(pruning["prunable"], 0, pruning["updates"], steps)
+    return mean_density(pruning["prunable"], 0, pruning["updates"], record.spec.total_steps)
 
 
 def _compared(

@@ -120,7 +120,7 @@ class SharedJobs:
             publish_failure(
                 job.folder, job.spec, error, job.source, self.sources.of(job.spec).to_json()
             )
-        self.tell(f"{job.spec.slug}: {error}")
+        self.tell(f"{job.label}: {error}")
         self.ended(job, "failed")
         return True
 

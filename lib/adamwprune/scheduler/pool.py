@@ -192,7 +192,7 @@ class Pool:
             silent = time.monotonic() - run.heard
             if silent > SILENCE:
                 run.heard = math.inf  # it is told once
-                what = f"{run.attempt.spec.slug}: no word from its worker for {silent:.0f} s"
+                what = f"{run.attempt.job.label}: no word from its worker for {silent:.0f} s"
                 self.observer.told(f"{what} ({run.handle.name}); it may hang")
 
     def _handle(self, message: Message | Signal) -> None:
@@ -206,7 +206,7 @@ class Pool:
                 return  # and what is of no running job are the last words of one that ended
 
     def _handle_event(self, run: _Running, event: Mapping[str, Any]) -> None:
-        spec, told = run.attempt.spec, self.observer.told
+        spec, told, name = run.attempt.spec, self.observer.told, run.attempt.job.label
         match event["event"]:
             case Event.PROGRESS:
                 self.observer.progress(spec, dict(event))
@@ -217,9 +217,9 @@ class Pool:
                 self.packer.measured(run.place, event["bytes"])
                 self._fill()
             case Event.NOTE:
-                told(f"{spec.slug}: {event['text']}")
+                told(f"{name}: {event['text']}")
             case Event.WAITING:
-                told(f"{spec.slug}: another process ({event['pid']}) is training it; waiting")
+                told(f"{name}: another process ({event['pid']}) is training it; waiting")
             case _:
                 self._handle_end(run, event)
 
@@ -275,7 +275,7 @@ class Pool:
     def _lost(self, attempt: _Attempt) -> None:
         """Another pool has taken the run over, which was not heard of in time."""
         self.observer.stopped(attempt.spec)
-        self.observer.told(f"{attempt.spec.slug}: another attempt has taken it over")
+        self.observer.told(f"{attempt.job.label}: another attempt has taken it over")
         if self.feed is not None:
             self.feed.ended(attempt.job, "lost")
 
@@ -293,12 +293,12 @@ class Pool:
         reason = last_line(error) or "no reason given"
         if out_of_memory and not attempt.alone and self._has_company(slot):
             attempt.alone = True
-            self.observer.told(f"again, alone: {attempt.spec.slug}: {reason}")
+            self.observer.told(f"again, alone: {attempt.job.label}: {reason}")
             self.waiting.append(attempt)
         elif attempt.crashes < self.policy.retries:
             attempt.crashes += 1
             count = f"{attempt.crashes} of {self.policy.retries}"
-            self.observer.told(f"retry {count}: {attempt.spec.slug}: {reason}")
+            self.observer.told(f"retry {count}: {attempt.job.label}: {reason}")
             self.waiting.appendleft(attempt)
         else:
             self._record_failure(slot, attempt, error)

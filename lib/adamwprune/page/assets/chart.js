@@ -9,11 +9,12 @@ report.chart = (() => {
   let colouring = "optimizer";
   let plot = null; // of Bokeh, and what is drawn in it
   let view = null;
-  let lines, spots, hotLines, hotSpots;
-  let shown = []; // runs that are drawn
+  let bands, lines, spots, hotLines, hotSpots;
+  let shown = []; // runs that are in the chart
+  let drawn = []; // what is drawn of them: means of groups, or single runs
   let zoomed = false; // by the user: then a filter does not change what part is shown
   let sheet = null; // of the swatches' colours
-  let at = null; // {run, epoch}: where the keyboard or the pointer is
+  let at = null; // {line, epoch}: where the keyboard or the pointer is
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   const shownAs = () => report.data.measures[measure];
@@ -44,11 +45,12 @@ report.chart = (() => {
   /** What a group's colour stands for: one of its parts, and the colours of all there are. */
   const PARTS = { optimizer: (group) => group.optimizer, method: (group) => group.kind,
     target: (group) => group.target };
-  const colours = () => report.data.look.colours[colouring];
+  const coloursOf = (part) => report.data.look.colours[part] ?? {};
+  const colours = () => coloursOf(colouring);
 
   /** The figures' colour, moved towards the ink where it could not be told from the paper. */
   const colourOf = (name) => {
-    const [colour, paper, ink] = [colours()[name], css("--paper"), css("--ink")];
+    const [colour, paper, ink] = [colours()[name] ?? css("--ink"), css("--paper"), css("--ink")];
     const least = luminance(paper) > 0.5 ? 2.2 : 4; // on white they are as in the figures
     for (let share = 0; share < 1; share += 0.1) {
       const tried = mixed(colour, ink, share);
@@ -76,14 +78,16 @@ report.chart = (() => {
     );
     const empty = () => new B.ColumnDataSource({ data: { xs: [], ys: [], colour: [], dash: [] } });
     const dots = () => new B.ColumnDataSource({ data: { x: [], y: [], colour: [] } });
-    const drawn = (source, width, alpha) => plot.multi_line({ field: "xs" }, { field: "ys" }, {
+    const curved = (source, width, alpha) => plot.multi_line({ field: "xs" }, { field: "ys" }, {
       source, line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: width,
       line_alpha: alpha });
     const dotted = (source, size, alpha) => plot.scatter({ field: "x" }, { field: "y" }, {
       source, size, fill_color: { field: "colour" }, line_color: null, fill_alpha: alpha });
-    lines = drawn(empty(), 1.4, 0.9);
+    bands = plot.patches({ field: "xs" }, { field: "ys" }, { source: empty(),
+      fill_color: { field: "colour" }, fill_alpha: 0.14, line_color: null });
+    lines = curved(empty(), 1.4, 0.9);
     spots = dotted(dots(), 5, 0.9);
-    hotLines = drawn(empty(), 3.2, 1);
+    hotLines = curved(empty(), 3.2, 1);
     hotSpots = dotted(dots(), 8, 1);
     look();
     data();
@@ -97,7 +101,7 @@ report.chart = (() => {
     plot.on_event("doubletap", () => { zoomed = false; fit(); });
     plot.on_event("tap", (event) => {
       const found = nearest(event);
-      if (found) report.details(found.run);
+      if (found) open(found.line);
     });
   }
 
@@ -128,7 +132,7 @@ report.chart = (() => {
   report.swatch = (group) => {
     const made = el("span", { class: "swatch", "aria-hidden": "true" });
     for (const [name, of] of Object.entries(PARTS)) {
-      made.dataset[name] = Object.keys(report.data.look.colours[name]).indexOf(of(group));
+      made.dataset[name] = Object.keys(coloursOf(name)).indexOf(of(group));
     }
     return made;
   };
@@ -160,33 +164,84 @@ report.chart = (() => {
   };
   const ys = (values) => values.map((value) => (usable(value) ? value : NaN));
 
-  function columns(runs, width, dash) {
-    const drawn = runs.filter((run) => curve(run).length > 1);
-    const known = new Map();
-    const colour = (run) => {
-      const name = PARTS[colouring](run.group);
-      if (!known.has(name)) known.set(name, colourOf(name));
-      return known.get(name);
-    };
+  // -- what is drawn: means of groups with their intervals, or every run --------------
+
+  const single = (run) => ({ group: run.group, runs: [run], values: curve(run), low: null,
+    label: run.label, state: run.state });
+
+  /** One line a group: the mean of its runs that count; what else there is has lines of its own. */
+  function averaged(runs) {
+    const byGroup = new Map();
+    for (const run of runs) {
+      if (!byGroup.has(run.group)) byGroup.set(run.group, []);
+      byGroup.get(run.group).push(run);
+    }
+    return [...byGroup].flatMap(([group, own]) => {
+      const counted = own.filter((run) => run.status === "done");
+      if (counted.length < 2) return own.map(single);
+      return [mean(group, counted), ...own.filter((run) => run.status !== "done").map(single)];
+    });
+  }
+
+  function mean(group, runs) {
+    const length = Math.max(...runs.map((run) => curve(run).length));
+    const at = Array.from({ length }, (_, place) => {
+      const known = runs.map((run) => curve(run)[place] ?? null);
+      if (known.includes(null)) return { mean: null, half: 0 };
+      const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+      const squares = known.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      const half = (report.data.reach[known.length] ?? 0) *
+        Math.sqrt(squares / (known.length - 1));
+      return { mean, half };
+    });
+    return { group, runs, values: at.map((each) => each.mean), label: group.label,
+      state: `mean of n = ${runs.length}`,
+      low: at.map((each) => each.mean - each.half), high: at.map((each) => each.mean + each.half) };
+  }
+
+  const known = new Map(); // a line's name -> its colour
+  const colour = (line) => {
+    const name = PARTS[colouring](line.group);
+    if (!known.has(name)) known.set(name, colourOf(name));
+    return known.get(name);
+  };
+
+  function columns(some, width, dash) {
+    known.clear();
+    const long = some.filter((line) => line.values.length > 1);
     return {
-      many: { xs: drawn.map((run) => xs(curve(run))), ys: drawn.map((run) => ys(curve(run))),
-        colour: drawn.map(colour), dash: drawn.map((run) => dash(run.group.method, width)) },
+      many: { xs: long.map((line) => xs(line.values)), ys: long.map((line) => ys(line.values)),
+        colour: long.map(colour), dash: long.map((line) => dash(line.group.method, width)) },
       dots: (chosen) => {
-        const points = chosen.flatMap((run) => curve(run).map((value, place) =>
-          ({ x: place + 1, y: usable(value) ? value : NaN, colour: colour(run) })));
+        const points = chosen.flatMap((line) => line.values.map((value, place) =>
+          ({ x: place + 1, y: usable(value) ? value : NaN, colour: colour(line) })));
         return { x: points.map((p) => p.x), y: points.map((p) => p.y),
           colour: points.map((p) => p.colour) };
       },
     };
   }
 
+  /** The intervals of the means: of each the upper edge, and the lower one back. */
+  function intervals(some) {
+    const wide = some.filter((line) => line.low && line.values.length > 1 &&
+      line.values.every(usable));
+    const edge = (line, place) => (isLog() ? Math.max(line.low[place], line.values[place] / 10) :
+      line.low[place]);
+    return { xs: wide.map((line) => [...xs(line.values), ...xs(line.values).toReversed()]),
+      ys: wide.map((line) => [...line.high,
+        ...line.values.map((_, place) => edge(line, place)).toReversed()]),
+      colour: wide.map(colour), dash: wide.map(() => []) };
+  }
+
   /** What is drawn follows the filters and what was taken out of the chart. */
   function data() {
     const { hidden } = report.view;
     shown = report.matching().filter((run) => !hidden.has(run.number) && curve(run));
-    const made = columns(shown, 1.4, dashOf);
+    drawn = $("every-run").checked ? shown.map(single) : averaged(shown);
+    const made = columns(drawn, 1.4, dashOf);
+    bands.data_source.data = intervals(drawn);
     lines.data_source.data = made.many;
-    spots.data_source.data = made.dots(shown.filter((run) => curve(run).length === 1));
+    spots.data_source.data = made.dots(drawn.filter((line) => line.values.length === 1));
     heat();
     $("plot").dataset.runs = shown.length;
     $("plot").setAttribute("aria-label",
@@ -196,16 +251,19 @@ report.chart = (() => {
 
   function heat() {
     const hot = new Set(report.view.hot);
-    const chosen = shown.filter((run) => hot.has(run.number));
+    const isHot = (run) => hot.has(run.number);
+    // Of a mean some of whose runs are meant, these.
+    const chosen = drawn.flatMap((line) =>
+      (line.runs.every(isHot) ? [line] : line.runs.filter(isHot).map(single)));
     const made = columns(chosen, 3.2, dashesOf);
     hotLines.data_source.data = made.many;
     hotSpots.data_source.data = made.dots(chosen);
     // Many lines are faint, so that where most of them are can be seen.
-    const alpha = Math.max(0.25, Math.min(0.9, 8 / Math.sqrt(shown.length || 1)));
+    const alpha = Math.max(0.25, Math.min(0.9, 8 / Math.sqrt(drawn.length || 1)));
     const faint = chosen.length ? 0.3 * alpha : alpha;
     lines.glyph.line_alpha = faint;
     spots.glyph.fill_alpha = faint;
-    $("plot").dataset.hot = chosen.map((run) => run.number).join(" ");
+    $("plot").dataset.hot = shown.filter(isHot).map((run) => run.number).join(" ");
   }
 
   // -- which part is shown ------------------------------------------------------------
@@ -219,9 +277,9 @@ report.chart = (() => {
 
   /** All of the shown curves, or their end. */
   function fit(tail = false) {
-    const longest = Math.max(1, ...shown.map((run) => curve(run).length));
+    const longest = Math.max(1, ...drawn.map((line) => line.values.length));
     const from = tail ? Math.ceil((longest + 1) / 2) : 1;
-    const values = shown.flatMap((run) => curve(run).slice(from - 1).filter(usable));
+    const values = drawn.flatMap((line) => line.values.slice(from - 1).filter(usable));
     const room = Math.max(0.25, (longest - from) * 0.03);
     setRange(plot.x_range, from - room, longest + room);
     let [low, high] = [Infinity, -Infinity];
@@ -253,14 +311,14 @@ report.chart = (() => {
 
   // -- pointer and keyboard -----------------------------------------------------------
 
-  /** The drawn run and epoch that are nearest to a place of the pointer, if any is near. */
+  /** The drawn line and epoch that are nearest to a place of the pointer, if any is near. */
   function nearest({ sx, sy }) {
     if (!view) return null;
     const { x_scale, y_scale } = view.frame;
     let best = null;
     let least = NEAR;
-    for (const run of shown) {
-      const values = curve(run);
+    for (const line of drawn) {
+      const { values } = line;
       let before = null;
       for (let place = 0; place < values.length; place += 1) {
         if (!usable(values[place])) {
@@ -272,7 +330,7 @@ report.chart = (() => {
         if (far < least) {
           least = far;
           const back = before && sx - before[0] < here[0] - sx;
-          best = { run, epoch: back ? place : place + 1 };
+          best = { line, epoch: back ? place : place + 1 };
         }
         before = here;
       }
@@ -287,19 +345,25 @@ report.chart = (() => {
     return Math.hypot(x - ax - part * dx, y - ay - part * dy);
   }
 
-  const revealSoon = report.later((number) => {
-    if (report.view.hot.length === 1 && report.view.hot[0] === number) {
-      report.table.reveal(number, false);
-    }
+  const numbers = (line) => line.runs.map((run) => run.number);
+
+  const revealSoon = report.later((line) => {
+    if (report.view.hot.join() === numbers(line).join()) report.table.reveal(line.runs[0].number, false);
   }, 200);
+
+  /** What a line stands for: the run, or its group's runs in the table. */
+  function open(line) {
+    if (line.runs.length === 1) report.details(line.runs[0]);
+    else report.table.reveal(line.runs[0].number, true);
+  }
 
   function point(event) {
     const found = nearest(event);
     if (!found) return leave();
     at = found;
-    report.highlight([found.run.number]);
+    report.highlight(numbers(found.line));
     tell(found, false);
-    revealSoon(found.run.number);
+    revealSoon(found.line);
     return undefined;
   }
 
@@ -311,14 +375,17 @@ report.chart = (() => {
     idle();
   }
 
-  function sentence({ run, epoch }) {
+  function sentence({ line, epoch }) {
     const { name, unit, digits } = shownAs();
-    const value = curve(run)[epoch - 1];
-    const told = value === null ? "no finite value" :
-      (digits ? report.fixed(value, digits) : report.short(value)) + (unit === "%" ? unit :
-        unit && unit !== name ? ` ${unit}` : "");
-    const state = run.state === "done" ? "" : `, ${run.state}`;
-    return { title: run.label + state, text: `${report.data.course} ${epoch}: ${name} ${told}` };
+    const value = line.values[epoch - 1];
+    const number = (each) => (digits ? report.fixed(each, digits) : report.short(each));
+    let told = value === null ? "no finite value" : number(value) + (unit === "%" ? unit :
+      unit && unit !== name ? ` ${unit}` : "");
+    if (value !== null && line.low) {
+      told += ` (${number(line.low[epoch - 1])} to ${number(line.high[epoch - 1])})`;
+    }
+    const state = line.state === "done" ? "" : `, ${line.state}`;
+    return { title: line.label + state, text: `${report.data.course} ${epoch}: ${name} ${told}` };
   }
 
   /** Beside the point, and in the line below; aloud only what the keyboard asked for. */
@@ -330,7 +397,7 @@ report.chart = (() => {
     $("told").setAttribute("aria-live", aloud ? "polite" : "off");
     $("told").textContent = `${title} – ${text}`;
     if (!view) return;
-    const value = curve(place.run)[place.epoch - 1];
+    const value = place.line.values[place.epoch - 1];
     const x = view.frame.x_scale.compute(place.epoch);
     const y = usable(value) ? view.frame.y_scale.compute(value) : 0;
     const box = $("plot");
@@ -342,8 +409,12 @@ report.chart = (() => {
   }
 
   function idle() {
+    const means = drawn.filter((line) => line.low).length;
+    const single = drawn.length - means;
+    const told = [means && `${report.plural(means, "mean")} with 95% intervals (Student's t)`,
+      (single || !means) && report.plural(single, "single run")].filter(Boolean).join(" and ");
     $("told").textContent = shown.length
-      ? `${report.plural(shown.length, "curve")} of ${report.plural(report.runs.length, "run")}.`
+      ? `${told}, of ${report.plural(report.runs.length, "run")}.`
       : "No run that is shown has a curve.";
   }
 
@@ -354,23 +425,23 @@ report.chart = (() => {
     if (event.key === "+" || event.key === "=") zoom(0.7);
     else if (event.key === "-") zoom(1 / 0.7);
     else if (event.key === "0") { zoomed = false; fit(); }
-    else if (event.key === "Enter" && at) report.details(at.run);
-    else if ((step || along) && shown.length) move(step ?? 0, along ?? 0);
+    else if (event.key === "Enter" && at) open(at.line);
+    else if ((step || along) && drawn.length) move(step ?? 0, along ?? 0);
     else return;
     event.preventDefault();
   }
 
   function move(step, along) {
-    const place = at ? shown.indexOf(at.run) : -1;
-    const next = place < 0 ? (step < 0 ? shown.length - 1 : 0) :
-      (place + step + shown.length) % shown.length;
-    const run = shown[next];
-    const last = curve(run).length;
+    const place = at ? drawn.indexOf(at.line) : -1;
+    const next = place < 0 ? (step < 0 ? drawn.length - 1 : 0) :
+      (place + step + drawn.length) % drawn.length;
+    const line = drawn[next];
+    const last = line.values.length;
     const epoch = at ? Math.max(1, Math.min(last, at.epoch + along)) : last;
-    at = { run, epoch };
-    report.highlight([run.number]);
+    at = { line, epoch };
+    report.highlight(numbers(line));
     tell(at, true);
-    report.table.reveal(run.number, false);
+    report.table.reveal(line.runs[0].number, false);
   }
 
   // -- what can be switched -------------------------------------------------------------
@@ -436,6 +507,9 @@ report.chart = (() => {
   }
 
   function controls() {
+    report.data.axes.forEach(({ name }, place) => {
+      PARTS[`axis${place}`] = (group) => group.axes[name] ?? "";
+    });
     measures();
     $("measure").addEventListener("change", () => {
       chosen = true;
@@ -452,11 +526,23 @@ report.chart = (() => {
     legend("by-method", (run) => run.group.kind,
       (group) => [only("method", group), dashSample(group.method)]);
     legend("by-target", (run) => run.group.target || "dense", (group) => [only("target", group)]);
+    report.data.axes.forEach(({ name, heading }, place) => {
+      const id = `by-axis${place}`;
+      $("legends").append(el("div", { class: "legend", role: "group", id,
+        "aria-label": `Values of ${heading} in the chart` }, el("span", {}, heading)));
+      legend(id, (run) => run.group.axes[name] || "none", (group) => [only(`axis${place}`, group)]);
+    });
     // Colours say most where they tell something apart.
-    const telling = Object.keys(PARTS).filter((name) =>
-      Object.keys(report.data.look.colours[name]).length > 1);
-    colouring = telling[0] ?? "optimizer";
-    $("colour").append(...telling.map((name) => el("option", { value: name }, name)));
+    const telling = Object.keys(PARTS).filter((name) => Object.keys(coloursOf(name)).length > 1);
+    const most = (one, other) => (Object.keys(coloursOf(other)).length >
+      Object.keys(coloursOf(one)).length ? other : one);
+    colouring = telling.find((name) => !name.startsWith("axis")) ??
+      telling.reduce(most, telling[0]) ?? "optimizer";
+    const named = (part) => report.data.axes[part.replace("axis", "")]?.heading ?? part;
+    $("colour").append(...telling.map((name) => el("option", { value: name }, named(name))));
+    $("every-run").addEventListener("change", redraw);
+    $("every-run-label").hidden = !report.grouped;
+    $("colour").value = colouring;
     $("colour").parentElement.hidden = telling.length < 2;
     $("colour").addEventListener("change", () => {
       colouring = $("colour").value;
@@ -486,8 +572,11 @@ report.chart = (() => {
     if (measure === before) update();
     else redraw();
     if (!at) return;
-    const stays = shown.includes(at.run) && at.epoch <= curve(at.run).length;
-    if (stays) tell(at, false);
+    const same = drawn.find((line) => numbers(line).join() === numbers(at.line).join());
+    if (same && at.epoch <= same.values.length) {
+      at = { ...at, line: same };
+      tell(at, false);
+    }
     else {
       at = null;
       $("tip").hidden = true;

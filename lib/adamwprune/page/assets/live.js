@@ -91,6 +91,7 @@ report.live = (() => {
     if (isNew) report.showVerdicts();
     if (isNew) report.showSamples();
     report.table.refresh();
+    report.parallel.refresh();
     const which = version + JSON.stringify(Object.entries(inHand).map(([n, r]) => [n, r.curves]));
     if (which !== drawn) report.chart.refresh();
     drawn = which;

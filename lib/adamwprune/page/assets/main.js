@@ -40,11 +40,13 @@ report.subject = () => {
 };
 
 report.read(JSON.parse(report.$("data").textContent));
+report.addFacets();
 report.subject();
 report.showVerdicts();
 report.showSamples();
 report.chart.controls();
 report.table.start();
+report.parallel.start();
 report.listenDetails();
 report.theme.start();
 performance.mark("report:readable");

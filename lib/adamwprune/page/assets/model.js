@@ -42,13 +42,13 @@ report.read = (data, inHand = {}) => {
     group.state = standing(group);
     // To be found by a word of any of its parts.
     group.words = [
-      group.label, group.criterion, group.setting, group.state,
+      group.label, group.criterion, group.setting, group.state, axes(group),
       ...group.runs.map((each) => `s${report.runs[each].seed} ${report.runs[each].id}`),
     ].join(" ").toLowerCase();
   }
   for (const run of report.runs) {
     const { label, criterion, setting } = run.group;
-    run.words = `${label} ${criterion} ${setting} ${run.state} s${run.seed} ${run.id}`
+    run.words = `${label} ${criterion} ${setting} ${axes(run.group)} ${run.state} s${run.seed} ${run.id}`
       .toLowerCase();
   }
 
@@ -59,6 +59,10 @@ report.read = (data, inHand = {}) => {
     return [...report.count(runs)].filter(([name, count]) => name !== "done" ||
       count === runs.length)
       .map(([name, count]) => (count === runs.length ? name : `${count} ${name}`)).join(", ");
+  }
+
+  function axes(group) {
+    return data.axes.map(({ name, heading }) => `${heading} ${group.axes[name] ?? ""}`).join(" ");
   }
 
   report.spec = (run) => at(data.spec, run.number);
@@ -90,6 +94,10 @@ report.facets = [
   ["target", "Target", (run) => run.group.target || "dense"],
   ["status", "Status", (run) => run.state],
 ];
+
+/** Each option in which the runs differ besides is a filter, too. */
+report.addFacets = () => report.facets.splice(-1, 0, ...report.data.axes.map(
+  ({ name, heading }) => [name, heading, (run) => run.group.axes[name] || "none"]));
 
 /** The runs that the filters leave. */
 report.matching = () => {

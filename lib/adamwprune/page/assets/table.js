@@ -15,12 +15,23 @@ report.table = (() => {
   const groupEntry = (group) => ({ key: `g${group.number}`, group, run: null, runs: group.runs });
   const runEntry = (run, level) =>
     ({ key: `r${run.number}`, group: run.group, run, runs: [run.number], level });
+  const sortable = (text) => (text && !Number.isNaN(Number(text)) ? Number(text) : text);
   const value = (entry, name) => (entry.run ?? entry.group)[name];
   const isOpen = (entry) => !entry.run && report.view.open.has(entry.group.number);
 
   let columns = [];
   const names = () => columns.map((column) => column.name).join();
-  const makeColumns = () => [
+  const narrow = matchMedia("(max-width: 720px)");
+
+  /** On a small screen what runs are judged by stands beside their names. */
+  function makeColumns() {
+    const all = everyColumn();
+    if (!narrow.matches) return all;
+    const first = all.filter((column) => column.name === "optimizer" || column.name === "score");
+    return [...first, ...all.filter((column) => !first.includes(column))];
+  }
+
+  const everyColumn = () => [
     { name: "optimizer", heading: "optimizer", text: (e) => e.group.optimizer },
     { name: "method", heading: "method", text: (e) => e.group.method + (
       e.group.sign ? ` ${e.group.sign}` : "") },
@@ -28,6 +39,8 @@ report.table = (() => {
       { name: "criterion", heading: "criterion", text: (e) => e.group.criterion },
     { name: "target", heading: "target", number: true, sort: (e) => e.group.sparsity,
       text: (e) => e.group.target },
+    ...report.data.axes.map(({ name, heading }) => ({ name: `axis-${name}`, heading, number: true,
+      sort: (e) => sortable(e.group.axes[name]), text: (e) => e.group.axes[name] ?? "" })),
     report.data.settings.length > 1 &&
       { name: "setting", heading: "setting", text: (e) => e.group.setting },
     score(),
@@ -429,6 +442,7 @@ report.table = (() => {
         report.view.facets[name] = box.value;
         report.tell("filter");
       });
+      report.on("filter", () => { box.value = report.view.facets[name] ?? ""; });
       $("facets").append(el("label", {}, `${label} `, box));
       return box;
     });
@@ -485,6 +499,7 @@ report.table = (() => {
     fill();
     captions();
     listen();
+    narrow.addEventListener("change", () => refresh());
   }
 
   /** What is known of the runs has changed: the same rows say it, where they are. */

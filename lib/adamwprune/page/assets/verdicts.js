@@ -17,7 +17,8 @@ report.showVerdicts = () => {
       $("counts").append(el("li", { class: `chip ${kind}` }, sign, `${count} ${name}`));
     }
   }
-  if (!total) {
+  $("sentences").append(...paragraphs(data.best));
+  if (!total && !data.best.length) {
     $("sentences").append(el("p", {}, "Nothing is compared: there are no two groups of runs " +
       "without pruning, and no two pruning methods of one optimizer at one target."));
   }

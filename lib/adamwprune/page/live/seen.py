@@ -31,7 +31,6 @@ from adamwprune.records.metrics import FORMER
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import IN_HAND, State
 from adamwprune.records.store import METRICS, Stamp, Store
-from adamwprune.report.groups import group_runs
 
 SHARE = 10  # the report's values are worked out in one of so many parts of the time
 
@@ -107,7 +106,7 @@ class Watched:
         self._looks = Looks(Catalogue(experiment, self._store))
         self._report = self._worked_out()  # which imports what it needs, and says nothing of costs
         self._places = {run["id"]: n for n, run in enumerate(self._report.plain["runs"])}
-        self._colours = data.look(group_runs(experiment.matrix.specs, []))
+        self._colours = data.look(experiment.matrix.specs)
         self._page = html.digest({"runs": list(self._places)}, live=True)
         self._document: Answer | None = None  # with the report's values, once it was asked for
         self._live = Answer.of(self._now(""))

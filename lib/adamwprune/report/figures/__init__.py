@@ -1,10 +1,10 @@
 """Every figure as a function of records. A new figure is a function named in ``FIGURES``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, write_text
@@ -22,11 +22,14 @@ from adamwprune.report.figures import (
     sensors,
     sparsity,
     steps,
+    sweeps,
     times,
     training,
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
-from adamwprune.report.groups import Group, Setting, group_runs, judged_by, settings
+from adamwprune.report.groups import Group, Setting, axis_name, group_runs, judged_by, settings
+from adamwprune.report.sweeps import Sweep
+from adamwprune.report.sweeps import sweeps as found_sweeps
 
 FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     optimizers.baseline,
@@ -48,8 +51,15 @@ FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     steps.gradient_norms,
     times.time_per_run,
 )
+SWEEPS: tuple[Callable[[Sweep], Iterator[Drawing | NotDrawn]], ...] = (
+    sweeps.along_axis,
+    sweeps.heat_map,
+    sweeps.courses,
+)
+SETTINGS = 4  # of a sweep that have all figures of their own
 FORMATS = ("png", "svg")
 DATA = "data"  # the folder, beside the figures, of what they plot
+Shown = TypeVar("Shown")
 Tell = Callable[[str], None]
 
 
@@ -72,23 +82,43 @@ def draw_all(
     """
 
     def tasks() -> Iterator[processes.Task[list[Path]]]:
-        for setting in settings(expected, records):
-            for each in _drawings(setting):
-                name = setting.prefix + each.name
-                if isinstance(each, NotDrawn):
-                    tell(f"{name} is not drawn: {each.why}")
-                else:
-                    yield name, partial(write, each, folder / name, formats, data=data)
+        for prefix, each in _every_drawing(expected, records, tell):
+            name = prefix + each.name
+            if isinstance(each, NotDrawn):
+                tell(f"{name} is not drawn: {each.why}")
+            else:
+                yield name, partial(write, each, folder / name, formats, data=data)
 
     with style.sheet():
         return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
 
 
-def _drawings(setting: Setting) -> Iterator[Drawing | NotDrawn]:
+def _every_drawing(
+    expected: Sequence[RunSpec], records: Sequence[RunResult], tell: Tell
+) -> Iterator[tuple[str, Drawing | NotDrawn]]:
+    """Every figure with the prefix of its name. Along the axes of a sweep there are figures of the
+    whole; a setting of it has its own where it compares something and there are few of them.
+    """
+    for sweep in found_sweeps(settings(expected, records)):
+        for each in _drawings(SWEEPS, sweep):
+            yield sweep.prefix, each
+        own = [setting for setting in sweep.settings if not sweep.axes or len(setting.groups) > 1]
+        if len(own) > SETTINGS:
+            some = f"{len(own)} combinations of {', '.join(map(axis_name, sweep.axes))}"
+            tell(f"figures of each of {some} are not drawn; one value of each draws them")
+            continue
+        for setting in own:
+            for each in _drawings(FIGURES, setting):
+                yield setting.prefix, each
+
+
+def _drawings(
+    figures: Iterable[Callable[[Shown], Iterator[Drawing | NotDrawn]]], shown: Shown
+) -> Iterator[Drawing | NotDrawn]:
     """All figures of a setting; where what makes some breaks, one that breaks when it is drawn."""
-    for draw in FIGURES:
+    for draw in figures:
         try:
-            yield from draw(setting)
+            yield from draw(shown)
         except Exception as error:  # noqa: BLE001  the other figures can still be drawn
             yield Drawing(draw.__name__, partial(_raise, error), ())
 

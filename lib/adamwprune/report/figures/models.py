@@ -41,8 +41,6 @@ def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> It
     series = parts.flagged(_by_sparsity(groups, setting.sparsities))
     method = pruned[0].method
     heading = f"{optimizer} with {method} pruning"
-    if tag == "movement" and method != tag:
-        heading += " (what movement means under it)"
     name = f"{optimizer}-with-{tag}"
     legend = f"{optimizer}\n{method}"
     told = (heading, legend, setting.title, series)

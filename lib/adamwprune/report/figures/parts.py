@@ -195,11 +195,14 @@ def _named(groups: Sequence[Group]) -> str:
 
 
 def panel_title(tag: str, groups: Sequence[Group]) -> str:
-    """The method, and which optimizer does something else under its name."""
+    """The method, and which optimizer prunes by another one beside it."""
     title = style.TITLES.get(tag, tag.capitalize())
     others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
     if tag == "dense" or tag.startswith("state-") or not others:
         return title
+    methods = {group.method for group in groups}
+    if len(methods) == 1:
+        return methods.pop().capitalize()
     return f"{title} ({', '.join(dict.fromkeys(others))})"
 
 

@@ -119,7 +119,6 @@ def draw_line(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: 
     axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(groups[-1])[1])
     for x, group in zip(at, groups, strict=True):
         draw_point(axes, x, group, colour)
-    _draw_between(axes, at, groups, colour)
 
 
 def _spread(sparsity: Any) -> Any:
@@ -138,18 +137,6 @@ def draw_point(axes: Axes, x: float, group: Group, colour: str) -> None:
         look["markerfacecolor"] = "white"
     half = panels.half_interval(group.score)
     axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
-
-
-def _draw_between(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
-    """Between the intervals of neighbours, where both have one."""
-    for left in range(len(groups) - 1):
-        halves = [panels.half_interval(g.score) for g in groups[left : left + 2]]
-        if None in halves:
-            continue
-        means = np.array([g.score.mean for g in groups[left : left + 2]])
-        low, high = means - np.array(halves, float), means + np.array(halves, float)
-        between = at[left : left + 2]
-        axes.fill_between(between, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def notes_of(

@@ -1,0 +1,329 @@
+"""Scores along the axes of a sweep: curves over one, a map over two, and courses by value."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Self
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from adamwprune.report import style
+from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
+from adamwprune.report.figures.sparsity import focus
+from adamwprune.report.groups import (
+    Group,
+    axis_name,
+    held_out,
+    judged_by,
+    score_digits,
+    value_text,
+)
+from adamwprune.report.sweeps import Sweep, is_numeric, place_text
+
+MOST = 12  # panels that a page holds
+WIDE = 4  # panels in a row
+SPREADS = 8  # largest over smallest value from which on an axis is logarithmic
+_TOO_MANY = "{} panels are too many for a page; report.html shows all axes side by side"
+
+
+def _name(axis: str) -> str:
+    """As a figure's axis is named: ``learning rate`` for ``LR``."""
+    return re.sub(r"^lr\b", "learning rate", axis_name(axis))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Which axis lies below, which one colours tell apart, and which ones have panels."""
+
+    sweep: Sweep
+    along: str
+    coloured: str  # empty where colours are optimizers
+    facets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> Self:
+        """The longest axis of numbers lies below; where there is none, the longest."""
+        numeric = [axis for axis in sweep.axes if is_numeric(sweep.ticks(axis))]
+        along = max(numeric or sweep.axes, key=lambda axis: len(sweep.ticks(axis)))
+        rest = [axis for axis in sweep.axes if axis != along]
+        coloured = rest.pop(0) if rest and len(sweep.cells) == 1 else ""
+        return cls(sweep, along, coloured, tuple(rest))
+
+    @cached_property
+    def panels(self) -> dict[str, list[Group]]:
+        """Title → the groups there."""
+        return _by_place(self.sweep, self.facets)
+
+    def lines(self, groups: Sequence[Group]) -> list[tuple[Series, list[Group]]]:
+        """What is joined by a line, in the order of the values below."""
+        found: dict[tuple[str, str], list[Group]] = {}
+        for group in groups:
+            colour = self.sweep.texts(group)[self.coloured] if self.coloured else ""
+            found.setdefault((group.label, colour), []).append(group)
+        return [(self.look[key], own) for key, own in found.items()]
+
+    @cached_property
+    def look(self) -> dict[tuple[str, str], Series]:
+        """Of each line, the same in every panel."""
+        if self.coloured:
+            ticks = self.sweep.ticks(self.coloured)
+            group = self.sweep.groups[0]
+            colours = value_colours(ticks)
+            name = _name(self.coloured)
+            return {
+                (group.label, value_text(tick)): Series.of(
+                    group, f"{name} {value_text(tick)}", colour
+                )
+                for tick, colour in zip(ticks, colours, strict=True)
+            }
+        firsts = [cell[0] for cell in self.sweep.cells]
+        return {(group.label, ""): _cell_series(group, firsts) for group in firsts}
+
+    def place(self, group: Group) -> float:
+        """Where a group lies below: its number, or the place of its word."""
+        ticks, value = self.sweep.ticks(self.along), self.sweep.values(group)[self.along]
+        return float(value) if is_numeric(ticks) else ticks.index(value)  # type: ignore[arg-type]
+
+
+def _cell_series(group: Group, cells: Sequence[Group]) -> Series:
+    """The optimizer's colour, the method's line; lighter for lower targets."""
+    alike = [(g.optimizer, g.method) for g in cells]
+    own = [g for g, key in zip(cells, alike, strict=True) if key == (group.optimizer, group.method)]
+    colour = style.shade(style.colour_of(group.optimizer), own.index(group), len(own))
+    return Series.of(group, group.label, colour)
+
+
+def value_colours(ticks: Sequence[object]) -> list[str]:
+    """Light to dark along an axis of numbers; apart from each other for words."""
+    if not is_numeric(ticks):
+        return style.distinct(len(ticks))
+    ramp, last = matplotlib.colormaps["viridis"], max(1, len(ticks) - 1)
+    return [to_hex(ramp(0.82 - 0.8 * rank / last)) for rank in range(len(ticks))]
+
+
+def _by_place(sweep: Sweep, axes: Sequence[str]) -> dict[str, list[Group]]:
+    """The groups of each combination of these axes' values, by its name."""
+    found: dict[str, list[Group]] = {}
+    for group in sweep.groups:
+        texts = sweep.texts(group)
+        found.setdefault(place_text({name: texts[name] for name in axes}), []).append(group)
+    return found
+
+
+def _panels_beside(sweep: Sweep, shown: Sequence[str]) -> dict[str, list[Group]]:
+    """The groups that have the ``shown`` axes, by optimizer, method, target and all other axes."""
+    others = [axis for axis in sweep.axes if axis not in shown]
+    found: dict[str, list[Group]] = {}
+    for place, groups in _by_place(sweep, others).items():
+        for group in groups:
+            if all(axis in group.spec for axis in shown):
+                title = ", ".join(filter(None, [group.label, place]))
+                found.setdefault(title, []).append(group)
+    return found
+
+
+# -- curves over one axis ------------------------------------------------------
+
+
+def along_axis(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
+    """``sweep``: the score over one axis; the others are colours and panels."""
+    if not sweep.axes or not parts.any_done(sweep.groups):
+        return
+    layout = _Layout.of(sweep)
+    if len(layout.panels) > MOST:
+        yield NotDrawn("sweep", _TOO_MANY.format(len(layout.panels)))
+        return
+    yield parts.drawing("sweep", partial(_curves, layout), sweep.groups)
+
+
+def _curves(layout: _Layout) -> Figure:
+    sweep = layout.sweep
+    metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
+    heading = f"{measured_on.capitalize()} {metric.label} against {_name(layout.along)}"
+    zoom = focus(sweep.groups) if len(layout.panels) <= WIDE else None
+    shown = [*layout.panels.items()] * (1 if zoom is None else 2)
+    figure, grid = _grid(heading, len(shown), (4.6, 3.4), min(WIDE, len(layout.panels)))
+    for place, (axes, (name, groups)) in enumerate(zip(grid.flat, shown, strict=False)):
+        for series, own in layout.lines(groups):
+            _line(axes, layout, series, [g for g in own if g.done and layout.along in g.spec])
+        _axis_below(axes, sweep, layout.along)
+        axes.set_title("The same, enlarged" if place >= len(layout.panels) else name)
+    panels.metric_axis(grid[0, 0], metric, measured_on)
+    if zoom is not None:
+        grid[1, 0].set_ylim(*zoom)
+        panels.metric_axis(grid[1, 0], metric, measured_on)
+    parts.legend(figure, [_spread_over(each, sweep) for each in layout.look.values()])
+    notes = parts.absent_note(sweep.groups)
+    if any(group.n == 2 for group in sweep.groups):
+        notes.append("Intervals of two runs are wider than any panel and are left out.")
+    parts.footer(figure, sweep.title, sweep.groups, *notes)
+    return figure
+
+
+def _spread_over(series: Series, sweep: Sweep) -> Series:
+    """For the legend: a line is of several groups, and there where one of them is."""
+    own = next(cell for cell in sweep.cells if series.group in cell)
+    return replace(series, group=next((group for group in own if group.done), series.group))
+
+
+def _line(axes: Axes, layout: _Layout, series: Series, groups: list[Group]) -> None:
+    at = [layout.place(group) for group in groups]
+    means = [group.score.mean for group in groups]
+    joined = is_numeric(layout.sweep.ticks(layout.along))
+    axes.plot(at, means, **{**series.line, "linestyle": series.dashes if joined else "none"})
+    for x, group in zip(at, groups, strict=True):
+        half = panels.half_interval(group.score) if group.n >= panels.SHOWN_WHOLE else None
+        if half is not None:
+            axes.errorbar(x, group.score.mean, yerr=half, **{**series.dot, "elinewidth": 0.9})
+
+
+def _axis_below(axes: Axes, sweep: Sweep, axis: str) -> None:
+    ticks = sweep.ticks(axis)
+    if is_numeric(ticks):
+        numbers = [float(tick) for tick in ticks]  # type: ignore[arg-type]
+        if _is_log(numbers):
+            axes.set_xscale("log")
+        axes.set_xticks(_legible(numbers), [f"{each:g}" for each in _legible(numbers)])
+    else:
+        axes.set_xticks(range(len(ticks)), [value_text(tick) for tick in ticks])
+        axes.margins(x=0.15)
+    axes.minorticks_off()
+    scale = " (log scale)" if axes.get_xscale() == "log" else ""
+    axes.set_xlabel(f"{_name(axis)}{scale}")
+
+
+def _is_log(numbers: Sequence[float]) -> bool:
+    return min(numbers) > 0 and max(numbers) >= SPREADS * min(numbers)
+
+
+def _legible(numbers: Sequence[float]) -> list[float]:
+    """All values of an axis, or of many every other one, every third one …, and the last."""
+    step = -(-len(numbers) // 8)
+    return [*numbers[:-1:step], numbers[-1]]
+
+
+def _grid(
+    heading: str, count: int, size: tuple[float, float], columns: int = 0
+) -> tuple[Figure, Any]:
+    columns = columns or min(WIDE, count)
+    rows = -(-count // columns)
+    figure = style.new_figure(2.6 + size[0] * columns, 1.1 + size[1] * rows, heading)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
+    for axes in list(grid.flat)[count:]:
+        axes.set_axis_off()
+    return figure, grid
+
+
+# -- a map over two axes ---------------------------------------------------------
+
+
+def heat_map(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
+    """``sweep_heat_map``: the mean score over the first two axes of numbers, in colour and as
+    numbers; a panel for each optimizer, method and target, and each value of a further axis.
+    """
+    numeric = [axis for axis in sweep.axes if is_numeric(sweep.ticks(axis))]
+    if len(numeric) < 2 or not parts.any_done(sweep.groups):
+        return
+    pair = sorted(numeric, key=lambda axis: len(sweep.ticks(axis)), reverse=True)[:2]
+    tables = _panels_beside(sweep, pair)
+    if len(tables) > MOST:
+        yield NotDrawn("sweep_heat_map", _TOO_MANY.format(len(tables)))
+    elif tables:
+        draw = partial(_maps, sweep, (pair[0], pair[1]), tables)
+        yield parts.drawing("sweep_heat_map", draw, sweep.groups)
+
+
+def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Group]]) -> Figure:
+    metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
+    across, down = (sweep.ticks(axis) for axis in pair)
+    size = (1.0 + 0.75 * len(across), 1.2 + 0.42 * len(down))
+    heading = f"{measured_on.capitalize()} {metric.label} over {_name(pair[0])} and "
+    figure, grid = _grid(heading + _name(pair[1]), len(tables), size)
+    means = [group.score.mean for group in sweep.groups if group.done]
+    limits = {"vmin": min(means), "vmax": max(means)}
+    image: Any = None
+    for axes, (title, groups) in zip(grid.flat, tables.items(), strict=False):
+        image = _map(axes, sweep, pair, groups, limits)
+        axes.set_title(title)
+    figure.colorbar(image, ax=grid, label=f"{measured_on} {metric.axis()}", shrink=0.9)
+    best = "Framed: the best mean of its panel, which need not be shown to be the best."
+    parts.footer(figure, sweep.title, sweep.groups, best, *parts.absent_note(sweep.groups))
+    return figure
+
+
+def _map(
+    axes: Axes, sweep: Sweep, pair: tuple[str, str], groups: Sequence[Group], limits: Any
+) -> Any:
+    ticks = [sweep.ticks(axis) for axis in pair]
+    values = np.full((len(ticks[1]), len(ticks[0])), np.nan)
+    digits, done = score_digits(sweep.groups), [group for group in groups if group.done]
+    best = max(done, key=lambda group: group.worth, default=None)
+    for group in done:
+        x, y = (ticks[k].index(sweep.values(group)[axis]) for k, axis in enumerate(pair))
+        values[y, x] = group.score.mean
+    flip = judged_by(sweep.groups).sign < 0  # the better, the lighter
+    image = axes.imshow(values, cmap="viridis_r" if flip else "viridis", aspect="auto", **limits)
+    for y, x in itertools.product(range(len(ticks[1])), range(len(ticks[0]))):
+        if np.isnan(values[y, x]):
+            axes.text(x, y, "–", ha="center", va="center", color=style.FAINT)
+            continue
+        light = sum(image.cmap(image.norm(values[y, x]))[:3]) > 1.5
+        ink = style.INK if light else "white"
+        axes.text(x, y, f"{values[y, x]:.{digits}f}", ha="center", va="center", color=ink)
+    if best is not None:
+        x, y = (ticks[k].index(sweep.values(best)[axis]) for k, axis in enumerate(pair))
+        frame: dict[str, Any] = {"fill": False, "edgecolor": style.INK, "linewidth": 2.2}
+        axes.add_patch(matplotlib.patches.Rectangle((x - 0.5, y - 0.5), 1, 1, **frame))
+    for axis, place in ((axes.xaxis, 0), (axes.yaxis, 1)):
+        axis.set_ticks(range(len(ticks[place])), [value_text(tick) for tick in ticks[place]])
+        axis.set_label_text(_name(pair[place]))
+    axes.grid(visible=False)
+    return image
+
+
+# -- courses by value ---------------------------------------------------------------
+
+
+def courses(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
+    """``sweep_evolution``: the score over training, in the colour of one axis's value."""
+    if not sweep.axes or not parts.any_done(sweep.groups):
+        return
+    layout = _Layout.of(sweep)
+    tables = _panels_beside(sweep, [layout.along])
+    if len(tables) > MOST:
+        yield NotDrawn("sweep_evolution", _TOO_MANY.format(len(tables)))
+    elif any(parts.any_done(groups) for groups in tables.values()):
+        draw = partial(_courses, sweep, layout.along, tables)
+        yield parts.drawing("sweep_evolution", draw, sweep.groups)
+
+
+def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) -> Figure:
+    metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
+    heading = f"{measured_on.capitalize()} {metric.label} over the epochs, by {_name(along)}"
+    figure, grid = _grid(heading, len(tables), (4.4, 3.4))
+    ticks = sweep.ticks(along)
+    colours = dict(zip(ticks, value_colours(ticks), strict=True))
+    key: dict[object, Series] = {}
+    for axes, (title, groups) in zip(grid.flat, tables.items(), strict=False):
+        series = [
+            Series(g, value_text(value), colours[value], "o", "-")
+            for g in groups
+            if (value := sweep.values(g)[along]) is not None
+        ]
+        key.update({sweep.values(each.group)[along]: each for each in series})
+        panels.draw_curves(axes, series, metric)
+        panels.epoch_axis(axes, series)
+        axes.set_title(title)
+    for row in grid:
+        panels.metric_axis(row[0], metric, measured_on)
+    shown = [key[tick] for tick in ticks if tick in key]
+    parts.legend(figure, shown, _name(along))
+    parts.footer(figure, sweep.title, sweep.groups)
+    return figure

@@ -1,0 +1,189 @@
+"""Sweeps: one table with the axes as columns, which value is best, and figures along the axes."""
+
+import csv
+import io
+import random
+from dataclasses import replace
+
+import pytest
+
+from adamwprune.plan.spec import RunSpec
+from adamwprune.records.record import RunResult
+from adamwprune.report import choice, figures
+from adamwprune.report.comparisons import Commands
+from adamwprune.report.groups import settings
+from adamwprune.report.present import tables_of
+from adamwprune.report.sweeps import sweeps
+from adamwprune.report.tables import render, result_rows
+from tests.support.records import expand, in_bits, synthetic
+
+GRID = {"LR": "0.001 0.01 0.1", "BATCH_SIZE": "128 64"}
+HELD_OUT = {"VALIDATION_EXAMPLES": "500", "DATASET": "mnist5k", "EPOCHS": "2"}
+
+
+def scored(spec: RunSpec, percent: float) -> RunResult:
+    """A record with this accuracy after the last epoch."""
+    record = synthetic(spec)
+    final = {**record.final, "test_accuracy": percent / 100}
+    return replace(record, final=final)
+
+
+def by_lr(spec: RunSpec, percents: dict[float, float], noise: float = 0.1) -> RunResult:
+    """Accuracy by learning rate, with noise that is the same every time."""
+    wobble = random.Random(spec.run_id).gauss(0, noise)
+    return scored(spec, percents[spec["LR"]] + wobble)
+
+
+def test_all_settings_are_one_table_along_the_axes():
+    specs = expand("sgd", **GRID, SEED="0 1")
+    (sweep,) = sweeps(settings(specs, []))
+    assert sweep.axes == ("BATCH_SIZE", "LR")
+    assert sweep.title == "lenet5 on mnist, 10 epochs"
+    assert [sweep.texts(group)["BATCH_SIZE"] for group in sweep.groups] == ["64"] * 3 + ["128"] * 3
+    text = render(result_rows(specs, [synthetic(spec) for spec in specs]), "text")
+    assert text.count("Accuracy: test set") == 1
+    heading = next(line for line in text.splitlines() if line.startswith("optimizer"))
+    assert heading.split()[:5] == ["optimizer", "method", "batch", "size", "lr"]
+
+
+def test_tables_of_a_sweep_fit_and_say_all_in_csv():
+    specs = expand("sgd", **GRID, WEIGHT_DECAY="0 0.1", SEED="0 1")
+    rows = result_rows(specs, [synthetic(spec) for spec in specs])
+    assert all(len(line) <= 100 for line in render(rows, "text").splitlines())
+    plain = list(csv.DictReader(io.StringIO(render(rows, "csv"))))
+    assert {(row["lr"], row["batch_size"], row["weight_decay"]) for row in plain} == {
+        (lr, size, decay)
+        for lr in ("0.001", "0.01", "0.1")
+        for size in ("64", "128")
+        for decay in ("0.0", "0.1")
+    }
+
+
+def test_models_have_tables_of_their_own_and_axes_in_each():
+    specs = expand("sgd", MODEL="lenet5 resnet8", DATASET="mnist5k cifar10", LR="0.1 0.2")
+    found = sweeps(settings(specs, []))
+    assert [sweep.axes for sweep in found] == [("LR",)] * len(found)
+    assert len({sweep.prefix for sweep in found}) == len(found) >= 2
+
+
+def test_a_group_without_the_axis_stands_once_and_blank():
+    both = [
+        spec
+        for each in ("cubic", "linear")
+        for spec in expand("memory-comparison", OPTIMIZER="adamw", PRUNING_SCHEDULE=each)
+    ]
+    specs = list(dict.fromkeys(both))
+    rows = result_rows(specs, [synthetic(spec) for spec in specs])
+    assert [row.axes for row in rows if row.method == "dense"] == [{"PRUNING_SCHEDULE": ""}]
+    assert len(rows) == len(specs)
+
+
+def test_an_option_from_outside_the_tree_is_an_axis_like_any_other():
+    specs = [
+        RunSpec({**spec.values, "TEMPERATURE": value, "GATE": gate})
+        for spec in expand("sgd", SEED="0 1")
+        for value in (2.0, 0.5)
+        for gate in ("soft", "hard")
+    ]
+    (sweep,) = sweeps(settings(specs, []))
+    assert sweep.axes == ("GATE", "TEMPERATURE")
+    assert sweep.ticks("TEMPERATURE") == [0.5, 2.0]
+    assert sweep.ticks("GATE") == ["soft", "hard"]
+
+
+def test_comparisons_say_where_on_the_axes():
+    both = {"OPTIMIZER": "adam adamw", "WEIGHT_DECAY": "0", "PRUNING_METHOD": "none"}
+    specs = expand("sgd", **both, LR="0.01 0.1", SEED="0 1 2")
+    better = {"adam": 2.0, "adamw": 0.0}
+    wobble = [0.0, 0.1, 0.3]
+    records = [
+        scored(s, 90 + (1 + wobble[s["SEED"]]) * better[s["OPTIMIZER"]] * s["LR"]) for s in specs
+    ]
+    text = " ".join(tables_of(specs, records, "text", memory=False).split())
+    assert "against lr n points" in text
+    assert "adam dense is better than adamw dense at lr 0.1:" in text
+
+
+# -- which value is best ---------------------------------------------------------
+
+
+def told(specs: list[RunSpec], records: list[RunResult]) -> str:
+    commands = Commands({"LR": "0.001 0.01 0.1"})
+    return "\n".join(choice.sentences(settings(specs, records), commands))
+
+
+def test_test_scores_call_no_value_best():
+    specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2", DATASET="mnist5k")
+    text = told(specs, [synthetic(spec) for spec in specs])
+    assert "No value is called best" in text
+    assert 'make LR="0.001 0.01 0.1" VALIDATION_EXAMPLES=400' in text
+
+
+def test_a_clear_best_is_shown_to_be_the_best():
+    specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
+    records = [by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90}) for spec in specs]
+    text = told(specs, records)
+    assert "sgd dense: lr 0.01 has the best validation accuracy, 9" in text
+    assert "It is shown: all other values, 2, are worse" in text
+
+
+def test_what_may_be_as_good_is_named():
+    specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
+    records = [by_lr(spec, {0.001: 80, 0.01: 95.0, 0.1: 94.6}, 0.5) for spec in specs]
+    assert "It is not shown: 1 of 2 others may be as good: lr 0.1." in told(specs, records)
+
+
+def test_lower_is_better_where_it_is():
+    specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
+    records = [in_bits(by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90})) for spec in specs]
+    assert "sgd dense: lr 0.01 has the best validation bits per byte" in told(specs, records)
+
+
+def test_fewer_than_three_seeds_show_nothing_and_say_what_trains_them():
+    specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1", **HELD_OUT)
+    text = told(specs, [by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90}) for spec in specs])
+    assert "that takes 3 seeds" in text
+    assert 'SEED="0 1 2"' in text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_true_best_is_seldom_ruled_out(seed):
+    """Of five equal values any one is the best: in 40 sweeps it is ruled out about twice."""
+    noise = random.Random(seed)
+    specs = expand("sgd", LR="0.1..0.5:lin5", SEED="0 1 2", **HELD_OUT)
+    wrong = 0
+    for _ in range(40):
+        records = [scored(spec, 90 + noise.gauss(0, 1)) for spec in specs]
+        (found,) = choice.choices(settings(specs, records))
+        wrong += found.candidates[0] not in found.left
+    assert wrong <= 6
+
+
+# -- figures ------------------------------------------------------------------------
+
+
+def test_a_sweep_has_figures_along_its_axes(tmp_path):
+    specs = expand("sgd", **GRID, SEED="0 1 2", DATASET="mnist5k", EPOCHS="4")
+    lines: list[str] = []
+    paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
+    assert [p.name for p in paths] == ["sweep.png", "sweep_heat_map.png", "sweep_evolution.png"]
+    assert not lines
+
+
+def test_words_are_an_axis_too(tmp_path):
+    specs = expand("adamw-magnitude-90", PRUNING_SCHEDULE="cubic", SEED="0 1 2")
+    specs += expand("adamw-magnitude-90", PRUNING_SCHEDULE="linear", SEED="0 1 2")
+    (sweep,) = sweeps(settings(specs, []))
+    assert sweep.ticks("PRUNING_SCHEDULE") == ["cubic", "linear"]
+    paths = figures.draw_all(specs, [synthetic(spec) for spec in specs], tmp_path)
+    assert "sweep.png" in [path.name for path in paths]
+
+
+def test_of_very_many_settings_the_whole_is_drawn(tmp_path):
+    specs = expand("sgd", OPTIMIZER="sgd adam", LR="0.1..0.5:lin5", EPOCHS="1")
+    lines: list[str] = []
+    paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
+    assert {path.name for path in paths} == {"sweep.png", "sweep_evolution.png"}
+    assert lines == [
+        "figures of each of 5 combinations of lr are not drawn; one value of each draws them"
+    ]

@@ -1,0 +1,78 @@
+"""The README's numbers are the published records', and its example runs as it stands."""
+
+import re
+import statistics
+
+import pytest
+
+from adamwprune.records.published import published_as
+from adamwprune.records.record import RunResult
+from adamwprune.report.statistics import Paired
+from tests.support.commands import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+PLAIN = " ".join(TEXT.split())
+
+
+def published(name: str) -> list[RunResult]:
+    found = published_as(ROOT / "results" / "published", name)
+    return [record for record in found if record.status == "done"]
+
+
+def test_it_is_no_longer_than_two_minutes():
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_every_cell_of_the_table():
+    cells: dict[tuple[str, str, float], list[float]] = {}
+    for record in published("memory-comparison-seeds"):
+        spec = record.spec
+        method = str(spec["PRUNING_METHOD"]).replace("state", "movement")
+        cells.setdefault((spec["OPTIMIZER"], method, spec.sparsity), []).append(record.score)
+    rows = re.findall(r"^\| ((?:sgd|adam)\w*)(?: \(state\))? \| (\d.*) \|$", TEXT, re.M)
+    assert len(rows) == 6
+    columns = [("none", 0.0)]
+    columns += [(method, s) for s in (0.5, 0.7, 0.9) for method in ("magnitude", "movement")]
+    for optimizer, told in rows:
+        for (method, sparsity), text in zip(columns, told.split(" | "), strict=True):
+            own = cells[optimizer, method, sparsity]
+            assert text == f"{statistics.mean(own):.2f} ± {statistics.stdev(own):.2f}", optimizer
+
+
+def scores(method: str, sparsity: float) -> list[float]:
+    """Of adamw in study 3, by seed."""
+    found = {
+        record.spec["SEED"]: record.score
+        for record in published("study-scores")
+        if (record.spec["OPTIMIZER"], record.spec["PRUNING_METHOD"]) == ("adamw", method)
+        and record.spec.values.get("STATE_CRITERION", "precond") == "precond"
+        and record.spec.sparsity == sparsity
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "told"),
+    [
+        (0.9, "90% sparsity ({mean:+.2f} points"),
+        (0.95, "state is better by {mean:.2f} points (95% interval {low:.2f} to {high:.2f}"),
+        (0.98, "at 98% by {mean:.1f} ({low:.1f} to {high:.1f}"),
+    ],
+)
+def test_the_result(sparsity, told):
+    difference = Paired.of(scores("state", sparsity), scores("magnitude", sparsity)).difference
+    assert difference.n == 10
+    low, high = difference.interval
+    assert told.format(mean=difference.mean, low=low, high=high) in PLAIN
+
+
+def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
+    exec(code, {})
+    weights = torch.load("pruned.pt")
+    pruned = [weights["0.weight"], weights["2.weight"]]
+    count = sum(int((each == 0).sum()) for each in pruned)
+    assert count / sum(each.numel() for each in pruned) == pytest.approx(0.9, abs=1e-4)
