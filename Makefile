@@ -63,7 +63,7 @@ plan: ## Show the expanded matrix, what is done and what was dropped, without ru
 retry: ## Train the runs that failed again, and no others
 measure: ## Train again, one at a time, the runs that shared their device: for their times
 status: ## Show what runs now, how far it is and when the matrix will be done
-stop: ## Stop what trains into the directory of results, at a checkpoint; also on a cluster
+stop: ## Stop what trains here or on a cluster, at a checkpoint
 why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
 reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
 certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats

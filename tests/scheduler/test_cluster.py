@@ -88,16 +88,23 @@ def test_agents_that_are_killed_at_any_moment_lose_no_run_and_none_counts_twice(
     made = driver(store, engine, 4, recorder, retries=9)
     counts = {"killed": 0, "suspended": 0}
 
+    def midway() -> list[int]:
+        """The processes of agents that are in the middle of a run."""
+        specs = {job.spec.run_id: job.spec for job in jobs}
+        runs = {each["runs"][0]: each["pid"] for each in made.spool.agents() if each["runs"]}
+        steps = {run: (store.progress(specs[run]) or {}).get("step", 0) for run in runs}
+        return [pid for run, pid in runs.items() if 3 < steps[run] < 20]
+
     def harm():
-        processes = {}
+        harmed = set()
         while made.specs and counts["killed"] < 5:
-            time.sleep(1.0)
-            processes.update({each.pid: each for each in engine.agents if each.poll() is None})
-            busy = [each["pid"] for each in made.spool.agents() if each["runs"]]
-            working = [pid for pid in busy if pid in processes and processes[pid].poll() is None]
-            if len(working) < 2:
+            time.sleep(0.05)
+            alive = {each.pid: each for each in engine.agents if each.poll() is None}
+            working = [pid for pid in midway() if pid in alive and pid not in harmed]
+            if not working:
                 continue
-            victim = processes.pop(draw.choice(working))
+            victim = alive[draw.choice(working)]
+            harmed.add(victim.pid)
             if counts["suspended"] < counts["killed"]:
                 counts["suspended"] += 1
                 victim.send_signal(signal.SIGSTOP)
@@ -106,6 +113,7 @@ def test_agents_that_are_killed_at_any_moment_lose_no_run_and_none_counts_twice(
                 counts["killed"] += 1
                 victim.kill()
                 engine.start(tmp_path)
+            time.sleep(0.5)
 
     made.specs = {job.spec.run_id: job.spec for job in jobs}
     thread = threading.Thread(target=harm, daemon=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -17,8 +19,8 @@ from adamwprune.scheduler import spool
 from adamwprune.scheduler.cluster import Cluster
 from adamwprune.scheduler.executors.ray import Ray
 from adamwprune.scheduler.spool import Settings
-from tests.scheduler.test_cluster import jobs_of, published
-from tests.scheduler.test_pool import ENV, Recorder
+from tests.scheduler.test_cluster import jobs_of, published, trainings
+from tests.scheduler.test_pool import ENV, ROOT, Recorder, _wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,6 +84,32 @@ def test_kill_9_of_an_agent_and_of_a_node_lose_nothing(tmp_path, engine, nodes):
     assert done == ["agent", "node"]
     assert published(store, jobs) == [1] * 4
     assert max(len(lease.attempts(job.folder)) for job in jobs) > 1
+
+
+def test_kill_9_of_the_driver_stops_its_agents_and_make_goes_on(tmp_path, engine):
+    (tmp_path / ".fake-runs").write_text("60 600")
+    store = Store(tmp_path)
+    jobs = jobs_of(store, 2)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.scheduler.test_ray import *\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "ray = Ray(sys.argv[2], module='benchmarks.fake_cluster')\n"
+        "driver(store, ray).run(jobs_of(store, 2))\n"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path), engine.address],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": ENV["PYTHONPATH"]},
+    )
+    _wait_for(lambda: all((store.begun(job.spec) or {}).get("step", 0) > 3 for job in jobs))
+    first.kill()
+    first.wait()
+    _wait_for(lambda: {lease.attempts(job.folder)[-1].released for job in jobs} == {"stopped"})
+    (tmp_path / ".fake-runs").write_text("0 600")
+    assert len(driver(store, engine).run(jobs).done) == 2
+    assert published(store, jobs) == [1] * 2
+    assert all(trainings(store, job)[1]["from"] > 3 for job in jobs)
 
 
 def test_what_ray_cannot_do_is_said_in_one_line(tmp_path, engine):

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+from adamwprune.base.errors import UserError
 from adamwprune.base.files import read_own
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
@@ -43,5 +44,10 @@ def _cluster(spool: Spool) -> list[str]:
     spool.stop()
     ids = [str(each) for each in spool.engine.get("ids", [])]
     name = str(spool.engine.get("engine"))
-    engines.cancel(name, ids)
-    return [f"{name} {', '.join(ids)}: the agents stop their runs at a checkpoint; make goes on"]
+    jobs = f"{name} {', '.join(ids)}"
+    lines = [f"{jobs}: the agents stop their runs at a checkpoint; make goes on"]
+    try:
+        engines.cancel(name, ids)
+    except UserError as error:
+        lines.append(f"{jobs}: what waits in the queue stays there, and ends as it starts: {error}")
+    return lines

@@ -24,6 +24,10 @@ from adamwprune.base.shared_files import unique
 from adamwprune.records.code import LIBRARY
 from adamwprune.scheduler.spool import Spool
 
+# A shell in between: when the driver is gone Ray kills (SIGKILL) a task's children, and no others.
+# The agent ends by itself, at a checkpoint, when its standard input does.
+_NO_CHILD = 'exec 3<&0; "$@" <&3 3<&- & wait $!'
+
 
 @dataclass
 class Ray:
@@ -56,8 +60,10 @@ class Ray:
             with _quiet():
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            words = " ".join(str(error).split())
-            raise UserError(f"EXECUTOR=ray: RAY_ADDRESS={self.address}: {words[:300]}") from None
+            words = " ".join(str(error).split()).partition(". ")[0]
+            hint = "; it may be host:port" if self.address == "auto" else ""
+            told = f"EXECUTOR=ray: RAY_ADDRESS={self.address}: {words[:300]}{hint}"
+            raise UserError(told) from None
         return ray
 
     def _check_address(self) -> None:
@@ -128,7 +134,7 @@ def task(root: str, module: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, root, "--until-eof"],
+            ["/bin/sh", "-c", _NO_CHILD, "sh", sys.executable, "-m", module, root, "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,

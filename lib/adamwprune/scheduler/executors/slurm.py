@@ -50,6 +50,7 @@ class Slurm:
         """The cluster's own name; :class:`UserError` where there is none."""
         if shutil.which("sbatch") is None:
             raise UserError("EXECUTOR=slurm: there is no sbatch here; make it on a login node")
+        _submitit()  # nothing is handed over that could not be submitted
         try:
             told = _asked("scontrol", "show", "config")
         except _Failed as error:
