@@ -48,7 +48,8 @@ def missing() -> str:
     """Why there can be no cluster here; empty where there can be one."""
     absent = [name for name in NEEDED if shutil.which(name) is None]
     if absent:
-        return f"{', '.join(absent)} is not installed (apt-get install slurmctld slurmd slurm-client munge)"
+        packages = "slurmctld slurmd slurm-client munge"
+        return f"{', '.join(absent)} is not installed (apt-get install {packages})"
     return "" if os.geteuid() == 0 else "starting Slurm's daemons needs root"
 
 
