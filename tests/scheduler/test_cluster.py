@@ -14,6 +14,7 @@ import pytest
 from adamwprune.base.errors import UserError
 from adamwprune.plan.job import Job
 from adamwprune.records import lease
+from adamwprune.records.code import Sources
 from adamwprune.records.store import Store
 from adamwprune.scheduler import agent, cluster, spool
 from adamwprune.scheduler.cluster import Cluster
@@ -49,6 +50,11 @@ def jobs_of(store: Store, count: int, **settings: str) -> list[Job]:
 def driver(store: Store, engine, agents: int = 2, recorder=None, **settings) -> Cluster:
     recorder = recorder or Recorder()
     return Cluster(store, engine, agents, replace(SETTINGS, **settings), recorder)
+
+
+def add(places: Spool, job: Job) -> None:
+    """Submit a run by the code that is here."""
+    places.add(job, Sources().of(job.spec).digest)
 
 
 def trainings(store: Store, job: Job) -> list[dict]:
@@ -187,7 +193,7 @@ def test_a_run_whose_agents_keep_dying_at_the_same_step_has_failed(tmp_path, mon
     places = Spool(tmp_path)
     places.begin(anew=True)
     places.write_settings(replace(SETTINGS, lease_seconds=0.01))
-    places.add(job)
+    add(places, job)
     for host in "ab":
         taken = None
         while taken is None:
@@ -246,8 +252,8 @@ def test_code_that_is_not_what_was_submitted_trains_nothing(tmp_path, engine):
     jobs = jobs_of(store, 1)
     places = Spool(tmp_path)
     places.begin(anew=True)
-    places.write_settings(replace(SETTINGS, code={jobs[0].spec.run_id: "0123"}))
-    places.add(jobs[0])
+    places.write_settings(SETTINGS)
+    places.add(jobs[0], "0123")
     with pytest.raises(UserError, match="the code here is not what was submitted; make submits"):
         agent.serve(str(tmp_path), trainer(0.0, 1))
     (told,) = places.agents()
@@ -262,7 +268,7 @@ def test_a_node_with_another_torch_is_named_and_its_runs_marked(tmp_path, monkey
     places = Spool(tmp_path)
     places.begin(anew=True)
     places.write_settings(replace(SETTINGS, versions={**spool.versions(), "torch": "1.0"}))
-    places.add(job)
+    add(places, job)
     monkeypatch.setattr(time, "time", lambda: 3600.0 + REAL())
     agent.serve(str(tmp_path), trainer(0.0, 1))
     (told,) = places.agents()

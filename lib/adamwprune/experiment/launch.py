@@ -130,7 +130,7 @@ class Launch:
                 source=self.provenance(),
                 fail_fast=bool(operational["FAIL_FAST"]),
             )
-            return cluster.run([self.job(cell) for cell in cells])
+            return cluster.run(self.job(cell) for cell in cells)
 
     def machine(self) -> Machine:
         """What there is to train on, as DEVICE sees it."""

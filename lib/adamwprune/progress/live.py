@@ -30,6 +30,7 @@ from adamwprune.records.store import has_checkpoint
 from adamwprune.scheduler.devices import Slot
 
 REFRESH = 2.0  # seconds between estimates
+FEW = 100  # waiting runs up to which each end is an occasion for an estimate, which looks at all
 QUIET = 300.0  # seconds without a line after which one says how it goes
 SETTLED = 5.0  # seconds of a matrix before rates alone are a prediction to be held to
 
@@ -116,7 +117,9 @@ class Matrix:
         if self.done + self.failed == self.runs:
             self._ended = self.now()
         self.past.add(result)
-        self.estimate()
+        few = len(self.waiting) <= FEW
+        if few or self._left is None or self.now() - self._estimated >= REFRESH:
+            self.estimate()
 
     def _dropped(self, spec: RunSpec) -> Reading | None:
         """Take a run out of those in hand; how far it was."""

@@ -77,10 +77,11 @@ class SharedJobs:
         return None
 
     def _taken(self, run_id: str) -> Job | None:
-        job, folder = self.spool.job(run_id), self.spool.root / run_id
-        if job is None:
+        found, folder = self.spool.job(run_id), self.spool.root / run_id
+        if found is None:
             return None
-        self._check_code(job.spec)
+        job, code = found
+        self._check_code(job.spec, code)
         folder.mkdir(parents=True, exist_ok=True)
         step = (self.store.progress(job.spec) or {}).get("step", 0)
         taken = self.leases.take(folder, step=step)
@@ -94,10 +95,9 @@ class SharedJobs:
         job = replace(job, folder=folder, work=str(taken.work), source=source)
         return None if self._is_hopeless(job, taken, step) else job
 
-    def _check_code(self, spec: RunSpec) -> None:
+    def _check_code(self, spec: RunSpec, submitted: str) -> None:
         """Nothing is trained by other code than was submitted."""
-        submitted = self.settings.code.get(spec.run_id)
-        if submitted is not None and self.sources.of(spec).digest != submitted:
+        if self.sources.of(spec).digest != submitted:
             raise UserError(
                 f"{socket.gethostname()}: {spec.run_id}: the code here is not what was submitted; "
                 "make submits it anew"

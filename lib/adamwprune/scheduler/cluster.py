@@ -11,7 +11,7 @@ import contextlib
 import queue
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -80,15 +80,14 @@ class Cluster:
         self._ended_before = -1  # runs left when agents were last brought
         self._stop_by: float | None = None
 
-    def run(self, jobs: Sequence[Job]) -> Outcome:
-        """Train all jobs.
+    def run(self, jobs: Iterable[Job]) -> Outcome:
+        """Train all jobs, none of which is kept in memory.
 
         Raises :class:`UserError` where no run could go on, and ``KeyboardInterrupt`` after Ctrl-C
         or SIGTERM: where the engine's agents outlive this process they go on, otherwise they are
         stopped at a checkpoint first.
         """
         self.store.check_writable()
-        self.specs = {job.spec.run_id: job.spec for job in jobs}
         with signals(self.events):
             self._hand_over(jobs)
             while self.specs:
@@ -99,7 +98,7 @@ class Cluster:
 
     # -- handing over ------------------------------------------------------------------
 
-    def _hand_over(self, jobs: Sequence[Job]) -> None:
+    def _hand_over(self, jobs: Iterable[Job]) -> None:
         """Submit what is not submitted yet, and see that there are agents."""
         noted, cluster = self.spool.engine, self.engine.cluster
         place = {"engine": self.engine.name, "cluster": cluster}
@@ -110,11 +109,11 @@ class Cluster:
                 self.spool.refuse_if_live()
         alive = self.engine.alive(self.ids) if self.ids else 0
         self.spool.begin(anew=not alive)
-        codes = Sources()
-        code = {job.spec.run_id: codes.of(job.spec).digest for job in jobs}
-        self.spool.write_settings(replace(self.settings, code=code))
+        self.spool.write_settings(self.settings)
+        code = Sources()
         for job in jobs:
-            self.spool.add(replace(job, source=self.source))
+            self.specs[job.spec.run_id] = job.spec
+            self.spool.add(replace(job, source=self.source), code.of(job.spec).digest)
         if alive:
             self.observer.told(
                 f"{self.engine.name} {', '.join(self.ids)}: {counted(alive, 'agent')} of an "

@@ -46,7 +46,6 @@ class Settings:
     retries: int = 1
     share_gpus: bool = True
     lease_seconds: float = lease.DURATION
-    code: Mapping[str, str] = field(default_factory=dict)  # run id -> digest of what makes it
     versions: Mapping[str, str] = field(default_factory=dict)  # where the runs were submitted
 
 
@@ -60,9 +59,9 @@ class Spool:
 
     # -- the runs that are left ------------------------------------------------------
 
-    def add(self, job: Job) -> None:
-        """Have agents train a run."""
-        text = json.dumps(job.to_json())
+    def add(self, job: Job, code: str) -> None:
+        """Have agents train a run; ``code``: the digest of what makes its numbers here."""
+        text = json.dumps({"code": code, "job": job.to_json()})
         write_text(self.jobs_folder / f"{job.spec.run_id}.json", text, durable=False)
 
     def left(self) -> list[str]:
@@ -72,10 +71,12 @@ class Spool:
             return sorted(name[:-5] for name in names if name.endswith(".json") and name[0] != ".")
         return []
 
-    def job(self, run_id: str) -> Job | None:
-        """What is to be done; None where that has been done."""
+    def job(self, run_id: str) -> tuple[Job, str] | None:
+        """What is to be done, and the digest of its code where it was submitted; None where that
+        has been done.
+        """
         plain = _read(self.jobs_folder / f"{run_id}.json")
-        return Job.from_json(plain) if plain else None
+        return (Job.from_json(plain["job"]), str(plain["code"])) if plain else None
 
     def done(self, run_id: str) -> None:
         """A run needs no training any more."""
