@@ -20,13 +20,14 @@ from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import Cell, configs_of
 from adamwprune.progress import history
 from adamwprune.progress.live import display
+from adamwprune.progress.status import Places
 from adamwprune.records import provenance
 from adamwprune.records.locks import is_locked
 from adamwprune.records.state import RUNNING
 from adamwprune.records.store import LOCK, Store
 from adamwprune.scheduler import devices, engines
 from adamwprune.scheduler.cluster import Cluster
-from adamwprune.scheduler.devices import Machine, Slot
+from adamwprune.scheduler.devices import Agents, Machine, Slot
 from adamwprune.scheduler.events import Outcome, Policy
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.pool import Pool
@@ -110,11 +111,11 @@ class Launch:
         if is_locked(self.store.root / LOCK):
             raise UserError(f"{self.store.root}: a make on this machine is training into it")
         operational = self.experiment.tree.operational()
-        agents, engine = int(operational["AGENTS"]), engines.engine(operational)
+        agents, engine = engines.agents(operational, len(cells)), engines.engine(operational)
         for note in self._notes():
             print(f"note: {note}")
         earlier = history.records(self.store.root)
-        slots = [Slot("cpu", max(1, int(operational["THREADS"])))] * min(agents, len(cells))
+        slots = self.places()(len(cells))
         specs, names = [cell.spec for cell in cells], self.experiment.names
         with (
             display(specs, slots, earlier, self.store.root, names) as observer,
@@ -124,7 +125,7 @@ class Launch:
             cluster = Cluster(
                 self.store,
                 engine,
-                agents,
+                agents.count,
                 settings,
                 Tracked(observer, tracking),
                 source=self.provenance(),
@@ -145,6 +146,28 @@ class Launch:
         operational = self.experiment.tree.operational()
         jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
         return devices.slots(here, jobs, threads, len(self.experiment.matrix.cells))[:runs]
+
+    def agents(self, runs: int) -> Agents | None:
+        """What a cluster is asked for, for so many runs; None where this machine trains them."""
+        if self.executor == LOCAL:
+            return None
+        return engines.agents(self.experiment.tree.operational(), runs)
+
+    def places(self) -> Places:
+        """The places that so many runs would get, here or on a cluster.
+
+        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, or
+        where an agent could train none.
+        """
+        here = None if self.agents(1) else self.machine()
+
+        def found(runs: int) -> list[Slot]:
+            agents = self.agents(runs)
+            if agents is None:
+                return self.slots(here or self.machine(), runs)
+            return (self.slots(agents.node, runs) * agents.count)[:runs]
+
+        return found
 
     # -- one run ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from adamwprune.base.errors import UserError
 from adamwprune.config.options import Value
 from adamwprune.scheduler.cluster import Engine
+from adamwprune.scheduler.devices import Agents
 from adamwprune.scheduler.executors.ray import Ray
 from adamwprune.scheduler.executors.slurm import Slurm
 from adamwprune.scheduler.spool import Settings, versions
@@ -40,6 +41,18 @@ def cancel(name: str, ids: Sequence[str]) -> None:
     """End agents that another make has brought; those of Ray end as their directory says so."""
     if name == "slurm":
         Slurm().cancel(ids)
+
+
+def agents(operational: Mapping[str, Value], runs: int) -> Agents:
+    """The agents that are brought for so many runs.
+
+    Raises :class:`UserError` where none of them could train one.
+    """
+    count, cores, threads = (int(operational[name]) for name in ("AGENTS", "AGENT_CPUS", "THREADS"))
+    gpus = float(operational["AGENT_GPUS"])
+    if threads > cores and not gpus:
+        raise UserError(f"THREADS={threads}: an agent has AGENT_CPUS={cores}")
+    return Agents(max(1, min(count, runs)), cores, gpus)
 
 
 def settings(operational: Mapping[str, Value], runs: int) -> Settings:
