@@ -99,7 +99,9 @@ class Trainer:
                 return {"event": Event.STOPPED}
         code = self.sources.of(spec).to_json()
         place = {**job.source, "host": os.uname().nodename, "attempt": attempt}
-        least: dict[str, Any] = {**LEAST, "seconds": {"total": self.seconds}}
+        place |= {"device": "cpu", "threads": 1}
+        seconds = max(self.seconds, 0.001)
+        least: dict[str, Any] = {**LEAST, "seconds": {"total": seconds, "train": seconds}}
         record = RunResult(spec.run_id, "done", spec, environment=place, code=code, **least)
         store.publish(folder, record)
         append_line(folder / TRAININGS, {"attempt": attempt, "published": True})
