@@ -52,6 +52,7 @@ class _Attempt:
     job: Job
     crashes: int = 0
     alone: bool = False  # it has run out of memory beside others
+    begun: Mapping[str, Any] | None = None  # what an earlier try last said, once it was looked up
 
     @property
     def spec(self) -> RunSpec:
@@ -139,8 +140,12 @@ class Pool:
                 self._fill_place(place)
 
     def _fill_place(self, place: int) -> None:
+        slot = self.slots[place]
         for attempt in self.waiting:
-            need = self._need(self.slots[place], attempt)
+            if not self.packer.fits(place, self._need(slot, attempt)):
+                continue
+            attempt.begun = None  # another process may have trained it since
+            need = self._need(slot, attempt)
             if self.packer.fits(place, need):
                 self.waiting.remove(attempt)
                 self.packer.take(place, need)
@@ -152,12 +157,14 @@ class Pool:
         return self.feed is not None and not self.stopping and not self.feed.is_exhausted
 
     def _need(self, slot: Slot, attempt: _Attempt) -> Need:
-        threads = self._pinned_threads(slot, attempt.spec)
+        threads = self._pinned_threads(slot, attempt)
         return Need(threads, self.history.bytes_of(attempt.spec), attempt.alone)
 
-    def _pinned_threads(self, slot: Slot, spec: RunSpec) -> int:
+    def _pinned_threads(self, slot: Slot, attempt: _Attempt) -> int:
         """The threads a run began with, where it began on this kind of device."""
-        begun = self.store.begun(spec) or {}
+        if attempt.begun is None:  # thousands may wait, and are asked each time a run ends
+            attempt.begun = self.store.begun(attempt.spec) or {}
+        begun = attempt.begun
         threads, device = begun.get("threads"), str(begun.get("device"))
         same = device.partition(":")[0] == slot.device.partition(":")[0]
         if same and isinstance(threads, int) and 1 <= threads <= 1024:
@@ -171,6 +178,7 @@ class Pool:
         source = {**attempt.job.source, **self.source, "alone": alone}
         job = replace(attempt.job, device=device, threads=need.threads, source=source)
         handle = self.executor.start(job, place)
+        attempt.begun = None
         self.running[place] = _Running(attempt, place, handle, heard=time.monotonic())
         self.observer.started(attempt.spec, Slot(device, need.threads))
 
