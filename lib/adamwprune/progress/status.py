@@ -9,15 +9,16 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.plan.names import names
 from adamwprune.progress import eta, history, rows
-from adamwprune.progress.eta import Paces, Work
+from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.live import summary
 from adamwprune.progress.reading import Reading
 from adamwprune.progress.rows import Row
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DAMAGED, FAILED, INTERRUPTED, NAMES, RUNNING, State
-from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.devices import Agents, Slot
 
 Places = Callable[[int], list[Slot]]  # what so many runs would get if make were started now
+Asked = Callable[[int], Agents | None]  # what of a cluster, if it is one
 
 
 def reading(state: State) -> Reading | None:
@@ -63,8 +64,13 @@ def _row(state: State) -> Row:
     return Row(state.spec, now, age)
 
 
-def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
-    """One line on when all would be done; none where nothing is left to do."""
+def estimate(
+    states: Sequence[State], root: Path, places: Places, agents: Asked = lambda runs: None
+) -> list[str]:
+    """One line on when all would be done; none where nothing is left to do.
+
+    A second one on what that costs, where a cluster is asked for ``agents``.
+    """
     running = [each for each in states if each.name == RUNNING]
     waiting = [_work(each) for each in states if each.is_due and each.name != RUNNING]
     if not running and not waiting:
@@ -75,7 +81,16 @@ def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
     if left is None:
         return ["eta     not known yet"]
     when = "" if running else "if make starts now, "
-    return [f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"]
+    eta_line = f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"
+    asked = agents(len(running) + len(waiting))
+    return [eta_line, *([_cost(asked, left)] if asked else [])]
+
+
+def _cost(agents: Agents, left: Estimate) -> str:
+    """What a cluster will count."""
+    unit = "GPU" if agents.gpus else "core"
+    p50, p90 = agents.cost(left.p50), agents.cost(left.p90)
+    return f"cost    {p50:.3g} {unit} hours (P90 {p90:.3g})  {agents}"
 
 
 def _places(places: Places, runs: int) -> list[Slot]:
