@@ -52,7 +52,7 @@ def _present(catalogue: Catalogue, memory: bool) -> None:
     form = _format(experiment)
     tell = terminal.show if form == "text" else print  # only that one has colours
     tell(present.tables_of(specs, records, form, memory, experiment.request))
-    folder = experiment.root / "figures"
+    folder = experiment.figures
     drawn = present.draw_if_changed(specs, records, folder, print)
     count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
     print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
