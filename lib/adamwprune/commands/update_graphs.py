@@ -40,7 +40,7 @@ def load(workspace: Workspace) -> Experiment:
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
-            f"make CONFIG={NAME} with these settings draws into a folder below {experiment.root}/figures"
+            f"make CONFIG={NAME} with these settings draws into {experiment.root}/figures/"
         )
     return experiment
 

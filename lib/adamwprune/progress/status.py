@@ -9,7 +9,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.plan.names import names
 from adamwprune.progress import eta, history, rows
-from adamwprune.progress.eta import Paces, Work
+from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.live import summary
 from adamwprune.progress.reading import Reading
 from adamwprune.progress.rows import Row
@@ -66,16 +66,30 @@ def _row(state: State) -> Row:
 def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
     """One line on when all would be done; none where nothing is left to do."""
     running = [each for each in states if each.name == RUNNING]
-    waiting = [_work(each) for each in states if each.is_due and each.name != RUNNING]
+    waiting = [each for each in states if each.is_due and each.name != RUNNING]
     if not running and not waiting:
         return []
     slots = [_slot(reading(each)) for each in running] or _places(places, len(waiting))
-    paces = Paces(history.records(root))
-    left = eta.remaining([_work(each) for each in running], waiting, slots, paces)
+    left = time_left(running, waiting, slots, Paces(history.records(root)))
     if left is None:
         return ["eta     not known yet"]
     when = "" if running else "if make starts now, "
     return [f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"]
+
+
+def time_left(
+    running: Sequence[State], waiting: Sequence[State], slots: Sequence[Slot], paces: Paces
+) -> Estimate | None:
+    """Seconds until all of these have ended; None where nothing is known of one of them."""
+    return eta.remaining(list(map(_work, running)), list(map(_work, waiting)), slots, paces)
+
+
+def running_left(states: Sequence[State], paces: Paces) -> Estimate | None:
+    """Until all are done, where some are running, in the places that these have."""
+    running = [each for each in states if each.name == RUNNING]
+    waiting = [each for each in states if each.is_due and each.name != RUNNING]
+    slots = [_slot(reading(each)) for each in running]
+    return time_left(running, waiting, slots, paces) if running else None
 
 
 def _places(places: Places, runs: int) -> list[Slot]:

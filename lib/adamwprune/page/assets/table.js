@@ -27,8 +27,11 @@ report.table = (() => {
   function makeColumns() {
     const all = everyColumn();
     if (!narrow.matches) return all;
-    const first = all.filter((column) => column.name === "optimizer" || column.name === "score");
-    return [...first, ...all.filter((column) => !first.includes(column))];
+    const named = { name: "optimizer", heading: "run", text: (e) => e.group.label + (
+      e.group.sign ? ` ${e.group.sign}` : "") };
+    const rest = all.filter((column) => !["optimizer", "method", "target"].includes(column.name));
+    const score = rest.filter((column) => column.name === "score");
+    return [named, ...score, ...rest.filter((column) => column.name !== "score")];
   }
 
   const everyColumn = () => [
@@ -159,7 +162,8 @@ report.table = (() => {
       done: "✓" }[kind];
     const steps = run?.now?.steps;
     return el("span", { class: `state ${kind}` }, el("span", { "aria-hidden": "true" }, `${sign} `),
-      state, steps ? el("progress", { max: steps, value: run.now.step,
+      state, run?.now?.epoch ? ` epoch ${run.now.epoch}/${run.now.epochs}` : "",
+      steps ? el("progress", { max: steps, value: run.now.step,
         "aria-label": `Steps of ${run.label}` }) : null);
   }
 
@@ -224,10 +228,18 @@ report.table = (() => {
         report.button(column.heading, () => sortBy(column), { title: column.about });
       const cell = el("th", { scope: "col", class: column.number ? "number" : null }, label);
       cell.column = column;
+      cell.addEventListener("focusin", () => intoSight(cell));
       head.append(cell);
     }
     head.append(el("th", { scope: "col", class: "last" }, el("span", { class: "unseen" }, "details")));
     headings();
+  }
+
+  /** Scroll sideways until a heading is seen as a whole. */
+  function intoSight(cell) {
+    const frame = $("table-frame");
+    const hidden = cell.getBoundingClientRect().right - frame.getBoundingClientRect().right;
+    if (hidden > 0) frame.scrollLeft += hidden + 10;
   }
 
   // -- what is shown ----------------------------------------------------------------

@@ -96,8 +96,8 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     _name_steps(setting, axes, "weights changed (%)")
     parts.colour_legend(figure, setting.optimizers)
     note = (
-        "Pruned or brought back by the update, of all prunable weights. Where no weight returns the "
-        "schedule alone decides; methods by which none does have no panel beside others."
+        "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
+        "the schedule alone decides; methods by which none does have no panel beside others."
     )
     told = [note, *_told(setting, groups, lacking, "returns of each update")]
     parts.footer(figure, setting.title, groups, *told, scores=False)
