@@ -98,7 +98,8 @@ def test_on_a_small_screen_the_score_stands_beside_the_name(report):
 VISIBLE = """(() => {
   const e = document.activeElement, s = getComputedStyle(e);
   if (e === document.body) return "end";
-  return s.outlineStyle === "none" || parseFloat(s.outlineWidth) < 2 ? e.outerHTML.slice(0, 80) : "";
+  const isSeen = s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2;
+  return isSeen ? "" : e.outerHTML.slice(0, 80);
 })()"""
 
 

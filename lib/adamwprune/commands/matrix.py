@@ -4,7 +4,7 @@ import argparse
 
 from adamwprune.base import terminal
 from adamwprune.base.console import require
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, wrapped
 from adamwprune.commands import html_report
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
@@ -53,13 +53,17 @@ def _present(catalogue: Catalogue, memory: bool) -> None:
     tell = terminal.show if form == "text" else print  # only that one has colours
     tell(present.tables_of(specs, records, form, memory, experiment.request))
     folder = experiment.figures
-    drawn = present.draw_if_changed(specs, records, folder, print)
+    drawn = present.draw_if_changed(specs, records, folder, _print_wrapped)
     count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
     print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
     if vendor.is_installed():
         print(html_report.write(catalogue))
     else:
         print(f"no report.html: {vendor.PACKAGE} is not installed")
+
+
+def _print_wrapped(line: str) -> None:
+    print(*wrapped(line, "", "  "), sep="\n")
 
 
 def _format(experiment: Experiment) -> str:

@@ -204,7 +204,7 @@ class Watched:
             "note": note,
         }
 
-    def _left(self) -> Plain:
+    def _left(self) -> Plain | None:
         """Seconds until all runs are done, None where none runs or nothing is known of one."""
         states = [seen.state for seen in self._looks.seen.values()]
         left = status.running_left(states, self._report.paces)
