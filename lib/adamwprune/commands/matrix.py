@@ -1,6 +1,8 @@
 """Train the runs of the configuration that are missing; then, on demand, tables and figures."""
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 
 from adamwprune.base import terminal
 from adamwprune.base.console import require
@@ -11,6 +13,8 @@ from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Choose, Launch
 from adamwprune.page import vendor
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.status import estimate
 from adamwprune.report import present
 from adamwprune.report.comparisons import COMMAND
 
@@ -36,7 +40,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace, given.defconfig)
     present.check_format(_format(experiment))
-    _train(experiment, given.choose)
+    _train(experiment, given.choose, measure=given.memory)
     catalogue = Catalogue.of(experiment)  # as it is after the training
     if given.report:
         _present(catalogue, memory=given.memory)
@@ -70,9 +74,12 @@ def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment, choose: Choose) -> None:
-    """Train what is missing, what failed, or what was not alone when it was trained."""
-    measure, launch = choose is Catalogue.unmeasured, Launch(experiment)
+def _train(experiment: Experiment, choose: Choose, *, measure: bool) -> None:
+    """Train what is missing, what failed, or what was not alone when it was trained.
+
+    ``measure``: a step of a network of which nothing is recorded, to say how long all will take.
+    """
+    alone, launch = choose is Catalogue.unmeasured, Launch(experiment)
     print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")
@@ -86,14 +93,28 @@ def _train(experiment: Experiment, choose: Choose) -> None:
         if launch.trackers:
             print("make track writes what there is to the trackers")
         return
-    if measure:
+    if alone:
         print(f"{len(chosen)} to measure, one at a time")
+    else:
+        _tell_time(experiment, launch, [cell.spec for cell in chosen], measure)
     try:
-        launch.train(choose, alone=measure)
+        launch.train(choose, alone=alone)
     except BaseException:
         print(f"stopped: {_counts(experiment)}; done runs stay. This goes on with the rest:")
         print(COMMAND + experiment.request.commands.make())
         raise
+
+
+def _tell_time(
+    experiment: Experiment, launch: Launch, specs: Sequence[RunSpec], measure: bool
+) -> None:
+    """How long these will take on this machine, where that is known; before any of them starts."""
+    catalogue = Catalogue.of(experiment)
+    states = [catalogue.states[spec] for spec in specs]
+    slots = partial(launch.slots, launch.machine())
+    for line in estimate(states, experiment.root, slots, measure=measure):
+        if "not known" not in line:
+            print(line)
 
 
 def _counts(experiment: Experiment) -> str:

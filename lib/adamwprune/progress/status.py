@@ -8,7 +8,7 @@ from pathlib import Path
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.plan.names import names
-from adamwprune.progress import eta, history, rows
+from adamwprune.progress import eta, history, rows, steps
 from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.live import summary
 from adamwprune.progress.reading import Reading
@@ -63,18 +63,27 @@ def _row(state: State) -> Row:
     return Row(state.spec, now, age)
 
 
-def estimate(states: Sequence[State], root: Path, places: Places) -> list[str]:
-    """One line on when all would be done; none where nothing is left to do."""
+def estimate(
+    states: Sequence[State], root: Path, places: Places, *, measure: bool = False
+) -> list[str]:
+    """One line on when all would be done; none where nothing is left to do.
+
+    Where no record is like a run, a step of its network says it: one that is cached or, with
+    ``measure``, is measured now; a line a network says so.
+    """
     running = [each for each in states if each.name == RUNNING]
     waiting = [each for each in states if each.is_due and each.name != RUNNING]
     if not running and not waiting:
         return []
     slots = [_slot(reading(each)) for each in running] or _places(places, len(waiting))
-    left = time_left(running, waiting, slots, Paces(history.records(root)))
+    paces, told = Paces(history.records(root)), []
+    if slots:
+        told = steps.learn(paces, [each.spec for each in waiting], slots[0], measure=measure)
+    left = time_left(running, waiting, slots, paces)
     if left is None:
         return ["eta     not known yet"]
     when = "" if running else "if make starts now, "
-    return [f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"]
+    return [*told, f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"]
 
 
 def time_left(
