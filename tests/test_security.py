@@ -346,7 +346,7 @@ def test_texts_of_a_record_are_shown_and_not_run(here: Path) -> None:
     drawn = files(here) - before
     assert drawn
     beside = {"results/.lock", "results/report.html", "results/.index.json"}
-    assert {str(Path(name).parent) for name in drawn - beside} == {"results/figures"}
+    assert {str(Path(name).parent) for name in drawn - beside} == {"results/figures/sgd"}
 
 
 EVIL = ["../../evil", "/tmp/evil-$(touch marker)", "..", "a/b", "`touch marker`"]

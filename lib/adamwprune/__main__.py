@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -30,6 +30,7 @@ TARGETS = {  # words that are a command with options, here and for make
     "memory-comparison": ("matrix", "--defconfig", "memory-comparison", "--report", "--memory"),
 }
 _COMMON = ("M", "O", "CONFIG", "KCONFIG_CONFIG")  # variables of every command
+_EVERYWHERE = ("V", "PYTHON", "VENV", "PUBLISHED", "KEEP_STALE")  # of make, and of any look at runs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,9 +95,21 @@ def main(words: Sequence[str] | None = None) -> int:
     if settings and not _is_configured(module):
         parser.error(f"takes no {next(iter(settings))}=")
     workspace = Workspace.from_environment(settings)
+    if _is_configured(module):
+        _tell_unread(given_words[0], module, workspace.variables)
     with registry.using(workspace.members):
         status: int = module.main(workspace, given)
     return status
+
+
+def _tell_unread(command: str, module: ModuleType, variables: Mapping[str, str]) -> None:
+    """Name the variables of make's own that are given and that this command does not read."""
+    from adamwprune.config.sources import RESERVED
+
+    read = (*getattr(module, "VARIABLES", ()), *_COMMON, *_EVERYWHERE)
+    for name in variables:
+        if name in RESERVED and name not in read:
+            print(f"note: {command} does not read {name}={variables[name]}", file=sys.stderr)
 
 
 def _is_configured(module: ModuleType) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, did_you_mean, plain
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,15 @@ from adamwprune.base.wording import counted
 )
 def test_one_has_no_plural(number: int, text: str) -> None:
     assert counted(number, "run") == text
+
+
+def test_a_value_for_people() -> None:
+    assert [plain(value) for value in (100.0, 1e-5, 0.008, 3, "adamw")] == [
+        *("100", "1e-05", "0.008", "3", "adamw")
+    ]
+
+
+def test_a_part_of_a_name_is_nearer_than_one_of_like_letters() -> None:
+    targets = ["export", "html-report", "graph-check", "all"]
+    assert did_you_mean("report", targets) == "; did you mean html-report?"
+    assert did_you_mean("exprot", targets) == "; did you mean export?"

@@ -90,3 +90,10 @@ def test_what_is_not_understood_is_refused_in_a_line(words, reason, tmp_path, mo
         main(words)
     assert "\n" not in str(error.value)
     assert not [*tmp_path.iterdir()], "nothing was written"
+
+
+def test_what_a_command_does_not_read_is_told(tmp_path, monkeypatch, capsys) -> None:
+    """A variable of make's own changes nothing where a command does not look at it."""
+    monkeypatch.setenv("MAKEFLAGS", f" -- O={tmp_path} CONFIG=sgd RUN=foo PUBLISHED=0 V=1")
+    assert main(["plan"]) == 0
+    assert capsys.readouterr().err == "note: plan does not read RUN=foo\n"

@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adamwprune.base.errors import ConfigError
-from adamwprune.commands.menuconfig import runs
+from adamwprune.commands.menuconfig import runs, time_of
 from adamwprune.config import sources
 from adamwprune.config.menu import Session
 from adamwprune.config.run_count import RunCount
@@ -25,6 +27,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.plan import matrix
 from adamwprune.plan.spec import RunSpec
+from adamwprune.progress import steps
 from adamwprune.records.code import Sources
 from adamwprune.records.store import publish
 from tests.support.records import synthetic
@@ -572,6 +575,24 @@ def test_nothing_counts_as_new_in_a_fresh_configuration(
     visible = [symbol for name, symbol in tree.symbols.items() if tree.is_visible(name)]
     assert all(symbol.user_value is not None or symbol.choice for symbol in visible)
     assert tree.text("TARGET_SPARSITY") == "0.7 0.9"
+
+
+def test_saving_says_runs_done_dropped_and_time(
+    workspace: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = SimpleNamespace(known=lambda values: {"seconds": 0.1})
+    monkeypatch.setattr(steps, "_STEP", cached)
+    record(specs(workspace())[0], tmp_path)
+    session = Session.start(workspace(), partial(runs, workspace(), CODE))
+    assert session.save(session.config).endswith(": 10 runs, 1 done")
+    session = Session.start(
+        workspace(), partial(runs, workspace(), CODE), partial(time_of, workspace(), CODE)
+    )
+    session.tree.set("JOBS", "1")
+    told = session.save(session.config)
+    assert re.search(r": 10 runs, 1 done, about 11:55$", told), (
+        "9 of 630 steps of 125 ms, and the start"
+    )
 
 
 def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) -> None:

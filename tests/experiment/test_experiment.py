@@ -57,6 +57,21 @@ def missing(experiment: Experiment) -> list[int]:
     return [cell.spec["SEED"] for cell in look(experiment).missing()]
 
 
+def test_each_configuration_has_a_folder_of_figures(load, tmp_path, monkeypatch):
+    """Named after its defconfig where that says it all, otherwise after its runs."""
+    changed, again = load("EPOCHS=2"), load("EPOCHS=2", "JOBS=2")
+    other = load("EPOCHS=3")
+    assert changed.figures == again.figures != other.figures
+    assert changed.figures.parent == other.figures.parent == changed.root / "figures"
+    assert changed.figures.name.startswith("sgd-")
+    for words, name in (("CONFIG=sgd", "sgd"), ("CONFIG=adam+adamw", "adam+adamw")):
+        monkeypatch.setenv("MAKEFLAGS", f" -- O={tmp_path} {words} JOBS=2")
+        assert Experiment.load(Workspace.from_environment()).figures.name == name
+    monkeypatch.setenv("MAKEFLAGS", f" -- O={tmp_path}")
+    (tmp_path / ".config").write_text('CONFIG_LR="0.1"\n')
+    assert Experiment.load(Workspace.from_environment()).figures.name.startswith("lenet5-mnist-")
+
+
 @pytest.mark.slow
 def test_missing_are_those_without_a_record_and_the_stale(load):
     here = load()

@@ -88,6 +88,34 @@ def test_colours_tell_the_longest_axis_apart(report):
 def test_on_a_small_screen_the_score_stands_beside_the_name(report):
     report.width(420)
     report.until("document.querySelectorAll('#table thead th')[2].innerText.includes('accuracy')")
+    first = report.js("document.querySelector('#table tbody tr').cells[1].innerText")
+    assert "sgd dense" in first, "the whole name, since the method's column is far to the right"
     box = "document.querySelectorAll('#table tbody td.score')[0].getBoundingClientRect()"
     assert report.js(f"{box}.right") <= 420
+    report.width(0)
+
+
+VISIBLE = """(() => {
+  const e = document.activeElement, s = getComputedStyle(e);
+  if (e === document.body) return "end";
+  const isSeen = s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2;
+  return isSeen ? "" : e.outerHTML.slice(0, 80);
+})()"""
+
+
+@pytest.mark.parametrize("width", [0, 420])
+def test_the_focus_is_seen_wherever_it_goes(report, width):
+    from selenium.webdriver.common.keys import Keys
+
+    report.width(width)
+    report.driver.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
+    seen = 0
+    for _ in range(200):
+        report.keys(Keys.TAB)
+        unseen = report.js(VISIBLE)
+        if unseen == "end":
+            break
+        assert not unseen
+        seen += 1
+    assert 20 < seen < 200
     report.width(0)

@@ -250,6 +250,10 @@ def test_a_run_says_how_far_it_is(matrix):
     assert (now["epoch"], now["step"], now["steps"]) == (
         3, 2 * spec.steps_per_epoch, spec.total_steps)  # fmt: skip
     assert now["left"] == (spec.total_steps - 2 * spec.steps_per_epoch) / 50
+    left = json.loads(watched.live().body)["left"]
+    runs = len(matrix.specs) * spec.total_steps - 2 * spec.steps_per_epoch
+    assert left["p50"] == pytest.approx(runs / 50, rel=0.1), "one after the other, at that rate"
+    assert left["p90"] > left["p50"]
     assert now["curves"] == data.curves(matrix.record(spec).history[:2], FORMER)
     matrix.go_on(spec, 3)
     assert len((told(watched, matrix, spec) or {})["curves"]["lr"]) == 3
@@ -280,7 +284,7 @@ def test_what_is_half_written_is_no_epoch(matrix, tail):
     matrix.go_on(spec, 2)
     path = matrix.folder(spec) / store.METRICS
     path.write_bytes(path.read_bytes() + tail.encode("latin-1"))
-    assert seen.history(matrix.folder(spec)) == matrix.record(spec).history[:2]
+    assert seen.finished(matrix.folder(spec)) == matrix.record(spec).history[:2]
 
 
 def test_a_number_that_is_none_is_a_gap_in_the_curve(matrix):

@@ -20,3 +20,8 @@ def test_what_follows_from_another_option_is_not_named():
     specs = expand("sgd", EPOCHS="2 4")
     assert differing(specs) == ["EPOCHS"]
     assert differing(expand("sgd", LR="0.1 0.2"), ["LR"]) == ["LR"]
+
+
+def test_a_whole_number_has_no_decimals():
+    found = list(names(expand("sgd", LR="0.001 100")).values())
+    assert [name.split("-")[-2] for name in found] == ["lr0.001", "lr100"]

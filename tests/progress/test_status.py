@@ -9,12 +9,13 @@ import time
 from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
-from adamwprune.progress import history, status
+from adamwprune.progress import history, status, steps
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
 from adamwprune.records.code import Code
@@ -28,6 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 CODE = Code({"adamwprune.train.loop": "0123456789"})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's user has measured plays no part."""
+    monkeypatch.setattr(steps, "_STEP", SimpleNamespace(known=lambda values: None))
 
 
 class Runs(Store):

@@ -20,7 +20,9 @@ from adamwprune.report.figures import (
     draw_all,
     masks,
     memory,
+    optimizers,
     panels,
+    scales,
     sparsity,
     steps,
     times,
@@ -132,10 +134,16 @@ def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds, make):
     low = [accurate(make(s), 60 if s.slug.startswith("lenet5-mnist-sgd-movement") else 98.5)
            for s in specs]  # fmt: skip
     low[0] = accurate(low[0], 99.0)
-    figure = figure_of(sparsity.accuracy_against_sparsity, low)
-    full, enlarged = figure.axes[0], figure.axes[2]
-    assert full.get_ylim()[0] < 60
-    assert 98 < enlarged.get_ylim()[0] < 98.5 < 99 < enlarged.get_ylim()[1]
+    axes = figure_of(sparsity.accuracy_against_sparsity, low).axes[0]
+    assert axes.get_ylabel() == "test accuracy (%; log scale of the error)"
+    bottom, far, near, best, top = axes.transData.transform(
+        [(0, y) for y in (axes.get_ylim()[0], 60, 98.5, 99, axes.get_ylim()[1])]
+    )[:, 1]
+    assert bottom < far < near < best < top
+    assert (best - near) / (top - bottom) == pytest.approx(
+        math.log(1.5) / math.log(scales.MARGIN**2 * 40), rel=1e-6
+    ), "the errors 1.5 and 1 lie as far apart as their ratio says"
+    assert list(axes.get_yticks()) == [99, 98, 95, 90, 80, 50]
 
 
 def test_a_stale_run_is_hollow_and_named(seeds, make):
@@ -170,9 +178,31 @@ def test_runs_that_hide_each_other_are_named(make):
     twins = {s.sparsity: make(s) for s in specs}
     records = [replace(make(s), history=twins[s.sparsity].history) for s in specs]
     figure = figure_of(sparsity.accuracy_against_sparsity, records)
-    assert "adamwspam magnitude 50% = adamwprune magnitude 50%;" in small_print(figure)
+    told = "drawn once: adamwspam = adamwprune magnitude 50%, magnitude 70%, magnitude 90%."
+    assert told in small_print(figure)
+    assert len(figure.axes[0].containers) == 3
     figure = figure_of(sparsity.accuracy_against_sparsity, [make(s) for s in specs])
-    assert "on top of the other" not in small_print(figure)
+    assert "drawn once" not in small_print(figure)
+    assert len(figure.axes[0].containers) == 6
+
+
+def test_a_row_names_all_whose_runs_are_the_same(make):
+    specs = [s for s in expand("memory-comparison") if s.sparsity == 0.5]
+    spam = next(make(s) for s in specs if s.slug.startswith("lenet5-mnist-adamwspam-mag"))
+    records = [
+        replace(make(s), history=spam.history)
+        if s.slug.startswith("lenet5-mnist-adamwprune-mag")
+        else make(s)
+        for s in specs
+    ]
+    with style.sheet():
+        (setting,) = settings(specs, records)
+        (found,) = optimizers.at_each_sparsity(setting)
+    curves, _, dots = found.figure.axes
+    rows = [label.get_text() for label in dots.get_yticklabels()]
+    assert "adamwspam = adamwprune  magnitude" in rows
+    assert len(rows) == 11
+    assert len(lines(curves)) - len(lines(curves, "_child")) == 5
 
 
 def test_the_frontier():
@@ -238,33 +268,37 @@ def test_changes_are_drawn_over_the_steps(make):
     specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] == "adamw" and s.sparsity]
     records = [make(s) for s in specs]
     figure = figure_of(masks.mask_change, records)
-    (curve,) = lines(figure.axes[1], "adamw movement 50%")
+    assert {a.get_title(loc="left") for a in figure.axes} == {"Movement", ""}, "magnitude: none"
+    (curve,) = lines(figure.axes[0], "adamw movement 50%")
     record = next(r for r in records if "adamw-movement-50" in r.run_id)
     assert [point[0] for point in curve] == [u["step"] for u in record.pruning["updates"]]
     first, second = record.pruning["updates"][:2]
     assert curve[1][1] == pytest.approx(100 * (second["zeros"] - first["zeros"] + 2 * 7) / PRUNABLE)
     old = [aged(r) for r in records]
-    figure = figure_of(masks.mask_change, old)
-    assert (
-        "Not drawn: adamw movement 50%, adamw movement 70%, adamw movement 90% (no returns of"
-        in (small_print(figure))
-    )
+    assert isinstance(only(masks.mask_change, old), NotDrawn)
+    mixed = [aged(r) if r.spec.sparsity == 0.5 else r for r in records]
+    told = small_print(figure_of(masks.mask_change, mixed))
+    assert "Not drawn: adamw movement 50% (no returns of each update in the records)" in told
     found = only(masks.mask_change, [r for r in old if "-movement-" in r.run_id])
     assert isinstance(found, NotDrawn)
 
 
 def test_weights_before_and_after(seeds, make):
     figure = figure_of(masks.weight_histogram, [make(s) for s in seeds if s.sparsity])
-    (axes,) = figure.axes
-    assert axes.get_title(loc="left") == "adamw  magnitude"
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Before the first update", "Magnitude"]
     before, after = (
         (patch.get_data().values.tolist(), patch.get_data().edges.tolist())
+        for axes in figure.axes
         for patch in axes.patches
         if isinstance(patch, StepPatch)
     )
     k = math.floor(0.9 * PRUNABLE + 0.5)
-    assert before == ([0, 20_000, 41_470, 0], [-0.5, -0.25, 0.0, 0.25, 0.5])
-    assert after == ([40, PRUNABLE - k - 100, 60, 0], before[1])
+    assert before == ([20_000, 41_470], [-0.25, 0.0, 0.25])
+    assert after == ([PRUNABLE - k - 100, 60], before[1])
+    assert f"beyond ±0.25, after training {100 * 40 / (PRUNABLE - k):.2g}% of" in small_print(
+        figure
+    )
     assert figure.get_suptitle() == "Weights before and after pruning to 90%"
 
 
@@ -278,20 +312,17 @@ def test_norms_spikes_and_rates(make):
         if s["OPTIMIZER"] in ("adamw", "adamwspam") and not s.sparsity
     ]
     figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
-    plain, spam, rates, _ = figure.axes
+    norms_of, rates = figure.axes
     at = [295, 590, 885, 1180]
-    (norms,) = lines(plain, "adamw dense")[:1]
+    (norms,) = lines(norms_of, "adamw dense")
     geometric = [math.sqrt(1 * 2) * n for n in (4, 3, 2, 1)]  # of seeds 0 and 1
     assert norms == [[x, pytest.approx(y)] for x, y in zip(at, geometric, strict=True)]
-    (largest,) = lines(plain, "adamw dense, largest")
-    assert largest[0] == [295, pytest.approx(math.sqrt(2 * 3) * 4)]
-    assert not lines(plain, "spikes")
-    assert [point[0] for point in lines(spam, "spikes")[0]] == [590, 1180]
-    assert [text.get_text() for text in spam.texts] == ["4 spikes in 1,180 steps"]
-    assert lines(rates, "learning rate") == [
+    (spikes,) = lines(norms_of, "adamwspam: 4 spikes")
+    assert [point[0] for point in spikes] == [590, 1180]
+    assert lines(rates, "adamw, adamwspam") == [  # the same, drawn once
         [[x, pytest.approx(0.008 / n)] for x, n in zip(at, (1, 2, 3, 4), strict=True)]
     ]
-    first = [y for x, y in bands(plain)[0].tolist() if x == 295]
+    first = [y for x, y in bands(norms_of)[0].tolist() if x == 295]
     half = HALF[2] / math.sqrt(2) * np.std([math.log(4), math.log(8)], ddof=1)
     assert min(first) == pytest.approx(4 * math.sqrt(2) * math.exp(-half), rel=1e-5)
     assert max(first) == pytest.approx(4 * math.sqrt(2) * math.exp(half), rel=1e-5)
@@ -430,17 +461,16 @@ def test_what_the_small_print_explains_is_found_on_the_figure(here_and_there):
     assert {"pareto_accuracy_bytes", "gradient_norms"} <= set(explained["frozen"])
 
 
-def test_lines_of_other_places_are_named_below_and_panels_in_their_titles(here_and_there):
+def test_lines_of_other_places_are_named_below(here_and_there):
     for draw in (sparsity.accuracy_against_sparsity, masks.layer_density, masks.mask_change):
         text = " †: adamwprune state (precond) 50%, 70%, 90%. "
         assert text in small_print(figure_of(draw, here_and_there))
     told = small_print(figure_of(sparsity.pareto, here_and_there))
     assert "Frozen: adamw dense. †: adamwprune state (precond) 50%, 70%, 90%. " in told
     for draw in (masks.weight_histogram, steps.gradient_norms):
-        figure = figure_of(draw, here_and_there)
-        titles = [axes.get_title(loc="left") for axes in figure.axes]
-        assert [t for t in titles if "†" in t] == ["adamwprune  state (precond) †"]
-        assert "†: " not in small_print(figure)
+        assert " †: adamwprune state (precond) 90%. " in small_print(
+            figure_of(draw, here_and_there)
+        )
     everywhere = [
         elsewhere(r, threads=1 + (r.spec["SEED"] > 0)) for r in here_and_there if r.spec.sparsity
     ]
@@ -480,10 +510,8 @@ def test_some_old_records_are_named_below(make):
     text = "sgd magnitude 90%, sgd movement 90% (no trace in the records)."
     assert f"Not drawn: sgd dense, {text}" in small_print(norms)
     assert "sgd movement 90% (no histogram in the records)." in small_print(weights)
-    assert {a.get_title(loc="left") for a in weights.axes} == {
-        "adamw  magnitude",
-        "adamw  movement",
-    }
+    steps_of = [[p for p in a.patches if isinstance(p, StepPatch)] for a in weights.axes]
+    assert [len(each) for each in steps_of] == [1, 1, 1]
 
 
 def test_a_grid_with_gaps_names_its_outermost_panels():

@@ -372,6 +372,13 @@ def test_the_command_exports_what_no_configuration_names(tmp_path, published, ma
     assert (rows[foreign.run_id]["source"], rows[foreign.run_id]["spec_SEED"]) == ("run", "77")
     assert (rows[foreign.run_id]["stale"], rows[gone.run_id]["stale"]) == ("False", "True")
     assert rows[published[0].run_id]["source"] == "published"
+    done = make_here(tmp_path, "export", "CONFIG=memory-comparison", "OPTIMIZER=sgd", "SEED=0 77")
+    chosen = {row["run_id"] for row in read(path.read_bytes())}
+    assert "14 runs; without CONFIG= and settings, all" in done.stdout
+    assert foreign.run_id in chosen
+    assert {rows[name]["spec_OPTIMIZER"] for name in chosen} == {"sgd"}
+    assert len(chosen) == 8, "seven dense and pruned ones are published, one was done here"
+    make_here(tmp_path, "export")
     damaged = tmp_path / "results" / "torn" / "result.json"
     damaged.parent.mkdir()
     damaged.write_text("{")

@@ -113,6 +113,12 @@ def bar_ends(axes: Axes) -> list[float]:
     return [patch.get_width() for bar in bars for patch in bar.patches]
 
 
+def dots_of(axes: Axes) -> list[float]:
+    """Where the dots of an axis of rows lie."""
+    found = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    return [each.lines[0].get_xdata()[0] for each in found]
+
+
 def rows_of(axes: Axes) -> list[str]:
     return [label.get_text() for label in axes.get_yticklabels()]
 
@@ -251,17 +257,21 @@ def test_gpu_memory_is_drawn_only_where_it_was_measured(published, make):
 # -- what they show ----------------------------------------------------------
 
 
-def test_bars_are_the_records_numbers(published, make):
+def test_dots_are_the_records_numbers(published, make):
     specs = [
         s for s in published if s.slug.startswith(("lenet5-mnist-sgd-none", "lenet5-mnist-sgd-mag"))
     ]
     records = [make(spec) for spec in specs]
     figure = figure_of(specs, records, "sgd-with-magnitude-pruning-model_comparison")
     accuracy = panel(figure, "Accuracy after the last epoch")
-    assert bar_ends(accuracy) == [pytest.approx(record.score) for record in records]
-    assert accuracy.get_xlim()[0] == 0
-    ratios = [61_470 / (61_470 - record.pruning["zeros"]) for record in records]
-    assert bar_ends(panel(figure, "Compression of the prunable weights")) == pytest.approx(ratios)
+    assert dots_of(accuracy) == pytest.approx([record.score for record in records])
+    dense, *pruned = records
+    changes = [record.score - dense.score for record in pruned]
+    assert dots_of(panel(figure, "Change from dense, in pairs of seeds")) == pytest.approx(changes)
+    density = panel(figure, "Density of each layer after pruning")
+    layers = pruned[-1].pruning["layers"]
+    kept = [100 * (1 - layer["zeros"] / layer["numel"]) for layer in layers]
+    assert list(density.get_lines()[-1].get_ydata()) == pytest.approx(kept)
     assert rows_of(accuracy) == ["dense", "50%", "70%", "90%"]
 
 
@@ -270,10 +280,7 @@ def test_dots_and_curves_are_the_records_numbers(published, make):
     records = [make(spec) for spec in specs]
     figure = figure_of(specs, records, "optimizer_comparison_70_pruning")
     dots = panel(figure, "After the last epoch")
-    found = [
-        each[0].get_xdata()[0] for each in dots.containers if isinstance(each, ErrorbarContainer)
-    ]
-    assert found == pytest.approx([record.score for record in records])
+    assert dots_of(dots) == pytest.approx([record.score for record in records])
     assert len(rows_of(dots)) == 12
     movement = panel(figure, "Movement (adamwprune: state (precond))")
     lines = {line.get_label(): line for line in movement.get_lines()}
@@ -307,9 +314,12 @@ def test_a_missing_sparsity_is_missing_in_every_panel(published, make):
     ]
     records = [make(spec) for spec in specs if spec.sparsity != 0.7]
     figure = figure_of(specs, records, "adamw-with-movement-pruning-model_comparison")
-    for title in ("Accuracy after the last epoch", "Compression of the prunable weights"):
+    for title, count in (
+        ("Accuracy after the last epoch", 3),
+        ("Change from dense, in pairs of seeds", 2),
+    ):
         assert absent(panel(figure, title)) == ["absent-missing"]
-        assert len(bar_ends(panel(figure, title))) == 3
+        assert len(dots_of(panel(figure, title))) == count
     assert "70%: missing" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
@@ -357,17 +367,18 @@ def test_one_run_says_that_it_has_no_spread(quick, make):
 
 def test_an_axis_that_skips_zero_says_where_it_starts(quick, make):
     figure = figure_of(quick, [make(s) for s in quick], "optimizer_comparison_baseline")
-    axes = figure.axes[0]
-    low = axes.get_ylim()[0]
-    assert axes.get_ylabel() == f"test accuracy (%; axis starts at {low:g})"
-    assert low in axes.get_yticks()
+    axes = figure.axes[-1]
+    low = axes.get_xlim()[0]
+    assert axes.get_xlabel() == f"test accuracy (%; axis starts at {low:g})"
+    assert low in axes.get_xticks()
 
 
 def test_a_run_without_any_weight_left_is_drawn(make):
     (spec,) = expand("adamw-magnitude-90", TARGET_SPARSITY="1")
     figure = figure_of([spec], [make(spec)], "adamw-with-magnitude-pruning-model_comparison")
-    assert texts(panel(figure, "Compression of the prunable weights")) == ["∞: no weight is left"]
-    assert not panel(figure, "Accuracy against compression").containers
+    density = panel(figure, "Density of each layer after pruning")
+    assert not any(density.get_lines()[0].get_ydata())
+    assert texts(panel(figure, "Change from dense, in pairs of seeds")) == ["no dense run"]
 
 
 def test_other_criteria_have_files_of_their_own(make):

@@ -256,6 +256,7 @@ class Experiment:
         self.workspace = SimpleNamespace(settings={}, home=lambda tree: root)
         self.matrix = SimpleNamespace(specs=specs, deciders={})
         self.root = root / "results"
+        self.figures = self.root / "figures" / "memory-comparison-seeds"
         self.published = root / "results" / "published"
         self.here = here
 
@@ -288,20 +289,28 @@ def test_what_was_published_is_redrawn_in_a_fresh_clone(commands, capsys):
     update, compare, experiment = commands
     (experiment.tree.root / "images").mkdir()
     (experiment.tree.root / "images" / "of_before.svg").write_text("old")
+    *clean, changed = experiment.here
+    experiment.here = [*clean, elsewhere(changed, dirty=True)]
     assert update() == 0
-    assert "2 figures of 10 of 10 runs" in capsys.readouterr().out
+    assert "1 figure of 9 of 10 runs" in capsys.readouterr().out
     assert not (experiment.tree.root / "images" / "of_before.svg").exists()
+    assert {path.stem for path in experiment.figures.glob("*.png")} == {
+        "optimizer_comparison_baseline",
+        "training_plot",
+    }, "all are drawn, those that stand for the others are published"
+    path = experiment.published / "memory-comparison-seeds.jsonl"
+    assert len(path.read_text().splitlines()) == 10
     experiment.here = []  # nobody has trained anything there
     assert compare() == 0
-    assert capsys.readouterr().out == "2 figures show what their records say\n"
+    assert capsys.readouterr().out == "1 figure shows what its records say\n"
     path = experiment.published / "memory-comparison-seeds.jsonl"
     path.write_text(path.read_text().replace('"test_accuracy": 0.9', '"test_accuracy": 0.8'))
-    (experiment.tree.root / "images" / "training_plot.png").unlink()
+    (experiment.tree.root / "images" / "optimizer_comparison_baseline.png").unlink()
     assert compare() == 1
     told = capsys.readouterr().out
-    assert "images/training_plot.png: is missing" in told
+    assert "images/optimizer_comparison_baseline.png: is missing" in told
     assert "images/data/optimizer_comparison_baseline.json: panel 1 (Dense), series" in told
-    assert told.endswith("3 files drifted\n")
+    assert told.endswith("2 files drifted\n")
 
 
 def test_stale_and_failed_runs_are_marked_where_they_are_published(commands, capsys):

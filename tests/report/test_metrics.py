@@ -254,15 +254,14 @@ def test_no_figure_says_anything_of_accuracy(drawn):
 
 
 def test_axes_name_the_metric_and_its_direction(drawn):
-    headline, loss, _, scores, _, tradeoff = drawn["model_comparison"].axes
-    for axes in (headline, tradeoff):
-        name, notes = axes.get_ylabel().split("\n")
-        assert name == "test bits per byte"
-        assert re.fullmatch(r"\(lower is better; axis starts at [\d.]+\)", notes)
-        assert axes.get_ylim()[0] == pytest.approx(axes.get_yticks()[0])
+    headline, loss, _, scores, changes, _ = drawn["model_comparison"].axes
+    name, notes = headline.get_ylabel().split("\n")
+    assert name == "test bits per byte"
+    assert re.fullmatch(r"\(lower is better; axis starts at [\d.]+\)", notes)
+    assert headline.get_ylim()[0] == pytest.approx(headline.get_yticks()[0])
     assert loss.get_ylabel() == "loss (nats; lower is better; log scale)"
-    assert scores.get_xlabel() == "test bits per byte (lower is better)"
-    assert scores.get_xlim()[0] == 0
+    assert scores.get_xlabel().startswith("test bits per byte (lower is better; axis starts at ")
+    assert changes.get_xlabel() == "bits per byte, pruned minus dense (bits per byte)"
     assert headline.get_title(loc="left") == "Test bits per byte"
     assert "1." in scores.texts[0].get_text()
 
@@ -280,18 +279,27 @@ def test_the_frontier_runs_along_the_lowest(drawn, specs, by_bits):
     )
 
 
-def test_what_is_far_worse_lies_above_and_is_left_out_of_the_enlarged_part(specs, by_accuracy):
-    """The part of accuracy that is enlarged, and that of bits, which are mirrored."""
-    far = replace(by_accuracy[-1], final={**by_accuracy[-1].final, "test_accuracy": 0.3})
-    records = [*by_accuracy[:-1], far]
-    groups = group_runs(specs, records)
-    mirrored = group_runs(specs, [in_bits(record) for record in records])
-    one, other = sparsity.focus(groups), sparsity.focus(mirrored)
-    assert one is not None
-    assert other is not None
-    assert other[1] == pytest.approx(1 + 0.08 * (100 - one[0]))
-    assert other[0] <= 1 + 0.08 * (100 - one[1]), "accuracy ends at 100%"
-    assert max(g.score.mean for g in mirrored) > other[1], "the far one"
+def test_what_is_far_worse_squeezes_nobody(specs, by_accuracy):
+    """Scales are logarithmic, of the error where more is better, of the metric where less is."""
+    last = group_runs(specs, by_accuracy)[-1].done
+    records = [
+        replace(r, final={**r.final, "test_accuracy": 0.3}) if r in last else r for r in by_accuracy
+    ]
+    for found, note in (
+        (records, "test accuracy (%; log scale of the error)"),
+        (
+            [in_bits(record) for record in records],
+            "test bits per byte (lower is better; log scale)",
+        ),
+    ):
+        (setting,) = settings(specs, found)
+        with style.sheet():
+            (drawing,) = sparsity.accuracy_against_sparsity(setting)
+        axes = drawing.figure.axes[0]
+        assert " ".join(axes.get_ylabel().split()) == note
+        low, high = axes.get_ylim()
+        scores = [group.score.mean for group in setting.groups]
+        assert low < min(scores) < max(scores) < high
 
 
 def test_chosen_runs_of_two_metrics_stand_in_two_figures(two, tmp_path, monkeypatch):
@@ -312,7 +320,7 @@ def test_a_run_with_one_metric_shows_it_in_training_too(two):
         figure = figures.training.single_run(record, setting.title).figure
         assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison] == [
             "Bits per byte",
-            "Sparsity (line: mask updates, markers: counted)",
+            "Sparsity (markers: zeros counted)",
             "Learning rate",
         ]
         series = figures.models.chosen_series(setting.groups)

@@ -43,9 +43,10 @@ def test_make_counts_figures_and_not_their_files(
         workspace=SimpleNamespace(variables={}),
         request=None,
         root=tmp_path,
+        figures=tmp_path / "figures" / "quickstart",
     )
     catalogue = SimpleNamespace(experiment=experiment, records=lambda: [make(quick[0])])
     matrix._present(catalogue, memory=False)
-    folder = tmp_path / "figures"
+    folder = experiment.figures
     assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 6
     assert f"\n6 figures in {folder}\n" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report import track as report
 from adamwprune.report.figures import check
+from adamwprune.report.figures import tracks as figures
 from adamwprune.report.statistics import holm
 from tests.support.records import expand, synthetic
 
@@ -137,8 +139,16 @@ def test_the_page_keeps_what_stands_around_a_track(found, tmp_path: Path):
 
 
 def test_the_figure_is_drawn_with_what_it_plots(found, tmp_path: Path):
-    tracks.draw([found], tmp_path)
+    figures.draw([found], tmp_path)
     assert check.files(tmp_path) == {"track_x.png", "track_x.svg", "data/track_x.json"}
+
+
+def test_data_sets_of_one_network_are_panels_of_one_figure(found, tmp_path: Path):
+    figures.draw([found, replace(found, name="track-x_other")], tmp_path, ("png",))
+    assert check.files(tmp_path) == {"track_x.png", "data/track_x.json"}
+    panels = json.loads((tmp_path / "data" / "track_x.json").read_text())["axes"]
+    assert len(panels) == 2
+    assert panels[0] == panels[1]
 
 
 def test_parts_belong_to_the_shortest_name_before_them():

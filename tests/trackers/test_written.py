@@ -47,8 +47,11 @@ def test_tensorboard_s_event_files(recorded):
         (24, 0.8),
     ]
     assert [each.wall_time - 1767323045 for each in accuracy] == [2, 4, 6], "started, and seconds"
-    assert events.Scalars("summary/pruning_zeros")[0].value == 12
-    assert events.Scalars("summary/memory_optimizer_exp_avg_bytes")[0].value == 400
+    assert all(len(events.Scalars(tag)) == len(STEPS) for tag in events.Tags()["scalars"])
+    (summary,) = events.Tensors("summary")
+    rows = summary.tensor_proto.string_val[0].decode().splitlines()
+    assert {"| status | done |", "| pruning_zeros | 12 |"} < set(rows)
+    assert "| memory_optimizer_exp_avg_bytes | 400 |" in rows
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert start.group_name == recorded.name

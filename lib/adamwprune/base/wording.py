@@ -20,6 +20,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def plain(value: object) -> str:
+    """A value for people: ``100`` for 100.0, ``0.001``, ``adamw``."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """For a message about an unknown word: the nearest known one, and the way to the rest."""
     names = list(known)
@@ -30,6 +35,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """For a message about an unknown word: the nearest name; nothing where none is near."""
     close = [name for name in names if _plain(name) == _plain(word)]
+    close = close or [name for name in names if _plain(word) in _plain(name).split("-")]
     close = close or difflib.get_close_matches(word, names, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -1,12 +1,13 @@
 """Write all records below the results directory as one table: export.csv, and export.parquet.
 
-Published records count where no run was done here; Parquet needs pyarrow. A damaged record is
-named and left out, and the exit status is 1.
+With CONFIG=, or settings (LR=, SEED=, ...), the table holds the runs that these mean. Published
+records count where no run was done here; Parquet needs pyarrow. A damaged record is named and left
+out, and the exit status is 1.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from adamwprune.base.errors import UserError
@@ -31,13 +32,23 @@ def marked(records: Iterable[RunResult], mark: str, code: Sources) -> Iterator[R
         yield replace(record, marks=frozenset({mark})) if outdated else record
 
 
+def _choice(experiment: Experiment) -> Callable[[RunResult], bool]:
+    """Of the runs that the command line names; of all where it names none."""
+    if not (experiment.workspace.variables.get("CONFIG") or experiment.is_changed):
+        return lambda record: True
+    specs = set(experiment.matrix.specs)
+    print(f"{experiment.source}: {counted(len(specs), 'run')}; without CONFIG= and settings, all")
+    return lambda record: record.spec in specs
+
+
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     root = experiment.root
     code = Catalogue.of(experiment).code
     problems: list[str] = []
-    runs = export.sound(export.each_run(root), problems)
-    published = export.sound(each_published(experiment.published), problems)
+    is_wanted = _choice(experiment)
+    runs = filter(is_wanted, export.sound(export.each_run(root), problems))
+    published = filter(is_wanted, export.sound(each_published(experiment.published), problems))
     table = export.table(
         marked(runs, STALE, code),
         marked(published, FROZEN, code),

@@ -12,29 +12,28 @@ from pathlib import Path
 from adamwprune.base.console import require
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
-from adamwprune.commands.update_graphs import NAME, load, unmarked
+from adamwprune.commands.update_graphs import NAME, clean, draw_published, load
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.report import figures
 from adamwprune.report.figures import check
+from adamwprune.report.figures import tracks as track_figures
 
 require("scipy")
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = load(workspace)
-    records = unmarked(Catalogue.of(experiment).frozen())
+    records = clean(Catalogue.of(experiment).frozen())
     if not records:
         raise UserError(f"{experiment.published}: there is no record of {NAME}")
     images = experiment.workspace.home(experiment.tree) / "images"
     with tempfile.TemporaryDirectory() as folder:
         redrawn = Path(folder)
-        figures.draw_all(
-            experiment.matrix.specs, records, redrawn, figures.FORMATS, data=True, tell=print
-        )
+        draw_published(experiment.matrix.specs, records, redrawn)
         root = experiment.workspace.home(experiment.tree)
-        tracks.draw(tracks.published(root), redrawn)
+        track_figures.draw(tracks.published(root), redrawn)
         found = check.problems(images, redrawn)
         count = len(list(redrawn.glob(f"*.{figures.FORMATS[0]}")))
     for problem in found:

@@ -1,16 +1,19 @@
 """Train the runs of the configuration that are missing; then, on demand, tables and figures."""
 
 import argparse
+from collections.abc import Sequence
 
 from adamwprune.base import terminal
 from adamwprune.base.console import require
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, wrapped
 from adamwprune.commands import html_report
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Choose, Launch
 from adamwprune.page import vendor
+from adamwprune.plan.spec import RunSpec
+from adamwprune.progress.status import estimate
 from adamwprune.report import present
 from adamwprune.report.comparisons import COMMAND
 
@@ -36,7 +39,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace, given.defconfig)
     present.check_format(_format(experiment))
-    _train(experiment, given.choose)
+    _train(experiment, given.choose, measure=given.memory)
     catalogue = Catalogue.of(experiment)  # as it is after the training
     if given.report:
         _present(catalogue, memory=given.memory)
@@ -52,8 +55,8 @@ def _present(catalogue: Catalogue, memory: bool) -> None:
     form = _format(experiment)
     tell = terminal.show if form == "text" else print  # only that one has colours
     tell(present.tables_of(specs, records, form, memory, experiment.request))
-    folder = experiment.root / "figures"
-    drawn = present.draw_if_changed(specs, records, folder, print)
+    folder = experiment.figures
+    drawn = present.draw_if_changed(specs, records, folder, _print_wrapped)
     count = counted(len({path.stem for path in drawn}), "figure")  # each in several formats
     print(f"{count} in {folder}" if drawn else f"figures in {folder} are up to date")
     if vendor.is_installed():
@@ -62,13 +65,20 @@ def _present(catalogue: Catalogue, memory: bool) -> None:
         print(f"no report.html: {vendor.PACKAGE} is not installed")
 
 
+def _print_wrapped(line: str) -> None:
+    print(*wrapped(line, "", "  "), sep="\n")
+
+
 def _format(experiment: Experiment) -> str:
     return experiment.workspace.variables.get("FORMAT", "text")
 
 
-def _train(experiment: Experiment, choose: Choose) -> None:
-    """Train what is missing, what failed, or what was not alone when it was trained."""
-    measure, launch = choose is Catalogue.unmeasured, Launch(experiment)
+def _train(experiment: Experiment, choose: Choose, *, measure: bool) -> None:
+    """Train what is missing, what failed, or what was not alone when it was trained.
+
+    ``measure``: a step of a network of which nothing is recorded, to say how long all will take.
+    """
+    alone, launch = choose is Catalogue.unmeasured, Launch(experiment)
     print(f"{experiment.source}: {_counts(experiment)}")
     for note in experiment.notes():
         print(f"note: {note}")
@@ -82,14 +92,28 @@ def _train(experiment: Experiment, choose: Choose) -> None:
         if launch.trackers:
             print("make track writes what there is to the trackers")
         return
-    if measure:
+    if alone:
         print(f"{len(chosen)} to measure, one at a time")
+    else:
+        _tell_time(experiment, launch, [cell.spec for cell in chosen], measure)
     try:
-        launch.train(choose, alone=measure)
+        launch.train(choose, alone=alone)
     except BaseException:
         print(f"stopped: {_counts(experiment)}; done runs stay. This goes on with the rest:")
         print(COMMAND + experiment.request.commands.make())
         raise
+
+
+def _tell_time(
+    experiment: Experiment, launch: Launch, specs: Sequence[RunSpec], measure: bool
+) -> None:
+    """How long these will take, where that is known; before any of them starts."""
+    catalogue = Catalogue.of(experiment)
+    states = [catalogue.states[spec] for spec in specs]
+    told = estimate(states, experiment.root, launch.places(), launch.agents, measure=measure)
+    for line in told:
+        if "not known" not in line:
+            print(line)
 
 
 def _counts(experiment: Experiment) -> str:

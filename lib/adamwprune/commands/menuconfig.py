@@ -12,7 +12,9 @@ from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.plan import matrix
+from adamwprune.progress.status import estimate
 from adamwprune.records.code import Sources
 from adamwprune.records.state import MISSING, NAMES
 from adamwprune.records.store import Store
@@ -22,8 +24,28 @@ LIMIT = 5000  # points of a matrix; to count the runs of more takes seconds
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     """Show the menu; .config is written where the user saves."""
-    menu.menuconfig(workspace, functools.partial(runs, workspace, Sources()))
+    code = Sources()
+    count = functools.partial(runs, workspace, code)
+    menu.menuconfig(workspace, count, functools.partial(time_of, workspace, code))
     return 0
+
+
+def time_of(workspace: Workspace, code: Sources, tree: Tree) -> str:
+    """``about 12:30`` for what is missing, from past runs or steps that were measured; empty where
+    nothing is missing, or nothing is known.
+    """
+    if matrix.points(tree) > LIMIT:
+        return ""
+    experiment = Experiment(tree, workspace, str(workspace.config), matrix.expand(tree))
+    launch = Launch(experiment)
+    states = list(Catalogue(experiment, Store(experiment.root), code).states.values())
+    try:
+        places = launch.places()
+    except UserError:  # DEVICE=cuda where there is none; make says so
+        return ""
+    lines = estimate(states, experiment.root, places)
+    told = next((line.split()[1:] for line in lines if line.startswith("eta")), [])
+    return f"about {told[0]}" if told and told[0][0].isdigit() else ""
 
 
 def runs(workspace: Workspace, code: Sources, tree: Tree) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing.
 
-Where something is missing it says how long that takes, from the records that are there; for a
-cluster, also how many GPU hours.
+Where something is missing it says how long that takes: from the records that are there, or, where
+none is like it, from a step of each network, which is measured within seconds and remembered. For a
+cluster it also says how many GPU hours.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
     states = list(catalogue.states.values())
-    for line in estimate(states, experiment.root, places, launch.agents):
+    for line in estimate(states, experiment.root, places, launch.agents, measure=True):
         print(line)
     return 0
 

@@ -1,15 +1,16 @@
-"""Publish memory-comparison over five seeds: figures in images/, records in results/published/;
-and the pruning tracks: tables in docs/track.md, figures beside the others.
+"""Publish memory-comparison over five seeds: records in results/published/, a dozen figures in
+images/; and the pruning tracks: tables in docs/track.md, figures beside the others. All figures of
+the comparison are drawn into the results directory, figures/memory-comparison-seeds/.
 
 It publishes exactly the runs of that defconfig: settings that would make them others are refused.
 A run that was not done here, another seed say, is drawn from its published record, so that a fresh
 clone redraws every figure. What is in neither place, or failed, is drawn as missing; runs of other
-code (KEEP_STALE=1) and times of runs that shared the machine are marked. Beside the images,
+code (KEEP_STALE=1) are marked, and runs of uncommitted changes left out. Beside the images,
 images/data/ keeps what they plot: make graph-check compares.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import published_as
 from adamwprune.records.record import FROZEN, RunResult
-from adamwprune.report import figures
+from adamwprune.report import figures, present
 from adamwprune.report.figures import check
+from adamwprune.report.figures import tracks as track_figures
 
 require("scipy")
 
@@ -38,22 +41,36 @@ def load(workspace: Workspace) -> Experiment:
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: what is published under {NAME} are its own runs; "
-            f"make CONFIG={NAME} with these settings draws into {experiment.root}/figures"
+            f"make CONFIG={NAME} with these settings draws into {experiment.root}/figures/"
         )
     return experiment
 
 
-def unmarked(records: Iterable[RunResult]) -> list[RunResult]:
-    """All that is drawn here is published, and names its commits: no mark says so once more. It
+def clean(records: Iterable[RunResult]) -> list[RunResult]:
+    """Without the runs of uncommitted changes: the commit that a figure names says all of its code.
+
+    All that is drawn here is published, and names its commits: no mark says so once more. It
     would come and go with the code, and a published figure is a function of its records.
     """
-    return [replace(record, marks=record.marks - {FROZEN}) for record in records]
+    return [
+        replace(record, marks=record.marks - {FROZEN})
+        for record in records
+        if not record.environment.get("dirty")
+    ]
+
+
+def draw_published(
+    expected: Sequence[RunSpec], records: Sequence[RunResult], folder: Path
+) -> list[Path]:
+    """Those of the comparison's figures that are published, and what they plot."""
+    names = figures.PUBLISHED
+    return figures.draw_all(expected, records, folder, figures.FORMATS, data=True, names=names)
 
 
 def _savings(folder: Path) -> list[RunResult]:
     """What is published of the study of memory."""
     names = sorted(path.stem for path in folder.glob("study-memory*.jsonl"))
-    return unmarked(record for name in names for record in published_as(folder, name))
+    return clean(record for name in names for record in published_as(folder, name))
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
@@ -61,17 +78,22 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     catalogue = Catalogue.of(experiment)
     root, expected = experiment.workspace.home(experiment.tree), experiment.matrix.specs
     found = catalogue.records_or_published()
-    records = unmarked(record for record in found if record.status == "done")
+    done = [record for record in found if record.status == "done"]
+    records = clean(done)
     if not records:
         raise UserError(f"there is no record of {NAME} to draw; make CONFIG={NAME} trains it")
     for record in found:
         if record.status != "done":
             print(f"{record.run_id}: this run {record.status}; the figures show it as missing")
+    if len(records) < len(done):
+        left_out = counted(len(done) - len(records), "run")
+        print(f"{left_out} of uncommitted changes: in the records and tables, in no figure")
     images = root / "images"
-    drawn = figures.draw_all(expected, records, images, figures.FORMATS, data=True, tell=print)
-    catalogue.publish(NAME, records, memory=True)
+    drawn = draw_published(expected, records, images)
+    present.draw_if_changed(expected, records, experiment.figures, print)
+    catalogue.publish(NAME, done, memory=True)
     found_tracks = list(tracks.published(root))
-    drawn += tracks.draw(found_tracks, images)
+    drawn += track_figures.draw(found_tracks, images)
     if found_tracks:
         tracks.write_page(found_tracks, root / tracks.PAGE)
     drawn += figures.draw_savings(_savings(experiment.published), images)
@@ -81,5 +103,6 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     count = len(list(images.glob("*.png")))
     runs = counted(len(expected), "run")
     print(f"{counted(count, 'figure')} of {len(records)} of {runs} in {images}")
+    print(f"all figures in {experiment.figures}")
     print(f"records and tables in {experiment.published}")
     return 0

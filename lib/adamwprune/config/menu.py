@@ -44,11 +44,19 @@ class Session:
     count: Callable[[], str] | None = None  # the runs that the configuration makes, in words
 
     @classmethod
-    def start(cls, workspace: Workspace, count: Count | None = None) -> Session:
-        """Load what is to be edited; :class:`ConfigError` lists what does not hold in it."""
+    def start(
+        cls,
+        workspace: Workspace,
+        count: Count | None = None,
+        time: Callable[[Tree], str] | None = None,
+    ) -> Session:
+        """Load what is to be edited; :class:`ConfigError` lists what does not hold in it.
+
+        ``time``: how long the missing runs take, in words, empty where that is not known.
+        """
         tree = Tree()
         sources.load_to_edit(workspace, tree)
-        told = None if count is None else partial(_counted, tree, count)
+        told = None if count is None else partial(_counted, tree, count, time)
         return cls(tree, workspace.config, workspace.output / "defconfig", told)
 
     def needs_save(self) -> bool:
@@ -106,22 +114,23 @@ class Session:
         return ""
 
 
-def _counted(tree: Tree, count: Count) -> str:
-    """The last, exact words of ``count``; why there are no runs, otherwise."""
+def _counted(tree: Tree, count: Count, time: Callable[[Tree], str] | None) -> str:
+    """The last, exact words of ``count``, and the time; why there are no runs, otherwise."""
     try:
-        return list(count(tree))[-1]
+        return ", ".join(filter(None, [list(count(tree))[-1], time(tree) if time else ""]))
     except UserError as error:
         return str(error).splitlines()[0]
 
 
-def menuconfig(workspace: Workspace, count: Count) -> None:
+def menuconfig(workspace: Workspace, count: Count, time: Callable[[Tree], str]) -> None:
     """Configure in a terminal; :class:`UserError` where there is none.
 
-    ``count`` says how many runs a configuration makes; that is shown beside the menu's path.
+    ``count`` says how many runs a configuration makes; that is shown beside the menu's path, and
+    with the ``time`` that they take where it is saved.
     """
     _require_terminal()
     menu = _menu_module()
-    session = Session.start(workspace, count)
+    session = Session.start(workspace, count, time)
     _choose_locale()
     # Started under nohup, it would read from a terminal that is gone, for ever.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

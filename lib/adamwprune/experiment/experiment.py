@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,8 @@ from adamwprune.plan.names import names
 from adamwprune.plan.spec import RunSpec
 from adamwprune.report.comparisons import Commands
 from adamwprune.report.present import Request
+
+LONGEST = 60  # characters of a configuration's name in that of a folder
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,31 @@ class Experiment:
     def root(self) -> Path:
         """The directory of this experiment's runs."""
         return self.workspace.results(self.tree)
+
+    @property
+    def figures(self) -> Path:
+        """Where this configuration's figures go: a folder for each, named after its defconfig.
+
+        One without a defconfig, or with settings that change its runs, is named by its runs.
+        """
+        return self.root / "figures" / self.slug
+
+    @property
+    def slug(self) -> str:
+        """``memory-comparison``; ``lenet5-mnist5k-3f9a1c`` where no defconfig's name says all."""
+        chosen = self.defconfig or self.workspace.variables.get("CONFIG", "")
+        name = re.sub(r"[^A-Za-z0-9_+-]+", "-", chosen).strip("-")
+        if name and not self.is_changed:
+            return name
+        subjects = {f"{s['MODEL']}-{s['DATASET']}": None for s in self.matrix.specs}
+        name = name or "-".join(subjects) or "nothing"
+        ids = " ".join(spec.run_id for spec in self.matrix.specs)
+        return f"{name[:LONGEST]}-{hashlib.sha256(ids.encode()).hexdigest()[:6]}"
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether settings of the command line may make these other runs."""
+        return any(not self.tree.is_operational(name) for name in self.workspace.settings)
 
     @property
     def data_dir(self) -> Path:

@@ -15,7 +15,6 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import published_as, read_published
-from adamwprune.report.figures import tracks as drawing
 from adamwprune.report.track import Track, markdown, track
 
 PREFIX = "track-"
@@ -58,11 +57,6 @@ def _specs(folder: Path, defconfig: str) -> list[RunSpec]:
         return expand(tree).specs
     except UserError:  # its data are of a user's own, and not here: then nothing of it is published
         return []
-
-
-def draw(found: Iterable[Track], folder: Path) -> list[Path]:
-    """Their figures, and what these plot; the files written."""
-    return [path for each in found for path in drawing.draw(each, folder)]
 
 
 def write_page(found: Iterable[Track], page: Path) -> None:

@@ -32,7 +32,7 @@ class Answers:
     """Answers to one question, ``about`` what, that has a run's values.
 
     ``folders``: the families' folders whose source decides it. ``holds``: whether a remembered
-    answer still does.
+    answer still does. ``asks``: the module that answers, as a process.
     """
 
     def __init__(
@@ -40,27 +40,36 @@ class Answers:
         about: str,
         folders: tuple[str, ...],
         holds: Callable[[Answer], bool] = lambda answer: True,
+        asks: str = "adamwprune.train.answering",
     ) -> None:
-        self.about, self.folders, self.holds = about, folders, holds
+        self.about, self.folders, self.holds, self.asks = about, folders, holds, asks
         self._entries: list[Answer] = []  # the newest first
 
     def of(self, values: Mapping[str, Any]) -> Answer:
         """The answer for a run; :class:`UserError` with the reason where there is none."""
+        known = self.known(values)
+        if known is not None:
+            return known
         code = _source_digest(registry.outside(), self.folders)
-        for entry in self._known():
-            same = all(values.get(name, ...) == value for name, value in entry["read"].items())
-            if entry["code"] == code and same and self.holds(entry):
-                return entry
         entry = {"code": code, **self._asked(values)}
         self._entries[:] = [entry, *(each for each in self._entries if each != entry)][:KEPT]
         with contextlib.suppress(OSError):  # a cache saves time, and no more
             write_text(self._path(), json.dumps(self._entries), durable=False)
         return entry
 
+    def known(self, values: Mapping[str, Any]) -> Answer | None:
+        """The remembered answer for a run, if there is one."""
+        code = _source_digest(registry.outside(), self.folders)
+        for entry in self._known():
+            same = all(values.get(name, ...) == value for name, value in entry["read"].items())
+            if entry["code"] == code and same and self.holds(entry):
+                return entry
+        return None
+
     def _asked(self, values: Mapping[str, Any]) -> Answer:
-        if not _process(registry.outside()).is_alive:
+        if not _process(registry.outside(), self.asks).is_alive:
             _process.cache_clear()
-        process = _process(registry.outside())
+        process = _process(registry.outside(), self.asks)
         return process.ask({"about": self.about, "values": dict(values)})
 
     def _path(self) -> Path:
@@ -80,10 +89,10 @@ class Answers:
 class _Process:
     """One process for all questions of this one: it ends when its stdin does, with its asker."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         self._busy = threading.Lock()  # a menu counts runs in a thread of its own
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "adamwprune.train.answering"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -114,10 +123,10 @@ class _Process:
         return answer
 
 
-@functools.lru_cache(maxsize=1)
-def _process(members: Path | None) -> _Process:
+@functools.lru_cache(maxsize=2)
+def _process(members: Path | None, module: str) -> _Process:
     """That of these members from outside: another directory's modules have the same names."""
-    return _Process()
+    return _Process(module)
 
 
 @functools.cache

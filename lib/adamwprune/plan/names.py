@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
+from adamwprune.base.wording import plain
 from adamwprune.plan.spec import RunSpec
 
 NONE: MappingProxyType[RunSpec, str] = MappingProxyType({})
@@ -47,4 +48,4 @@ def differing(specs: Sequence[RunSpec], first: Sequence[str] = ()) -> list[str]:
 
 
 def _word(name: str, value: object) -> str:
-    return name.lower() + _UNSAFE.sub("_", str(value).lower())
+    return name.lower() + _UNSAFE.sub("_", plain(value).lower())

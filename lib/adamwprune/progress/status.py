@@ -8,7 +8,7 @@ from pathlib import Path
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
 from adamwprune.plan.names import names
-from adamwprune.progress import eta, history, rows
+from adamwprune.progress import eta, history, rows, steps
 from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.live import summary
 from adamwprune.progress.reading import Reading
@@ -65,25 +65,34 @@ def _row(state: State) -> Row:
 
 
 def estimate(
-    states: Sequence[State], root: Path, places: Places, agents: Asked = lambda runs: None
+    states: Sequence[State],
+    root: Path,
+    places: Places,
+    agents: Asked = lambda runs: None,
+    *,
+    measure: bool = False,
 ) -> list[str]:
     """One line on when all would be done; none where nothing is left to do.
 
-    A second one on what that costs, where a cluster is asked for ``agents``.
+    Where no record is like a run, a step of its network on this machine says it: one that is cached
+    or, with ``measure``, is measured now; a line a network says so. A last line says what it costs,
+    where a cluster is asked for ``agents``.
     """
     running = [each for each in states if each.name == RUNNING]
-    waiting = [_work(each) for each in states if each.is_due and each.name != RUNNING]
+    waiting = [each for each in states if each.is_due and each.name != RUNNING]
     if not running and not waiting:
         return []
     slots = [_slot(reading(each)) for each in running] or _places(places, len(waiting))
-    paces = Paces(history.records(root))
-    left = eta.remaining([_work(each) for each in running], waiting, slots, paces)
+    paces, told = Paces(history.records(root)), []
+    asked = agents(len(running) + len(waiting))
+    if slots and asked is None:
+        told = steps.learn(paces, [each.spec for each in waiting], slots[0], measure=measure)
+    left = time_left(running, waiting, slots, paces)
     if left is None:
         return ["eta     not known yet"]
     when = "" if running else "if make starts now, "
     eta_line = f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"
-    asked = agents(len(running) + len(waiting))
-    return [eta_line, *([_cost(asked, left)] if asked else [])]
+    return [*told, eta_line, *([_cost(asked, left)] if asked else [])]
 
 
 def _cost(agents: Agents, left: Estimate) -> str:
@@ -91,6 +100,21 @@ def _cost(agents: Agents, left: Estimate) -> str:
     unit = "GPU" if agents.gpus else "core"
     p50, p90 = agents.cost(left.p50), agents.cost(left.p90)
     return f"cost    {p50:.3g} {unit} hours (P90 {p90:.3g})  {agents}"
+
+
+def time_left(
+    running: Sequence[State], waiting: Sequence[State], slots: Sequence[Slot], paces: Paces
+) -> Estimate | None:
+    """Seconds until all of these have ended; None where nothing is known of one of them."""
+    return eta.remaining(list(map(_work, running)), list(map(_work, waiting)), slots, paces)
+
+
+def running_left(states: Sequence[State], paces: Paces) -> Estimate | None:
+    """Until all are done, where some are running, in the places that these have."""
+    running = [each for each in states if each.name == RUNNING]
+    waiting = [each for each in states if each.is_due and each.name != RUNNING]
+    slots = [_slot(reading(each)) for each in running]
+    return time_left(running, waiting, slots, paces) if running else None
 
 
 def _places(places: Places, runs: int) -> list[Slot]:

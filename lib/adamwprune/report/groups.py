@@ -10,6 +10,7 @@ from itertools import chain, product
 from typing import Self
 
 from adamwprune.base.metrics import Metric
+from adamwprune.base.wording import plain
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.metrics import difference_error
 from adamwprune.records.record import RunResult
@@ -362,7 +363,7 @@ def axis_name(option: str) -> str:
 
 def value_text(value: object) -> str:
     """An option's value, or a metric, for people: ``0.001``."""
-    return value.heading if isinstance(value, Metric) else str(value)
+    return value.heading if isinstance(value, Metric) else plain(value)
 
 
 def _length(specs: Iterable[RunSpec]) -> str:

@@ -70,6 +70,15 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
 }
 TITLES = {"set": "SET", "rigl": "RigL"}  # of methods that write their names otherwise
 _CRITERIA = {"fisher": "p", "taylor": "h", "movement": "<", "hybrid": "*"}  # precond: state's own
+_METHOD_COLOURS = {
+    "magnitude": "#000000",
+    "state (precond)": "#D55E00",
+    "state (fisher)": "#E69F00",
+    "movement": "#0072B2",
+    "random": "#CC79A7",
+    "SET": "#009E73",
+    "RigL": "#56B4E9",
+}
 # Paul Tol's muted palette and greys: no colour of an optimizer's.
 OWNERS = {  # owners of bytes, in the order in which they are stacked
     "weights": "#4D4D4D",
@@ -113,6 +122,18 @@ def distinct(number: int) -> list[str]:
     """So many colours that can be told apart, where colour means no optimizer."""
     palette = [*OKABE_ITO[1:], *_SPARE[1:]]
     return [palette[place % len(palette)] for place in range(number)]
+
+
+def method_colours(methods: Iterable[str]) -> dict[str, str]:
+    """A colour for each method, where colour means no optimizer; the same in every figure for
+    those that are known here.
+    """
+    names = dict.fromkeys(methods)
+    taken = {_METHOD_COLOURS[name] for name in names if name in _METHOD_COLOURS}
+    spare = [colour for colour in distinct(len(_SPARE) + len(OKABE_ITO)) if colour not in taken]
+    others = [name for name in names if name not in _METHOD_COLOURS]
+    found = {name: spare[at % len(spare)] for at, name in enumerate(others)}
+    return {name: _METHOD_COLOURS.get(name) or found[name] for name in names}
 
 
 def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:

@@ -18,10 +18,12 @@ class Tracker:
         # What torch.utils.tensorboard is made of, too; that would import torch, for seconds.
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.plugins.hparams import summary_v2
+        from tensorboard.plugins.text import summary_v2 as text
         from tensorboard.summary.writer import event_file_writer
 
         self.folder, self.events, self.summaries = folder, event_pb2, summary_pb2
         self.hparams, self.open = summary_v2.hparams_pb, event_file_writer.EventFileWriter
+        self.text = text.text_pb
 
     def begin(self, run: Run) -> _Log:
         """The run's directory, without older event files."""
@@ -32,7 +34,9 @@ class Tracker:
 
 
 class _Log:
-    """A scalar a metric; what the whole run gave is in the section ``summary``."""
+    """A scalar a metric; what the whole run gave is a table in the Text tab: a chart of one point
+    shows nothing.
+    """
 
     def __init__(self, tracker: Tracker, run: Run, folder: Path) -> None:
         self.tracker, self.time, self.step = tracker, run.begun, 0
@@ -47,23 +51,27 @@ class _Log:
         """At the entry's step, and at the time at which it would have been without pauses."""
         self.step = int(entry["step"])
         self.time += entry["seconds"]
-        self._scalars("", {name: value for name, value in entry.items() if name != "step"})
-
-    def end(self, status: str, summary: Mapping[str, Value]) -> None:
-        """The numbers of the summary; there is no place for words."""
-        self._scalars("summary/", summary)
-        self.writer.close()
-
-    def _scalars(self, section: str, values: Mapping[str, Value]) -> None:
         scalar = self.tracker.summaries.Summary.Value
         found = [
-            scalar(tag=f"{section}{name}", simple_value=value)
-            for name, value in values.items()
-            if isinstance(value, (int, float))
+            scalar(tag=name, simple_value=value)
+            for name, value in entry.items()
+            if name != "step" and isinstance(value, (int, float))
         ]
         self._add(summary=self.tracker.summaries.Summary(value=found))
         self.writer.flush()
 
+    def end(self, status: str, summary: Mapping[str, Value]) -> None:
+        """The summary as a table in Markdown."""
+        rows = [f"| {name} | {_cell(value)} |" for name, value in summary.items()]
+        if rows:
+            table = "\n".join(["| | |", "|---|---|", *rows])
+            self._add(summary=self.tracker.text("summary", table))
+        self.writer.close()
+
     def _add(self, **what: Any) -> None:
         event = self.tracker.events.Event(wall_time=self.time, step=self.step, **what)
         self.writer.add_event(event)
+
+
+def _cell(value: Value) -> str:
+    return " ".join(str(value).replace("|", r"\|").split())

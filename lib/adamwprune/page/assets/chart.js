@@ -93,6 +93,8 @@ report.chart = (() => {
     data();
     fit();
     view = await B.Plotting.show(plot, $("canvas"));
+    // The chart around it takes the keyboard; Bokeh's own element would show no focus.
+    for (const each of $("canvas").querySelectorAll("*")) each.tabIndex = -1;
     for (const range of [plot.x_range, plot.y_range]) {
       range.change.connect(() => { zoomed ||= !fitting; });
     }

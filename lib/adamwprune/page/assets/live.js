@@ -1,22 +1,24 @@
 // Of the page that make watch serves: asks every other second what has changed, and puts it into
 // the page. What the user has sorted, filtered, chosen, opened, zoomed or scrolled stays.
 
+/** Seconds as a clock shows them: `4:05`, `1:04:05`. */
+report.clock = (seconds) => {
+  const all = Math.round(seconds);
+  const pad = (part) => String(part).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(all / 3600), Math.floor(all / 60) % 60];
+  return hours ? `${hours}:${pad(minutes)}:${pad(all % 60)}` : `${minutes}:${pad(all % 60)}`;
+};
+
 /** How far a run in hand is, in words. */
 report.progress = ({ now }) => {
   if (!now.steps) return now.status === "running" ? "it has not said yet how far it is" : now.status;
-  const clock = (seconds) => {
-    const all = Math.round(seconds);
-    const pad = (part) => String(part).padStart(2, "0");
-    const [hours, minutes] = [Math.floor(all / 3600), Math.floor(all / 60) % 60];
-    return hours ? `${hours}:${pad(minutes)}:${pad(all % 60)}` : `${minutes}:${pad(all % 60)}`;
-  };
   const running = now.status === "running";
   return [
     now.epoch && `epoch ${now.epoch} of ${now.epochs}`,
     `step ${report.thousands(now.step)} of ${report.thousands(now.steps)}`,
     now.trained,
     running && now.rate && `${report.short(now.rate)} steps/s`,
-    running && now.left !== null && `${clock(now.left)} left`,
+    running && now.left !== null && `${report.clock(now.left)} left`,
     running && now.device,
     now.updated && `said at ${new Date(1000 * now.updated).toLocaleTimeString()}`,
   ].filter(Boolean).join(", ");
@@ -35,6 +37,7 @@ report.live = (() => {
   let waiting = 0;
   const told = el("span", { id: "live-told", role: "status" });
   const since = el("span", { id: "live-since" });
+  const standing = el("span", { id: "live-standing" });
 
   /** What is there, or null where it is what the page has; an error where there is no answer. */
   async function ask(address, known) {
@@ -73,6 +76,7 @@ report.live = (() => {
     }
     tag = version === plain.report ? now : ""; // otherwise it has moved on: ask at once
     put(plain.runs, plain.measures, isNew);
+    stand(plain.left);
     since.textContent = `changed at ${new Date().toLocaleTimeString()}`;
     note = plain.note;
   }
@@ -97,8 +101,17 @@ report.live = (() => {
     drawn = which;
     report.compare.refresh(isNew);
     report.refreshDetails();
-    const done = report.count(report.runs).get("done") ?? 0;
-    document.title = `${done}/${report.runs.length} done – AdamWPrune`;
+  }
+
+  /** How many runs are where, and when all will be done: above the page and in its title. */
+  function stand(left) {
+    const counts = report.count(report.runs);
+    const done = counts.get("done") ?? 0;
+    const eta = left && `${report.clock(left.p50)} left (P90 ${report.clock(left.p90)})`;
+    standing.textContent = [`${done} of ${report.runs.length} done`,
+      counts.has("running") && `${counts.get("running")} running`, eta].filter(Boolean).join(", ");
+    const short = left ? `, ${report.clock(left.p50)} left` : "";
+    document.title = `${done}/${report.runs.length} done${short} – AdamWPrune`;
   }
 
   function say(kind, text) {
@@ -107,7 +120,7 @@ report.live = (() => {
   }
 
   function start() {
-    $("subject").after(el("p", { id: "live" }, told, " ", since));
+    $("subject").after(el("p", { id: "live" }, told, " ", standing, " ", since));
     document.addEventListener("visibilitychange", poll);
     poll();
   }

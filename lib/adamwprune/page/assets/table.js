@@ -27,8 +27,11 @@ report.table = (() => {
   function makeColumns() {
     const all = everyColumn();
     if (!narrow.matches) return all;
-    const first = all.filter((column) => column.name === "optimizer" || column.name === "score");
-    return [...first, ...all.filter((column) => !first.includes(column))];
+    const named = { name: "optimizer", heading: "run", text: (e) => e.group.label + (
+      e.group.sign ? ` ${e.group.sign}` : "") };
+    const rest = all.filter((column) => !["optimizer", "method", "target"].includes(column.name));
+    const score = rest.filter((column) => column.name === "score");
+    return [named, ...score, ...rest.filter((column) => column.name !== "score")];
   }
 
   const everyColumn = () => [
@@ -142,24 +145,36 @@ report.table = (() => {
       const cell = row.cells[index + 1]; // after the box
       const text = column.text(entry);
       const now = column.name === "status" ? entry.run?.now : null;
-      const key = now ? `${text} ${now.step}` : text;
+      const key = column.name === "status" ? `${text} ${now?.step} ${epochs(entry)}` : text;
       if (cell.told === key) return;
       cell.told = key;
-      cell.lastChild.replaceWith(column.name === "status" ? badge(text, entry.run) : text);
+      cell.lastChild.replaceWith(column.name === "status" ? badge(text, entry) : text);
       const title = now ? report.progress(entry.run) : column.title?.(entry);
       if (title) cell.title = title;
       else cell.removeAttribute("title");
     });
   }
 
-  function badge(state, run) {
+  /** `epoch 3/10`, or of a group `epoch 3–5/10`: where its running runs are. */
+  function epochs(entry) {
+    const running = entry.runs.map((number) => report.runs[number].now).filter((now) =>
+      now?.status === "running" && now.epoch);
+    if (!running.length) return "";
+    const at = running.map((now) => now.epoch);
+    const [low, high] = [Math.min(...at), Math.max(...at)];
+    return ` epoch ${low === high ? low : `${low}–${high}`}/${running[0].epochs}`;
+  }
+
+  function badge(state, entry) {
+    const { run } = entry;
     const kind = ["failed", "damaged", "running", "interrupted", "stale", "missing"]
       .find((word) => state.includes(word)) ?? "done";
     const sign = { failed: "✕", damaged: "✕", running: "▸", interrupted: "‖", stale: "↻", missing: "–",
       done: "✓" }[kind];
     const steps = run?.now?.steps;
     return el("span", { class: `state ${kind}` }, el("span", { "aria-hidden": "true" }, `${sign} `),
-      state, steps ? el("progress", { max: steps, value: run.now.step,
+      state, epochs(entry),
+      steps ? el("progress", { max: steps, value: run.now.step,
         "aria-label": `Steps of ${run.label}` }) : null);
   }
 
@@ -224,10 +239,18 @@ report.table = (() => {
         report.button(column.heading, () => sortBy(column), { title: column.about });
       const cell = el("th", { scope: "col", class: column.number ? "number" : null }, label);
       cell.column = column;
+      cell.addEventListener("focusin", () => intoSight(cell));
       head.append(cell);
     }
     head.append(el("th", { scope: "col", class: "last" }, el("span", { class: "unseen" }, "details")));
     headings();
+  }
+
+  /** Scroll sideways until a heading is seen as a whole. */
+  function intoSight(cell) {
+    const frame = $("table-frame");
+    const hidden = cell.getBoundingClientRect().right - frame.getBoundingClientRect().right;
+    if (hidden > 0) frame.scrollLeft += hidden + 10;
   }
 
   // -- what is shown ----------------------------------------------------------------

@@ -24,7 +24,8 @@ from adamwprune.experiment.looks import EVERY, Looks, Seen, record_stamp
 from adamwprune.page import data, html
 from adamwprune.page.data import Plain
 from adamwprune.plan.spec import RunSpec
-from adamwprune.progress import status
+from adamwprune.progress import history, status
+from adamwprune.progress.eta import Paces
 from adamwprune.records import code
 from adamwprune.records.brief import Brief
 from adamwprune.records.metrics import FORMER
@@ -89,6 +90,7 @@ class Report:
     metrics: Sequence[Metric]  # of the records
     records: Mapping[str, Stamp | None]  # by run id
     answer: Answer
+    paces: Paces  # of past runs, for an estimate
 
 
 class Watched:
@@ -179,7 +181,8 @@ class Watched:
         others = data.uncounted(catalogue.states.values(), self._store.result, live=True)
         samples = self._store.samples(record.spec for record in records)
         plain = data.of(experiment.matrix.specs, records, others, experiment.request, samples)
-        return Report(plain, data.judged_by(records), stamps, Answer.of(plain))
+        paces = Paces(history.records(self._store.root))
+        return Report(plain, data.judged_by(records), stamps, Answer.of(plain), paces)
 
     # -- what is told ----------------------------------------------------------------
 
@@ -197,12 +200,19 @@ class Watched:
             "report": self._report.answer.digest,
             "runs": runs,
             "measures": data.measures(list(metrics)),
+            "left": self._left(),
             "note": note,
         }
 
+    def _left(self) -> Plain | None:
+        """Seconds until all runs are done, None where none runs or nothing is known of one."""
+        states = [seen.state for seen in self._looks.seen.values()]
+        left = status.running_left(states, self._report.paces)
+        return None if left is None else {"p50": round(left.p50), "p90": round(left.p90)}
+
     def _in_hand(self, state: State) -> tuple[Plain, Sequence[Metric]]:
         """How far a run is, None for what it has not said yet; and its metrics."""
-        epochs = history(self._store.folder(state.spec))
+        epochs = finished(self._store.folder(state.spec))
         now = status.reading(state)
         if now is None:
             metrics = self._report.metrics or FORMER
@@ -222,7 +232,7 @@ class Watched:
         return {"status": state.name, "curves": data.curves(epochs, metrics)}, metrics
 
 
-def history(folder: Path) -> list[dict[str, Any]]:
+def finished(folder: Path) -> list[dict[str, Any]]:
     """The epochs that a run has finished; what stands behind a damaged line does not count."""
     found: list[dict[str, Any]] = []
     try:

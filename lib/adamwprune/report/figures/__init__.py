@@ -1,6 +1,6 @@
 """Every figure as a function of records. A new figure is a function named in ``FIGURES``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -60,6 +60,21 @@ SWEEPS: tuple[Callable[[Sweep], Iterator[Drawing | NotDrawn]], ...] = (
 )
 SETTINGS = 4  # of a sweep that have all figures of their own
 FORMATS = ("png", "svg")
+# Of the published comparison, those that stand for the others; the tracks have their own.
+PUBLISHED = (
+    "optimizer_comparison_baseline",
+    "optimizer_comparison_50_pruning",
+    "optimizer_comparison_70_pruning",
+    "optimizer_comparison_90_pruning",
+    "accuracy_against_sparsity",
+    "pareto_accuracy_bytes",
+    "memory_efficiency_summary",
+    "model_comparison",
+    "layer_density",
+    "mask_change",
+    "weight_histogram",
+    "gradient_norms",
+)
 DATA = "data"  # the folder, beside the figures, of what they plot
 Shown = TypeVar("Shown")
 Tell = Callable[[str], None]
@@ -72,9 +87,11 @@ def draw_all(
     formats: Sequence[str] = ("png",),
     *,
     data: bool = False,
+    names: Collection[str] = (),
     tell: Tell = lambda line: None,
 ) -> list[Path]:
-    """Draw every figure for which a run is done; the files written, in their order.
+    """Draw every figure for which a run is done, or those of these ``names``; the files written,
+    in their order.
 
     An expected run without a done record is drawn as missing or failed; a record that is not
     expected plays no part. A figure whose data no record holds is not drawn, and ``tell`` is told
@@ -86,6 +103,8 @@ def draw_all(
     def tasks() -> Iterator[processes.Task[list[Path]]]:
         for prefix, each in _every_drawing(expected, records, tell):
             name = prefix + each.name
+            if names and name not in names:
+                continue
             if isinstance(each, NotDrawn):
                 tell(f"{name} is not drawn: {each.why}")
             else:

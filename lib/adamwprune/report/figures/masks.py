@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from adamwprune.records.record import RunResult
@@ -18,7 +17,6 @@ from adamwprune.report.figures import panels, parts
 from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, percent
 
-BEFORE = "#c9c9c9"
 NAMED_LAYERS = 12  # up to so many are all named below a panel
 LAYER_TICKS = 6  # of more layers, about how many are named
 MOST_MARKERS = 20  # of a line, about
@@ -32,12 +30,12 @@ Places = Callable[[RunResult], list[float]]
 
 def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The share of weights that each layer keeps: which layers a method spares."""
-    found = _grid(setting, "Density of each layer after pruning", _densities, _depths)
+    found = _grid(setting, "Density of each layer after pruning", densities, _depths)
     if found is None:
         return
     figure, axes, groups = found
     layers = groups[0].done[0].pruning["layers"]
-    ticks = _layer_ticks([layer["name"] for layer in layers])
+    ticks = layer_ticks(groups[0].done[0])
     for row, sparsity in enumerate(setting.done_sparsities):
         for panel in axes[row]:
             look: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
@@ -54,8 +52,8 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     yield parts.drawing("layer_density", figure, groups)
 
 
-def _densities(record: RunResult) -> list[float] | None:
-    """Percent, by layer."""
+def densities(record: RunResult) -> list[float] | None:
+    """Percent of the weights that are left, by layer."""
     return [100 * (1 - each["zeros"] / each["numel"]) for each in record.pruning["layers"]]
 
 
@@ -64,9 +62,9 @@ def _depths(record: RunResult) -> list[float]:
     return list(range(len(record.pruning["layers"])))
 
 
-def _layer_ticks(names: Sequence[str]) -> dict[int, str]:
+def layer_ticks(record: RunResult) -> dict[int, str]:
     """Place → name; in a deep network of the first, the last and some layers at even distances."""
-    short = [name.removesuffix(".weight") for name in names]
+    short = [layer["name"].removesuffix(".weight") for layer in record.pruning["layers"]]
     if len(short) <= NAMED_LAYERS:
         return dict(enumerate(short))
     last = len(short) - 1
@@ -86,6 +84,7 @@ def _sizes_note(layers: Sequence[dict[str, Any]]) -> str:
 
 def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The share of the mask that each update changed, over the steps of training."""
+    setting = _where_weights_return(setting)
     lacking = [g for g in setting.pruned() if g.done and not _all_have(g, changes)]
     why = "no record says how many weights returned in each update; new runs do"
     found = _grid(setting, "Change of the mask in each update", changes, _update_steps)
@@ -98,11 +97,20 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     parts.colour_legend(figure, setting.optimizers)
     note = (
         "Pruned or brought back by the update, of all prunable weights. Where no weight returns "
-        "the schedule alone decides: the lines of all optimizers lie on each other."
+        "the schedule alone decides; methods by which none does have no panel beside others."
     )
     told = [note, *_told(setting, groups, lacking, "returns of each update")]
     parts.footer(figure, setting.title, groups, *told, scores=False)
     yield parts.drawing("mask_change", figure, groups)
+
+
+def _where_weights_return(setting: Setting) -> Setting:
+    """Without the methods of which no run brought a weight back, unless that is all of them."""
+    returned = {
+        setting.tag(g) for g in setting.pruned() for r in g.done if r.pruning.get("returned")
+    }
+    own = [g for g in setting.groups if g.is_dense or setting.tag(g) in returned]
+    return replace(setting, groups=tuple(own)) if returned else setting
 
 
 def _told(setting: Setting, groups: list[Group], lacking: list[Group], what: str) -> list[str]:
@@ -235,7 +243,9 @@ def _all_have(group: Group, values: Values) -> bool:
 
 
 def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
-    """Weights before the first mask update and after training, at the highest sparsity."""
+    """Weights before the first mask update and, by method, after training at the highest sparsity:
+    a line an optimizer.
+    """
     if not setting.done_sparsities:
         return
     wanted = setting.pruned(setting.done_sparsities[-1])
@@ -244,39 +254,47 @@ def weight_histogram(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     if not groups:
         yield NotDrawn("weight_histogram", "no record counts its weights in bins; new runs do")
         return
-    optimizers = [n for n in setting.optimizers if any(g.optimizer == n for g in groups)]
     tags = [t for t in setting.tags if any(setting.tag(g) == t for g in groups)]
     title = f"Weights before and after pruning to {percent(wanted[0].sparsity)}"
-    size = 2.2 + 2.6 * max(3, len(optimizers)), 1.5 + 2.2 * len(tags)
-    figure = style.new_figure(*size, title)
-    axes = figure.subplots(len(tags), len(optimizers), sharex=True, sharey=True, squeeze=False)
-    origins = parts.origins_of(groups)
-    for row, tag in enumerate(tags):
-        for column, optimizer in enumerate(optimizers):
-            own = [g for g in wanted if g.optimizer == optimizer and setting.tag(g) == tag]
-            panels.draw_each(axes[row, column], own, groups, _bins, origins)
-    panels.name_lowest(axes, "weight")
-    for row in axes:
-        row[0].set_yscale("log")  # of all that share its axis
-        row[0].set_ylim(bottom=0.8)
-        panels.name_leftmost(row, "weights in a bin (log)")
-    for panel in axes.flat:
+    figure = style.new_figure(2.2 + 3.4 * (1 + len(tags)), 4.4, title)
+    axes = figure.subplots(1, 1 + len(tags), sharex=True, sharey=True)
+    firsts = {group.optimizer: group for group in reversed(groups)}
+    for group in parts.without_twins(reversed(firsts.values())):
+        _bins(axes[0], group, "before")
+    axes[0].set_title("Before the first update")
+    for panel, tag in zip(axes[1:], tags, strict=True):
+        own = [g for g in groups if setting.tag(g) == tag]
+        for group in parts.without_twins(own):
+            _bins(panel, group, "after")
+        panel.set_title(f"{parts.panel_title(tag, own)}")
+    axes[0].set_yscale("log")  # of all that share its axis
+    axes[0].set_ylim(bottom=0.8)
+    axes[0].set_ylabel("weights in a bin (log)")
+    for panel in axes:
         panel.xaxis.set_major_locator(MaxNLocator(5))
-    grey = Patch(label="before the first update", facecolor=BEFORE, edgecolor="none")
-    parts.key(figure, [grey, Line2D([], [], color=style.INK, label="after training")])
+        panel.set_xlabel("weight")
+    parts.colour_legend(figure, list(dict.fromkeys(group.optimizer for group in groups)))
     lacking = [g for g in pruned if g not in groups]
-    notes = [_bins_note(groups[0]), *_notes(wanted, groups, lacking, "histogram")]
+    notes = [_bins_note(groups), *parts.twins_note(groups), *parts.places_note(groups)]
+    notes += _notes(wanted, groups, lacking, "histogram")
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("weight_histogram", figure, groups)
 
 
-def _bins_note(group: Group) -> str:
-    bins = _histogram(group.done[0])
+def _bins_note(groups: Sequence[Group]) -> str:
+    bins = _histogram(groups[0].done[0])
     width = (bins["high"] - bins["low"]) / len(bins["after"])
+    edge = bins["high"] - width
     return (
-        f"All prunable weights that are not zero, in bins {width:g} wide; beyond "
-        f"±{bins['high']:g}: in the outermost bins. Means over the seeds."
+        f"All prunable weights that are not zero, in bins {width:g} wide; means over the seeds. "
+        f"Not drawn: those beyond ±{edge:g}, after training {_beyond(groups):.2g}% of them at most."
     )
+
+
+def _beyond(groups: Sequence[Group]) -> float:
+    """Percent: the largest share of its weights that a run has in the outermost bins."""
+    counts = [_histogram(record)["after"] for group in groups for record in group.done]
+    return max((100 * (each[0] + each[-1]) / (sum(each) or 1) for each in counts), default=0.0)
 
 
 def _histogram(record: RunResult) -> dict[str, Any]:
@@ -284,12 +302,13 @@ def _histogram(record: RunResult) -> dict[str, Any]:
     return found
 
 
-def _bins(axes: Axes, group: Group) -> None:
+def _bins(axes: Axes, group: Group, when: str) -> None:
+    """Means over the seeds, without the outermost bins: these count all that lies beyond them."""
     found = [_histogram(record) for record in group.done]
-    edges = np.linspace(found[0]["low"], found[0]["high"], len(found[0]["after"]) + 1)
-    before, after = (np.array([each[key] for each in found]) for key in ("before", "after"))
-    axes.stairs(before.mean(axis=0), edges, fill=True, color=BEFORE, label="before", baseline=0.1)
+    edges = np.linspace(found[0]["low"], found[0]["high"], len(found[0][when]) + 1)[1:-1]
+    counts = np.array([each[when][1:-1] for each in found])
     colour = style.colour_of(group.optimizer)
-    axes.stairs(after.mean(axis=0), edges, color=colour, linewidth=1.3, label="after", baseline=0.1)
-    middles = list((edges[:-1] + edges[1:]) / 2)
-    panels.draw_band(axes, middles, after, colour, least=0.1)
+    look: dict[str, Any] = {"color": colour, "linewidth": 1.1, "label": f"{group.label}, {when}"}
+    axes.stairs(counts.mean(axis=0), edges, baseline=None, **look)
+    draw = list((edges[:-1] + edges[1:]) / 2)
+    panels.draw_band(axes, draw, counts, colour, least=0.1)

@@ -1,26 +1,23 @@
 """One optimizer and method at every sparsity, or any chosen runs, in six panels."""
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from adamwprune.base.metrics import Metric, second
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import masks, panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import (
     Group,
     Setting,
-    Statistic,
     distinct_labels,
     held_out,
     judged_by,
     percent,
-    score_digits,
 )
 
 DENSE_COLOUR = "#000000"
@@ -104,12 +101,14 @@ def _by_sparsity(groups: Sequence[Group], sparsities: Sequence[float]) -> list[S
 
 
 def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
-    """The headline, a second metric and sparsity over training; score, compression, and both."""
+    """The headline, a second metric and sparsity over training; scores, what pruning changed of
+    them, and which layers keep their weights.
+    """
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
     rows = 0.24 * max(0, len(series) - 6)
     longest = max(len(each.label) for each in series)
-    figure = style.new_figure(14 + 0.14 * max(0, longest - 6), 8.2 + rows, heading)
+    figure = style.new_figure(15 + 0.14 * max(0, longest - 6), 8.2 + rows, heading)
     axes = figure.subplots(2, 3)
     _headline(axes[0, 0], series, metric, measured_on)
     _second_metric(axes[0, 1], series, measured_on)
@@ -117,11 +116,12 @@ def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) 
         for record in each.group.done:
             look = {"color": each.colour, "marker": each.marker, "label": each.label}
             panels.draw_sparsity(axes[0, 2], record, linewidth=1.2, **look)
-    _scores(axes[1, 0], series, metric, measured_on)
-    _compression(axes[1, 1], series)
+    panels.draw_dots(axes[1, 0], series)
+    axes[1, 0].set_title(f"{metric.label.capitalize()} after the last epoch")
+    panels.draw_changes(axes[1, 1], series)
     axes[1, 1].sharey(axes[1, 0])
     axes[1, 1].tick_params(axis="y", labelleft=False)  # the same rows as to its left
-    _tradeoff(axes[1, 2], series, metric, measured_on)
+    _densities(axes[1, 2], series)
     parts.legend(figure, series, legend)
     parts.footer(figure, title, groups)
     return figure
@@ -130,7 +130,7 @@ def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) 
 def _headline(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
     panels.draw_curves(axes, series, metric)
     panels.epoch_axis(axes, series)
-    panels.metric_axis(axes, metric, measured_on)
+    scales.metric_axis(axes, metric, measured_on)
     axes.set_title(f"{measured_on.capitalize()} {metric.label}")
 
 
@@ -142,83 +142,45 @@ def _second_metric(axes: Axes, series: Sequence[Series], measured_on: str) -> No
         if each.group.done:
             epochs, values = panels.curve(each.group, metric, "train")
             axes.plot(epochs, values.mean(axis=0), color=each.colour, linewidth=0.8, alpha=0.8)
-    panels.loss_axis(axes, metric)
+    scales.loss_axis(axes, metric)
     panels.epoch_axis(axes, series)
     axes.set_title(f"{metric.label.capitalize()} (thick: {measured_on}, thin: training)")
 
 
-def _scores(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
-    digits = score_digits(each.group for each in series)
-    panels.draw_bars(axes, series, lambda group: group.score, lambda value: value.text(digits))
-    if metric.is_fraction:
-        axes.set_xlim(0, 1.35 * metric.scale)
-        axes.set_xticks([metric.scale * fifth / 5 for fifth in range(6)])
-    axes.set_xlabel(f"{measured_on} {metric.axis()}")
-    axes.set_title(f"{metric.label.capitalize()} after the last epoch")
-
-
-def _compression(axes: Axes, series: Sequence[Series]) -> None:
-    panels.draw_bars(
-        axes, series, lambda group: Statistic(group.n, group.compression, None), _times
-    )
-    axes.set_xlabel("prunable weights / nonzero ones (×, counted)")
-    axes.set_title("Compression of the prunable weights")
-
-
-def _times(value: Statistic) -> str:
-    return f"{value.mean:.2f}×" if value.mean != float("inf") else "∞: no weight is left"
-
-
-def _tradeoff(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
-    shown = [s for s in series if s.group.done and s.group.compression != float("inf")]
-    for each in shown:
-        score, at = each.group.score, each.group.compression
-        half = panels.half_interval(score)
-        axes.errorbar(at, score.mean, yerr=half, markersize=7, **each.dot)
-    axes.set_xscale("log")
-    ticks = sorted({round(each.group.compression, 2) for each in shown})
-    axes.xaxis.set_major_locator(FixedLocator(_apart(ticks)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
-    axes.margins(x=0.12, y=0.15)
-    panels.metric_axis(axes, metric, measured_on)
-    axes.set_xlabel("compression of the prunable weights (log scale)")
-    axes.set_title(f"{metric.label.capitalize()} against compression")
-
-
-def _apart(ticks: Sequence[float]) -> list[float]:
-    """Those that can be told apart on a logarithmic axis: the ends first, then what fits."""
-    if not ticks:
-        return []
-    least = (ticks[-1] / ticks[0]) ** 0.1
-    kept = [ticks[0]]
-    for tick in ticks[1:]:
-        if tick >= kept[-1] * least and tick > kept[-1]:
-            kept.append(tick)
-    return kept
+def _densities(axes: Axes, series: Sequence[Series]) -> None:
+    """Of the pruned groups; nothing where all are dense."""
+    pruned = [each for each in series if each.group.done and not each.group.is_dense]
+    if not pruned:
+        axes.set_axis_off()
+        return
+    for each in pruned:
+        rows = np.array([masks.densities(record) for record in each.group.done])
+        axes.plot(range(rows.shape[1]), rows.mean(axis=0), **each.line)
+        panels.draw_band(axes, range(rows.shape[1]), rows, each.colour)
+    ticks = masks.layer_ticks(pruned[0].group.done[0])
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.tick_params(axis="x", labelrotation=0 if len(ticks) <= 6 else 90)
+    axes.set_ylim(0, None)
+    axes.set_ylabel("weights kept (%)")
+    axes.set_title("Density of each layer after pruning")
 
 
 # -- the headline alone ----------------------------------------------------------
 
 
 def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
-    """The headline over all epochs, its later half enlarged, and in training."""
+    """The headline over all epochs, on held-out data and in training, on one scale."""
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
-    epochs = math.ceil(max(each.group.spec.epochs for each in series))
-    later = epochs // 2 + 1
-    name = f"{measured_on.capitalize()} set"
-    columns = [(name, "test", 0), ("Training set", "train", 0)]
-    if epochs >= 4:
-        columns.insert(1, (f"{name} from epoch {later}, enlarged", "test", later))
-    figure = style.new_figure(
-        3 + 4.6 * len(columns), 5, f"{heading}: {metric.label} over the epochs"
-    )
-    for axes, (name, part, first) in zip(figure.subplots(1, len(columns)), columns, strict=True):
-        panels.draw_curves(axes, series, metric, part, first=first)
-        panels.epoch_axis(axes, series, first)
-        panels.metric_axis(axes, metric, "training" if part == "train" else measured_on)
+    heading = f"{heading}: {metric.label} over the epochs"
+    figure = style.new_figure(12.2, 4.6, heading)
+    left, right = figure.subplots(1, 2, sharey=True)
+    columns = [(left, f"{measured_on.capitalize()} set", "test"), (right, "Training set", "train")]
+    for axes, name, part in columns:
+        panels.draw_curves(axes, series, metric, part)
+        panels.epoch_axis(axes, series)
         axes.set_title(name)
+    scales.metric_axis(left, metric, "")
     parts.legend(figure, series, legend)
     parts.footer(figure, title, groups)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import parts, scales
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.figures.sparsity import (
     DOTTED,
@@ -45,9 +45,10 @@ def accuracy_against_speed_up(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     for tag in setting.tags:
         own = [group for group in pruned if setting.tag(group) == tag]
         if own:
-            draw = partial(_by_speed_up, setting=setting, pruned=own, limit=limit)
+            once = parts.without_twins(own)
+            draw = partial(_by_speed_up, setting=setting, pruned=once, limit=limit)
             columns[parts.panel_title(tag, own)] = draw
-    figure = columns_of("theoretical speed-up", groups, columns, (2.4, 3.9), (4.6, 7.4))
+    figure = columns_of("theoretical speed-up", groups, columns, (2.4, 3.9), 4.6)
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
     parts.colour_legend(figure, setting.optimizers, line)
     lacking = [group for group in done if group not in pruned]
@@ -65,7 +66,7 @@ def _speed_up_axis(axes: Axes, limit: float) -> None:
     """From the dense network to ``limit``, so that panels can be compared."""
     limit = max(limit, LEAST_SPEED_UP)
     axes.set_xlim(limit**-0.05, limit**1.05)
-    panels.log_axis(axes, vertical=False)
+    scales.log_axis(axes, vertical=False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.set_xlabel("theoretical speed-up (log scale)")
 
@@ -143,7 +144,7 @@ def _methods(setting: Setting, optimizer: str, pruned: Sequence[Group]) -> Drawi
         "Against theoretical speed-up": partial(draw, place=speed_up),
     }
     against = f"sparsity and speed-up: {optimizer} with each method"
-    figure = columns_of(against, groups, columns, (2.6, 4.8), (4.8, 8.0))
+    figure = columns_of(against, groups, columns, (2.6, 4.8), 4.8)
     looks = {group.method: style.marker_and_dashes(group) for group in pruned}
     keys = []
     for name in names:

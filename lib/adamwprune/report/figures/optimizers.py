@@ -6,9 +6,9 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
-from adamwprune.report.groups import Setting, held_out, judged_by, percent
+from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
 
 def baseline(setting: Setting) -> Iterator[Drawing]:
@@ -16,9 +16,9 @@ def baseline(setting: Setting) -> Iterator[Drawing]:
     groups = setting.dense()
     if not parts.any_done(groups):
         return
-    series = [Series.of(g, g.optimizer, style.colour_of(g.optimizer)) for g in groups]
     title = f"Optimizers without pruning: {held_out(groups)} {judged_by(groups).label}"
-    figure = _compare(setting, title, {"dense": series}, series)
+    curves = {"dense": [_series(g, g.optimizer) for g in parts.without_twins(groups)]}
+    figure = _compare(setting, title, curves, _rows(groups))
     yield parts.drawing("optimizer_comparison_baseline", figure, groups)
 
 
@@ -29,17 +29,26 @@ def at_each_sparsity(setting: Setting) -> Iterator[Drawing]:
         if not parts.any_done(groups):
             continue
         curves: dict[str, list[Series]] = {}
-        for group in groups:
-            curves.setdefault(setting.tag(group), []).append(
-                Series.of(group, group.optimizer, style.colour_of(group.optimizer))
-            )
-        rows = [
-            Series.of(g, f"{g.optimizer}  {g.method}", style.colour_of(g.optimizer)) for g in groups
-        ]
+        for group in parts.without_twins(groups):
+            curves.setdefault(setting.tag(group), []).append(_series(group, group.optimizer))
         title = f"Optimizers and pruning methods at {percent(sparsity)} sparsity"
         title += f": {held_out(setting.groups)} {judged_by(groups).label}"
-        draw = partial(_compare, setting, title, curves, rows)
+        draw = partial(_compare, setting, title, curves, _rows(groups))
         yield parts.drawing(f"optimizer_comparison_{100 * sparsity:g}_pruning", draw, groups)
+
+
+def _series(group: Group, label: str) -> Series:
+    return Series.of(group, label, style.colour_of(group.optimizer))
+
+
+def _rows(groups: Sequence[Group]) -> list[Series]:
+    """A row a group, with the names of all optimizers whose runs are the same."""
+    rows = []
+    for group in parts.without_twins(groups):
+        names = dict.fromkeys(each.optimizer for each in parts.twins_of(group, groups))
+        method = "" if group.is_dense else f"  {group.method}"
+        rows.append(_series(group, f"{' = '.join(names)}{method}"))
+    return rows
 
 
 def _compare(
@@ -47,6 +56,7 @@ def _compare(
 ) -> Figure:
     """A panel of curves a method, all on one scale, and the scores at the end."""
     groups = [row.group for row in rows]
+    everything = setting.dense() if groups[0].is_dense else setting.pruned(groups[0].sparsity)
     metric = judged_by(groups)
     rows = parts.flagged(rows)
     columns = len(curves)
@@ -58,9 +68,9 @@ def _compare(
         panels.draw_curves(panel, series, metric)
         panels.epoch_axis(panel, series)
         panel.set_title(parts.panel_title(tag, [each.group for each in series]))
-    panels.metric_axis(axes[0], metric, held_out(groups))
+    scales.metric_axis(axes[0], metric, held_out(groups))
     panels.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
-    parts.colour_legend(figure, setting.optimizers)
-    parts.footer(figure, setting.title, groups, *parts.twins_note(groups))
+    parts.colour_legend(figure, list(dict.fromkeys(row.group.optimizer for row in rows)))
+    parts.footer(figure, setting.title, groups, *parts.twins_note(everything))
     return figure

@@ -1,27 +1,26 @@
-"""What several figures' panels are made of: curves, bars, axes that say where they begin."""
+"""What several figures' panels are made of: curves, bars, dots, the axis of epochs."""
 
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from adamwprune.base.metrics import Metric
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures.parts import Series, count
+from adamwprune.report.figures.scales import metric_axis
 from adamwprune.report.groups import Group, Statistic, held_out, judged_by, score_digits
 from adamwprune.report.origins import Origins
 from adamwprune.report.statistics import reach
 
 BAND_ALPHA = 0.18
 SMALL: dict[str, Any] = {"va": "center", "fontsize": 8, "color": style.INK}
-LONGEST = 44  # characters of an axis's name that fit beside a panel
 SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
 
@@ -81,19 +80,16 @@ def curve(group: Group, metric: Metric, part: str) -> tuple[list[float], np.ndar
     return epochs, metric.scale * np.array(rows)
 
 
-def draw_curves(
-    axes: Axes, series: Sequence[Series], metric: Metric, part: str = "test", *, first: int = 0
-) -> None:
-    """The mean over seeds by epoch, from epoch ``first``; its 95% interval as a band if n > 1."""
+def draw_curves(axes: Axes, series: Sequence[Series], metric: Metric, part: str = "test") -> None:
+    """The mean over seeds by epoch; its 95% interval as a band if n > 1."""
     for each in series:
         if not each.group.done:
             continue
         epochs, values = curve(each.group, metric, part)
-        shown = slice(next((at for at, e in enumerate(epochs) if e >= first), 0), None)
         mean = values.mean(axis=0)
         every = max(1, len(epochs) // 10)
-        axes.plot(epochs[shown], mean[shown], markevery=every, **each.line)
-        draw_band(axes, epochs[shown], values[:, shown], each.colour)
+        axes.plot(epochs, mean, markevery=every, **each.line)
+        draw_band(axes, epochs, values, each.colour)
 
 
 def draw_band(
@@ -144,15 +140,15 @@ def draw_sparsity(axes: Axes, record: RunResult, *, linewidth: float, **look: An
     axes.set_ylim(-3, 103)
     axes.set_xlabel("training step")
     axes.set_ylabel("zeros among prunable weights (%)")
-    axes.set_title("Sparsity (line: mask updates, markers: counted)")
+    axes.set_title("Sparsity (markers: zeros counted)")
 
 
-def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 0) -> None:
-    """Epochs from ``first``, or the first one that was measured after; fractions of one where the
-    runs are no longer than that. Marks the ramp's end and says which groups are not drawn.
+def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
+    """Epochs from the first one that was measured after; fractions of one where the runs are no
+    longer than that. Marks the ramp's end and says which groups are not drawn.
     """
     specs = [each.group.spec for each in series]
-    begin = max(first, min(spec.epochs_after(spec.evaluated_after[0]) for spec in specs))
+    begin = min(spec.epochs_after(spec.evaluated_after[0]) for spec in specs)
     last = max(spec.epochs for spec in specs)
     margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last)
     axes.set_xlim(begin - margin, last + margin)
@@ -166,59 +162,6 @@ def epoch_axis(axes: Axes, series: Sequence[Series], first: int = 0) -> None:
     axes.set_xlabel("\n".join([label, *lines]))
     if len(absent) == len(series):
         axes.text(0.5, 0.5, "no completed run", transform=axes.transAxes, ha="center")
-
-
-def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -> None:
-    """Name an axis after a metric ``of`` a set, with its unit and direction in words.
-
-    It starts at a tick, so that the number at which it starts stands beside it, and says so where
-    it skips zero. The axis of a share of the examples ends at all of them at most.
-    """
-    axis = axes.yaxis if vertical else axes.xaxis
-    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    low, high = axis.get_view_interval()
-    least, most = (0.0, metric.scale) if metric.is_fraction else (-math.inf, math.inf)
-    ticks = axis.get_major_locator().tick_values
-    for _ in range(3):  # from another start other ticks may be found
-        found = ticks(max(least, low), min(most, high))
-        if any(map(partial(math.isclose, low), found)):
-            break
-        low = max([tick for tick in found if tick <= low], default=max(least, low))
-    if metric.is_fraction:
-        high = min(most + 0.02 * (most - low), high)
-    label = f"{of} {metric.axis(f'axis starts at {low:g}' if low > 0 else '')}".lstrip()
-    if vertical:
-        axes.set_ylim(low, high)
-        axes.set_ylabel(_upright(label))
-    else:
-        axes.set_xlim(low, high)
-        axes.set_xlabel(label)
-
-
-def loss_axis(axes: Axes, metric: Metric) -> None:
-    """Name an axis of a metric beside the headline: logarithmic where less is better."""
-    positive = all(np.min(np.asarray(line.get_ydata())) > 0 for line in axes.lines)
-    if metric.better == "lower" and positive:
-        log_axis(axes)
-        axes.set_ylabel(_upright(metric.axis("log scale")))
-    else:
-        metric_axis(axes, metric, "")
-
-
-def _upright(label: str) -> str:
-    """On two lines where one would be longer than a panel is high."""
-    return label if len(label) <= LONGEST else label.replace(" (", "\n(", 1)
-
-
-def log_axis(axes: Axes, *, vertical: bool = True) -> None:
-    """A logarithmic axis with plain numbers; linear ticks where it spans little."""
-    axis = axes.yaxis if vertical else axes.xaxis
-    (axes.set_yscale if vertical else axes.set_xscale)("log")
-    low, high = axis.get_view_interval()
-    narrow = high < 4 * low
-    axis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 # -- one value a group -------------------------------------------------------
@@ -246,19 +189,55 @@ def draw_dots(axes: Axes, series: Sequence[Series]) -> None:
 
     Dots, not bars: their axis need not start at zero.
     """
-    category_axis(axes, [each.label for each in series])
     groups = [each.group for each in series]
     metric, digits = judged_by(groups), score_digits(groups)
+    _dots(axes, series, lambda g: (g.score, f"{g.score.text(digits)}  {count(g)}"))
+    axes.margins(x=0.08)
+    metric_axis(axes, metric, held_out(groups), vertical=False)
+
+
+def draw_changes(axes: Axes, series: Sequence[Series]) -> None:
+    """Each pruned group's score minus that of the same optimizer's dense runs of equal seeds."""
+    groups = [each.group for each in series]
+    metric, digits = judged_by(groups), score_digits(groups)
+    dense = {group.optimizer: group for group in groups if group.is_dense and group.done}
+
+    def change(group: Group) -> tuple[Statistic | None, str]:
+        if group.is_dense:
+            return None, "dense"
+        found = paired(group, dense.get(group.optimizer))
+        return (found, found.text(digits)) if found else (None, "no dense run")
+
+    _dots(axes, series, change)
+    axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0.5)
+    axes.margins(x=0.1)
+    axes.set_xlabel(f"{metric.label}, pruned minus dense ({metric.difference_unit})")
+    axes.set_title("Change from dense, in pairs of seeds")
+
+
+def paired(group: Group, other: Group | None) -> Statistic | None:
+    """Of the differences of equal seeds; None without any."""
+    if other is None:
+        return None
+    one, two = ({run.spec["SEED"]: run.score for run in each.done} for each in (group, other))
+    differences = [one[seed] - two[seed] for seed in one if seed in two]
+    return Statistic.of(differences) if differences else None
+
+
+def _dots(
+    axes: Axes, series: Sequence[Series], value: Callable[[Group], tuple[Statistic | None, str]]
+) -> None:
+    """A row a group: a dot with its interval, and a text to the right."""
+    category_axis(axes, [each.label for each in series])
     for row, each in enumerate(series):
         if not each.group.done:
             mark_absent(axes, row, each.group.absence)
             continue
-        score = each.group.score
-        axes.errorbar(score.mean, row, xerr=half_interval(score), markersize=6.5, **each.dot)
-        told = f"{score.text(digits)}  {count(each.group)}"
+        found, told = value(each.group)
+        if found is not None:
+            look = {**each.dot, "markersize": 6.5}
+            axes.errorbar(found.mean, row, xerr=half_interval(found), **look)
         axes.text(1.02, row, told, transform=axes.get_yaxis_transform(), **SMALL)
-    axes.margins(x=0.08)
-    metric_axis(axes, metric, held_out(groups), vertical=False)
 
 
 def draw_bars(

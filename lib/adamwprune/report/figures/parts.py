@@ -158,19 +158,51 @@ def _by_method(groups: Iterable[Group]) -> str:
     return "; ".join(f"{name} {', '.join(each)}".rstrip() for name, each in found.items())
 
 
-def twins_note(groups: Iterable[Group]) -> list[str]:
-    """A sentence on groups whose runs are the same in every epoch: one hides the other.
+def without_twins(
+    groups: Iterable[Group], apart: Callable[[Group], object] = lambda group: None
+) -> list[Group]:
+    """Without the groups whose runs are the same in every epoch as those of an earlier one.
 
-    AdamWPrune without pruning by state, for example, is AdamWSpam.
+    AdamWPrune without pruning by state, for example, is AdamWSpam. ``apart``: what else must be
+    equal. Groups without a completed run stay.
     """
-    alike: dict[object, list[str]] = {}
+    seen: set[object] = set()
+    found = []
     for group in groups:
-        if group.done:
-            alike.setdefault(_course(group), []).append(group.label)
-    found = [" = ".join(labels) for labels in alike.values() if len(labels) > 1]
-    return (
-        [f"The same in every epoch, one on top of the other: {'; '.join(found)}."] if found else []
-    )
+        key = (_course(group), apart(group)) if group.done else group.specs
+        if key not in seen:
+            found.append(group)
+        seen.add(key)
+    return found
+
+
+def twins_of(group: Group, groups: Iterable[Group]) -> list[Group]:
+    """The group itself, and of ``groups`` those that are the same in every epoch."""
+    if not group.done:
+        return [group]
+    course = _course(group)
+    return [each for each in groups if each.done and _course(each) == course]
+
+
+def twins_note(groups: Iterable[Group]) -> list[str]:
+    """A sentence on the groups that :func:`without_twins` leaves out."""
+    groups = list(groups)
+    alike: dict[str, list[str]] = {}
+    for first in without_twins(groups):
+        own = twins_of(first, groups)
+        if len(own) > 1:
+            names = " = ".join(dict.fromkeys(each.optimizer for each in own))
+            kinds = dict.fromkeys(_kind(each) for each in own)
+            if len(kinds) > 1 or " = " not in names:
+                names, kinds = " = ".join(each.label for each in own), {"": None}
+            alike.setdefault(names, []).extend(kinds)
+    told = [f"{name} {', '.join(kinds)}".rstrip() for name, kinds in alike.items()]
+    return [f"The same in every epoch, drawn once: {'; '.join(told)}."] if told else []
+
+
+def _kind(group: Group) -> str:
+    """``dense``, ``magnitude 50%``."""
+    return group.label.removeprefix(f"{group.optimizer} ")
 
 
 def _course(group: Group) -> tuple[object, ...]:

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from adamwprune.records.record import STALE
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
-SQUEEZED = 2  # times the range of most scores that all have: from here on most are enlarged
+BESIDE = 2.2  # points between optimizers at one place
 LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
-LEAST_SPREAD = 0.002  # of all that a score may be, between the quartiles: less is noise
 FRONTIER = "#8c8c8c"
 RING: dict[str, Any] = {
     **{"color": FRONTIER, "marker": "o", "markersize": 12, "markerfacecolor": "none"},
@@ -38,8 +39,9 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
     columns = {}
     for tag in setting.tags:
         own = [g for g in pruned if setting.tag(g) == tag]
-        columns[parts.panel_title(tag, own)] = partial(_by_sparsity, setting=setting, pruned=own)
-    figure = columns_of("sparsity", groups, columns, (2.4, 3.9), (4.4, 7.2))
+        draw = partial(_by_sparsity, setting=setting, pruned=parts.without_twins(own))
+        columns[parts.panel_title(tag, own)] = draw
+    figure = columns_of("sparsity", groups, columns, (2.4, 3.9), 4.4)
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
     parts.colour_legend(figure, setting.optimizers, line)
     parts.footer(figure, setting.title, groups, *notes_of(groups, groups))
@@ -51,27 +53,20 @@ def columns_of(
     groups: Sequence[Group],
     draws: Mapping[str, Callable[[Axes], None]],
     widths: tuple[float, float],
-    heights: tuple[float, float],
+    height: float,
 ) -> Figure:
-    """A panel a title and, where most scores are squeezed, the same enlarged below it.
+    """A panel a title, all on one scale. ``against``: what the axes below show.
 
-    ``against``: what the axes below show.
-
-    ``widths`` in inches: of the margins and a panel; ``heights``: of one row and of two.
+    ``widths`` in inches: of the margins and a panel.
     """
-    zoom, metric, measured_on = focus(groups), judged_by(groups), held_out(groups)
-    rows = 1 if zoom is None else 2
+    metric, measured_on = judged_by(groups), held_out(groups)
     title = f"{measured_on.capitalize()} {metric.label} against {against}"
-    figure = style.new_figure(widths[0] + widths[1] * len(draws), heights[rows - 1], title)
-    axes = figure.subplots(rows, len(draws), sharey="row", squeeze=False)
-    for column, (name, draw) in zip(axes.T, draws.items(), strict=True):
-        for panel, heading in zip(column, (name, "The same, enlarged"), strict=False):
-            draw(panel)
-            panel.set_title(heading)
-    panels.metric_axis(axes[0, 0], metric, measured_on)
-    if zoom is not None:
-        axes[-1, 0].set_ylim(*zoom)
-        panels.metric_axis(axes[-1, 0], metric, measured_on)
+    figure = style.new_figure(widths[0] + widths[1] * len(draws), height, title)
+    row = figure.subplots(1, len(draws), sharey=True, squeeze=False)[0]
+    for panel, (name, draw) in zip(row, draws.items(), strict=True):
+        draw(panel)
+        panel.set_title(name)
+    scales.metric_axis(row[0], metric, measured_on)
     return figure
 
 
@@ -101,7 +96,7 @@ def lines_of(
 
     ``place``: where a group lies on the axis below.
     """
-    for optimizer in setting.optimizers:
+    for place_beside, optimizer in enumerate(setting.optimizers):
         dense = [g for g in setting.dense(optimizer) if g.done]
         own = sorted((g for g in pruned if g.optimizer == optimizer and g.done), key=place)
         if not own:
@@ -110,15 +105,26 @@ def lines_of(
         for group in dense:
             axes.axhline(group.score.mean, color=colour, label=f"{optimizer} dense", **DOTTED)
         shown = [*dense, *own] if len(dense) == 1 else own
-        draw_line(axes, [place(group) for group in shown], shown, colour)
+        shift = BESIDE * (place_beside - (len(setting.optimizers) - 1) / 2)
+        draw_line(axes, [place(group) for group in shown], shown, colour, shift)
 
 
-def draw_line(axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str) -> None:
-    """Means with their intervals, joined; the last group says which method they are of."""
+def draw_line(
+    axes: Axes, at: Sequence[float], groups: Sequence[Group], colour: str, shift: float = 0.0
+) -> None:
+    """Means with their intervals, joined; the last group says which method they are of.
+
+    ``shift``: points to the right, so that intervals at one place stand side by side.
+    """
     means = [group.score.mean for group in groups]
-    axes.plot(at, means, color=colour, linestyle=style.marker_and_dashes(groups[-1])[1])
+    aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    dashes = style.marker_and_dashes(groups[-1])[1]
+    drawn: list[Any] = axes.plot(at, means, color=colour, linestyle=dashes)
     for x, group in zip(at, groups, strict=True):
-        draw_point(axes, x, group, colour)
+        line, caps, bars = draw_point(axes, x, group, colour).lines
+        drawn += [line, *caps, *bars]
+    for artist in drawn:  # once it is there: the limits of the axes are those of the data
+        artist.set_transform(aside)
 
 
 def _spread(sparsity: Any) -> Any:
@@ -130,13 +136,13 @@ def _gather(place: Any) -> Any:
     return 100.0 - np.exp(-place)
 
 
-def draw_point(axes: Axes, x: float, group: Group, colour: str) -> None:
+def draw_point(axes: Axes, x: float, group: Group, colour: str) -> ErrorbarContainer:
     """The mean and its interval; hollow where other code made a run."""
     look = Series.of(group, group.label, colour).dot
     if any(STALE in record.marks for record in group.done):
         look["markerfacecolor"] = "white"
     half = panels.half_interval(group.score)
-    axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
+    return axes.errorbar(x, group.score.mean, yerr=half, markersize=5.5, elinewidth=0.9, **look)
 
 
 def notes_of(
@@ -148,30 +154,6 @@ def notes_of(
         *parts.places_note(groups),
         *parts.absent_note(wanted, lacking, what),
     ]
-
-
-def focus(groups: Sequence[Group]) -> tuple[float, float] | None:
-    """Where most scores lie, if a few that are far worse squeeze them; far as boxplots mean it.
-
-    That is by more than 1.5 times the distance of the quartiles (J. Tukey, Exploratory Data
-    Analysis, 1977).
-    """
-    done = [group for group in groups if group.done]
-    metric = judged_by(done)
-    worths = sorted(group.worth for group in done)
-    lower, _, upper = np.quantile(worths, [0.25, 0.5, 0.75])
-    whole = metric.scale if metric.is_fraction else max(map(abs, worths))
-    fence = lower - 1.5 * max(upper - lower, LEAST_SPREAD * whole)
-    near = [worth for worth in worths if worth >= fence]
-    height = near[-1] - near[0]
-    if worths[-1] - worths[0] <= SQUEEZED * height:
-        return None
-    whiskers = [group.worth + (panels.half_interval(group.score) or 0) for group in done]
-    top = min(max(whiskers), near[-1] + height / 2)
-    if metric.is_fraction and metric.better == "higher":
-        top = min(top, metric.scale)
-    worst, best = near[0] - 0.1 * height, top + 0.05 * height
-    return (worst, best) if metric.sign > 0 else (-best, -worst)
 
 
 # -- against bytes -----------------------------------------------------------
@@ -189,8 +171,9 @@ def pareto(setting: Setting) -> Iterator[Drawing]:
     columns = {}
     for sparsity in sparsities:
         own = [g for g in groups if g.done and (g.is_dense or g.sparsity == sparsity)]
+        own = parts.without_twins(own, _kib)
         columns[f"{percent(sparsity)} sparsity, and dense"] = partial(_against_bytes, groups=own)
-    figure = columns_of("the bytes of training", groups, columns, (2.6, 4.1), (4.6, 7.6))
+    figure = columns_of("the bytes of training", groups, columns, (2.6, 4.1), 4.6)
     parts.colour_legend(figure, setting.optimizers, *_keys(groups))
     note = (
         "Bytes counted in the tensors after training: weights, gradients, buffers, optimizer "

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from adamwprune.base.wording import counted
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
 from adamwprune.report.statistics import reach
@@ -33,53 +32,52 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     if not groups:
         yield NotDrawn("gradient_norms", "no record has a trace of its steps; new runs do")
         return
-    optimizers = [n for n in setting.optimizers if any(g.optimizer == n for g in groups)]
     tags = sorted({setting.tag(g) for g in groups}, key=["", *setting.tags].index)
     title = "Gradient norm and learning rate"
     if any(tags):
         title += f", dense and pruned to {percent(highest)}"
-    figure = style.new_figure(2.4 + 2.9 * max(3, len(optimizers)), 2.9 + 1.9 * len(tags), title)
-    axes = _axes(figure, len(tags), len(optimizers))
-    origins = parts.origins_of(groups)
-    for column, optimizer in enumerate(optimizers):
-        own = [g for g in chosen if g.optimizer == optimizer]
-        for panel, tag in zip(axes[:, column], tags, strict=False):
-            wanted = [g for g in own if setting.tag(g) == tag]
-            panels.draw_each(panel, wanted, groups, _norms, origins)
-        _rates(axes[-1, column], [g for g in own if g in groups])
-    for row in axes[:-1]:
-        panels.log_axis(row[0])  # of all that share its axis
-        panels.name_leftmost(row, "gradient norm (log)")
-    _name_rates(axes[-1])
-    _legend(figure)
+    figure = style.new_figure(2.4 + 4.4 * max(2, len(tags)), 6.0, title)
+    axes = figure.subplots(2, len(tags), sharex=True, sharey="row", height_ratios=[1, 0.45],
+                           squeeze=False)  # fmt: skip
+    for (above, below), tag in zip(axes.T, tags, strict=True):
+        own = [g for g in groups if setting.tag(g) == tag]
+        once = parts.without_twins(own)
+        for place, group in enumerate(once):
+            _norms(above, group, place)
+        _rates(below, once)
+        above.set_title(parts.panel_title(tag or "dense", own))
+        below.set_xlabel("training step")
+    scales.log_axis(axes[0, 0])  # of all that share its axis
+    axes[0, 0].set_ylabel("gradient norm (log scale)")
+    _name_rates(axes[1])
+    parts.colour_legend(figure, list(dict.fromkeys(g.optimizer for g in groups)), *_keys(groups))
     lacking = [g for g in chosen if g.done and g not in groups]
-    notes = [_note(groups), *parts.marks_note(groups), *parts.absent_note(chosen, lacking, "trace")]
+    notes = [_note(groups), *parts.twins_note(groups), *parts.places_note(groups)]
+    notes += [*parts.marks_note(groups), *parts.absent_note(chosen, lacking, "trace")]
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("gradient_norms", figure, groups)
 
 
 def _name_rates(row: Any) -> None:
-    """The axes of the lowest row."""
-    for panel in row:
-        panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        panel.set_xlabel("training step")
-        panel.set_ylim(bottom=0)
-        panel.yaxis.set_major_locator(MaxNLocator(3))
-        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    """The axes of the lower row."""
+    row[0].set_xlim(left=0)
+    row[0].set_ylim(bottom=0)
+    row[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    row[0].yaxis.set_major_locator(MaxNLocator(3))
+    row[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     row[0].set_ylabel("learning rate")
 
 
-def _legend(figure: Figure) -> None:
-    """What lines and marks mean, whatever their colour."""
+def _keys(groups: Sequence[Group]) -> list[Line2D]:
+    """What the marks mean that are there."""
+    traces = [record.trace for group in groups for record in group.done[:1]]
     look: dict[str, Any] = {"color": style.INK}
-    keys = [
-        Line2D([], [], label="mean of a stretch", **look),
-        Line2D([], [], linewidth=0.7, alpha=0.6, label="largest in it", **look),
-        Line2D([], [], label="spikes (first seed)", **SPIKE),
-        Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look),
-    ]
-    parts.key(figure, keys)
+    keys = []
+    if any(trace["spikes"] for trace in traces):
+        keys.append(Line2D([], [], label="spikes (first seed)", **{**SPIKE, **look}))
+    if any(trace["resets"] for trace in traces):
+        keys.append(Line2D([], [], linestyle=RESET, linewidth=0.9, label="moments reset", **look))
+    return keys
 
 
 def _note(groups: Sequence[Group]) -> str:
@@ -89,37 +87,17 @@ def _note(groups: Sequence[Group]) -> str:
         f"Stretches of {' or '.join(map(str, lengths))} {unit}. The norm of the gradient that the "
         "optimizer is given: pruned weights have none, nothing is clipped yet; over seeds the mean "
         "and interval of its logarithm. The learning rate is that of a stretch's last step, with "
-        "SPAM's warm-up."
+        "SPAM's warm-up; dotted where several optimizers share it."
     )
 
 
-def _axes(figure: Figure, rows: int, columns: int) -> Any:
-    """Rows of norms, each with one scale, and a lower one of rates, whose sizes are the optimizers'
-    own.
-    """
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [0.7])
-    axes = np.empty((rows + 1, columns), dtype=object)
-    for row, column in np.ndindex(axes.shape):
-        left = axes[row, 0] if column and row < rows else None
-        panel = figure.add_subplot(grid[row, column], sharex=axes[0, 0], sharey=left)
-        panel.tick_params(labelbottom=row == rows, labelleft=left is None)
-        axes[row, column] = panel
-    return axes
-
-
-def _norms(axes: Axes, group: Group) -> None:
-    """Means over the seeds; spikes and resets as marks."""
+def _norms(axes: Axes, group: Group, place: int) -> None:
+    """Means over the seeds; spikes as a row of marks, the ``place``-th from below, and resets."""
     first = group.done[0].trace
     steps, colour = first["step"], style.colour_of(group.optimizer)
-    means, largest = (
-        np.log(np.maximum([record.trace[key] for record in group.done], TINY))
-        for key in ("norm", "norm_max")
-    )
+    means = np.log(np.maximum([record.trace["norm"] for record in group.done], TINY))
     middle = means.mean(axis=0)
-    axes.plot(steps, np.exp(middle), color=colour, linewidth=1.3, label=group.label)
-    thin: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.6}
-    label = f"{group.label}, largest"
-    axes.plot(steps, np.exp(largest.mean(axis=0)), color=colour, label=label, **thin)
+    axes.plot(steps, np.exp(middle), color=colour, linewidth=1.1, label=group.label)
     if group.n > 1:
         half = reach(group.n) * means.std(axis=0, ddof=1)
         limits = np.exp(middle - half), np.exp(middle + half)
@@ -128,11 +106,10 @@ def _norms(axes: Axes, group: Group) -> None:
     if first["spikes"] is None:
         return
     at = [step for step, count in zip(steps, first["spikes"], strict=True) if count]
-    look: dict[str, Any] = {**SPIKE, "markersize": 5, "markeredgewidth": 0.6, "label": "spikes"}
-    axes.plot(at, [0.03] * len(at), transform=axes.get_xaxis_transform(), **look)
-    told = f"{counted(sum(first['spikes']), 'spike')} in {counted(steps[-1], 'step')}"
-    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-    axes.text(0.98, 0.95, told, fontsize=7.5, color=style.INK, **place)
+    look: dict[str, Any] = {**SPIKE, "markersize": 5, "markeredgewidth": 0.7, "color": colour}
+    height = [0.02 + 0.025 * place] * len(at)
+    told = f"{group.optimizer}: {counted(sum(first['spikes']), 'spike')}"
+    axes.plot(at, height, transform=axes.get_xaxis_transform(), label=told, **look)
 
 
 def _mark_resets(axes: Axes, resets: Sequence[int]) -> None:
@@ -142,12 +119,15 @@ def _mark_resets(axes: Axes, resets: Sequence[int]) -> None:
 
 
 def _rates(axes: Axes, groups: Sequence[Group]) -> None:
-    """Of one optimizer's runs, which share a recipe; every distinct course once."""
-    drawn = []
-    for trace in (group.done[0].trace for group in groups):
-        if trace["lr"] in drawn:
-            continue
-        drawn.append(trace["lr"])
-        colour = style.colour_of(groups[0].optimizer)
-        axes.plot(trace["step"], trace["lr"], color=colour, linewidth=1.2, label="learning rate")
+    """Every distinct course of the learning rate once; dotted where several optimizers share it."""
+    courses: dict[tuple[float, ...], list[Group]] = {}
+    for group in groups:
+        courses.setdefault(tuple(group.done[0].trace["lr"]), []).append(group)
+    for own in courses.values():
+        trace, name = own[0].done[0].trace, own[0].optimizer
+        look: dict[str, Any] = {"color": style.INK, "linestyle": (0, (1, 1)), "linewidth": 1.6}
+        if len(own) == 1:
+            look = {"color": style.colour_of(name), "linewidth": 1.2}
+        label = ", ".join(group.optimizer for group in own)
+        axes.plot(trace["step"], trace["lr"], label=label, **look)
         _mark_resets(axes, trace["resets"])

@@ -14,9 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
-from adamwprune.report.figures.sparsity import focus
 from adamwprune.report.groups import (
     Group,
     axis_name,
@@ -147,18 +146,14 @@ def _curves(layout: _Layout) -> Figure:
     sweep = layout.sweep
     metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
     heading = f"{measured_on.capitalize()} {metric.label} against {_name(layout.along)}"
-    zoom = focus(sweep.groups) if len(layout.panels) <= WIDE else None
-    shown = [*layout.panels.items()] * (1 if zoom is None else 2)
-    figure, grid = _grid(heading, len(shown), (4.6, 3.4), min(WIDE, len(layout.panels)))
-    for place, (axes, (name, groups)) in enumerate(zip(grid.flat, shown, strict=False)):
+    figure, grid = _grid(heading, len(layout.panels), (4.6, 3.4))
+    for axes, (name, groups) in zip(grid.flat, layout.panels.items(), strict=False):
         for series, own in layout.lines(groups):
             _line(axes, layout, series, [g for g in own if g.done and layout.along in g.spec])
         _axis_below(axes, sweep, layout.along)
-        axes.set_title("The same, enlarged" if place >= len(layout.panels) else name)
-    panels.metric_axis(grid[0, 0], metric, measured_on)
-    if zoom is not None:
-        grid[1, 0].set_ylim(*zoom)
-        panels.metric_axis(grid[1, 0], metric, measured_on)
+        axes.set_title(name)
+    for row in grid:
+        scales.metric_axis(row[0], metric, measured_on)
     parts.legend(figure, [_spread_over(each, sweep) for each in layout.look.values()])
     notes = parts.absent_note(sweep.groups)
     if any(group.n == 2 for group in sweep.groups):
@@ -209,10 +204,8 @@ def _legible(numbers: Sequence[float]) -> list[float]:
     return [*numbers[:-1:step], numbers[-1]]
 
 
-def _grid(
-    heading: str, count: int, size: tuple[float, float], columns: int = 0
-) -> tuple[Figure, Any]:
-    columns = columns or min(WIDE, count)
+def _grid(heading: str, count: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    columns = min(WIDE, count)
     rows = -(-count // columns)
     figure = style.new_figure(2.6 + size[0] * columns, 1.1 + size[1] * rows, heading)
     grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
@@ -322,7 +315,7 @@ def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) ->
         panels.epoch_axis(axes, series)
         axes.set_title(title)
     for row in grid:
-        panels.metric_axis(row[0], metric, measured_on)
+        scales.metric_axis(row[0], metric, measured_on)
     shown = [key[tick] for tick in ticks if tick in key]
     parts.legend(figure, shown, _name(along))
     parts.footer(figure, sweep.title, sweep.groups)

@@ -1,68 +1,104 @@
-"""A pruning track as a figure: the score against the weights and multiply-adds that are left."""
+"""The pruning tracks as figures: the score against the weights and multiply-adds that are left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import FORMATS, panels, parts, write
+from adamwprune.report.figures import FORMATS, panels, parts, scales, write
 from adamwprune.report.figures.operations import is_counted, speed_up
-from adamwprune.report.figures.sparsity import DOTTED, focus, sparsity_axis
-from adamwprune.report.groups import Group, percent
+from adamwprune.report.figures.sparsity import DOTTED, sparsity_axis
+from adamwprune.report.groups import Group
 from adamwprune.report.track import Arm, Track
 
-CONTROL: dict[str, Any] = {"color": "#8a8a8a", "linewidth": 1.2}
+CONTROL: dict[str, Any] = {"color": "#8a8a8a", "linewidth": 1.2, "linestyle": (0, (4, 1.5))}
 MARKERS = "osD^vPXphd<>"
+SCOPES = {"": "-", "by layer": (0, (5, 1.5)), "ERK": (0, (1.2, 1.2))}
+Place = Callable[[float, Group], float]
 
 
-def draw(track: Track, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``track_NAME`` and what it plots into ``folder``; the files written."""
+def draw(found: Iterable[Track], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write a figure a network, ``track_NAME``, and what it plots into ``folder``; the files
+    written. Tracks of one network on several data sets are the panels of one figure.
+    """
+    by_model: dict[object, list[Track]] = {}
+    for track in found:
+        by_model.setdefault(track.dense.spec["MODEL"], []).append(track)
+    paths = []
     with style.sheet():
-        counted = [arm for arm in track.arms if _is_counted(arm)] if is_counted(track.dense) else []
-        figure = style.new_figure(11.5, 5.0, f"Pruning track: {track.title.split(',')[0]}")
-        left, *right = figure.subplots(1, 2 if counted else 1, sharey=True, squeeze=False)[0]
-        looks, dense = _looks(track.arms), track.dense.done[0]
-        _panel(left, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
-        sparsity_axis(left, [c.group for arm in track.arms for c in arm.cells.values()])
-        left.set_title("Against the target sparsity")
-        for axes in right:
-            _panel(axes, track, counted, looks, lambda sparsity, group: speed_up(group, dense))
-            panels.log_axis(axes, vertical=False)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
-            axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
-            axes.set_title("Against multiply-adds")
-        near = focus(track.groups)
-        if near:
-            left.set_ylim(*near)
-        panels.metric_axis(left, dense.headline, "test")
-        origins = parts.origins_of(track.groups)
-        handles = [
-            Line2D([], [], label=origins.label(arm.label, _records(arm)), **looks[arm.label])
-            for arm in track.arms
-        ]
-        mean = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
-        figure.legend(handles=[mean, *handles], loc="outside right center")
-        at = " ".join(map(percent, track.sparsities))
-        notes = ["Lines that leave the axis go on in the track's table."] if near else []
-        parts.footer(figure, f"{track.title}; {at}", track.groups, *notes)
-        name = track.name.replace("-", "_")
-        return write(parts.drawing(name, figure, track.groups), folder / name, formats, data=True)
+        for tracks in by_model.values():
+            name = tracks[0].name.replace("-", "_")
+            groups = [group for track in tracks for group in track.groups]
+            drawing = parts.drawing(name, _figure(tracks), groups)
+            paths += write(drawing, folder / name, formats, data=True)
+    return paths
+
+
+def _figure(tracks: Sequence[Track]) -> Figure:
+    """A panel a data set; of a single track whose multiply-adds are counted, one against these."""
+    first, arms = tracks[0], [arm for track in tracks for arm in track.arms]
+    counted = [arm for arm in first.arms if _is_counted(arm)] if is_counted(first.dense) else []
+    looks, spec = _looks(arms), first.dense.spec
+    metric = first.dense.done[0].headline
+    heading = f"Test {metric.label} against sparsity: {spec['MODEL']}, {spec['OPTIMIZER']}"
+    has_right = len(tracks) == 1 and bool(counted)
+    count = len(tracks) + has_right
+    figure = style.new_figure(3.2 + 4.6 * count, 4.6, heading)
+    row = figure.subplots(1, count, sharey=has_right, squeeze=False)[0]
+    for axes, track in zip(row, tracks, strict=False):
+        _panel(axes, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
+        sparsity_axis(axes, [c.group for arm in track.arms for c in arm.cells.values()])
+        axes.set_title(str(track.dense.spec["DATASET"]))
+        scales.metric_axis(axes, metric, "test")
+    if has_right:
+        _against_operations(row[1], first, counted, looks)
+    _key(figure, arms, looks, [group for track in tracks for group in track.groups])
+    groups = [group for track in tracks for group in track.groups]
+    parts.footer(figure, "; ".join(track.title for track in tracks), groups)
+    return figure
+
+
+def _against_operations(
+    axes: Axes, track: Track, arms: Sequence[Arm], looks: dict[str, dict[str, Any]]
+) -> None:
+    dense = track.dense.done[0]
+    _panel(axes, track, arms, looks, lambda sparsity, group: speed_up(group, dense))
+    scales.log_axis(axes, vertical=False)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
+    axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
+    axes.set_title("Against multiply-adds")
+
+
+def _key(
+    figure: Figure, arms: Sequence[Arm], looks: dict[str, dict[str, Any]], groups: list[Group]
+) -> None:
+    origins = parts.origins_of(groups)
+    handles = [Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")]
+    for label, look in looks.items():
+        records = [record for arm in arms if arm.label == label for record in _records(arm)]
+        handles.append(Line2D([], [], label=origins.label(label, records), **look))
+    figure.legend(handles=handles, loc="outside right center", handlelength=3.4)
 
 
 def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for each arm; controls are grey."""
-    methods = [arm for arm in arms if not arm.is_control]
-    colours = iter(style.distinct(len(methods)))
-    looks = {}
-    for arm, marker in zip(arms, MARKERS * (1 + len(arms) // len(MARKERS)), strict=False):
-        look = CONTROL if arm.is_control else {"color": next(colours)}
-        looks[arm.label] = {**look, "marker": marker}
+    """A colour a method, dashes a scope, a marker an arm; controls are grey."""
+    looks: dict[str, dict[str, Any]] = {}
+    methods = [arm.label.split(", ")[0] for arm in arms if not arm.is_control]
+    colours = style.method_colours(methods)
+    for arm in arms:
+        if arm.label in looks:
+            continue
+        method, *scope = arm.label.split(", ")
+        dashes = SCOPES.get(scope[-1] if scope else "", (0, (6, 1.5, 1.2, 1.5)))
+        look = CONTROL if arm.is_control else {"color": colours[method], "linestyle": dashes}
+        looks[arm.label] = {**look, "marker": MARKERS[len(looks) % len(MARKERS)]}
     return looks
 
 
@@ -75,11 +111,7 @@ def _is_counted(arm: Arm) -> bool:
 
 
 def _panel(
-    axes: Axes,
-    track: Track,
-    arms: Sequence[Arm],
-    looks: dict[str, dict[str, Any]],
-    place: Callable[[float, Group], float],
+    axes: Axes, track: Track, arms: Sequence[Arm], looks: dict[str, dict[str, Any]], place: Place
 ) -> None:
     """Means with their 95% intervals, a line an arm. ``place``: of a cell on the axis below, by its
     sparsity and its group.
@@ -90,5 +122,4 @@ def _panel(
         at = [place(sparsity, cell.group) for sparsity, cell in arm.cells.items()]
         means = [group.score.mean for group in groups]
         halves = [panels.half_interval(group.score) or 0.0 for group in groups]
-        dashes = (0, (4, 1.5)) if arm.is_control else "-"
-        axes.errorbar(at, means, yerr=halves, linestyle=dashes, elinewidth=0.9, **looks[arm.label])
+        axes.errorbar(at, means, yerr=halves, elinewidth=0.9, **looks[arm.label])

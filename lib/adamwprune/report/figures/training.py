@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from adamwprune.base.metrics import Metric
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts
+from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing
 from adamwprune.report.groups import Group, Setting, group_runs
 
@@ -54,9 +54,9 @@ def _metric(axes: Axes, record: RunResult, metric: Metric) -> None:
         label = "training set" if part == "train" else f"{record.spec.held_out} set"
         axes.plot(steps, values, color=colour, marker=marker, label=label)
     if metric == record.headline:
-        panels.metric_axis(axes, metric, "")
+        scales.metric_axis(axes, metric, "")
     else:
-        panels.loss_axis(axes, metric)
+        scales.loss_axis(axes, metric)
     axes.set_title(metric.label.capitalize())
 
 

@@ -1,0 +1,155 @@
+"""Axes of a metric: linear, or logarithmic where a few values would squeeze all others."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
+
+from adamwprune.base.metrics import Metric
+
+LONGEST = 44  # characters of an axis's name that fit beside a panel
+WIDE = 3  # times the smallest error that the largest one is: from here on a log scale
+LEAST_ERROR = 1e-4  # of all examples: less is drawn as so much
+FEW = 4  # ticks of a logarithmic axis, at least
+MARGIN = 1.3  # of the largest error, at either end of a logarithmic axis
+
+
+def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -> None:
+    """Name an axis after a metric ``of`` a set, with its unit and direction in words.
+
+    Where the largest error (of an accuracy: what it lacks to 100%) is :data:`WIDE` times the
+    smallest, the scale is that of the error's logarithm: one bad value then leaves the others
+    apart. An axis that is linear begins at a tick, and says so where it skips zero.
+    """
+    values = _values(axes, vertical)
+    if metric.is_fraction and metric.better == "higher":
+        errors = metric.scale - values
+        if len(errors) and errors.max() >= WIDE * max(errors.min(), LEAST_ERROR * metric.scale):
+            note = _error_axis(axes, metric.scale, errors, vertical)
+            return _name(axes, f"{of} {metric.axis(note)}".lstrip(), vertical)
+    elif metric.better == "lower" and len(values) and values.max() >= WIDE * values.min() > 0:
+        log_axis(axes, vertical=vertical)
+        return _name(axes, f"{of} {metric.axis('log scale')}".lstrip(), vertical)
+    return _linear_axis(axes, metric, of, vertical)
+
+
+def _values(axes: Axes, vertical: bool) -> Any:
+    """What is drawn on an axis, and on the same one of other panels, without intervals."""
+    shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()
+    found = [v for each in shared.get_siblings(axes) for v in _drawn(each, vertical)]
+    return np.array([value for value in found if math.isfinite(value)])
+
+
+def _drawn(axes: Axes, vertical: bool) -> Iterator[float]:
+    errorbars = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    caps = {id(cap) for each in errorbars for cap in each.lines[1]}
+    across = axes.get_xaxis_transform("grid") if vertical else axes.get_yaxis_transform("grid")
+    for line in axes.lines:
+        is_data = line.get_transform() not in (across, axes.transAxes)
+        if is_data and id(line) not in caps:
+            yield from np.asarray(line.get_ydata() if vertical else line.get_xdata(), dtype=float)
+
+
+class _Ticks(Locator):
+    """Fixed ticks; matplotlib's own class for them is that of categories here."""
+
+    def __init__(self, ticks: Sequence[float]) -> None:
+        self.ticks = ticks
+
+    def __call__(self) -> Sequence[float]:
+        return self.ticks
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        return self.ticks
+
+
+def _error_axis(axes: Axes, scale: float, errors: Any, vertical: bool) -> str:
+    """Shares of ``scale`` on a logarithmic scale of what they lack; the note on that.
+
+    Errors below the least are drawn as the least, whose tick says ``≥``.
+    """
+    least = max(errors.min(), LEAST_ERROR * scale)
+    ends = min(scale, MARGIN * errors.max()), least / MARGIN
+    floor = least if errors.min() < least else 0.0
+
+    def forward(value: Any) -> Any:
+        return -np.log(np.maximum(scale - np.asarray(value, dtype=float), floor or 1e-9 * scale))
+
+    def inverse(place: Any) -> Any:
+        return scale - np.exp(-np.asarray(place, dtype=float))
+
+    axis = axes.yaxis if vertical else axes.xaxis
+    (axes.set_yscale if vertical else axes.set_xscale)("function", functions=(forward, inverse))
+    axis.set_major_locator(_Ticks([scale - error for error in _marks(*ends)]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{'≥ ' * (scale - value <= floor)}{value:.6g}")
+    limits = [scale - error for error in ends]
+    (axes.set_ylim if vertical else axes.set_xlim)(*limits)
+    return "log scale of the error"
+
+
+def _marks(most: float, least: float) -> list[float]:
+    """Round errors between these, :data:`FEW` or more where a scale of steps has so many."""
+    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    marks: list[float] = []
+    for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        marks = [error for error in found if least <= error <= most]
+        if len(marks) >= FEW:
+            break
+    return marks
+
+
+def _linear_axis(axes: Axes, metric: Metric, of: str, vertical: bool) -> None:
+    """From a tick on, so that the number at which it begins stands beside it. The axis of a share
+    of the examples ends at all of them at most.
+    """
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    low, high = axis.get_view_interval()
+    least, most = (0.0, metric.scale) if metric.is_fraction else (-math.inf, math.inf)
+    ticks = axis.get_major_locator().tick_values
+    for _ in range(3):  # from another start other ticks may be found
+        found = ticks(max(least, low), min(most, high))
+        if any(map(partial(math.isclose, low), found)):
+            break
+        low = max([tick for tick in found if tick <= low], default=max(least, low))
+    if metric.is_fraction:
+        high = min(most + 0.02 * (most - low), high)
+    (axes.set_ylim if vertical else axes.set_xlim)(low, high)
+    note = f"axis starts at {low:g}" if low > 0 else ""
+    _name(axes, f"{of} {metric.axis(note)}".lstrip(), vertical)
+
+
+def loss_axis(axes: Axes, metric: Metric) -> None:
+    """Name an axis of a metric beside the headline: logarithmic where less is better."""
+    positive = all(np.min(np.asarray(line.get_ydata())) > 0 for line in axes.lines)
+    if metric.better == "lower" and positive:
+        log_axis(axes)
+        _name(axes, metric.axis("log scale"), vertical=True)
+    else:
+        metric_axis(axes, metric, "")
+
+
+def _name(axes: Axes, label: str, vertical: bool) -> None:
+    """On two lines where one would be longer than a panel is high."""
+    if not vertical:
+        axes.set_xlabel(label)
+        return
+    axes.set_ylabel(label if len(label) <= LONGEST else label.replace(" (", "\n(", 1))
+
+
+def log_axis(axes: Axes, *, vertical: bool = True) -> None:
+    """A logarithmic axis with plain numbers; linear ticks where it spans little."""
+    axis = axes.yaxis if vertical else axes.xaxis
+    (axes.set_yscale if vertical else axes.set_xscale)("log")
+    low, high = axis.get_view_interval()
+    narrow = high < 4 * low
+    axis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
