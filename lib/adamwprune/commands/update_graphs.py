@@ -11,6 +11,7 @@ images/data/ keeps what they plot: make graph-check compares.
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from adamwprune.base.console import require
 from adamwprune.base.errors import UserError
@@ -19,6 +20,7 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.records.published import published_as
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import figures
 from adamwprune.report.figures import check
@@ -48,6 +50,12 @@ def unmarked(records: Iterable[RunResult]) -> list[RunResult]:
     return [replace(record, marks=record.marks - {FROZEN}) for record in records]
 
 
+def _savings(folder: Path) -> list[RunResult]:
+    """What is published of the study of memory."""
+    names = sorted(path.stem for path in folder.glob("study-memory*.jsonl"))
+    return unmarked(record for name in names for record in published_as(folder, name))
+
+
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = load(workspace)
     catalogue = Catalogue.of(experiment)
@@ -66,6 +74,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     drawn += tracks.draw(found_tracks, images)
     if found_tracks:
         tracks.write_page(found_tracks, root / tracks.PAGE)
+    drawn += figures.draw_savings(_savings(experiment.published), images)
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()
