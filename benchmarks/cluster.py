@@ -124,8 +124,8 @@ def measure(options: Options) -> list[Metric]:
         _of("a run, the driver's part", "ms", [1000 * many.driver / cells], None, where),
         _of("a run, by the clock", "ms", [1000 * many.seconds / cells], None, where),
         _of(f"make status, {nodes} running", "s", shown, goals[1], where),
-        _of("driver, peak memory", "MB", [many.memory / 1e6], None, where),
-        metrics.ratio(SECTION, "driver, peak memory", [many.memory], [few.memory], goals[2], sizes),
+        _of("driver, peak memory", "MB", [many.memory / 1e6], goals[2], where),
+        metrics.ratio(SECTION, "driver, peak memory", [many.memory], [few.memory], None, sizes),
     ]
 
 

@@ -120,6 +120,26 @@ def test_stop_says_that_nothing_trains(tmp_path):
     assert told.stdout == f"nothing is training into {tmp_path}/results\n"
 
 
+def test_stop_asks_the_make_on_this_machine(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from adamwprune.records.store import Store\n"
+        "with Store(Path(sys.argv[1])).locked(print):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    root = str(tmp_path / "results")
+    words = [sys.executable, "-c", script, root]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        told = make_here(tmp_path, *SMALL, "stop")
+        asked = f"make (process {holder.pid}) was asked to stop its runs at a checkpoint\n"
+        assert told.stdout == asked
+        assert holder.wait(60) == -signal.SIGTERM
+    assert make_here(tmp_path, *SMALL, "stop").stdout.startswith("nothing is training")
+
+
 def test_an_absent_slurm_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     line = error_of(tmp_path, "EXECUTOR=slurm")

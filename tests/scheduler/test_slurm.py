@@ -167,6 +167,26 @@ def test_before_its_time_limit_an_agent_stops_and_is_put_into_the_queue_again(
     assert trainings(store, jobs[0])[1]["from"] > 10
 
 
+def test_a_preempted_agent_stops_at_a_checkpoint_and_goes_on_when_it_is_requeued(
+    tmp_path, engine, cluster, monkeypatch
+):
+    taking(monkeypatch, 5, 50)
+    store = Store(tmp_path)
+    jobs = jobs_of(store, 1)
+    preempted = []
+
+    def preempt(spec, event):
+        if not preempted and event.get("step", 0) > 10:
+            preempted.append(spec)
+            cluster.ask("scontrol", "requeue", made.ids[0])  # what PreemptMode=REQUEUE does
+
+    made = driver(store, engine, Recorder(preempt), agents=1)
+    assert len(made.run(jobs).done) == 1
+    assert len(made.ids) == 1, "another job was submitted"
+    assert [each.released for each in lease.attempts(jobs[0].folder)] == ["stopped", "done"]
+    assert trainings(store, jobs[0])[1]["from"] > 10
+
+
 def test_scancel_stops_at_a_checkpoint_and_make_goes_on(tmp_path, engine, cluster, monkeypatch):
     taking(monkeypatch, 30, 300)
     store = Store(tmp_path)
