@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from adamwprune.base.errors import UserError
-from adamwprune.commands import plan
+from adamwprune.commands import plan, status
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.progress import steps
@@ -68,8 +68,12 @@ def test_what_a_cluster_costs_is_estimated_for_its_agents_and_not_for_this_machi
     assert eta.startswith("eta     4:00:06 (P90 ")
     assert cost.startswith("cost    32 core hours (P90 ")
     assert cost.endswith("4 agents with 2 cores")
+    status.main(Workspace(given), None)
+    assert tuple(capsys.readouterr().out.splitlines()[-2:]) == (eta, cost)
     with pytest.raises(UserError, match="THREADS=3: an agent has AGENT_CPUS=2"):
         planned(THREADS="3")
+    status.main(Workspace({**given, "THREADS": "3"}), None)
+    assert capsys.readouterr().out.splitlines()[-1] == "eta     not known yet"
 
 
 def _no_answer(values):

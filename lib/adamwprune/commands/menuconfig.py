@@ -43,7 +43,7 @@ def time_of(workspace: Workspace, code: Sources, tree: Tree) -> str:
         places = launch.places()
     except UserError:  # DEVICE=cuda where there is none; make says so
         return ""
-    lines = estimate(states, experiment.root, places)
+    lines = estimate(states, experiment.root, places, launch.agents)
     told = next((line.split()[1:] for line in lines if line.startswith("eta")), [])
     return f"about {told[0]}" if told and told[0][0].isdigit() else ""
 

@@ -33,7 +33,12 @@ def _work(state: State) -> Work:
 
 
 def report(
-    source: str, states: Sequence[State], root: Path, places: Places, width: int
+    source: str,
+    states: Sequence[State],
+    root: Path,
+    places: Places,
+    width: int,
+    agents: Asked = lambda runs: None,
 ) -> list[str]:
     """The lines of ``make status``; those of the table within ``width``."""
     counts = {name: sum(each.name == name for each in states) for name in NAMES}
@@ -50,7 +55,7 @@ def report(
     ]
     if running:
         lines += rows.table(running, width, (rows.AGE, rows.LEFT, rows.DEVICE))
-    lines += estimate(states, root, places)
+    lines += estimate(states, root, places, agents)
     within, scored = history.scores(root)
     if scored:
         lines.append(f"past estimates: {within} of {scored} within P90")
