@@ -79,7 +79,7 @@ export-model: ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; 
 publish: ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
 
 .PHONY: memory-models
-memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNet-18 and GPT-2 small; 6 GB, 10 minutes
+memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNets and GPT-2s; 10 GB, half an hour
 	$(benchmarks) memory
 
 ##@ Configuration

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from adamwprune.optimizers import AdamWPrune
+from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.pruning import Pruner, Schedule, State
-from benchmarks.memory.counted import NETWORKS, allocated_by
+from benchmarks.memory.counted import allocated_by
+from benchmarks.memory.shapes import NETWORKS
 
 SPARSITY = 0.9
 NEVER = 1 << 40  # steps between mask updates
@@ -38,12 +40,12 @@ class Network:
 
 @torch.no_grad()
 def build(name: str, device: str) -> Network:
-    """The network ``name`` of :data:`benchmarks.memory.counted.NETWORKS`.
+    """The network ``name`` of :data:`benchmarks.memory.shapes.NETWORKS`.
 
     Weights are uniform in ±[0.01, 0.1): none is zero, and a step's size does not underflow.
     """
     with torch.device("meta"):
-        model = NETWORKS[name]()
+        model = NETWORKS[name]().module
     model.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
     for param in model.parameters():
@@ -56,9 +58,13 @@ def build(name: str, device: str) -> Network:
     return Network(model, gradients)
 
 
-def pruned(network: Network, storage: str) -> tuple[AdamWPrune, Pruner]:
-    """AdamWPrune over the network, pruned by state to 90%, with no mask update to come."""
-    optimizer = AdamWPrune(network.parameters, lr=1e-3)
+def pruned(
+    network: Network, storage: str, kind: type[AdamFamily] = AdamWPrune
+) -> tuple[AdamFamily, Pruner]:
+    """An optimizer of this ``kind`` over the network, pruned by state to 90%, all of its updates
+    done.
+    """
+    optimizer = kind(network.parameters, lr=1e-3)
     schedule = Schedule(SPARSITY, warmup=0, interval=NEVER, ramp_end=2)
     pruner = Pruner(network.model, State("precond"), schedule, storage=storage)
     pruner.attach(optimizer)
@@ -97,5 +103,5 @@ def allocated(work: Callable[[], object], device: str) -> int:
 def title(name: str) -> str:
     """The network and its parameters: ``gpt2 (124.4M)``."""
     with torch.device("meta"):
-        count = sum(param.numel() for param in NETWORKS[name]().parameters())
+        count = sum(param.numel() for param in NETWORKS[name]().module.parameters())
     return f"{name} ({count / 1e6:.1f}M)" if count >= 1e6 else f"{name} ({count / 1e3:.0f}k)"

@@ -9,13 +9,17 @@ from statistics import median
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from adamwprune.optimizers import AdamWPrune
+from adamwprune.optimizers import AdamW, AdamWPrune
+from adamwprune.optimizers._adam import AdamFamily
 from benchmarks import metrics, networks
 from benchmarks.metrics import Metric, Options, at_most
 from benchmarks.networks import Network
 
 SECTION = "optimizer-step"
 BASELINE = "torch: fused AdamW(amsgrad) + clip_grad_norm_"
+PLAIN = "torch: fused AdamW"
+MASKED = "AdamW, 90% by state, masks as bool"
+PACKED = "AdamW, 90% by state, states packed"
 WARM_UP = 3
 STEPS = {"lenet5": 200, "resnet18": 20, "gpt2": 5}  # of a reading, which is their median
 Step = Callable[[], object]
@@ -33,14 +37,19 @@ def fused(network: Network) -> Step:
     return step
 
 
+def plain(network: Network) -> Step:
+    """What AdamW without clipping is beside."""
+    return torch.optim.AdamW(network.parameters, lr=1e-3, weight_decay=0.01, fused=True).step
+
+
 def dense(network: Network) -> Step:
     """AdamWPrune without a pruner: with the z-score of the gradient's norm."""
     return AdamWPrune(network.parameters, lr=1e-3).step
 
 
-def masked(storage: str) -> Callable[[Network], Step]:
-    """AdamWPrune that holds 90% of the weights at zero, by masks kept as ``storage``."""
-    return lambda network: networks.pruned(network, storage)[0].step
+def masked(storage: str, kind: type[AdamFamily] = AdamWPrune) -> Callable[[Network], Step]:
+    """An optimizer that holds 90% of the weights at zero, by masks kept as ``storage``."""
+    return lambda network: networks.pruned(network, storage, kind)[0].step
 
 
 VARIANTS: dict[str, Callable[[Network], Step]] = {
@@ -49,6 +58,17 @@ VARIANTS: dict[str, Callable[[Network], Step]] = {
     "AdamWPrune, 90% by state, masks implied": masked("implied"),
     "AdamWPrune, 90% by state, masks as bits": masked("bits"),
     "AdamWPrune, 90% by state, masks as bool": masked("bool"),
+    PLAIN: plain,
+    MASKED: masked("bool", AdamW),
+    PACKED: masked("packed", AdamW),
+}
+# The ratios that are shown, of a variant to another, and their goals.
+RATIOS = {
+    **{(name, BASELINE): at_most(1.10) for name in VARIANTS if name.startswith("AdamWPrune, 90%")},
+    ("AdamWPrune, dense", BASELINE): None,
+    (MASKED, PLAIN): None,
+    (PACKED, PLAIN): None,
+    (PACKED, MASKED): at_most(1.0),
 }
 
 
@@ -79,13 +99,11 @@ def measure(options: Options) -> list[Metric]:
 
 def _of_network(name: str, rounds: list[dict[str, float]], options: Options) -> list[Metric]:
     title = networks.title(name)
-    base = [each[BASELINE] for each in rounds]
-    found = [metrics.of(SECTION, f"{title}: {BASELINE}", "ms", base)]
-    for variant, make in VARIANTS.items():
-        if make is fused:
-            continue
-        goal = None if options.quick or make is dense else at_most(1.10)
-        taken = [each[variant] for each in rounds]
-        found.append(metrics.of(SECTION, f"{title}: {variant}", "ms", taken))
-        found.append(metrics.ratio(SECTION, f"{title}: {variant} / torch", taken, base, goal))
+    taken = {variant: [each[variant] for each in rounds] for variant in VARIANTS}
+    found = [metrics.of(SECTION, f"{title}: {name}", "ms", each) for name, each in taken.items()]
+    for (one, other), goal in RATIOS.items():
+        said = "torch" if other in (BASELINE, PLAIN) else other
+        wanted = None if options.quick else goal
+        line = f"{title}: {one} / {said}"
+        found.append(metrics.ratio(SECTION, line, taken[one], taken[other], wanted))
     return found

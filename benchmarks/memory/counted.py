@@ -1,11 +1,11 @@
 """The ledger of networks larger than the ones that are trained here, from their live tensors.
 
-Bytes by owner depend on shapes and not on what is learned: two steps with random gradients and a
-mask update after the second make every tensor that training would keep.
+Bytes by owner depend on shapes and not on what is learned: two steps with any gradients and a mask
+update after the second make every tensor that training would keep.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -17,64 +17,20 @@ from torch.autograd import profiler
 from adamwprune import optimizers, pruning
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
-from adamwprune.models.lenet5 import LeNet5
+from adamwprune.models import Model
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import Pruner
+from adamwprune.pruning.storage import Count
 from adamwprune.report import owned_bytes
 from adamwprune.report.columns import Column, piped
-from adamwprune.train.measure import ledger
+from adamwprune.train.measure.course import Course
 from adamwprune.train.measure.update_peak import Transient, Work, transient_of
 from benchmarks.memory.formulas import Size, computed
 
 PRUNED = ("adamw", "adamwprune")  # the optimizers under which every method is shown
 STEPS = 2
-
-
-# -- networks: shapes, and nothing that runs -----------------------------------------------
-
-
-def _block(inputs: int, outputs: int, shortcut: bool) -> Iterator[nn.Module]:
-    """Two 3x3 convolutions of a residual block and, where the shape changes, its shortcut."""
-    yield from (nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs))
-    yield from (nn.Conv2d(outputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs))
-    if shortcut:
-        yield from (nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-
-
-def resnet18() -> nn.Module:
-    """The layers of ResNet-18 (He et al., arXiv 1512.03385) for 32x32 images in ten classes.
-
-    11,173,962 parameters, of which 11,164,352 are weights of convolutions and of the classifier.
-    """
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, bias=False), nn.BatchNorm2d(64)]
-    inputs = 64
-    for outputs in (64, 128, 256, 512):
-        layers += _block(inputs, outputs, shortcut=inputs != outputs)
-        layers += _block(outputs, outputs, shortcut=False)
-        inputs = outputs
-    return nn.Sequential(*layers, nn.Linear(512, 10))
-
-
-def gpt2() -> nn.Module:
-    """The layers of GPT-2 small (Radford et al. 2019): 124,439,808 parameters.
-
-    84,934,656 of them are weights of linear layers. The head is the token embedding itself, and
-    no layer of its own: it is not pruned.
-    """
-    width = 768
-    layers: list[nn.Module] = [nn.Embedding(50_257, width), nn.Embedding(1_024, width)]
-    for _ in range(12):
-        layers += [nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)]
-        layers += [nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)]
-    return nn.Sequential(*layers, nn.LayerNorm(width))
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "lenet5": LeNet5,
-    "resnet18": resnet18,
-    "gpt2": gpt2,
-}
+LANE = 8  # float32 numbers of a kernel's vectors on a CPU
 
 
 # -- one row ---------------------------------------------------------------------------------
@@ -117,32 +73,51 @@ def runs() -> list[RunSpec]:
     )
 
 
-def measure(build: Callable[[], nn.Module], spec: RunSpec) -> Row:
-    """Two steps of a fresh network and, if the run prunes, one mask update at its target."""
+def measure(build: Callable[[], Model], spec: RunSpec, *, update: bool = True) -> Row:
+    """Two steps of a fresh network and, if the run prunes, one mask update at its target; the
+    gradients are the weights. ``update``: measure what it takes for a moment.
+    """
     torch.manual_seed(0)
-    model = build()
-    _without_zeros(pruning.prunable(model).values())
+    network = build()
+    model = network.module
+    _without_zeros(model.parameters())
     # A learning rate of zero: no weight may become zero but those that are pruned.
-    values = {**spec.values, "LR": 0.0, "PRUNING_WARMUP": 0, "PRUNING_INTERVAL": 1 + STEPS}
+    values = {**spec.settings, "LR": 0.0, "PRUNING_WARMUP": 0, "PRUNING_INTERVAL": 1 + STEPS}
     optimizer = optimizers.build(str(values["OPTIMIZER"]), model.parameters(), values)
-    pruner = pruning.build(model, values, ramp_end=STEPS)
-    update = Update(pruner)
+    pruner = pruning.build(model, values, STEPS, network.prunable)
+    meter = Update(pruner) if update else None
+    course = Course(model, optimizer, pruner).attach()
     pruner.attach(optimizer)
-    for _ in range(STEPS):
+    if values["RELEASE_GRADIENTS"]:
+        course.released = optimizers.ReleasedGradients(optimizer, pruner).attach()
+    for step in range(1, 1 + STEPS):
         for param in model.parameters():
-            if param.grad is None:
-                param.grad = torch.empty_like(param)
-            param.grad.normal_()
+            (param * param.detach()).sum().backward()
         optimizer.step()
-    measured = ledger.account(model, optimizer, pruner)
+        optimizer.zero_grad()
+        course.stepped(step)
+    size = size_of(model, pruner)
+    found = (meter.tensors, meter.allocator) if meter else (None, None)
+    return Row(spec, size, course.account(), computed(values, size), *found)
+
+
+def size_of(model: nn.Module, pruner: Pruner) -> Size:
+    """What the formulas take of it, as it is now."""
     parameters = list(model.parameters())
-    size = Size(
+    return Size(
         sum(param.numel() for param in parameters),
         len(parameters),
         tuple(tuple(weight.shape) for weight in pruner.weights.values()),
         sum(buffer.nbytes for buffer in model.buffers()),
+        max(param.numel() for param in parameters),
+        tuple(_count(~pruner.masks.mask(n, pruner.states(n))) for n in pruner.weights),
     )
-    return Row(spec, size, measured, computed(values, size), update.tensors, update.allocator)
+
+
+def _count(live: Tensor) -> Count:
+    numel = live.numel()
+    rest = live.view(-1)[numel - numel % LANE :]
+    return Count(numel, int(live.sum()), int(rest.sum()))
 
 
 class Update:

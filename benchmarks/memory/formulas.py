@@ -2,9 +2,11 @@
 
 A float is four bytes. N parameters take 4 N bytes, their gradients as many. An optimizer declares
 its states (``Base.declared_states``), a pruning method the bytes a weight that it keeps
-(``Score.expected_bytes``), a storage those of its masks (``Masks.expected_bytes``).
+(``Score.expected_bytes``), a storage those of its masks (``Masks.expected_bytes``) and what an
+optimizer need not keep (``Masks.without_states``).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from torch.nn import Parameter
 
 from adamwprune import optimizers, pruning
 from adamwprune.pruning.score import FLOAT, Score
-from adamwprune.pruning.storage import STORAGES
+from adamwprune.pruning.storage import STORAGES, Count
 
 Shape = tuple[int, ...]
 
@@ -27,6 +29,14 @@ class Size:
     tensors: int  # T, parameter tensors
     prunable: tuple[Shape, ...]  # shapes of the prunable tensors
     buffers: int = 0  # bytes
+    largest: int = 0  # numbers of the largest parameter tensor
+    pruned: tuple[Count, ...] = ()  # the prunable tensors, where some of them are pruned
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """Of each prunable tensor; all are live where nothing says otherwise."""
+        sizes = (math.prod(shape) for shape in self.prunable)
+        return self.pruned or tuple(Count(numel, numel) for numel in sizes)
 
 
 def computed(values: Mapping[str, Any], size: Size) -> dict[str, Any]:
@@ -36,25 +46,27 @@ def computed(values: Mapping[str, Any], size: Size) -> dict[str, Any]:
     storage that is not there, and ``NotImplementedError`` for an optimizer that declares nothing.
     """
     floats = FLOAT * size.parameters
+    gradients = FLOAT * size.largest if values.get("RELEASE_GRADIENTS") else floats
     states = optimizer_bytes(values, size)
     kept = pruner_bytes(values, size)
     own = sum(states.values()) + sum(kept.values())
     return {
         "weights": floats,
         "buffers": size.buffers,
-        "gradients": floats,
+        "gradients": gradients,
         "optimizer": states,
         "pruner": kept,
-        "total": 2 * floats + size.buffers + own,
+        "total": floats + size.buffers + gradients + own,
     }
 
 
 def optimizer_bytes(values: Mapping[str, Any], size: Size) -> dict[str, int]:
     """Bytes of the optimizer's states by name."""
     optimizer = optimizers.build(values["OPTIMIZER"], [Parameter(torch.empty(0))], values)
+    storage = STORAGES[values.get("MASK_STORAGE", "bool")]  # of a dense run none
+    numbers = size.parameters - storage.without_states(size.counts)
     return {
-        name: each.of(size.parameters, size.tensors)
-        for name, each in optimizer.declared_states().items()
+        name: each.of(numbers, size.tensors) for name, each in optimizer.declared_states().items()
     }
 
 
@@ -64,5 +76,5 @@ def pruner_bytes(values: Mapping[str, Any], size: Size) -> dict[str, int]:
     if not score.prunes:
         return {}
     kept = score.expected_bytes(size.prunable)
-    masks = STORAGES[values["MASK_STORAGE"]].expected_bytes(size.prunable)
+    masks = STORAGES[values["MASK_STORAGE"]].expected_bytes(size.counts)
     return {**kept, "masks": masks} if masks else kept

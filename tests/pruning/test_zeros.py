@@ -60,6 +60,8 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, *which
 
 
 def fits(method: str, storage: str) -> bool:
+    if storage == "packed":
+        return not METHODS[method]().returns
     return storage != "implied" or method in MONOTONE
 
 

@@ -56,6 +56,14 @@ VARIANTS = [
         PRUNING_SCHEDULE="one-shot",
         MASK_STORAGE="bits",
     ),
+    *specs(OPTIMIZER="sgd adam adamwprune", PRUNING_METHOD="magnitude", MASK_STORAGE="packed"),
+    *specs(
+        OPTIMIZER="adamw",
+        PRUNING_METHOD="state rigl",
+        INITIAL_SPARSITY="0.6",
+        MASK_STORAGE="packed",
+        RELEASE_GRADIENTS="y",
+    ),
 ]
 STEPS = COMBINATIONS[0].total_steps
 

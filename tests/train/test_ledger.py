@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,28 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from adamwprune import optimizers, pruning
+from adamwprune.base.kinds import Images
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
+from adamwprune.models import Model
 from adamwprune.models.lenet5 import FusedLeNet5
 from adamwprune.optimizers._adam import AdamFamily
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import ContractViolation, Pruner
-from adamwprune.pruning.storage import STORAGES
+from adamwprune.pruning.storage import STORAGES, Count
 from adamwprune.train.measure import ledger
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, MASK_UPDATE, STEADY, Phases
 from adamwprune.train.measure.update_peak import Transient, UpdateMeter, transient_of
-from benchmarks.memory import counted
-from benchmarks.memory.counted import NETWORKS, allocated_by
+from benchmarks.memory import by_sparsity, counted
+from benchmarks.memory.counted import allocated_by
 from benchmarks.memory.formulas import Size, computed
+from benchmarks.memory.shapes import NETWORKS
 from tests.support.allocator import Allocator
 
 CPU = torch.device("cpu")
-LENET5 = Size(61_750, 14, ((6, 25), (16, 150), (120, 400), (84, 120), (10, 84)), 192)
+SHAPES = ((6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84))
+LENET5 = Size(61_750, 14, SHAPES, 192, 48_000)
 
 
 def every_run() -> list[RunSpec]:
@@ -65,6 +69,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     pruner: Pruner
     meter: UpdateMeter
+    at_once: int = 0  # bytes of the gradients in the last step
 
     @classmethod
     def of(cls, values: Any, model: nn.Module | None = None, meter: Any = None) -> Run:
@@ -83,10 +88,11 @@ class Run:
                 if param.grad is None:
                     param.grad = torch.empty_like(param)
                 param.grad.normal_()
+            self.at_once = ledger.gradients(self.model)
             self.optimizer.step()
 
     def account(self) -> dict[str, Any]:
-        return ledger.account(self.model, self.optimizer, self.pruner)
+        return ledger.account(self.model, self.optimizer, self.pruner, self.at_once)
 
 
 def run_of(optimizer: str, method: str, storage: str = "bool") -> Run:
@@ -110,7 +116,9 @@ def values_of(optimizer: str, method: str, storage: str = "bool") -> dict[str, A
 def test_what_is_computed_is_what_is_there(spec: RunSpec) -> None:
     run = Run.of(spec.values)
     run.steps(3)
-    assert run.account() == computed(spec.values, LENET5)
+    size = counted.size_of(run.model, run.pruner)
+    assert replace(size, pruned=()) == LENET5
+    assert run.account() == computed(spec.values, size)
 
 
 def test_the_formulas_of_lenet5() -> None:
@@ -121,8 +129,8 @@ def test_the_formulas_of_lenet5() -> None:
     assert states("sgd") == 247_000
     assert states("adam") == states("adamw") == 494_056
     assert states("adamwadv") == states("adamwspam") == states("adamwprune") == 741_056
-    masks = {name: storage.expected_bytes(LENET5.prunable) for name, storage in STORAGES.items()}
-    assert masks == {"bool": 61_470, "bits": 7_684, "implied": 0}
+    masks = {name: storage.expected_bytes(LENET5.counts) for name, storage in STORAGES.items()}
+    assert masks == {"bool": 61_470, "bits": 7_684, "implied": 0, "packed": 7_684}
     assert computed(values_of("adamw", "movement"), LENET5)["pruner"] == {
         "scores": 245_880,
         "kept_weights": 245_880,
@@ -132,7 +140,15 @@ def test_the_formulas_of_lenet5() -> None:
 
 
 def test_the_last_byte_of_each_tensors_bits_is_a_whole_one() -> None:
-    assert STORAGES["bits"].expected_bytes([(1, 1), (2, 4), (3, 3)]) == 1 + 1 + 2
+    counts = [Count(1, 1), Count(8, 8), Count(9, 9)]
+    assert STORAGES["bits"].expected_bytes(counts) == 1 + 1 + 2
+
+
+def test_packed_states_have_an_index_of_four_bytes_from_half_live_on() -> None:
+    packed, counts = STORAGES["packed"], [Count(100, 51), Count(100, 50), Count(48_000, 4_801)]
+    assert packed.expected_bytes(counts) == 13 + 4 * 50 + 4 * 4_801
+    # In eights, as the kernels take them: 56 for 50 where none of these are among the last four.
+    assert packed.without_states(counts) == (100 - 56) + (48_000 - 4_808)
 
 
 def test_nothing_is_computed_of_what_is_not_there_or_declares_nothing(monkeypatch) -> None:
@@ -189,8 +205,9 @@ def test_torchs_own_tracker_counts_the_same(spec: RunSpec) -> None:
     # gradients that no backward pass made are to the tracker activations.
     made = sum(account["optimizer"].values()) + sum(account["pruner"].values())
     steps = sizes["Optstate"] + sizes["Activation"] + sizes["Other"]
-    assert steps == made + account["gradients"]
-    assert sizes["Total"] == account["total"]
+    left = ledger.gradients(run.model)  # all of them, unless states are packed
+    assert steps == made + left
+    assert sizes["Total"] == account["total"] - account["gradients"] + left
 
 
 # -- for a moment ---------------------------------------------------------------------
@@ -404,13 +421,15 @@ def test_a_gpus_updates_are_read_off_its_allocator() -> None:
 def test_the_larger_networks_have_the_published_sizes() -> None:
     def sizes(name: str) -> tuple[int, int]:
         with torch.device("meta"):
-            model = NETWORKS[name]()
+            model = NETWORKS[name]().module
         prunable = pruning.prunable(model).values()
         return sum(p.numel() for p in model.parameters()), sum(w.numel() for w in prunable)
 
     assert sizes("lenet5") == (61_750, 61_470)
     assert sizes("resnet18") == (11_173_962, 11_164_352)
+    assert sizes("resnet50") == (25_557_032, 25_502_912)
     assert sizes("gpt2") == (124_439_808, 84_934_656)
+    assert sizes("gpt2-medium") == (354_823_168, 301_989_888)
 
 
 def test_every_optimizer_method_and_storage_has_a_row() -> None:
@@ -424,11 +443,16 @@ def test_every_optimizer_method_and_storage_has_a_row() -> None:
     assert ("movement", "implied") not in pairs, "weights that return"
 
 
+def linear() -> Model:
+    module = nn.Sequential(nn.Linear(100, 50), nn.ReLU())
+    return Model(module, Images(channels=1, size=10, classes=50))
+
+
 def test_a_row_is_measured_and_computed() -> None:
     (spec,) = (
         spec for spec in counted.runs() if counted.head(spec) == ("adamwprune", "magnitude", "bool")
     )
-    row = counted.measure(lambda: nn.Sequential(nn.Linear(100, 50), nn.ReLU()), spec)
+    row = counted.measure(linear, spec)
     assert row.measured == row.computed
     assert row.measured["total"] == 5 * 4 * 5_050 + 4 * 2 + 408 + 5_000
     assert row.tensors is not None
@@ -453,14 +477,18 @@ def test_the_command_writes_the_table(repository: Path, tmp_path: Path) -> None:
     done = run("lenet5", "--output", "table.md")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "table.md").read_text()
-    assert "## lenet5: 61,750 parameters, 61,470 prunable" in text
+    assert "### lenet5: 61,750 parameters, 61,470 prunable" in text
     assert f"torch {torch.__version__}" in text
     rows = [line for line in text.splitlines() if line.startswith("| adamw")]
-    assert f"in {len(counted.runs())} of {len(counted.runs())} rows" in text
+    number = len(counted.runs()) + len(by_sparsity.runs())
+    assert f"in {number} of\n{number} rows" in text
+    (packed,) = (line for line in text.splitlines() if line.startswith("| 90% | packed |"))
+    weights = [float(cell) for cell in packed.split("|")[5:-1:3]]
+    assert weights == pytest.approx([9.2, 5.2, 9.6, 5.6], abs=0.06)
     (movement,) = (row for row in rows if row.startswith("| adamw | movement | bool"))
     assert "| 245,880 | 245,880 |" in movement
     assert "| 61,470 | 248 | 1,541,478 | 1,541,478 |" in movement
     assert done.stderr == ""
     refused = run("nonsense")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "there are lenet5, resnet18, gpt2" in refused.stderr
+    assert "there are lenet5, resnet18, resnet50, gpt2, gpt2-medium" in refused.stderr

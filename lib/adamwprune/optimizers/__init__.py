@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.optim.optimizer import ParamsT
 
     from adamwprune.optimizers._base import Base
+    from adamwprune.optimizers._released import ReleasedGradients
     from adamwprune.optimizers._spam import Spam
     from adamwprune.optimizers.adam import Adam
     from adamwprune.optimizers.adamw import AdamW
@@ -35,11 +36,22 @@ _PUBLIC = {
     "AdamWAdv": "adamwadv",
     "AdamWPrune": "adamwprune",
     "AdamWSpam": "adamwspam",
+    "ReleasedGradients": "_released",
     "Spam": "_spam",
 }
 registry.extend(__name__, __path__)
 __getattr__ = registry.lazily(__name__, _PUBLIC)
-__all__ = ["SGD", "Adam", "AdamW", "AdamWAdv", "AdamWPrune", "AdamWSpam", "Spam", "build"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AdamWAdv",
+    "AdamWPrune",
+    "AdamWSpam",
+    "ReleasedGradients",
+    "Spam",
+    "build",
+]
 
 
 def decayed(model: nn.Module, which: str) -> Iterable[Parameter] | list[dict[str, Any]]:

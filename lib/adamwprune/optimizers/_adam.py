@@ -92,6 +92,11 @@ class AdamFamily(_base.KeepsMoments):
             spam=Spam.from_values(values),
         )
 
+    @property
+    def needs_all_gradients(self) -> str:
+        """See :class:`~adamwprune.optimizers._base.Base`."""
+        return super().needs_all_gradients or ("SPAM's z-score" if self.spam.zscore else "")
+
     def declared_states(self) -> Mapping[str, StateBytes]:
         """Adam's, and those of the spike handling that is on."""
         states = {

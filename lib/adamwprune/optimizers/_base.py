@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
@@ -65,6 +66,8 @@ class Base(torch.optim.Optimizer):
     # Told in each step, by an optimizer that looks for spikes, whether its gradient was one, a bool
     # tensor. It is not kept as an attribute: it would be a state, which the ledger does not count.
     on_spike: Callable[[Tensor], None] | None = None
+    # Of each pruner that packs states: parameters and their states that are not packed.
+    whole_states: tuple[Callable[[], Iterable[tuple[Tensor, dict[str, Any]]]], ...] = ()
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
@@ -89,6 +92,11 @@ class Base(torch.optim.Optimizer):
     @steps.setter
     def steps(self, steps: int) -> None:
         self.kept["steps"] = steps
+
+    @property
+    def needs_all_gradients(self) -> str:
+        """What of a step needs all gradients at once; empty if nothing does."""
+        return "max_grad_norm" if self.max_grad_norm else ""
 
     def declared_states(self) -> Mapping[str, StateBytes]:
         """What float32 parameters take in the optimizer, by the names that the ledger
@@ -154,8 +162,15 @@ class Base(torch.optim.Optimizer):
         return float(group["lr"]), 1.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """What ``copy.deepcopy`` and ``pickle`` take along: torch's three, and ours."""
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
+        """What ``copy.deepcopy`` and ``pickle`` take along: torch's three, and ours.
+
+        States that a pruner has packed are whole in it: a copy has no pruner.
+        """
+        found = {**super().__getstate__(), **{name: getattr(self, name) for name in self._own}}
+        if self.whole_states:
+            whole = {weight: states for each in self.whole_states for weight, states in each()}
+            found["state"] = defaultdict(dict, {**self.state, **whole})
+        return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a copy's attributes, or what ``load_state_dict`` has read."""

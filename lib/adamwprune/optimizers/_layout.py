@@ -31,6 +31,14 @@ def laid_out(param: Tensor, tensor: Tensor) -> Tensor:
     return torch.empty_like(param, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
+def in_memory(tensor: Tensor) -> Tensor:
+    """The numbers of a dense ``tensor`` in the order of its memory: a view [n]."""
+    if tensor.is_contiguous():
+        return tensor.view(-1)
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).view(-1)
+
+
 def as_real(tensors: list[Tensor]) -> list[Tensor]:
     """Complex tensors as pairs of real numbers in the same memory, as torch's Adam takes them."""
     return [torch.view_as_real(each) if each.is_complex() else each for each in tensors]

@@ -159,6 +159,8 @@ class RunSpec:
                 f"{self['TRAIN_EXAMPLES']} examples to train on"
             ]
         found = self._training_problems()
+        if self["RELEASE_GRADIENTS"] and (reason := self._needs_all_gradients):
+            found.append(f"RELEASE_GRADIENTS: {reason}, which needs all gradients at once")
         if "PRUNING_SCHEDULE" not in self:
             return found
         found += self._one_shot_problems() if self._is_one_shot else self._ramp_problems()
@@ -166,6 +168,11 @@ class RunSpec:
             found.append(
                 f"SPAM_INTERVAL={self['SPAM_INTERVAL']}: masks are updated {SETTLING} steps after "
                 "a reset at the earliest, so that none would be before the end of the ramp"
+            )
+        if self["INITIAL_SPARSITY"] > self.sparsity:
+            found.append(
+                f"INITIAL_SPARSITY={self['INITIAL_SPARSITY']:g} is above the target of the ramp, "
+                f"TARGET_SPARSITY={self.sparsity:g}"
             )
         if self.sparsity == 1 and self.values.get("PRUNING_FLOOR"):
             found.append(
@@ -186,6 +193,17 @@ class RunSpec:
                 f"{self.total_steps} steps"
             )
         return found
+
+    @property
+    def _needs_all_gradients(self) -> str:
+        """What of a step does; see :class:`adamwprune.optimizers._released.ReleasedGradients`."""
+        if self["ACCUMULATION"] > 1:
+            return f"ACCUMULATION={self['ACCUMULATION']} adds up those of a batch's parts"
+        if self["MAX_GRAD_NORM"]:
+            return f"MAX_GRAD_NORM={self['MAX_GRAD_NORM']:g} (0: off) clips by their norm"
+        if self.values.get("SPAM_MODE") == "zscore":
+            return "SPAM_MODE=zscore looks at their norm"
+        return ""
 
     @property
     def _is_one_shot(self) -> bool:

@@ -109,4 +109,5 @@ def _schedule(values: Mapping[str, Any], ramp_end: int) -> Schedule:
         return Schedule.one_shot(target, values["PRUNING_WARMUP"])
     if shape == "constant":
         return Schedule.constant(target, values["PRUNING_INTERVAL"], ramp_end)
-    return Schedule(target, values["PRUNING_WARMUP"], values["PRUNING_INTERVAL"], ramp_end, shape)
+    ramp = values["PRUNING_WARMUP"], values["PRUNING_INTERVAL"], ramp_end
+    return Schedule(target, *ramp, shape, values["INITIAL_SPARSITY"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +32,11 @@ class TakesPart(Protocol):
         """Called after a step that was made."""
 
     def state_dict(self) -> dict[str, Any]: ...
+
+    def whole_states(self) -> Iterable[tuple[Tensor, dict[str, Any]]]:
+        """Parameters whose states the optimizer keeps in a form of the pruner's, and these in the
+        optimizer's own form.
+        """
 
     def refuse_foreign(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for a state that cannot be loaded."""
@@ -160,6 +165,11 @@ class Attachment:
     def _saving(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
         if state_dict["param_groups"]:
             state_dict["param_groups"][0][self.pruner.key] = packed(self.pruner.state_dict())
+        whole = self.pruner.whole_states()
+        params = (param for group in optimizer.param_groups for param in group["params"])
+        numbers = {id(param): number for number, param in enumerate(params)}
+        for weight, states in whole:
+            state_dict["state"][numbers[id(weight)]] = states
 
     def _loading(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         first, *others = state_dict["param_groups"]

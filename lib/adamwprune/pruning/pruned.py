@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -12,10 +12,30 @@ from torch.optim import Optimizer
 
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part
-from adamwprune.pruning.storage import Masks
+from adamwprune.pruning.storage import Masks, Packed
 
 # Optimizer states that stay zero while the weight and its gradient are zero.
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+
+
+class Whole(Mapping[str, Any]):
+    """Packed optimizer states of a weight, each unpacked when it is asked for and kept."""
+
+    def __init__(self, name: str, states: Mapping[str, Any], masks: Packed) -> None:
+        self.name = name
+        self._states, self._masks = states, masks
+        self._whole: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._whole:
+            self._whole[key] = self._masks.whole(self.name, self._states[key])
+        return self._whole[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
 
 
 class PrunedWeights:
@@ -41,6 +61,7 @@ class PrunedWeights:
         self.k = 0  # weights that are to be pruned now
         self.returned_by_layer = dict.fromkeys(weights, 0)  # pruned weights that came back
         self.full: dict[str, Tensor] = {}  # unmasked weights of a returning method
+        self._unpacked: Whole | None = None  # states of one layer, while they are read
 
     @property
     def numel(self) -> int:
@@ -57,15 +78,31 @@ class PrunedWeights:
         return sum(self.returned_by_layer.values())
 
     def states(self, name: str) -> Mapping[str, Any]:
-        """The optimizer's states of a weight; none before :meth:`Pruner.attach`."""
+        """The optimizer's states of a weight, packed ones as :class:`Whole`; none before
+        :meth:`Pruner.attach`.
+        """
+        states = self.kept_states(name)
+        if not isinstance(self.masks, Packed) or self.masks.live(name) is None:
+            return states
+        if self._unpacked is None or self._unpacked.name != name:
+            self._unpacked = Whole(name, states, self.masks)
+        return self._unpacked
+
+    def kept_states(self, name: str) -> MutableMapping[str, Any]:
+        """The optimizer's states of a weight as it keeps them."""
         if self.optimizer is None:
             return {}
-        states: Mapping[str, Any] = self.optimizer.state.get(self.weights[name], {})
+        states: MutableMapping[str, Any] = self.optimizer.state.get(self.weights[name], {})
         return states
+
+    def settle(self, name: str) -> None:
+        """Called when the mask of a layer has changed, and its weights and states with it."""
+        self._unpacked = None
+        self.masks.settle(name, self.kept_states(name))
 
     def moments(self, name: str) -> dict[str, Tensor]:
         """The states that must be zero where a weight is pruned, by their names."""
-        states = {} if self.score.returns else self.states(name)
+        states = self._states_to_zero(name)
         return {moment: states[moment] for moment in MOMENTS if states.get(moment) is not None}
 
     def zeroed(self, name: str) -> list[Tensor]:
@@ -73,9 +110,14 @@ class PrunedWeights:
         is a returning one, all its states of the same shape.
         """
         weight = self.weights[name]
-        states = {} if self.score.returns else self.states(name)
+        states = self._states_to_zero(name)
         same = [s for s in states.values() if isinstance(s, Tensor) and s.shape == weight.shape]
         return [weight, *same]
+
+    def _states_to_zero(self, name: str) -> Mapping[str, Any]:
+        """Of a layer that is packed pruned weights have none."""
+        is_packed = self.masks.live(name) is not None
+        return {} if self.score.returns or is_packed else self.kept_states(name)
 
     def mask_part(self, name: str, part: Part) -> Tensor:
         """The mask of a part [n], True = pruned."""

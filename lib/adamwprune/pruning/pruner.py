@@ -37,6 +37,7 @@ from adamwprune.pruning import contract, counts, inputs, refusals
 from adamwprune.pruning.attachment import Attachment, free_key, hooked, keeps_zeros
 from adamwprune.pruning.clipping import clip_grad_norm_
 from adamwprune.pruning.contract import Sums
+from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.regrowth import Regrowth
@@ -46,7 +47,7 @@ from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import keep_pages
 from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
-from adamwprune.pruning.storage import STORAGES, Implied
+from adamwprune.pruning.storage import STORAGES, Implied, Packed
 from adamwprune.pruning.update import prune, regrow
 
 log = logging.getLogger("adamwprune")
@@ -59,9 +60,11 @@ class Pruner(PrunedWeights):
     ``scope``: ``global`` (one threshold over all weights), ``layer`` (the same fraction of each),
     ``erk`` (Erdős–Rényi-kernel: small layers denser) or ``2-4`` (2 of 4 neighbouring inputs).
     ``floor``: how many weights of each layer are kept at least. ``storage``: ``bool`` (a mask of
-    one byte a weight), ``bits`` (of one bit a weight) or ``implied`` (a weight is pruned where it
+    one byte a weight), ``bits`` (of one bit a weight), ``implied`` (a weight is pruned where it
     and its Adam states are zero: no bytes; monotone methods under an optimizer of the Adam family
-    only). A schedule of constant sparsity prunes in :meth:`attach`, before the first step.
+    only) or ``packed`` (pruned weights have no optimizer states, the others four bytes of an index
+    each; no method whose pruned weights keep their values). A schedule that starts sparse prunes in
+    :meth:`attach`, before the first step.
 
     ``weights``, ``exclude``, ``skip_first``, ``skip_last``: which weights count, see
     :class:`~adamwprune.pruning.prunable.Prunable`; :attr:`coverage` says it, and :meth:`attach`
@@ -116,6 +119,8 @@ class Pruner(PrunedWeights):
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None
+        packed = self.masks if isinstance(self.masks, Packed) else None
+        self._packing = None if packed is None else Packing(self, packed)
 
     # -- in the loop ---------------------------------------------------------
 
@@ -163,6 +168,8 @@ class Pruner(PrunedWeights):
         self._hooks.clear()
         if self._attachment is not None:
             self._attachment.remove()
+        if self.optimizer is not None and self._packing is not None:
+            self._packing.detach(self.optimizer)
         self._attachment = self.optimizer = None
         _OWNERS.pop(self.score, None)
 
@@ -180,6 +187,8 @@ class Pruner(PrunedWeights):
         _OWNERS[self.score] = ref(self)
         self._attachment = Attachment(self, self.optimizer)
         self._hooks = inputs.observe(self._observed, self.score)
+        if self._packing is not None:
+            self._packing.attach(self.optimizer)
 
     @torch.no_grad()
     def _begin(self) -> None:
@@ -195,28 +204,51 @@ class Pruner(PrunedWeights):
 
     def before_step(self, optimizer: Optimizer) -> None:
         """Let the score see the gradients, then mask them; called when all are there."""
+        self.after_weight()  # of a step that has raised an error
         if not self._has_begun:
             self._begin()
         rates = _step_sizes(optimizer) if self.score.observes else []
-        keeps = self.score.reads_gradients and self._may_update()
         for name, weight in self.weights.items():
-            if weight.grad is None:
-                continue
-            if weight.grad.layout is not torch.strided:
-                raise ValueError(f"the gradient of {name} is sparse: leave it out with exclude=")
-            full = self._full_weight(name)
-            if rates:  # the gradient is unmasked: pruned weights keep scoring
-                self.score.observe(weight, full, weight.grad, rates[self._groups[name]])
-            if keeps:
-                self._gradients[name] = weight.grad.detach().clone()
-            if self.k:
-                self.masks.zero(name, weight.grad, self.states(name))
-            if full is not weight:
-                weight.copy_(full)
-            self._open.add(name)
+            if weight.grad is not None:
+                self._before_layer(name, weight, weight.grad, rates)
+
+    def before_weight(self, weight: Tensor) -> None:
+        """:meth:`before_step` of one parameter, where gradients are released one by one."""
+        assert self.optimizer is not None
+        if not self._has_begun:
+            self._begin()
+        for name, each in self.weights.items():
+            if each is weight and weight.grad is not None:
+                rates = _step_sizes(self.optimizer) if self.score.observes else []
+                self._before_layer(name, weight, weight.grad, rates)
+
+    def after_weight(self) -> None:
+        """After the step of the parameter that was given to :meth:`before_weight`."""
+        self._unpacked = None
+        if self._packing is not None:
+            self._packing.end()
+
+    def _before_layer(
+        self, name: str, weight: Tensor, gradient: Tensor, rates: list[float | Tensor]
+    ) -> None:
+        if gradient.layout is not torch.strided:
+            raise ValueError(f"the gradient of {name} is sparse: leave it out with exclude=")
+        full = self._full_weight(name)
+        if rates:  # the gradient is unmasked: pruned weights keep scoring
+            self.score.observe(weight, full, gradient, rates[self._groups[name]])
+        if self.score.reads_gradients and self._may_update():
+            self._gradients[name] = gradient.detach().clone()
+        self._open.add(name)
+        if self._packing is not None and self.masks.live(name) is not None:
+            self._packing.substitute(self._groups[name], name)
+        elif self.k:
+            self.masks.zero(name, gradient, self.states(name))
+        if full is not weight:
+            weight.copy_(full)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Update the masks if an update is due, and mask weights that the step moved."""
+        self.after_weight()
         self.steps += 1
         if self.score.returns:
             self._keep_full_weights()
@@ -253,8 +285,8 @@ class Pruner(PrunedWeights):
         """
         if not self.score.prunes:
             return ()
-        if self._may_update():
-            return None
+        if self._may_update() or (self.k and isinstance(self.masks, Packed)):
+            return None  # each update of a packed one makes its tensors anew
         return self.k > 0
 
     def step_replayed(self) -> None:
@@ -291,6 +323,7 @@ class Pruner(PrunedWeights):
             returned = prune(self, self.scope, k, pruned, sums)
         self._note_update(sparsity, k, returned)
         contract.verify(self, sums)
+        self._unpacked = None
 
     def planned_update(self) -> tuple[float, int, dict[str, int]]:
         """Return the sparsity that a mask update would reach now, its k, and how many weights of
@@ -413,6 +446,12 @@ class Pruner(PrunedWeights):
             "score": self.score.state_dict(list(self.weights.values())),
         }
 
+    def whole_states(self) -> Iterable[tuple[Tensor, dict[str, Any]]]:
+        """Weights whose states are packed, and these states as an optimizer without a pruner has
+        them, for its ``state_dict()``.
+        """
+        return () if self._packing is None else self._packing.whole_states()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; the weights are loaded by their model.
 
@@ -424,6 +463,7 @@ class Pruner(PrunedWeights):
         self.returned_by_layer, self.updates = dict(state["returned"]), list(state["updates"])
         self._bins_before = list(state["unpruned"])
         self._due = state["due"]
+        self._unpacked = None
         self.masks.load_state_dict(state["masks"])
         self.full = self._cloned(state["kept"])
         self.score.load_state_dict(state["score"], list(self.weights.values()))

@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 
 from adamwprune.optimizers._base import KeepsMoments
 from adamwprune.optimizers._layout import is_dense
+from adamwprune.pruning.attachment import Attachment, keeps_zeros
 from adamwprune.pruning.contract import violation
 from adamwprune.pruning.pruned import PrunedWeights
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES, Scope
 from adamwprune.pruning.score import Score
-from adamwprune.pruning.storage import STORAGES, Implied
+from adamwprune.pruning.storage import STORAGES, Implied, Packed
 
 
 def refuse_contradictions(
@@ -30,10 +31,17 @@ def refuse_contradictions(
         raise ValueError(f"Invalid storage: {storage} (there are {', '.join(STORAGES)})")
     if storage == "implied" and (score.returns or score.regrows):
         raise ValueError("an implied mask needs a method whose pruned weights stay pruned")
+    if storage == "packed" and score.returns:
+        raise ValueError(
+            "packed states need a method whose pruned weights keep nothing: under this one they "
+            "return with their values and states"
+        )
     if scope == "2-4" and score.regrows:
         raise ValueError("2:4 needs a method that does not grow weights: they break the fours")
-    if schedule.starts_sparse and score.prunes and not score.scores_untrained:
+    if schedule.is_constant and score.prunes and not score.scores_untrained:
         raise ValueError("a constant sparsity needs a method that scores untrained weights")
+    if schedule.starts_sparse and score.prunes and not score.starts_sparse:
+        raise ValueError("an initial sparsity needs a method that scores untrained weights")
 
 
 def groups_of(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, int]:
@@ -56,6 +64,8 @@ def refuse_optimizer(pruned: PrunedWeights, optimizer: Optimizer) -> None:
         raise ValueError("an implied mask of weights needs an optimizer of the Adam family")
     if pruned.score.reads_states and not adam:
         raise ValueError("pruning weights by state needs an optimizer of the Adam family")
+    if isinstance(pruned.masks, Packed):
+        _refuse_to_pack(pruned, optimizer)
     for group in optimizer.param_groups:
         if group.get("eps", 1) == 0:
             raise ValueError("with eps=0 a step makes a pruned weight 0/0: eps must be above 0")
@@ -67,12 +77,25 @@ def refuse_optimizer(pruned: PrunedWeights, optimizer: Optimizer) -> None:
             "on: make it contiguous, or the optimizer with fused=False"
         )
     for hook in optimizer._optimizer_step_pre_hooks.values():
-        other = getattr(getattr(hook, "__self__", None), "pruner", None)
-        theirs = other.weights.values() if isinstance(other, PrunedWeights) else ()
-        shared = {id(weight) for weight in theirs}
+        other = getattr(hook, "__self__", None)
+        theirs = other.pruner if isinstance(other, Attachment) else None
+        if not isinstance(theirs, PrunedWeights):
+            continue
+        shared = {id(weight) for weight in theirs.weights.values()}
         for name, weight in pruned.weights.items():
             if id(weight) in shared:
                 raise ValueError(f"the weight {name} is another pruner's: detach() that first")
+
+
+def _refuse_to_pack(pruned: PrunedWeights, optimizer: Optimizer) -> None:
+    if not keeps_zeros(optimizer):
+        raise ValueError(
+            "packed states need an optimizer that treats each number by itself, as those of this "
+            f"package and torch's SGD, Adam and AdamW: {type(optimizer).__name__} is not known to"
+        )
+    for name, weight in pruned.weights.items():
+        if not is_dense(weight):
+            raise ValueError(f"the weight {name} has gaps in memory: make it contiguous to pack it")
 
 
 def refuse_devices(weights: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,10 @@ class Schedule:
     """Sparsity over training steps. Steps count from 1; "after step t" means t steps are done.
 
     Nothing is pruned up to step ``warmup``; then the mask is updated every ``interval`` steps,
-    and at step ``ramp_end`` in any case, from where on the ``target`` holds. Raises ``ValueError``
-    for values that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without
-    a ramp is made by :meth:`one_shot` or :meth:`constant`.
+    and at step ``ramp_end`` in any case, from where on the ``target`` holds. A ramp rises from the
+    sparsity ``initial``, which holds from before the first step on. Raises ``ValueError`` for
+    values that contradict each other. ``shape``: ``cubic`` or ``linear``; a schedule without a ramp
+    is made by :meth:`one_shot` or :meth:`constant`.
     """
 
     target: float
@@ -24,10 +25,15 @@ class Schedule:
     interval: int
     ramp_end: int
     shape: str = "cubic"
+    initial: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.target <= 1:
             raise ValueError(f"Invalid target sparsity: {self.target}")
+        if not 0 <= self.initial <= self.target:
+            raise ValueError(
+                f"Invalid initial sparsity: {self.initial} (from 0 to the target {self.target})"
+            )
         for name in ("warmup", "interval", "ramp_end"):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if not 0 <= self.warmup < self.ramp_end:
@@ -63,23 +69,27 @@ class Schedule:
     @property
     def starts_sparse(self) -> bool:
         """Whether the mask is made before the first step."""
+        return self.is_constant or self.initial > 0
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the target holds throughout."""
         return self.shape == "constant"
 
     def sparsity(self, step: int) -> float:
         """Fraction of zeros after ``step``.
 
-        cubic: s = s_f·(1 − (1 − p)³) (Zhu & Gupta, arXiv 1710.01878, eq. 1 with s_i = 0),
-        linear: s = s_f·p, over the progress p from the warm-up's end to the ramp's; one-shot: s_f
-        from its one step on; constant: s_f.
+        cubic: s = s_f + (s_i − s_f)·(1 − p)³ (Zhu & Gupta, arXiv 1710.01878, eq. 1), linear:
+        s = s_i + (s_f − s_i)·p, over the progress p from the warm-up's end to the ramp's; one-shot:
+        s_f from its one step on; constant: s_f.
         """
-        if step >= self.ramp_end or self.starts_sparse:
+        if step >= self.ramp_end or self.is_constant:
             return self.target
         progress = max(0.0, (step - self.warmup) / (self.ramp_end - self.warmup))
         if self.shape == "one-shot":
             return 0.0
-        if self.shape == "linear":
-            return self.target * progress
-        return self.target * (1 - (1 - progress) ** 3)
+        gained = progress if self.shape == "linear" else 1 - (1 - progress) ** 3
+        return self.initial + (self.target - self.initial) * gained
 
     def is_due(self, step: int) -> bool:
         """Whether the mask is updated after ``step``."""

@@ -22,7 +22,7 @@ class Score:
     """Base of all methods. Class attributes say what the pruner has to do for a method.
 
     The method's Kconfig entry sets the symbols of the same names, with which a matrix is planned:
-    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``.
+    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``, ``STARTS_SPARSE``.
     """
 
     prunes = True  # false for dense training alone
@@ -43,6 +43,13 @@ class Score:
     def observes_inputs(self) -> bool:
         """Whether the method looks at what its layers read: it has an :meth:`observe_input`."""
         return type(self).observe_input is not Score.observe_input
+
+    @property
+    def starts_sparse(self) -> bool:
+        """Whether a ramp may begin above 0: it scores untrained weights, or has an :meth:`initial`
+        by which the first of them go.
+        """
+        return self.scores_untrained or type(self).initial is not Score.initial
 
     def begin(self, weights: list[Tensor]) -> None:
         """Called with all prunable weights in their order: when the pruner is attached, and again
@@ -80,7 +87,7 @@ class Score:
         raise NotImplementedError
 
     def initial(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
-        """:meth:`score` before the first step, where a constant sparsity begins."""
+        """:meth:`score` before the first step, where a schedule begins sparse."""
         return self.score(weight, state, part)
 
     def buffers(self) -> dict[str, list[Tensor]]:

@@ -53,6 +53,7 @@ class SparseStart:
         for name, mask in self._taken.items():
             for part in parts(mask):
                 self.pruned.masks.put(name, part, part.of(mask))
+            self.pruned.settle(name)
         if isinstance(self.pruned.masks, Implied):
             for name, mask in self._live.items():
                 weight = self.pruned.weights[name]

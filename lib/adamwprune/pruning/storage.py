@@ -1,19 +1,37 @@
-"""How the pruner remembers which weights are pruned: a bool, a bit, or nothing a weight."""
+"""How the pruner remembers which weights are pruned: a bool, a bit, or nothing a weight; or by the
+index of those that are not, for which alone there are optimizer states then.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from adamwprune.pruning.live import LANES, Live, length
 from adamwprune.pruning.masking import zero_where_set, zero_where_zero
 from adamwprune.pruning.select.parts import Part, parts
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")  # AMSGrad's maximum is zero where the second one is
+FLOAT = INDEX = 4  # bytes of a number, and of its place
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # moments that are never negative
+
+
+class Count(NamedTuple):
+    """Of a float32 weight on a CPU: its numbers, how many of them are live, and how many of these
+    among the last ``numel`` modulo 8 (see :mod:`adamwprune.pruning.live`).
+    """
+
+    numel: int
+    live: int
+    rest: int = 0
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether packed states have no more than the live numbers."""
+        return 2 * self.live <= self.numel
 
 
 class Masks:
@@ -58,6 +76,13 @@ class Masks:
     def _zero(self, name: str, part: Part, values: Tensor, states: Mapping[str, Any]) -> None:
         zero_where_set(values, self.part(name, part, states))
 
+    def settle(self, name: str, states: MutableMapping[str, Any]) -> None:
+        """Called when all parts of a mask were put, with the optimizer's states of the weight."""
+
+    def live(self, name: str) -> Live | None:
+        """Where the live numbers are, if the optimizer keeps states of these alone."""
+        return None
+
     def _none(self, name: str) -> Tensor:
         weight = self.weights[name]
         return torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
@@ -67,9 +92,14 @@ class Masks:
         return list(self.stored.values())
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
-        """Bytes of all masks for weights of these ``shapes``."""
-        return sum(map(math.prod, shapes))
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        """Bytes of all masks for weights of these ``counts``."""
+        return sum(count.numel for count in counts)
+
+    @staticmethod
+    def without_states(counts: Sequence[Count]) -> int:
+        """How many numbers an optimizer's state has less than there are weights."""
+        return 0
 
     def state_dict(self) -> dict[str, Tensor]:
         """The masks that were set, packed."""
@@ -103,8 +133,8 @@ class Bits(Masks):
         return unpack(_bytes_of(self.stored[name], part), torch.Size([part.numel]))
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
-        return sum(-(-math.prod(shape) // 8) for shape in shapes)
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        return sum(-(-count.numel // 8) for count in counts)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.stored)
@@ -125,7 +155,7 @@ class Implied(Masks):
         """The pruner zeroes the weights and their states: that is the mask."""
 
     @staticmethod
-    def expected_bytes(shapes: Sequence[tuple[int, ...]]) -> int:
+    def expected_bytes(counts: Sequence[Count]) -> int:
         return 0
 
     def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
@@ -153,7 +183,102 @@ class Implied(Masks):
         return sizes
 
 
-STORAGES: dict[str, type[Masks]] = {"bool": Masks, "bits": Bits, "implied": Implied}
+class Packed(Bits):
+    """Optimizer states of live weights alone, and the index of these: 4 bytes a live weight.
+
+    A layer is packed once no more than half of it is live. With more, an index would take what the
+    states of pruned weights do: until then it has a bit a weight and whole states.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(weights)
+        self._live: dict[str, Live] = {}
+        self._put: dict[str, Tensor] = {}  # a mask whose parts are being put
+
+    def live(self, name: str) -> Live | None:
+        return self._live.get(name)
+
+    def put(self, name: str, part: Part, mask: Tensor) -> None:
+        if name not in self._put:
+            self._put[name] = self.mask(name, {})
+        part.put(self._put[name], mask)
+
+    def settle(self, name: str, states: MutableMapping[str, Any]) -> None:
+        """Pack the states for the mask that was put."""
+        if name not in self._put:
+            return
+        mask = self._put.pop(name)
+        was_packed = name in self._live
+        whole = {key: self.whole(name, value) for key, value in states.items()}
+        self._store(name, mask)
+        for key, value in whole.items():
+            if was_packed and isinstance(value, Tensor) and value.shape == mask.shape:
+                value.masked_fill_(mask, 0)  # it may have more live weights now, and not be packed
+            states[key] = self.packed(name, value)
+
+    def _store(self, name: str, mask: Tensor) -> None:
+        self._live.pop(name, None)
+        self.stored.pop(name, None)
+        live = Live(self.weights[name], mask)
+        if Count(mask.numel(), len(live.index)).is_packed:
+            self._live[name] = live
+        else:
+            self.stored[name] = pack(mask)
+
+    def packed(self, name: str, state: Any) -> Any:
+        """A state without the numbers of pruned weights, if the layer is packed and it is not."""
+        live = self._live.get(name)
+        if live is None or not isinstance(state, Tensor) or state.shape != live.weight.shape:
+            return state
+        return live.gather(state)
+
+    def whole(self, name: str, state: Any) -> Any:
+        """The inverse of :meth:`packed`."""
+        live = self._live.get(name)
+        if live is None or not isinstance(state, Tensor) or state.shape != live.shape:
+            return state
+        return live.expand(state)
+
+    def part(self, name: str, part: Part, states: Mapping[str, Any]) -> Tensor:
+        if name in self._put:
+            return part.of(self._put[name])
+        live = self._live.get(name)
+        return super().part(name, part, states) if live is None else live.mask_part(part)
+
+    def mask(self, name: str, states: Mapping[str, Any]) -> Tensor:
+        live = self._live.get(name)
+        return super().mask(name, states) if live is None or name in self._put else live.mask()
+
+    @staticmethod
+    def expected_bytes(counts: Sequence[Count]) -> int:
+        packed = [count for count in counts if count.is_packed]
+        others = [count for count in counts if not count.is_packed]
+        return INDEX * sum(count.live for count in packed) + Bits.expected_bytes(others)
+
+    @staticmethod
+    def without_states(counts: Sequence[Count]) -> int:
+        packed = (count for count in counts if count.is_packed)
+        return sum(count.numel - length(*count, LANES // FLOAT) for count in packed)
+
+    def tensors(self) -> list[Tensor]:
+        return [*super().tensors(), *(live.index for live in self._live.values())]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**self.stored, **{name: pack(live.mask()) for name, live in self._live.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.stored, self._live, self._put = {}, {}, {}
+        for name, bits in state.items():
+            weight = self.weights[name]
+            self._store(name, unpack(bits.to(weight.device), weight.shape).clone())
+
+
+STORAGES: dict[str, type[Masks]] = {
+    "bool": Masks,
+    "bits": Bits,
+    "implied": Implied,
+    "packed": Packed,
+}
 
 
 def tiny(dtype: torch.dtype) -> float:

@@ -82,6 +82,7 @@ def regrow(
         weights.masks.put(name, whole(mask), mask.view(-1))
         for tensor in weights.zeroed(name):
             tensor.masked_fill_(mask, 0)
+        weights.settle(name)
     return _read(returned)
 
 
@@ -141,6 +142,7 @@ def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
             for tensor in weights.zeroed(name):
                 part.put(tensor, zero_up_to(part.of(tensor), values, bound))
             sums.add(name, part)  # while it is in the cache
+        weights.settle(name)
         returned[name] = count
     return returned
 

@@ -63,6 +63,8 @@ _FORM: dict[str, Form] = {
         "buffers": int,
         "optimizer": {ANY: int},
         "pruner": {ANY: int},
+        "peak": int,
+        "course": {ANY: [int]},
         "mask_update": ({ANY: int}, None),
         "device": (
             {

@@ -37,7 +37,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("mask_storage", "mean_density"),
     ),
     "memory": (
-        *("total", "weights", "gradients", "buffers", "device_peak", "device_reserved"),
+        *("total", "weights", "gradients", "buffers", "peak", "device_peak", "device_reserved"),
         *("mask_update_transient", "mask_update_peak"),
     ),
     "seconds": ("total", "setup", "train", "evaluate"),

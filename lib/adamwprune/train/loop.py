@@ -22,8 +22,8 @@ from adamwprune.train.compiling import CannotCompile, compiled
 from adamwprune.train.data import Order, loaded, network_for
 from adamwprune.train.evaluation import evaluate
 from adamwprune.train.graphs import CudaRecorder, Recorder, StepGraphs
-from adamwprune.train.measure import ledger
 from adamwprune.train.measure.clock import Clock
+from adamwprune.train.measure.course import Course
 from adamwprune.train.measure.overlap import Overlap
 from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, STEADY, Cuda, Phases
 from adamwprune.train.measure.speed import examples_seen, throughput
@@ -55,7 +55,8 @@ class Training:
         self.clock = Clock()
         self.spec = spec
         self.device = torch.device(device)
-        self.captures = graphs and self.device.type == "cuda"
+        # A graph would hold the gradients that are to be released.
+        self.captures = graphs and self.device.type == "cuda" and not spec["RELEASE_GRADIENTS"]
         self.timeline = Timeline(self.device)
         self.phases = Phases(Cuda(self.device)) if self.device.type == "cuda" else None
         self._enter(INIT)
@@ -74,9 +75,15 @@ class Training:
         self.pruner = pruning.build(self.model, spec.settings, ramp_end, network.prunable)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
         Overlap(self.clock, self.phases).attach(self.pruner)
+        self.course = Course(self.model, self.optimizer, self.pruner).attach()
         self.pruner.attach(self.optimizer)  # prunes, where the sparsity is constant
         # After the pruner: its hook masks the gradient whose norm is noted.
         self.trace = Trace(self.optimizer, spec.total_steps).attach()
+        if spec["RELEASE_GRADIENTS"]:
+            self.course.released = optimizers.ReleasedGradients(
+                self.optimizer, self.pruner
+            ).attach()
+            self.course.released.on_gradient = self.trace.released
         self.schedule = learning_rate.schedule(spec, self.optimizer)
         self.step = 0  # steps done
         self.order = Order(self.data.examples, spec["BATCH_SIZE"], spec["SEED"], self.device)
@@ -168,6 +175,7 @@ class Training:
         self.sums.examples += len(picks)
         self.timeline.sample(self.step)
         self.trace.stepped(self.step, rate)
+        self.course.stepped(self.step)
 
     def _compute(self, picks: Tensor) -> None:
         """One step over these examples: all that the device does of it, and no more."""
@@ -214,7 +222,6 @@ class Training:
     def outcome(self) -> dict[str, Any]:
         """What a record holds of the training, by the record's names, as plain data."""
         parts = [f"{part}_{m.name}" for part in ("train", "test") for m in self.task.metrics]
-        bytes_by_owner = ledger.account(self.model, self.optimizer, self.pruner)
         return {
             "history": self.history,
             "final": {name: self.history[-1][name] for name in parts},
@@ -224,7 +231,8 @@ class Training:
             "trace": self.trace.record(),
             "param_groups": _plain_groups(self.optimizer),
             "memory": {
-                **bytes_by_owner,
+                **self.course.account(),
+                **self.course.record(),
                 "mask_update": self.meter.record(),
                 "device": self.timeline.record(self.phases),
             },
@@ -251,6 +259,7 @@ class Training:
             "step": self.step,
             "sums": self.sums.state_dict(),
             "trace": self.trace.state_dict(),
+            "course": self.course.state_dict(),
             "history": list(self.history),
             "order": self.order.state_dict(),
             "random": _random_state(self.device),
@@ -268,6 +277,7 @@ class Training:
         self.step = state["step"]
         self.sums.load_state_dict(state["sums"])
         self.trace.load_state_dict(state["trace"])
+        self.course.load_state_dict(state["course"])
         self.history = list(state["history"])
         self.order.load_state_dict(state["order"])
         _set_random_state(state["random"], self.device)

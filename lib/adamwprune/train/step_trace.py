@@ -32,12 +32,13 @@ class Trace:
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.interval = max(1, -(-total_steps // POINTS))  # steps of a stretch
-        self.params = [param for group in optimizer.param_groups for param in group["params"]]
+        first = optimizer.param_groups[0]["params"][0]
         rows = max(1, -(-total_steps // self.interval))
         # float64: sums of an interval's norms, the largest, and how many were spikes.
-        zeros = torch.zeros(rows + 1, 3, dtype=torch.float64, device=self.params[0].device)
+        zeros = torch.zeros(rows + 1, 3, dtype=torch.float64, device=first.device)
         self._now, self._rows = zeros[0], zeros[1:]
         self._sum, self._largest, self._spikes = self._now.unbind()
+        self._released: list[Tensor] = []  # norms of gradients that are there no more
         self._looks = False  # whether the optimizer looks for spikes
         self.rates: list[float] = []  # of the last step of each stretch
         self.resets: list[int] = []  # steps before which the moments were reset, from 1
@@ -48,9 +49,18 @@ class Trace:
         self.optimizer.on_spike = self._note_spike
         return self
 
+    def released(self, gradient: Tensor) -> None:
+        """Told of each gradient that is released before the step ends."""
+        self._released.append(torch.linalg.vector_norm(gradient).float())
+
     @torch.no_grad()
     def _before_step(self, *arguments: Any) -> None:
-        norm = gradient_norm(self.params)
+        # As they are now: vectors may stand for packed weights.
+        groups = self.optimizer.param_groups
+        norm = gradient_norm([param for group in groups for param in group["params"]])
+        if self._released:
+            norm = torch.linalg.vector_norm(torch.stack([norm.float(), *self._released]))
+            self._released.clear()
         self._sum += norm
         torch.maximum(self._largest, norm, out=self._largest)
 

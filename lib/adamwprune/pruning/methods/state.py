@@ -81,6 +81,10 @@ class State(Score):
         moments = (wide(part.of(state[name])) for name in ("exp_avg", "exp_avg_sq"))
         return CRITERIA[self.criterion](values, *moments)
 
+    def initial(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
+        """|w|: there are no moments yet. A constant sparsity would be magnitude pruning."""
+        return wide(part.of(weight)).abs()
+
 
 def build(values: Mapping[str, Any]) -> State:
     """Pruning by the run's criterion."""

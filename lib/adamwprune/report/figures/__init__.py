@@ -19,6 +19,7 @@ from adamwprune.report.figures import (
     optimizers,
     plotted,
     processes,
+    savings,
     sensors,
     sparsity,
     steps,
@@ -40,6 +41,7 @@ FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     sparsity.pareto,
     memory.summary,
     memory.gpu,
+    savings.of_setting,
     sensors.gpu_over_time,
     models.per_optimizer,
     models.selection,
@@ -144,6 +146,20 @@ def _drawings(
 
 def _raise(error: Exception) -> NoReturn:
     raise error
+
+
+def draw_savings(
+    records: Iterable[RunResult], folder: Path, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """``memory_efficiency_summary`` and ``memory_over_steps`` of the runs of a study of memory, and
+    what they plot; the files written.
+    """
+    with style.sheet():
+        return [
+            path
+            for each in savings.of_study(records)
+            for path in write(each, folder / each.name, formats, data=True)
+        ]
 
 
 def draw_comparison(

@@ -77,7 +77,7 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
         if pruner_only:
             sizes = {name: size for name, size in sizes.items() if name in memory["pruner"]}
         end = 0.0
-        for owner in sorted(sizes, key=_order):
+        for owner in sorted(sizes, key=owner_order):
             size = sizes[owner] / 1024
             colour = style.owner_colour(owner)
             # Not snapped to pixels: what is a thousandth of one would be one on some bars.
@@ -87,10 +87,10 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
         longest = max(longest, end)
         panels.write_beside(axes, row, end, f"{end:,.1f}")
     axes.set_xlim(0, 1.16 * longest)
-    return sorted(drawn, key=_order)
+    return sorted(drawn, key=owner_order)
 
 
-def _order(owner: str) -> tuple[int, str]:
+def owner_order(owner: str) -> tuple[int, str]:
     """Known owners as listed; a state that is not known here among the optimizer's."""
     known = list(style.OWNERS)
     place = known.index(owner) if owner in known else known.index("max_exp_avg_sq")

@@ -28,14 +28,24 @@ class Ledger:
         return total
 
 
-def account(model: nn.Module, optimizer: Optimizer, pruner: Pruner) -> dict[str, Any]:
-    """Bytes of weights, buffers, gradients, each optimizer state and what the pruner keeps."""
+def gradients(model: nn.Module) -> int:
+    """Bytes of the gradients that are there."""
+    return Ledger().bytes_of(p.grad for p in model.parameters() if p.grad is not None)
+
+
+def account(
+    model: nn.Module, optimizer: Optimizer, pruner: Pruner, at_once: int | None = None
+) -> dict[str, Any]:
+    """Bytes of weights, buffers, gradients, each optimizer state and what the pruner keeps.
+
+    ``at_once``: bytes of the gradients that a step had at once, where it has freed them.
+    """
     ledger = Ledger()
     parameters = list(model.parameters())
     record: dict[str, Any] = {
         "weights": ledger.bytes_of(parameters),
         "buffers": ledger.bytes_of(model.buffers()),
-        "gradients": ledger.bytes_of(p.grad for p in parameters if p.grad is not None),
+        "gradients": gradients(model) if at_once is None else at_once,
         "optimizer": {
             name: ledger.bytes_of(tensors) for name, tensors in _states(optimizer).items()
         },
