@@ -55,7 +55,7 @@ def test_tables_of_a_sweep_fit_and_say_all_in_csv():
         (lr, size, decay)
         for lr in ("0.001", "0.01", "0.1")
         for size in ("64", "128")
-        for decay in ("0.0", "0.1")
+        for decay in ("0", "0.1")
     }
 
 
