@@ -97,6 +97,41 @@ def test_packed_states_and_released_gradients_change_no_bit():
     assert len(weights) == 4 * 3
 
 
+def test_what_magnitude_reaches_with_erk_and_state_without():
+    found = [
+        record.score
+        for record in published("track-lenet5-erk")
+        if record.spec["PRUNING_METHOD"] == "magnitude" and record.spec.sparsity == 0.98
+    ]
+    assert len(found) == 3
+    assert f"{statistics.mean(scores('state', 0.98)):.1f}% of the digits right" in PLAIN
+    assert f"(ERK, three seeds) reaches {statistics.mean(found):.1f}% there" in PLAIN
+
+
+def test_the_result_on_fashion_mnist():
+    state, magnitude = (
+        {
+            record.spec["SEED"]: record.score
+            for record in published("study-fashion")
+            if record.spec["PRUNING_METHOD"] == method
+            and record.spec.values.get("STATE_CRITERION", "precond") == "precond"
+            and record.spec.sparsity == 0.95
+        }
+        for method in ("state", "magnitude")
+    )
+    seeds = sorted(state)
+    difference = Paired.of([state[s] for s in seeds], [magnitude[s] for s in seeds]).difference
+    assert difference.n == 5
+    low, high = difference.interval
+    assert f"by {difference.mean:.1f} points at 95% ({low:.1f} to {high:.1f})" in PLAIN
+
+
+def test_how_many_runs_had_uncommitted_changes():
+    records = published("memory-comparison-seeds")
+    dirty = sum(bool(record.environment["dirty"]) for record in records)
+    assert f"{dirty} of the {len(records)} runs were made with uncommitted changes" in PLAIN
+
+
 def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
     import torch
 

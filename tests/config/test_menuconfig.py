@@ -590,9 +590,7 @@ def test_saving_says_runs_done_dropped_and_time(
     )
     session.tree.set("JOBS", "1")
     told = session.save(session.config)
-    assert re.search(r": 10 runs, 1 done, about 11:55$", told), (
-        "9 of 630 steps of 125 ms, and the start"
-    )
+    assert re.search(r": 10 runs, 1 done, about 11:55$", told), "9 · 630 · 125 ms and the start"
 
 
 def test_session_knows_what_needs_saving(workspace: Callable[..., Workspace]) -> None:

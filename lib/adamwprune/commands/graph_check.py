@@ -18,7 +18,6 @@ from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.report import figures
 from adamwprune.report.figures import check
-from adamwprune.report.figures import tracks as track_figures
 
 require("scipy")
 
@@ -31,9 +30,8 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     images = experiment.workspace.home(experiment.tree) / "images"
     with tempfile.TemporaryDirectory() as folder:
         redrawn = Path(folder)
-        draw_published(experiment.matrix.specs, records, redrawn)
         root = experiment.workspace.home(experiment.tree)
-        track_figures.draw(tracks.published(root), redrawn)
+        draw_published(experiment, records, tracks.published(root), redrawn)
         found = check.problems(images, redrawn)
         count = len(list(redrawn.glob(f"*.{figures.FORMATS[0]}")))
     for problem in found:

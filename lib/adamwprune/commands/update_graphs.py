@@ -21,12 +21,12 @@ from adamwprune.config.sources import Workspace
 from adamwprune.experiment import tracks
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
-from adamwprune.plan.spec import RunSpec
 from adamwprune.records.published import published_as
 from adamwprune.records.record import FROZEN, RunResult
 from adamwprune.report import figures, present
 from adamwprune.report.figures import check
 from adamwprune.report.figures import tracks as track_figures
+from adamwprune.report.track import Track
 
 require("scipy")
 
@@ -60,11 +60,15 @@ def clean(records: Iterable[RunResult]) -> list[RunResult]:
 
 
 def draw_published(
-    expected: Sequence[RunSpec], records: Sequence[RunResult], folder: Path
+    experiment: Experiment, records: Sequence[RunResult], found: Iterable[Track], folder: Path
 ) -> list[Path]:
-    """Those of the comparison's figures that are published, and what they plot."""
-    names = figures.PUBLISHED
-    return figures.draw_all(expected, records, folder, figures.FORMATS, data=True, names=names)
+    """All published figures, and what they plot: those of the comparison that stand for the others,
+    of the pruning tracks, and of the study of memory.
+    """
+    expected, names, formats = experiment.matrix.specs, figures.PUBLISHED, figures.FORMATS
+    drawn = figures.draw_all(expected, records, folder, formats, data=True, names=names)
+    drawn += track_figures.draw(found, folder)
+    return drawn + figures.draw_savings(_savings(experiment.published), folder)
 
 
 def _savings(folder: Path) -> list[RunResult]:
@@ -89,14 +93,12 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
         left_out = counted(len(done) - len(records), "run")
         print(f"{left_out} of uncommitted changes: in the records and tables, in no figure")
     images = root / "images"
-    drawn = draw_published(expected, records, images)
+    found_tracks = list(tracks.published(root))
+    drawn = draw_published(experiment, records, found_tracks, images)
     present.draw_if_changed(expected, records, experiment.figures, print)
     catalogue.publish(NAME, done, memory=True)
-    found_tracks = list(tracks.published(root))
-    drawn += track_figures.draw(found_tracks, images)
     if found_tracks:
         tracks.write_page(found_tracks, root / tracks.PAGE)
-    drawn += figures.draw_savings(_savings(experiment.published), images)
     for name in check.files(images):
         if images / name not in drawn:
             (images / name).unlink()

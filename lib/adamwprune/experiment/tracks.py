@@ -32,11 +32,17 @@ def families(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def published(root: Path) -> Iterator[Track]:
-    """Each track below ``root`` of which the dense runs are published."""
+    """Each track below ``root`` of which the dense runs are published; without runs of uncommitted
+    changes.
+    """
     folder = root / "results" / "published"
     if not (root / "defconfigs").is_dir():
         return
-    records = [replace(each, marks=frozenset()) for each in read_published(folder)]
+    records = [
+        replace(each, marks=frozenset())
+        for each in read_published(folder)
+        if not each.environment.get("dirty")
+    ]
     for name, parts in families(sources.defconfigs(root)).items():
         specs = [spec for part in parts for spec in _specs(folder, part)]
         found = track(name, specs, records)

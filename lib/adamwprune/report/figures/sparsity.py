@@ -1,6 +1,6 @@
 """What pruning costs: scores against sparsity, and against the bytes that training takes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,10 +80,18 @@ def at_sparsity(group: Group) -> float:
     return 100 * group.sparsity
 
 
-def sparsity_axis(axes: Axes, pruned: Sequence[Group]) -> None:
-    """An axis of target sparsities, on which 90 and 95% lie as far apart as 0 and 50%."""
+def sparsity_axis(axes: Axes, pruned: Iterable[Group], *, dense: bool = True) -> None:
+    """An axis of target sparsities, on which 90 and 95% lie as far apart as 0 and 50%.
+
+    ``dense``: whether it begins at 0%.
+    """
     axes.set_xscale("function", functions=(_spread, _gather))
-    axes.set_xticks(sorted({0.0, *map(at_sparsity, pruned)}))
+    ticks = sorted({*([0.0] if dense else []), *map(at_sparsity, pruned)})
+    axes.set_xticks(ticks)
+    if not dense:
+        ends = [_spread(np.array(each)) for each in (ticks[0], ticks[-1])]
+        margin = 0.06 * (ends[1] - ends[0]) or 0.1
+        axes.set_xlim(_gather(ends[0] - margin), _gather(ends[1] + margin))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("target sparsity (%; log scale of the weights left)")
@@ -117,13 +125,18 @@ def draw_line(
     ``shift``: points to the right, so that intervals at one place stand side by side.
     """
     means = [group.score.mean for group in groups]
-    aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     dashes = style.marker_and_dashes(groups[-1])[1]
     drawn: list[Any] = axes.plot(at, means, color=colour, linestyle=dashes)
     for x, group in zip(at, groups, strict=True):
         line, caps, bars = draw_point(axes, x, group, colour).lines
         drawn += [line, *caps, *bars]
-    for artist in drawn:  # once it is there: the limits of the axes are those of the data
+    shift_aside(axes, drawn, shift)
+
+
+def shift_aside(axes: Axes, drawn: Iterable[Any], points: float) -> None:
+    """Move what is drawn to the right; the limits of the axes stay those of the data."""
+    aside = axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
+    for artist in drawn:
         artist.set_transform(aside)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import FORMATS, panels, parts, scales, write
 from adamwprune.report.figures.operations import is_counted, speed_up
-from adamwprune.report.figures.sparsity import DOTTED, sparsity_axis
+from adamwprune.report.figures.sparsity import BESIDE, DOTTED, shift_aside, sparsity_axis
 from adamwprune.report.groups import Group
 from adamwprune.report.track import Arm, Track
 
@@ -52,9 +52,10 @@ def _figure(tracks: Sequence[Track]) -> Figure:
     count = len(tracks) + has_right
     figure = style.new_figure(3.2 + 4.6 * count, 4.6, heading)
     row = figure.subplots(1, count, sharey=has_right, squeeze=False)[0]
+    cells = [cell.group for arm in arms for cell in arm.cells.values() if not arm.is_control]
     for axes, track in zip(row, tracks, strict=False):
         _panel(axes, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
-        sparsity_axis(axes, [c.group for arm in track.arms for c in arm.cells.values()])
+        sparsity_axis(axes, cells, dense=False)
         axes.set_title(str(track.dense.spec["DATASET"]))
         scales.metric_axis(axes, metric, "test")
     if has_right:
@@ -95,11 +96,18 @@ def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     for arm in arms:
         if arm.label in looks:
             continue
-        method, *scope = arm.label.split(", ")
-        dashes = SCOPES.get(scope[-1] if scope else "", (0, (6, 1.5, 1.2, 1.5)))
-        look = CONTROL if arm.is_control else {"color": colours[method], "linestyle": dashes}
+        look = CONTROL if arm.is_control else _method_look(arm.label, colours)
         looks[arm.label] = {**look, "marker": MARKERS[len(looks) % len(MARKERS)]}
     return looks
+
+
+def _method_look(label: str, colours: Mapping[str, str]) -> dict[str, Any]:
+    """The colour of its method, lighter and dashed where each layer has a density of its own."""
+    method, *words = label.split(", ")
+    scope = words[-1] if words else ""
+    rank = list(SCOPES).index(scope) if scope in SCOPES else 0
+    colour = style.shade(colours[method], len(SCOPES) - 1 - rank, len(SCOPES))
+    return {"color": colour, "linestyle": SCOPES.get(scope, (0, (6, 1.5, 1.2, 1.5)))}
 
 
 def _records(arm: Arm) -> tuple[RunResult, ...]:
@@ -117,9 +125,11 @@ def _panel(
     sparsity and its group.
     """
     axes.axhline(track.dense.score.mean, color=style.INK, **DOTTED)
-    for arm in arms:
+    for number, arm in enumerate(arms):
         groups = [cell.group for cell in arm.cells.values()]
         at = [place(sparsity, cell.group) for sparsity, cell in arm.cells.items()]
         means = [group.score.mean for group in groups]
         halves = [panels.half_interval(group.score) or 0.0 for group in groups]
-        axes.errorbar(at, means, yerr=halves, elinewidth=0.9, **looks[arm.label])
+        bars = axes.errorbar(at, means, yerr=halves, elinewidth=0.9, **looks[arm.label])
+        line, caps, whiskers = bars.lines
+        shift_aside(axes, [line, *caps, *whiskers], BESIDE * (number - (len(arms) - 1) / 2))
