@@ -51,7 +51,7 @@ bare = $(Q)exec $(call sh,$(patsubst ~/%,$(HOME)/%,$(PYTHON))) $(call sh,$(srctr
 # Without those that a rule cannot name.
 defconfigs := $(addprefix defconfig-,$(foreach name,$(notdir $(wildcard $(srctree)/defconfigs/*)),$(if \
 	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name))))
-commands := all matrix retry measure reproduce certify profile train memory-comparison \
+commands := all matrix retry measure stop reproduce certify profile train memory-comparison \
 	update-graphs graph-check html-report watch export track export-model publish
 planning := plan status why menuconfig config oldconfig olddefconfig savedefconfig listnewconfig \
 	helpnewconfig list-defconfigs alldefconfig allyesconfig allnoconfig randconfig defconfig
@@ -63,6 +63,7 @@ plan: ## Show the expanded matrix, what is done and what was dropped, without ru
 retry: ## Train the runs that failed again, and no others
 measure: ## Train again, one at a time, the runs that shared their device: for their times
 status: ## Show what runs now, how far it is and when the matrix will be done
+stop: ## Stop what trains here or on a cluster, at a checkpoint
 why: ## Explain a run, RUN=ID: done, stale and since which change, missing, failed
 reproduce: ## Repeat a recorded run, RUN=ID, and compare it with its record
 certify: ## Prove that today's code gives the bits of the records' code; CHECK=N repeats

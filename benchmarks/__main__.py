@@ -43,6 +43,7 @@ SECTIONS = {
     "mask-update": "benchmarks.mask_update",
     "commands": "benchmarks.commands",
     "page": "benchmarks.page",
+    "cluster": "benchmarks.cluster",
     "train-resnet20": "benchmarks.training.resnet20",
     "train-gpt-nano": "benchmarks.training.gpt_nano",
     "train-resnet18": "benchmarks.training.resnet18",

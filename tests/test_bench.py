@@ -25,6 +25,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.train.data import network_for
 from benchmarks import __main__ as benchmark
 from benchmarks import (
+    cluster,
     commands,
     mask_update,
     matrix,
@@ -282,7 +283,7 @@ def fresh(options: Options) -> RunResult:
 
 
 def test_every_section_is_known_and_no_other():
-    modules = (one_run, matrix, optimizer_step, mask_update, commands, page,
+    modules = (one_run, matrix, optimizer_step, mask_update, commands, page, cluster,
                resnet20, gpt_nano, resnet18, gpt2)  # fmt: skip
     assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
 
@@ -296,6 +297,16 @@ def test_one_run_beside_the_plain_loop(options):
         assert found[f"peak RSS, all processes, {who}"].value > 100
         assert found[f"until the first batch, {who}"].value > 0
     assert "median epoch of 1" in found["10 epochs from end to end, plain / ours"].note
+
+
+def test_a_matrix_on_fake_nodes(options):
+    found = {(each.name, each.unit): each for each in cluster.measure(options)}
+    whole, driver = (found[name, "ms"].value for name in ("a run", "a run, the driver's part"))
+    assert whole > driver > 0
+    assert found["make status, 2 running", "s"].value > 0
+    memory = found["driver, peak memory", "MB"]
+    assert 10 < memory.value < 200
+    assert memory.note == "40 cells, 2 nodes"
 
 
 def test_ten_epochs_from_end_to_end():

@@ -66,6 +66,37 @@ def test_the_result(sparsity, told):
     assert told.format(mean=difference.mean, low=low, high=high) in PLAIN
 
 
+def losses(method: str, sparsity: float) -> list[float]:
+    """Of the GPT's track, by seed."""
+    found = {
+        record.spec["SEED"]: record.final["test_loss"]
+        for record in published("track-gpt-nano")
+        if record.spec["PRUNING_METHOD"] == method
+        and record.spec.values.get("STATE_CRITERION", "precond") == "precond"
+        and record.spec.sparsity == sparsity
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
+def test_the_result_of_the_gpt():
+    difference = Paired.of(losses("magnitude", 0.95), losses("state", 0.95)).difference
+    assert difference.n == 3
+    low, high = difference.interval
+    told = f"by {difference.mean:.3f} nats ({low:.3f} to {high:.3f})"
+    assert f"three seeds) state is better at 95% {told}" in PLAIN
+
+
+def test_packed_states_and_released_gradients_change_no_bit():
+    """Of what was published: final weights by method and seed, whatever is kept."""
+    weights: dict[tuple[str, int], set[str]] = {}
+    for part in ("study-memory", "study-memory-packed", "study-memory-released"):
+        for record in published(part):
+            key = record.spec["PRUNING_METHOD"], record.spec["SEED"]
+            weights.setdefault(key, set()).add(record.weights)
+    assert {key: len(found) for key, found in weights.items()} == dict.fromkeys(weights, 1)
+    assert len(weights) == 4 * 3
+
+
 def test_what_magnitude_reaches_with_erk_and_state_without():
     found = [
         record.score

@@ -1,5 +1,6 @@
 """make plan says how long what is missing takes, and refuses a device that is not there."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,41 @@ def test_the_time_is_estimated_from_records(tmp_path, capsys, monkeypatch):
     publish(folder, elsewhere(synthetic(first), host="here"))
     plan.main(workspace, None)
     assert "if make starts now" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_what_a_cluster_costs_is_estimated_for_its_agents_and_not_for_this_machine(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(devices, "_gpus", dict)
+    seeds = " ".join(map(str, range(8)))
+    on_slurm = {"EXECUTOR": "slurm", "AGENTS": "4", "AGENT_CPUS": "2", "JOBS": "1"}
+    given = {**ONE, "O": str(tmp_path), "SEED": seeds, **on_slurm}
+    experiment = Experiment.load(Workspace(given))
+    first = experiment.matrix.specs[0]
+    folder = Store(experiment.root).folder(first)
+    folder.mkdir(parents=True)
+    record = elsewhere(synthetic(first), host="a node", device="cuda:0", threads=2)
+    hours = {"total": 7200.0, "train": 7200.0, "setup": 0.0}
+    publish(folder, replace(record, seconds=hours))
+
+    def planned(**more: str) -> tuple[str, ...]:
+        plan.main(Workspace({**given, **more}), None)
+        return tuple(capsys.readouterr().out.splitlines()[-2:])
+
+    eta, cost = planned(AGENT_GPUS="0.5", DEVICE="cuda")  # a login node has no GPU
+    # 8 runs, one of which has a record of other code; 4 at a time.
+    assert eta.startswith("eta     4:00:06 (P90 ")
+    assert eta.endswith("if make starts now, 4 at a time")
+    assert cost.startswith("cost    8 GPU hours (P90 ")  # 4 agents x 0.5 GPU x 4 hours
+    assert cost.endswith("4 agents with 0.5 GPU")
+    assert planned()[-1] == "eta     not known yet"  # on CPUs
+    publish(folder, replace(elsewhere(record, device="cpu"), seconds=hours))
+    eta, cost = planned()
+    assert eta.startswith("eta     4:00:06 (P90 ")
+    assert cost.startswith("cost    32 core hours (P90 ")
+    assert cost.endswith("4 agents with 2 cores")
+    with pytest.raises(UserError, match="THREADS=3: an agent has AGENT_CPUS=2"):
+        planned(THREADS="3")
 
 
 def _no_answer(values):

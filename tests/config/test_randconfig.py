@@ -192,7 +192,8 @@ def test_draws_reach_every_member_and_every_option() -> None:
     operational = {name for name, option in tree.options.items() if option.operational}
     of_own_files = {"DATASET_TEXT_FILE", "TEXT_FILE", "TEXT_HELD_OUT", "TOKENIZER"}
     of_own_files |= {"DATASET_IMAGE_FOLDER", "IMAGE_FOLDER", "IMAGE_SIZE"}
-    left = {"DEVICE_CPU", "DEVICE_CUDA", "TEXT_VOCABULARY", *of_own_files, *operational}
+    places = {"DEVICE_CPU", "DEVICE_CUDA", "EXECUTOR_SLURM", "EXECUTOR_RAY"}
+    left = {"TEXT_VOCABULARY", *places, *of_own_files, *operational}
     assert {*tree.family_of, *tree.options} - seen == left
 
 

@@ -40,6 +40,7 @@ def test_families(tree: Tree) -> None:
         "PRECISION": True,
         "MEMORY_FORMAT": True,
         "DEVICE": True,
+        "EXECUTOR": True,
     }
     assert list(tree.families["OPTIMIZER"].members) == [
         "sgd",
@@ -57,9 +58,12 @@ def test_only_running_is_operational(tree: Tree) -> None:
     options = [name for name, option in tree.options.items() if option.operational]
     running = ["JOBS", "SHARE_GPUS", "THREADS", "CHECKPOINT_SECONDS", "RETRIES", "FAIL_FAST"]
     trackers = ["TRACKER_TENSORBOARD", "TRACKER_WANDB", "TRACKER_TRACKIO"]
-    assert options == ["DATA_DIR", *running, "RESULTS_DIR", *trackers]
+    agents = ["AGENTS", "AGENT_CPUS", "AGENT_GPUS", "AGENT_MEMORY", "LEASE_SECONDS"]
+    slurm = ["SLURM_PARTITION", "SLURM_MINUTES", "SLURM_ACCOUNT", "SLURM_OPTIONS"]
+    cluster = [*agents, *slurm, "RAY_ADDRESS"]
+    assert options == ["DATA_DIR", *running, "RESULTS_DIR", *cluster, *trackers]
     families = [name for name, family in tree.families.items() if family.operational]
-    assert families == ["DEVICE"]
+    assert families == ["DEVICE", "EXECUTOR"]
 
 
 def test_annotations_give_types(tree: Tree) -> None:

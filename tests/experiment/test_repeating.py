@@ -18,20 +18,29 @@ OPERATIONAL = {
     **{"CHECKPOINT_SECONDS": "7", "FAIL_FAST": "y", "TRACKER_TENSORBOARD": "y"},
     **{"DATA_DIR": "/data", "RESULTS_DIR": "/runs"},
 }
+AGENTS = {"AGENTS": "3", "AGENT_CPUS": "4", "AGENT_GPUS": "0.5", "AGENT_MEMORY": "8G"}
+SLURM = {"SLURM_PARTITION": "short", "SLURM_MINUTES": "30", "SLURM_ACCOUNT": "ours"}
+CLUSTERS = (
+    {"EXECUTOR": "slurm", **AGENTS, "LEASE_SECONDS": "90", **SLURM, "SLURM_OPTIONS": "qos=low"},
+    {"EXECUTOR": "ray", **AGENTS, "RAY_ADDRESS": "head:6379"},
+)
 
 
 def test_every_operational_setting_is_tried() -> None:
     tree = Tree()
     names = {name for name in tree.setting_names if tree.is_operational(name)}
     trackers = {name for name in names if name.startswith("TRACKER_")}
-    assert names == {*OPERATIONAL, *trackers}
+    assert names == {*OPERATIONAL, *trackers}.union(*CLUSTERS)
 
 
 @pytest.mark.parametrize("root", [None, registry.PACKAGE], ids=["tree", "installed"])
-@pytest.mark.parametrize("names", [(), *((name,) for name in OPERATIONAL), tuple(OPERATIONAL)])
-def test_the_command_of_a_record_runs_as_it_stands(names, root, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [{}, *({name: value} for name, value in OPERATIONAL.items()), OPERATIONAL, *CLUSTERS],
+    ids=" ".join,
+)
+def test_the_command_of_a_record_runs_as_it_stands(given, root, monkeypatch) -> None:
     """Whatever operational settings were given, it means the run and nothing else."""
-    given = {name: OPERATIONAL[name] for name in names}
     experiment = Experiment.load(Workspace({"CONFIG": "adamw-magnitude-90", **given}))
     (cell,) = experiment.matrix.cells
     minimal, _ = configs_of(experiment.tree, cell)

@@ -292,9 +292,30 @@ IN_RECORDS = [
     Fault(
         "a file is written in place: a reader finds half of it",
         f"{LIB}/base/files.py",
-        'temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")',
+        'temporary = (work or path.parent) / f".{path.name}.{os.getpid()}.tmp"',
         "temporary = path",
         "tests/records/test_store.py tests/config/test_sources.py -k 'whole or half or replace'",
+    ),
+    Fault(
+        "who takes a run over does not fence who had it",
+        f"{LIB}/records/lease.py",
+        "self.files.remove(leases / str(before) / WORK)",
+        "pass",
+        "tests/records/test_lease.py",
+    ),
+    Fault(
+        "a lease is taken over while its holder is alive",
+        f"{LIB}/records/lease.py",
+        'return self.now() - since >= max(duration, float(self.me["duration"]))',
+        "return True",
+        "tests/records/test_lease.py",
+    ),
+    Fault(
+        "an attempt that lost its lease writes as before",
+        f"{LIB}/base/files.py",
+        "work = _fences.get(path.parent)\n    temporary",
+        "work = None\n    temporary",
+        "tests/records/test_lease.py -k suspended",
     ),
     Fault(
         "files are opened through links",

@@ -52,15 +52,26 @@ OPERATIONAL = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATIONAL)
-def test_how_and_where_to_run_is_no_part_of_it(name):
-    assert of(**{name: OPERATIONAL[name]}).run_id == of().run_id
+ON_A_CLUSTER = (
+    {"EXECUTOR": "slurm", "AGENTS": "3", "AGENT_CPUS": "4", "AGENT_GPUS": "0.5"},
+    {"EXECUTOR": "slurm", "AGENT_MEMORY": "8G", "LEASE_SECONDS": "90", "SLURM_MINUTES": "30"},
+    {"EXECUTOR": "slurm", "SLURM_PARTITION": "a", "SLURM_ACCOUNT": "b", "SLURM_OPTIONS": "qos=c"},
+    {"EXECUTOR": "ray", "RAY_ADDRESS": "head:6379"},
+)
+
+
+@pytest.mark.parametrize(
+    "settings", [*({name: value} for name, value in OPERATIONAL.items()), *ON_A_CLUSTER]
+)
+def test_how_and_where_to_run_is_no_part_of_it(settings):
+    assert of(**settings).run_id == of().run_id
 
 
 def test_that_is_all_that_is_operational():
     tree = Tree()
     names = [*tree.options, *tree.families]
-    assert {name for name in names if tree.is_operational(name)} == set(OPERATIONAL)
+    found = {name for name in names if tree.is_operational(name)}
+    assert found == {*OPERATIONAL}.union(*ON_A_CLUSTER)
 
 
 def test_the_data_and_the_form_of_the_record_are(monkeypatch):

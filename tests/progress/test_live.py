@@ -9,7 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from adamwprune.progress import history, rows
+from adamwprune.progress import history, live, rows
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
 from adamwprune.progress.live import QUIET, Lines, Matrix, Watcher, display, summary
@@ -38,6 +38,22 @@ def record(spec, total: float = 60.0, status: str = "done") -> RunResult:
     here = {"host": os.uname().nodename, "device": "cpu", "threads": 1}
     seconds = {"total": total, "train": total}
     return replace(synthetic(spec), status=status, environment=here, seconds=seconds)
+
+
+def test_of_many_runs_an_estimate_is_not_made_for_each_end(tmp_path, monkeypatch):
+    """It looks at all runs that are left: thousands of them would cost seconds an end."""
+    monkeypatch.setattr(live, "FEW", 20)
+    clock, made = Clock(), []
+    matrix = Matrix(SPECS, [CPU] * 2, [record(SPECS[0])], tmp_path, clock)
+    estimate = matrix.estimate
+    monkeypatch.setattr(matrix, "estimate", lambda: made.append(len(matrix.waiting)) or estimate())
+    for spec in SPECS:
+        clock.now += live.REFRESH if len(matrix.waiting) == 25 else 0.0
+        matrix.start(spec)
+        matrix.end(spec, record(spec))
+    assert len(SPECS) == 42
+    assert made == [24, *range(20, -1, -1)]
+    assert matrix.left == Estimate(0.0, 0.0)
 
 
 # -- on a terminal -------------------------------------------------------------------------------

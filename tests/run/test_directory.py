@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from adamwprune.base.errors import UserError
 from adamwprune.plan.job import Job
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records import lease
 from adamwprune.records.store import (
     LOCK,
     LOG,
@@ -22,6 +24,7 @@ from adamwprune.records.store import (
     prepare,
     publish_failure,
 )
+from adamwprune.run import runner
 from tests.support.runs import job_of, specs
 
 
@@ -140,3 +143,73 @@ def test_the_lock_of_a_results_directory_is_no_link(tmp_path):
     with told, store.locked(print):
         pass
     assert outside.read_text() == "of somebody"
+
+
+# -- runs whose directory several hosts share --------------------------------------------
+
+
+def taken_over(folder):
+    """As if another host had taken the run over: it removes what the attempt writes in."""
+    shutil.rmtree(folder / lease.FOLDER / "1" / lease.WORK)
+
+
+def test_a_leased_run_takes_no_lock_and_gives_the_same_bits(train, tmp_path):
+    (spec,) = specs(EPOCHS="1")
+    held = lease.Leases().take(tmp_path / "leased")
+    result = train(spec, name="leased", work=str(held.work))
+    assert result.weights == train(spec).weights
+    assert {path.name for path in (tmp_path / "leased").iterdir()} == {
+        *(path.name for path in (tmp_path / "run").iterdir()),
+        lease.FOLDER,
+    } - {LOCK}
+    assert not {path.name for path in held.work.iterdir()} & {RESULT, "weights.pt"}
+
+
+@pytest.mark.parametrize("when", ["at a heartbeat", "at its record"])
+def test_an_attempt_that_lost_its_lease_ends_and_publishes_nothing(
+    train, tmp_path, monkeypatch, when
+):
+    (spec,) = specs(EPOCHS="2")
+    folder = tmp_path / "run"
+    held = lease.Leases().take(folder)
+    known = {}
+
+    def progress(event):
+        if event["event"] == "progress" and event["step"] >= 16 and not known:
+            if when == "at a heartbeat":
+                taken_over(folder)
+            known.update({path.name: path.read_bytes() for path in folder.glob("*.pt")})
+
+    if when == "at its record":
+        write = runner.weights.write
+
+        def write_and_lose(where, state):
+            digest = write(where, state)
+            taken_over(folder)
+            return digest
+
+        monkeypatch.setattr(runner.weights, "write", write_and_lose)
+    with pytest.raises(runner.Lost, match="another attempt has taken the run over"):
+        train(spec, progress, work=str(held.work))
+    assert not (folder / RESULT).exists()
+    assert known
+    if when == "at a heartbeat":
+        assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == known
+
+
+def test_a_local_run_of_a_leased_directory_waits_for_the_lease_and_fences_who_held_it(
+    train, tmp_path
+):
+    (spec,) = specs(EPOCHS="1")
+    folder, told = tmp_path / "run", []
+    held = lease.Leases().take(folder)
+
+    def progress(event):
+        told.append(event)
+        if event["event"] == "waiting":
+            held.release("stopped")
+
+    assert train(spec, progress).status == "done"
+    assert told[0] == {"event": "waiting", "pid": lease.named(lease.holder())}
+    assert [each.released for each in lease.attempts(folder)] == ["stopped", "ended"]
+    assert not held.work.exists()

@@ -276,3 +276,23 @@ def test_a_scheduler_whose_make_has_gone_stops_at_a_checkpoint(tmp_path, monkeyp
         assert texts == ["make has gone: stopping the runs at a checkpoint"]
     else:
         assert made.run([job]).done == [spec]
+
+
+def test_a_run_that_does_not_fit_is_looked_up_once_and_not_at_each_end(tmp_path, monkeypatch):
+    """Where memory is short thousands wait, and each end asks whether one of them fits now."""
+    looked = []
+    monkeypatch.setattr(Store, "begun", lambda store, spec: looked.append(spec))
+    gpus = [Slot("cuda:0", 1)] * 2
+    made = pool.Pool(
+        Store(tmp_path),
+        gpus,
+        SimpleNamespace(started=print),
+        packer=Packer(gpus, 2, {"cuda:0": 100}),
+    )
+    made.executor = SimpleNamespace(start=lambda job, place: None)
+    jobs = [Job(spec, tmp_path, tmp_path) for spec in specs(SEED=" ".join(map(str, range(9))))]
+    made.waiting.extend(pool._Attempt(job) for job in jobs)
+    for _ in range(5):
+        made._fill()  # the first holds all of the GPU's memory until it is measured
+    assert list(made.running) == [0]
+    assert sorted(map(looked.count, [each.spec for each in made.waiting])) == [1] * 8

@@ -34,12 +34,13 @@ def replacing(path: Path, *, durable: bool = True, folder: bool = True) -> Itera
     The content is on disk before it has its name, unless it need not be ``durable``. Its ``folder``
     is made where there is none, if that is wanted. Nothing is left behind where it fails; where
     the process is killed, the next durable write of this file, or :func:`remove_leftovers`, removes
-    what is.
+    what is. In a directory that is :func:`fenced` the temporary file is behind the fence.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if folder:
+    work = _fences.get(path.parent)
+    temporary = (work or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    if folder and work is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    if durable:
+    if durable and work is None:
         remove_leftovers(path.parent, path.name)
     try:
         temporary.unlink(missing_ok=True)
@@ -51,6 +52,34 @@ def replacing(path: Path, *, durable: bool = True, folder: bool = True) -> Itera
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_fences: dict[Path, Path] = {}
+
+
+@contextlib.contextmanager
+def fenced(folder: Path, work: Path) -> Iterator[None]:
+    """Meanwhile this process replaces or removes a file of ``folder`` only by a rename out of, or
+    into, the directory ``work`` on the same file system.
+
+    Whoever removes ``work`` has this process, suspended wherever it may be, change no such file any
+    more: its rename fails with ``FileNotFoundError``.
+    """
+    _fences[folder] = work
+    try:
+        yield
+    finally:
+        del _fences[folder]
+
+
+def unlink(path: Path) -> None:
+    """Remove a file or a link, if it is there."""
+    work = _fences.get(path.parent)
+    if work is None:
+        path.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(work / f"{path.name}.removed")
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:

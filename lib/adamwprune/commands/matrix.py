@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 from adamwprune.base import terminal
 from adamwprune.base.console import require
@@ -108,11 +107,11 @@ def _train(experiment: Experiment, choose: Choose, *, measure: bool) -> None:
 def _tell_time(
     experiment: Experiment, launch: Launch, specs: Sequence[RunSpec], measure: bool
 ) -> None:
-    """How long these will take on this machine, where that is known; before any of them starts."""
+    """How long these will take, where that is known; before any of them starts."""
     catalogue = Catalogue.of(experiment)
     states = [catalogue.states[spec] for spec in specs]
-    slots = partial(launch.slots, launch.machine())
-    for line in estimate(states, experiment.root, slots, measure=measure):
+    told = estimate(states, experiment.root, launch.places(), launch.agents, measure=measure)
+    for line in told:
         if "not known" not in line:
             print(line)
 

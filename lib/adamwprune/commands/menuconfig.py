@@ -40,11 +40,11 @@ def time_of(workspace: Workspace, code: Sources, tree: Tree) -> str:
     launch = Launch(experiment)
     states = list(Catalogue(experiment, Store(experiment.root), code).states.values())
     try:
-        slots = functools.partial(launch.slots, launch.machine())
+        places = launch.places()
     except UserError:  # DEVICE=cuda where there is none; make says so
         return ""
-    lines = estimate(states, experiment.root, slots)
-    told = lines[-1].removeprefix("eta").split() if lines else []
+    lines = estimate(states, experiment.root, places)
+    told = next((line.split()[1:] for line in lines if line.startswith("eta")), [])
     return f"about {told[0]}" if told and told[0][0].isdigit() else ""
 
 

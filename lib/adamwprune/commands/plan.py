@@ -1,12 +1,12 @@
 """Show the matrix: what is done, what was dropped and why, what presets mean; runs nothing.
 
 Where something is missing it says how long that takes: from the records that are there, or, where
-none is like it, from a step of each network, which is measured within seconds and remembered.
+none is like it, from a step of each network, which is measured within seconds and remembered. For a
+cluster it also says how many GPU hours.
 """
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 from adamwprune.base.wording import counted
 from adamwprune.config.options import Value
@@ -24,7 +24,7 @@ VARIABLES = ("PUBLISHED", "KEEP_STALE")
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     launch = Launch(experiment)
-    here = launch.machine()  # refuses a device that is not there
+    places = launch.places()  # refuses a device that is not there
     matrix = experiment.matrix
     catalogue = Catalogue.of(experiment)
     names = [state.name for state in catalogue.states.values()]
@@ -43,7 +43,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     counts = ", ".join(f"{names.count(name)} {name}" for name in NAMES if name in names)
     print(f"{experiment.source}: {runs}: {counts}; {len(matrix.dropped)} dropped")
     states = list(catalogue.states.values())
-    for line in estimate(states, experiment.root, partial(launch.slots, here), measure=True):
+    for line in estimate(states, experiment.root, places, launch.agents, measure=True):
         print(line)
     return 0
 

@@ -19,11 +19,11 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     launch = Launch(experiment)
 
-    def slots(runs: int) -> list[Slot]:
-        return launch.slots(launch.machine(), runs)
+    def places(runs: int) -> list[Slot]:
+        return launch.places()(runs)
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     states = list(Catalogue.of(experiment).states.values())
-    for line in status.report(experiment.source, states, experiment.root, slots, width):
+    for line in status.report(experiment.source, states, experiment.root, places, width):
         print(rows.printable(line, sys.stdout.encoding))
     return 0

@@ -20,22 +20,27 @@ from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import Cell, configs_of
 from adamwprune.progress import history
 from adamwprune.progress.live import display
+from adamwprune.progress.status import Places
 from adamwprune.records import provenance
+from adamwprune.records.locks import is_locked
 from adamwprune.records.state import RUNNING
-from adamwprune.records.store import Store
-from adamwprune.scheduler import devices
-from adamwprune.scheduler.devices import Machine, Slot
+from adamwprune.records.store import LOCK, Store
+from adamwprune.scheduler import devices, engines
+from adamwprune.scheduler.cluster import Cluster
+from adamwprune.scheduler.devices import Agents, Machine, Slot
 from adamwprune.scheduler.events import Outcome, Policy
 from adamwprune.scheduler.packing import History, Packer
 from adamwprune.scheduler.pool import Pool
+from adamwprune.scheduler.spool import Spool
 from adamwprune.trackers.supervisor import PATIENCE, Tracked, Tracking
 
+LOCAL = "local"  # the executor on this machine
 Choose = Callable[[Catalogue], Sequence[Cell]]  # which cells are to be trained
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Trains runs of an experiment on this machine."""
+    """Trains runs of an experiment, on this machine or on a cluster."""
 
     experiment: Experiment
 
@@ -53,6 +58,9 @@ class Launch:
         done by then is not chosen again. ``alone``: one at a time, also those that have a record;
         with the threads that each would have beside others, so that a CPU's bits are the same.
         """
+        if self.executor != LOCAL:
+            return self._train_on_cluster(choose(Catalogue.of(self.experiment)), alone)
+        Spool(self.store.root).refuse_if_live()
         with self.store.locked(self._tell_waiting):
             cells = choose(Catalogue.of(self.experiment))
             if cells:
@@ -92,6 +100,39 @@ class Launch:
             )
             return pool.run([replace(self.job(cell), retrain=alone) for cell in cells])
 
+    @property
+    def executor(self) -> str:
+        """Where runs are trained: ``local`` or an engine's name."""
+        return str(self.experiment.tree.operational()["EXECUTOR"])
+
+    def _train_on_cluster(self, cells: Sequence[Cell], alone: bool) -> Outcome:
+        if alone:
+            raise UserError("make measure takes times on this machine: EXECUTOR=local")
+        if is_locked(self.store.root / LOCK):
+            raise UserError(f"{self.store.root}: a make on this machine is training into it")
+        operational = self.experiment.tree.operational()
+        agents, engine = engines.agents(operational, len(cells)), engines.engine(operational)
+        for note in self._notes():
+            print(f"note: {note}")
+        earlier = history.records(self.store.root)
+        slots = self.places()(len(cells))
+        specs, names = [cell.spec for cell in cells], self.experiment.names
+        with (
+            display(specs, slots, earlier, self.store.root, names) as observer,
+            self.tracking(observer.told) as tracking,
+        ):
+            settings = engines.settings(operational, len(self.experiment.matrix.cells))
+            cluster = Cluster(
+                self.store,
+                engine,
+                agents.count,
+                settings,
+                Tracked(observer, tracking),
+                source=self.provenance(),
+                fail_fast=bool(operational["FAIL_FAST"]),
+            )
+            return cluster.run(self.job(cell) for cell in cells)
+
     def machine(self) -> Machine:
         """What there is to train on, as DEVICE sees it."""
         return devices.machine(str(self.experiment.tree.operational()["DEVICE"]))
@@ -105,6 +146,28 @@ class Launch:
         operational = self.experiment.tree.operational()
         jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
         return devices.slots(here, jobs, threads, len(self.experiment.matrix.cells))[:runs]
+
+    def agents(self, runs: int) -> Agents | None:
+        """What a cluster is asked for, for so many runs; None where this machine trains them."""
+        if self.executor == LOCAL:
+            return None
+        return engines.agents(self.experiment.tree.operational(), runs)
+
+    def places(self) -> Places:
+        """The places that so many runs would get, here or on a cluster.
+
+        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, or
+        where an agent could train none.
+        """
+        here = None if self.agents(1) else self.machine()
+
+        def found(runs: int) -> list[Slot]:
+            agents = self.agents(runs)
+            if agents is None:
+                return self.slots(here or self.machine(), runs)
+            return (self.slots(agents.node, runs) * agents.count)[:runs]
+
+        return found
 
     # -- one run ---------------------------------------------------------------------
 

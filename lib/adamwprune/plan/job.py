@@ -30,6 +30,7 @@ class Job:
     retrain: bool = False  # also where there is a record: it is replaced
     defconfig: str = ""  # the run's configuration: what differs from the defaults
     config: str = ""  # and in full
+    work: str = ""  # where the attempt makes its files, if the run is leased (records.lease)
     name: str = ""  # for people, where the slug is that of several runs
 
     @property
@@ -73,6 +74,7 @@ class Event(StrEnum):
     OUTDATED = "outdated"  # the code is another than the worker has loaded
     CRASHED = "crashed"  # error: a traceback; out_of_memory: whether it is that
     REFUSED = "refused"  # reason: no run could go on
+    LOST = "lost"  # another attempt, perhaps on another host, has taken the run over
     # error: how the worker ended; killed: whether that may be for want of memory. Said by the
     # executor, in its place.
     DIED = "died"

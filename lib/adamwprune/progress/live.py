@@ -30,6 +30,8 @@ from adamwprune.records.store import has_checkpoint
 from adamwprune.scheduler.devices import Slot
 
 REFRESH = 2.0  # seconds between estimates
+FEW = 100  # waiting runs up to which an estimate, which looks at all of them, costs nothing
+SHARE = 0.02  # of the time that estimates may take
 QUIET = 300.0  # seconds without a line after which one says how it goes
 SETTLED = 5.0  # seconds of a matrix before rates alone are a prediction to be held to
 
@@ -80,7 +82,7 @@ class Matrix:
         self.warm = self.done = self.failed = 0  # workers that have started; runs
         self.predicted: Estimate | None = None  # for the whole matrix, when it was first known
         self._left: Estimate | None = None
-        self._estimated = self.began
+        self._estimated, self._pause = self.began, 0.0
         self.estimate()
 
     def start(self, spec: RunSpec) -> None:
@@ -93,8 +95,18 @@ class Matrix:
         """A run in hand has said how far it is."""
         if spec in self.running:
             self.running = {**self.running, spec: self._row(spec, Reading.of(spec, event))}
-        if self.now() - self._estimated >= REFRESH or self._left is None:
+        if self._is_due or (self._is_small and self._left is None):
             self.estimate()
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether it is time for another estimate; of thousands of runs one takes a second."""
+        return self.now() - self._estimated >= max(REFRESH, self._pause)
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether an estimate costs nothing."""
+        return len(self.waiting) <= FEW
 
     def name(self, spec: RunSpec) -> str:
         """What a person is told of a run by."""
@@ -116,7 +128,8 @@ class Matrix:
         if self.done + self.failed == self.runs:
             self._ended = self.now()
         self.past.add(result)
-        self.estimate()
+        if self._is_due or self._is_small:
+            self.estimate()
 
     def _dropped(self, spec: RunSpec) -> Reading | None:
         """Take a run out of those in hand; how far it was."""
@@ -137,10 +150,12 @@ class Matrix:
 
     def estimate(self) -> None:
         """Work out anew when the matrix will be done."""
+        start = self.now()
         running = [Work.of(row.spec, row.reading) for row in self.running.values()]
         waiting = [replace(Work.of(spec, at), rate=None) for spec, at in self.waiting.items()]
         self._left = eta.remaining(running, waiting, self.slots, self.past, self.warm)
         self._estimated = self.now()
+        self._pause = (self._estimated - start) / SHARE
         settled = not self.running or self.elapsed >= SETTLED
         if self.predicted is None and self._left is not None and settled:
             past = self.elapsed

@@ -15,9 +15,10 @@ from adamwprune.progress.reading import Reading
 from adamwprune.progress.rows import Row
 from adamwprune.records.record import RunResult
 from adamwprune.records.state import DAMAGED, FAILED, INTERRUPTED, NAMES, RUNNING, State
-from adamwprune.scheduler.devices import Slot
+from adamwprune.scheduler.devices import Agents, Slot
 
 Places = Callable[[int], list[Slot]]  # what so many runs would get if make were started now
+Asked = Callable[[int], Agents | None]  # what of a cluster, if it is one
 
 
 def reading(state: State) -> Reading | None:
@@ -64,12 +65,18 @@ def _row(state: State) -> Row:
 
 
 def estimate(
-    states: Sequence[State], root: Path, places: Places, *, measure: bool = False
+    states: Sequence[State],
+    root: Path,
+    places: Places,
+    agents: Asked = lambda runs: None,
+    *,
+    measure: bool = False,
 ) -> list[str]:
     """One line on when all would be done; none where nothing is left to do.
 
-    Where no record is like a run, a step of its network says it: one that is cached or, with
-    ``measure``, is measured now; a line a network says so.
+    Where no record is like a run, a step of its network on this machine says it: one that is cached
+    or, with ``measure``, is measured now; a line a network says so. A last line says what it costs,
+    where a cluster is asked for ``agents``.
     """
     running = [each for each in states if each.name == RUNNING]
     waiting = [each for each in states if each.is_due and each.name != RUNNING]
@@ -77,13 +84,22 @@ def estimate(
         return []
     slots = [_slot(reading(each)) for each in running] or _places(places, len(waiting))
     paces, told = Paces(history.records(root)), []
-    if slots:
+    asked = agents(len(running) + len(waiting))
+    if slots and asked is None:
         told = steps.learn(paces, [each.spec for each in waiting], slots[0], measure=measure)
     left = time_left(running, waiting, slots, paces)
     if left is None:
         return ["eta     not known yet"]
     when = "" if running else "if make starts now, "
-    return [*told, f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"]
+    eta_line = f"eta     {rows.quantiles(left)}  {when}{len(slots)} at a time"
+    return [*told, eta_line, *([_cost(asked, left)] if asked else [])]
+
+
+def _cost(agents: Agents, left: Estimate) -> str:
+    """What a cluster will count."""
+    unit = "GPU" if agents.gpus else "core"
+    p50, p90 = agents.cost(left.p50), agents.cost(left.p90)
+    return f"cost    {p50:.3g} {unit} hours (P90 {p90:.3g})  {agents}"
 
 
 def time_left(

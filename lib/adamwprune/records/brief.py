@@ -111,19 +111,20 @@ def _of_head(head: bytes, spec: RunSpec) -> Brief | None:
     code = rest.partition(b"\n")[0]
     if not (first.startswith(_FIRST) and code.startswith(_CODE)):
         return None
+    made_by = _code(code.removesuffix(b",").removeprefix(_CODE))
     plain = json.loads(first.removesuffix(b",") + b"}")
-    return _of_plain(plain, spec, _code(code.removesuffix(b",").removeprefix(_CODE)))
+    return None if made_by is None else _of_plain(plain, spec, made_by)
 
 
 def _of_plain(plain: Any, spec: RunSpec, code: Mapping[str, Any] | None = None) -> Brief | None:
     """The brief of a record that was read; None unless it is a sound one of this run."""
     if not isinstance(plain, dict):
         return None
-    made_by = plain.get("code", {}) if code is None else code
+    made_by = _sound(plain.get("code", {})) if code is None else code
     error, status, values = plain.get("error"), plain.get("status"), plain.get("spec")
     if plain.get("schema") != SCHEMA or plain.get("run_id") != spec.run_id:
         return None
-    if misfit(made_by, _CODE_FORM) is not None or status not in ("done", "failed"):
+    if made_by is None or status not in ("done", "failed"):
         return None
     if not isinstance(error, str) or not isinstance(values, dict):
         return None
@@ -134,4 +135,9 @@ def _of_plain(plain: Any, spec: RunSpec, code: Mapping[str, Any] | None = None) 
 
 @functools.lru_cache(64)  # few codes made all records
 def _code(text: bytes) -> Any:
-    return json.loads(text)
+    return _sound(json.loads(text))
+
+
+def _sound(code: Any) -> Any:
+    """What says which code made a record; None where it makes no sense."""
+    return code if misfit(code, _CODE_FORM) is None else None

@@ -16,6 +16,7 @@ from adamwprune.base.forms import number
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.brief import Brief
 from adamwprune.records.code import Code
+from adamwprune.records.lease import FOLDER as LEASE
 from adamwprune.records.staleness import changes
 from adamwprune.records.store import CHECKPOINTS, LOCK, PROGRESS, Store, is_littered
 
@@ -68,7 +69,9 @@ def decide(
     worth = _worth(store, spec, code, accepts_stale) if files else _missing(spec)
     if published and worth.name not in (DONE, DAMAGED):
         worth = replace(worth, name=PUBLISHED, why="", worth=PUBLISHED, is_due=False, counts=False)
-    if LOCK in files and store.is_running(spec):
+    # The lease of a run that has ended stays; what it last said of its progress does not.
+    leased = LEASE in files and (worth.name != DONE or PROGRESS in files)
+    if (LOCK in files or leased) and store.is_running(spec):
         told = store.progress(spec)
         why = f"at {_place(spec, told)}" if told else "nothing is known of its progress yet"
         return replace(worth, name=RUNNING, why=why, progress=told)

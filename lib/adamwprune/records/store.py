@@ -25,10 +25,12 @@ from adamwprune.base.files import (
     reason,
     refusing,
     remove_leftovers,
+    unlink,
     write_bytes,
     write_text,
 )
 from adamwprune.plan.spec import RunSpec
+from adamwprune.records import lease
 from adamwprune.records.brief import REMEDY, Brief, checked, encode, read_brief, read_result
 from adamwprune.records.locks import Waiting, is_locked, lock
 from adamwprune.records.record import RunResult
@@ -129,8 +131,9 @@ class Store:
         return _is_older(self.folder(spec) / RESULT, self.folder(spec) / PROGRESS)
 
     def is_running(self, spec: RunSpec) -> bool:
-        """Whether a process is training this run."""
-        return is_locked(self.folder(spec) / LOCK)
+        """Whether a process is training this run, here or on another host."""
+        folder = self.folder(spec)
+        return is_locked(folder / LOCK) or lease.live_holder(folder) is not None
 
     @contextlib.contextmanager
     def locked(self, wait: Waiting) -> Iterator[None]:
@@ -230,7 +233,7 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        unlink(path)
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -297,7 +300,7 @@ def prepare(folder: Path, spec: RunSpec, defconfig: str = "", config: str = "") 
         check_identity(folder, spec)
         result = folder / RESULT
         if is_there(result) and checked(result, read_result(result), spec).status == "failed":
-            result.unlink()
+            unlink(result)
         for name, text in (("defconfig", defconfig), ("config", config)):
             if text:
                 write_text(folder / name, text)
@@ -340,7 +343,7 @@ def publish_failure(
     check_identity(folder, spec)
     with refusing(f"cannot write to {folder}"):
         publish(folder, result)
-        (folder / PROGRESS).unlink(missing_ok=True)  # it is no longer on its way
+        unlink(folder / PROGRESS)  # it is no longer on its way
     return result
 
 

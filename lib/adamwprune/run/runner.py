@@ -37,7 +37,7 @@ from adamwprune.base.wording import last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
-from adamwprune.records import staleness, store
+from adamwprune.records import lease, staleness, store
 from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
@@ -49,6 +49,7 @@ from adamwprune.train.loop import Training
 HEARTBEAT = 0.5  # seconds between progress events
 FIRST_STEPS = 3  # after which a run's peak memory is known
 MOVED = "was moved, removed or replaced while its run trained"
+TAKEN_OVER = "another attempt has taken the run over"
 # What a checkpoint holds beside its training.
 CHECKPOINT: Form = {"threads": int, "attempts": [{"started": str, "from_step": int}]}
 MOST_THREADS = 1024
@@ -60,6 +61,10 @@ Progress = Callable[[dict[str, Any]], None]
 
 class Stopped(Exception):
     """The run was asked to stop; its checkpoint is written."""
+
+
+class Lost(UserError):
+    """Another attempt has taken the run over; this one writes nothing any more."""
 
 
 class Crashed(Exception):
@@ -80,17 +85,13 @@ def run(
 
     A run that another process is training is waited for, and not trained again. Raises
     :class:`Stopped` after ``should_stop`` said so, :class:`Crashed` for an error that a retry may
-    mend, and :class:`UserError` for what no run could survive (a missing data set, a full disk):
-    then nothing is published.
+    mend, :class:`Lost` where another attempt took a leased run over, and :class:`UserError` for
+    what no run could survive (a missing data set, a full disk): then nothing is published.
     """
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         store.check_identity(job.folder, job.spec)
-        with lock(
-            job.folder / store.LOCK,
-            lambda pid: progress({"event": Event.WAITING, "pid": pid}),
-            lambda: _stop_if(should_stop),
-        ) as is_ours:
+        with _held(job, progress, should_stop) as is_ours:
             files.remove_leftovers(job.folder)
             found = None if job.retrain else _finished(job, code)
             if found is not None:
@@ -100,19 +101,45 @@ def run(
     except OSError as error:
         if not job.folder.is_dir():
             raise UserError(f"{job.folder}: {MOVED}") from None
+        if job.work and not Path(job.work).is_dir():
+            raise Lost(f"{job.folder}: {TAKEN_OVER}") from None
         where = error.filename or job.folder
         raise UserError(f"{where}: {files.reason(error)}") from None
+
+
+@contextmanager
+def _held(
+    job: Job, progress: Progress, should_stop: Callable[[], bool]
+) -> Iterator[Callable[[], bool]]:
+    """Hold the run's directory; a function that says whether it is still held.
+
+    By its lease, if the job has one. Otherwise by a lock, and also by a lease where other hosts
+    have trained this run.
+    """
+    if job.work:
+        with files.fenced(job.folder, Path(job.work)):
+            yield Path(job.work).is_dir
+        return
+
+    def wait(holder: str) -> None:
+        progress({"event": Event.WAITING, "pid": holder})
+
+    def patience() -> None:
+        if should_stop():
+            raise Stopped
+
+    with lock(job.folder / store.LOCK, wait, patience) as is_ours:
+        if not (job.folder / lease.FOLDER).exists():
+            yield is_ours
+            return
+        with lease.held(job.folder, wait, patience) as work, files.fenced(job.folder, work):
+            yield lambda: is_ours() and work.is_dir()
 
 
 def fail(job: Job, code: Code, error: str) -> RunResult:
     """Record that the run failed: ``error``, and the end of its log."""
     place = {**job.source, "device": job.device, "threads": job.threads, "command": job.command}
     return store.publish_failure(job.folder, job.spec, error, place, code.to_json())
-
-
-def _stop_if(should_stop: Callable[[], bool]) -> None:
-    if should_stop():
-        raise Stopped
 
 
 def _finished(job: Job, code: Code) -> RunResult | None:
@@ -343,6 +370,8 @@ class _Run:
     def _check_directory(self) -> None:
         """Nobody else may write where this run does, and it nowhere else."""
         if not self.is_ours():
+            if self.job.work and self.job.folder.is_dir():
+                raise Lost(f"{self.job.folder}: {TAKEN_OVER}")
             raise UserError(f"{self.job.folder}: {MOVED}")
 
     def _state(self, training: Training) -> dict[str, Any]:

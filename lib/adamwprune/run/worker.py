@@ -64,6 +64,8 @@ class Worker:
         except runner.Crashed as error:
             event = {"event": Event.CRASHED, "error": str(error)}
             self._send({**event, "out_of_memory": error.out_of_memory})
+        except runner.Lost:
+            self._send({"event": Event.LOST})
         except UserError as error:
             self._send({"event": Event.REFUSED, "reason": str(error)})
 

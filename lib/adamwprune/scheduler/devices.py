@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.subprocesses import PASSIVE
+from adamwprune.base.wording import counted
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
 # In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as
@@ -55,6 +57,28 @@ class Machine:
 
     cores: int
     gpus: Mapping[str, int] = field(default_factory=dict)  # "cuda:0" -> bytes
+
+
+@dataclass(frozen=True)
+class Agents:
+    """What a cluster is asked for: so many agents, each of which holds this until all runs end."""
+
+    count: int
+    cores: int
+    gpus: float = 0.0
+
+    @property
+    def node(self) -> Machine:
+        """What an agent sees of its node, but for the bytes of its GPUs."""
+        return Machine(self.cores, {f"cuda:{i}": 0 for i in range(math.ceil(self.gpus))})
+
+    def cost(self, seconds: float) -> float:
+        """The GPU hours, or without GPUs the core hours, of a matrix that takes ``seconds``."""
+        return self.count * (self.gpus or self.cores) * seconds / 3600
+
+    def __str__(self) -> str:
+        cores = _cores(self.cores)
+        return f"{counted(self.count, 'agent')} with {f'{self.gpus:g} GPU' if self.gpus else cores}"
 
 
 def machine(choice: str) -> Machine:

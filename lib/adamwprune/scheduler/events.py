@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
+from adamwprune.plan.job import Job
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.scheduler.devices import Slot
@@ -50,6 +51,24 @@ class Outcome:
 
     done: list[RunSpec] = field(default_factory=list)
     failed: list[RunSpec] = field(default_factory=list)
+
+
+class Feed(Protocol):
+    """Jobs that several pools share: each is taken by one of them."""
+
+    def take(self) -> Job | None:
+        """A job that is this pool's now; None where there is none to be had at the moment."""
+
+    def ended(self, job: Job, outcome: str) -> None:
+        """A job that was taken has a record: ``done`` or ``failed``; or it was ``lost``."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all jobs have ended, also those of the other pools."""
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether somebody wants the runs stopped."""
 
 
 class Handle(Protocol):

@@ -14,10 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
+from adamwprune.base.files import fenced
 from adamwprune.base.wording import last_line
 from adamwprune.plan.job import Event, Job
 from adamwprune.plan.spec import RunSpec
@@ -25,6 +27,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.store import RESULT, Store, publish_failure
 from adamwprune.scheduler.devices import Slot
 from adamwprune.scheduler.events import (
+    Feed,
     Handle,
     Message,
     Observer,
@@ -49,6 +52,7 @@ class _Attempt:
     job: Job
     crashes: int = 0
     alone: bool = False  # it has run out of memory beside others
+    begun: Mapping[str, Any] | None = None  # what an earlier try last said, once it was looked up
 
     @property
     def spec(self) -> RunSpec:
@@ -71,6 +75,7 @@ class Pool:
 
     ``source`` tells commit and changes of the source tree, for the records. ``packer``: what may
     run beside what; by default one run a slot. ``history``: what runs are known to need.
+    ``feed``: where more jobs come from, which other pools take from too.
     """
 
     def __init__(
@@ -84,12 +89,13 @@ class Pool:
         packer: Packer | None = None,
         history: History | None = None,
         executors: Executors = local,
+        feed: Feed | None = None,
     ) -> None:
         self.store, self.slots, self.observer = store, slots, observer
         self.policy, self.take_source = policy or Policy(), source
         self.source = dict(source())
         self.packer = packer or Packer(slots, sum(slot.threads for slot in slots), {})
-        self.history = history or History()
+        self.history, self.feed = history or History(), feed
         self.executors, self.events = executors, queue.SimpleQueue[Message | Signal]()
         self.waiting: deque[_Attempt] = deque()
         self.outcome = Outcome()
@@ -114,7 +120,7 @@ class Pool:
         )
         with signals(self.events), executor as self.executor:
             self._fill()
-            while self.running:
+            while self.running or self._expects_more():
                 self._handle_next()
         if self.interrupted:
             raise KeyboardInterrupt
@@ -126,24 +132,39 @@ class Pool:
 
     def _fill(self) -> None:
         """Give every idle slot the first waiting run that fits beside what is running."""
-        for place, slot in enumerate(self.slots):
-            if place in self.running or self.stopping:
+        for place in range(len(self.slots)):
+            if place not in self.running and not self.stopping:
+                if self.feed is not None and not self.waiting:
+                    job = self.feed.take()
+                    self.waiting.extend([] if job is None else [_Attempt(job)])
+                self._fill_place(place)
+
+    def _fill_place(self, place: int) -> None:
+        slot = self.slots[place]
+        for attempt in self.waiting:
+            if not self.packer.fits(place, self._need(slot, attempt)):
                 continue
-            for attempt in self.waiting:
-                need = self._need(slot, attempt)
-                if self.packer.fits(place, need):
-                    self.waiting.remove(attempt)
-                    self.packer.take(place, need)
-                    self._start(place, attempt, need)
-                    break
+            attempt.begun = None  # another process may have trained it since
+            need = self._need(slot, attempt)
+            if self.packer.fits(place, need):
+                self.waiting.remove(attempt)
+                self.packer.take(place, need)
+                self._start(place, attempt, need)
+                return
+
+    def _expects_more(self) -> bool:
+        """Whether jobs that other pools hold may yet become this pool's."""
+        return self.feed is not None and not self.stopping and not self.feed.is_exhausted
 
     def _need(self, slot: Slot, attempt: _Attempt) -> Need:
-        threads = self._pinned_threads(slot, attempt.spec)
+        threads = self._pinned_threads(slot, attempt)
         return Need(threads, self.history.bytes_of(attempt.spec), attempt.alone)
 
-    def _pinned_threads(self, slot: Slot, spec: RunSpec) -> int:
+    def _pinned_threads(self, slot: Slot, attempt: _Attempt) -> int:
         """The threads a run began with, where it began on this kind of device."""
-        begun = self.store.begun(spec) or {}
+        if attempt.begun is None:  # thousands may wait, and are asked each time a run ends
+            attempt.begun = self.store.begun(attempt.spec) or {}
+        begun = attempt.begun
         threads, device = begun.get("threads"), str(begun.get("device"))
         same = device.partition(":")[0] == slot.device.partition(":")[0]
         if same and isinstance(threads, int) and 1 <= threads <= 1024:
@@ -154,9 +175,10 @@ class Pool:
         device = self.slots[place].device
         # Whether no other run of ours is ever on this device beside it.
         alone = [slot.device for slot in self.slots].count(device) == 1
-        source = {**self.source, "alone": alone}
+        source = {**attempt.job.source, **self.source, "alone": alone}
         job = replace(attempt.job, device=device, threads=need.threads, source=source)
         handle = self.executor.start(job, place)
+        attempt.begun = None
         self.running[place] = _Running(attempt, place, handle, heard=time.monotonic())
         self.observer.started(attempt.spec, Slot(device, need.threads))
 
@@ -167,8 +189,13 @@ class Pool:
             self.observer.told("make has gone: stopping the runs at a checkpoint")
             self.interrupted = True
             self._stop()
+        if self.feed is not None and self.feed.should_stop and not self.stopping:
+            self.observer.told("stopping the runs at a checkpoint, as make stop wants it")
+            self._stop()
         with contextlib.suppress(queue.Empty):
             self._handle(self.events.get(timeout=LOOK))
+        if self.feed is not None:
+            self._fill()
         for run in self.running.values():
             silent = time.monotonic() - run.heard
             if silent > SILENCE:
@@ -209,7 +236,7 @@ class Pool:
         self._release(run)
         match event["event"]:
             case Event.END:
-                self._note(run.attempt.spec)
+                self._note(run.attempt)
             case Event.REFUSED:
                 raise UserError(event["reason"])
             case Event.STOPPED if self.stopping:
@@ -219,6 +246,8 @@ class Pool:
                 self._crashed(run, "its worker was told to stop (SIGTERM), not by make", True)
             case Event.OUTDATED:
                 self._renew(run)
+            case Event.LOST:
+                self._lost(run.attempt)
             case Event.CRASHED:
                 self._crashed(run, event["error"], event["out_of_memory"])
             case Event.DIED if run.accepted:
@@ -251,6 +280,13 @@ class Pool:
         if not self.stopping:
             self.waiting.appendleft(run.attempt)
 
+    def _lost(self, attempt: _Attempt) -> None:
+        """Another pool has taken the run over, which was not heard of in time."""
+        self.observer.stopped(attempt.spec)
+        self.observer.told(f"{attempt.job.label}: another attempt has taken it over")
+        if self.feed is not None:
+            self.feed.ended(attempt.job, "lost")
+
     def _release(self, run: _Running) -> None:
         del self.running[run.place]
         self.packer.release(run.place)
@@ -281,18 +317,28 @@ class Pool:
         return several or slot.device in self.packer.free
 
     def _record_failure(self, slot: Slot, attempt: _Attempt, error: str) -> None:
-        place = {"device": slot.device, "threads": slot.threads}
-        environment = {**self.source, **place, "command": attempt.job.command}
+        job, place = attempt.job, {"device": slot.device, "threads": slot.threads}
+        environment = {**job.source, **self.source, **place, "command": job.command}
         code = self.sources.of(attempt.spec).to_json()
-        attempt.job.folder.mkdir(parents=True, exist_ok=True)  # the worker may not have come so far
-        publish_failure(attempt.job.folder, attempt.spec, error, environment, code)
-        self._note(attempt.spec)
+        if not job.work:
+            job.folder.mkdir(parents=True, exist_ok=True)  # the worker may not have come so far
+            publish_failure(job.folder, attempt.spec, error, environment, code)
+        elif Path(job.work).is_dir():
+            with fenced(job.folder, Path(job.work)):
+                publish_failure(job.folder, attempt.spec, error, environment, code)
+        else:
+            self._lost(attempt)
+            return
+        self._note(attempt)
 
-    def _note(self, spec: RunSpec) -> None:
+    def _note(self, attempt: _Attempt) -> None:
         """The run has ended: its record is there."""
+        spec = attempt.spec
         result = self.store.result(spec)
         if result is None:
             raise UserError(f"{self.store.folder(spec) / RESULT}: the run ended without a record")
+        if self.feed is not None:
+            self.feed.ended(attempt.job, result.status)
         (self.outcome.done if result.status == "done" else self.outcome.failed).append(spec)
         self.observer.ended(spec, result)
         if result.status == "failed" and self.policy.fail_fast and not self.stopping:
