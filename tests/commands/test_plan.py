@@ -1,14 +1,17 @@
 """make plan says how long what is missing takes, and refuses a device that is not there."""
 
+from argparse import Namespace
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from adamwprune.base.errors import UserError
-from adamwprune.commands import plan, status
+from adamwprune.commands import matrix, plan, status
 from adamwprune.config.sources import Workspace
+from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.experiment.launch import Launch
 from adamwprune.progress import steps
 from adamwprune.records.store import Store, publish
 from adamwprune.scheduler import devices
@@ -91,3 +94,21 @@ def test_without_records_it_is_estimated_from_a_step(tmp_path, capsys, monkeypat
     assert step == "step    lenet5 on mnist5k, batch 64: 2e+03 ms, measured on cpu"
     assert eta.startswith("eta     5:21 "), "126 steps of 2 s and a quarter, and the start"
     assert len(asked) == 1
+
+
+def test_the_time_is_told_before_anything_is_trained(tmp_path, capsys, monkeypatch):
+    """memory-comparison measures a step; a plain make says what is known without."""
+    known = {}
+    answers = SimpleNamespace(
+        known=lambda values: known.get("it"),
+        of=lambda values: known.setdefault("it", {"seconds": 1.0}),
+    )
+    monkeypatch.setattr(steps, "_STEP", answers)
+    told = []
+    monkeypatch.setattr(Launch, "train", lambda *own, **how: told.append(capsys.readouterr().out))
+    workspace = Workspace({**ONE, "O": str(tmp_path), "DEVICE": "cpu", "JOBS": "1"})
+    for memory in (False, True, False):
+        given = Namespace(defconfig="", choose=Catalogue.missing, report=False, memory=memory)
+        matrix.main(workspace, given)
+    assert ["eta " in each for each in told] == [False, True, True]
+    assert "step    lenet5 on mnist5k, batch 64: 1e+03 ms" in told[1]

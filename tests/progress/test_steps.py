@@ -63,6 +63,10 @@ def test_without_leave_to_measure_only_what_is_cached_counts(answers):
 def test_what_cannot_be_measured_is_not_known(answers, monkeypatch):
     specs = expand("sgd", BATCH_SIZE="32 64")
     assert len(steps.learn(Paces(), specs, SLOT, measure=True)) == 1
+    many = expand("memory-comparison", BATCH_SIZE="32")
+    answers.asked = 0
+    assert steps.learn(Paces(), many, SLOT, measure=True) == []
+    assert answers.asked == 1, "once, whatever the number of its runs"
     monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name: None)
     assert steps.learn(Paces(), expand("sgd"), SLOT, measure=True) == [], "PyTorch comes later"
 

@@ -27,13 +27,15 @@ def learn(paces: Paces, specs: Sequence[RunSpec], slot: Slot, *, measure: bool) 
     a line a network. Without ``measure`` only what is cached counts.
     """
     kind = slot.device.partition(":")[0]
-    place, told, asked = (socket.gethostname(), kind, slot.threads), [], 0
+    place, told = (socket.gethostname(), kind, slot.threads), []
+    tried: set[tuple[object, ...]] = set()
     for spec in specs:
-        if paces.of(spec, place) is not None:
+        network = tuple(spec[name] for name in ("MODEL", "DATASET", "BATCH_SIZE"))
+        if network in tried or paces.of(spec, place) is not None:
             continue
+        tried.add(network)
         answer = _known(spec, slot)
-        if answer is None and measure and asked < MOST:
-            asked += 1
+        if answer is None and measure and len(tried) <= MOST:
             answer = _measured(spec, slot)
         if answer is not None:
             paces.observe(spec, place, OVERHEAD * answer["seconds"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +91,33 @@ def _key(
 def _looks(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """A colour a method, dashes a scope, a marker an arm; controls are grey."""
     looks: dict[str, dict[str, Any]] = {}
-    methods = [arm.label.split(", ")[0] for arm in arms if not arm.is_control]
-    colours = style.method_colours(methods)
+    labels = list(dict.fromkeys(arm.label for arm in arms if not arm.is_control))
+    colours = _colours(labels)
     for arm in arms:
         if arm.label in looks:
             continue
-        look = CONTROL if arm.is_control else _method_look(arm.label, colours)
+        look = CONTROL if arm.is_control else _method_look(arm.label, colours[arm.label])
         looks[arm.label] = {**look, "marker": MARKERS[len(looks) % len(MARKERS)]}
     return looks
 
 
-def _method_look(label: str, colours: Mapping[str, str]) -> dict[str, Any]:
-    """The colour of its method, lighter and dashed where each layer has a density of its own."""
-    method, *words = label.split(", ")
-    scope = words[-1] if words else ""
-    rank = list(SCOPES).index(scope) if scope in SCOPES else 0
-    colour = style.shade(colours[method], len(SCOPES) - 1 - rank, len(SCOPES))
+def _colours(labels: Sequence[str]) -> dict[str, str]:
+    """A colour a method; lighter for its further scopes."""
+    by_method: dict[str, list[str]] = {}
+    for label in labels:
+        by_method.setdefault(label.split(", ")[0], []).append(label)
+    colours = style.method_colours(by_method)
+    return {
+        label: style.shade(colours[method], len(own) - 1 - rank, max(3, len(own)))
+        if rank
+        else colours[method]
+        for method, own in by_method.items()
+        for rank, label in enumerate(own)
+    }
+
+
+def _method_look(label: str, colour: str) -> dict[str, Any]:
+    scope = label.rpartition(", ")[2] if ", " in label else ""
     return {"color": colour, "linestyle": SCOPES.get(scope, (0, (6, 1.5, 1.2, 1.5)))}
 
 
