@@ -161,7 +161,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     assert "failed: make leaves it, make retry trains it again" in told
     assert told.count("Traceback") == 1
     assert "Traceback" in told
-    assert f"failed    {failed}  lr100.0: " in make_here(tmp_path, *settings, "plan").stdout
+    assert f"failed    {failed}  lr100: " in make_here(tmp_path, *settings, "plan").stdout
 
     before = records(tmp_path)
     retried = make_here(tmp_path, *settings, "retry")
