@@ -368,7 +368,7 @@ def test_the_command_exports_what_no_configuration_names(tmp_path, published, ma
     assert (done.returncode, done.stderr) == (0, "")
     path = tmp_path / "results" / "export.csv"
     rows = {row["run_id"]: row for row in read(path.read_bytes())}
-    assert f"{path}: {len(rows)} runs, " in done.stdout
+    assert f"{path}: {len(rows):,} runs, " in done.stdout
     assert (rows[foreign.run_id]["source"], rows[foreign.run_id]["spec_SEED"]) == ("run", "77")
     assert (rows[foreign.run_id]["stale"], rows[gone.run_id]["stale"]) == ("False", "True")
     assert rows[published[0].run_id]["source"] == "published"

@@ -25,6 +25,7 @@ from torch.autograd.profiler import record_function
 from adamwprune.base.files import refusing
 from adamwprune.base.wording import counted
 from adamwprune.plan.spec import RunSpec
+from adamwprune.pruning.attachment import Attachment
 from adamwprune.train.loop import Training
 
 WARM_UP = 3  # steps
@@ -152,7 +153,7 @@ class _Profiled(Training):
             self.optimizer._optimizer_step_post_hooks,
         ):
             for key, hook in hooks.items():
-                if getattr(getattr(hook, "__self__", None), "pruner", None) is not self.pruner:
+                if not isinstance(getattr(hook, "__self__", None), Attachment):
                     continue  # the trace's: part of what every step of the optimizer costs
                 hooks[key] = _ranged("pruning", hook)
 
