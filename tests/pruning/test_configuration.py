@@ -75,7 +75,7 @@ def test_kconfig_and_the_class_say_the_same_of_a_method(method, optimizer):
     strict.apply(tree, strict.command_line(tree, settings, "test"))
     (spec,) = expand(tree).specs
     score = build(spec).score
-    for name in ("prunes", "returns", "regrows", "scores_untrained", "starts_sparse"):
+    for name in ("prunes", "returns", "regrows", "scores_untrained"):
         if score.prunes or name == "prunes":
             assert tree.is_on(name.upper()) == getattr(score, name), name
 
