@@ -86,6 +86,20 @@ def test_the_result_of_the_gpt():
     assert f"three seeds) state is better at 95% {told}" in PLAIN
 
 
+def test_bytes_a_weight_of_packed_states():
+    """Weights, states and index of what can be pruned; biases and counters are taken off."""
+    found = set()
+    for record in published("study-memory-released"):
+        if record.spec["PRUNING_METHOD"] == "state":
+            memory, prunable = record.memory, record.pruning["prunable"]
+            states = {k: v for k, v in memory["optimizer"].items() if k != "step"}
+            own = memory["weights"] + sum(states.values()) + memory["pruner"]["masks"]
+            others = memory["weights"] // 4 - prunable
+            found.add(f"{(own - 4 * others * (1 + len(states))) / prunable:.1f}")
+    (told,) = found
+    assert f"training takes {told} bytes a weight of AdamW's 16 at 90%" in PLAIN
+
+
 def test_packed_states_and_released_gradients_change_no_bit():
     """Of what was published: final weights by method and seed, whatever is kept."""
     weights: dict[tuple[str, int], set[str]] = {}

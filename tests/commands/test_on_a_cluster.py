@@ -5,7 +5,6 @@ And what is said where there is no cluster.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -21,11 +20,12 @@ from adamwprune.records import lease
 from adamwprune.records.store import RESULT
 from tests.support import slurm
 from tests.support.commands import ROOT, environment, make_here, refused
+from tests.support.engines import ON_RAY, ON_SLURM, on
 
 SMALL = ("CONFIG=quickstart", "DATASET=mnist5k", "EPOCHS=20", "BATCH_SIZE=256", "OPTIMIZER=adamw",
          "PRUNING_METHOD=none movement", "TARGET_SPARSITY=0.7", "PRUNING_WARMUP=3",
          "PRUNING_INTERVAL=4", "THREADS=1", "DEVICE=cpu")  # fmt: skip
-ON_SLURM = ("EXECUTOR=slurm", "AGENTS=2", "LEASE_SECONDS=5", "CHECKPOINT_SECONDS=0")
+THERE = ("EXECUTOR=slurm", "AGENTS=2", "LEASE_SECONDS=5", "CHECKPOINT_SECONDS=0")
 
 
 @pytest.fixture
@@ -62,13 +62,11 @@ def releases(output: Path) -> set[str | None]:
     return {lease.attempts(path)[-1].released for path in output.glob("results/lenet5*")}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-")
-@pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="submitit is not installed")
+@on(ON_SLURM)
 def test_make_on_slurm_survives_make_s_death_and_the_controller_s(cluster, tmp_path):
     output = tmp_path / "output"
     output.mkdir()
-    first = started(output, *SMALL, *ON_SLURM)
+    first = started(output, *SMALL, *THERE)
     wait_for(lambda: len(steps(output)) == 2 and min(steps(output)) > 0, output)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -87,7 +85,7 @@ def test_make_on_slurm_survives_make_s_death_and_the_controller_s(cluster, tmp_p
     assert "nothing to train" not in (output / "said").read_text()
     cluster.start_controller()
     cluster.wait_for(lambda: set(cluster.states().values()) == {"idle"})
-    last = started(output, *SMALL, *ON_SLURM)
+    last = started(output, *SMALL, *THERE)
     assert last.wait(300) == 0, (output / "said").read_text()
     assert "[2/2] done" in (output / "said").read_text()
     assert releases(output) == {"done"}
@@ -158,8 +156,7 @@ def test_an_engine_that_is_not_installed_is_said_in_one_line(
     assert line == f"error: {told}"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="ray is not installed")
+@on(ON_RAY)
 def test_an_absent_ray_cluster_is_said_in_one_line(tmp_path):
     line = error_of(tmp_path, "EXECUTOR=ray", "RAY_ADDRESS=127.0.0.1:1")
     assert line == "error: EXECUTOR=ray: RAY_ADDRESS=127.0.0.1:1: Connection refused"

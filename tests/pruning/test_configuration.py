@@ -28,7 +28,7 @@ def build(spec: RunSpec) -> Pruner:
     model = network_for(spec.settings).module
     optimizer = optimizers.build(spec["OPTIMIZER"], model.parameters(), spec.values)
     ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
-    return pruning.build(model, spec.values, ramp_end).attach(optimizer)
+    return pruning.build(model, spec.settings, ramp_end).attach(optimizer)
 
 
 def test_every_option_reaches_the_pruner():
@@ -75,7 +75,7 @@ def test_kconfig_and_the_class_say_the_same_of_a_method(method, optimizer):
     strict.apply(tree, strict.command_line(tree, settings, "test"))
     (spec,) = expand(tree).specs
     score = build(spec).score
-    for name in ("prunes", "returns", "regrows", "scores_untrained"):
+    for name in ("prunes", "returns", "regrows", "scores_untrained", "starts_sparse"):
         if score.prunes or name == "prunes":
             assert tree.is_on(name.upper()) == getattr(score, name), name
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -14,19 +10,12 @@ import pytest
 from adamwprune.base.errors import UserError
 from adamwprune.records import lease
 from adamwprune.records.store import Store
-from adamwprune.scheduler import cluster as driving
-from adamwprune.scheduler import spool
-from adamwprune.scheduler.cluster import Cluster
 from adamwprune.scheduler.executors.ray import Ray
-from adamwprune.scheduler.spool import Settings
 from tests.scheduler.test_cluster import jobs_of, published, trainings
-from tests.scheduler.test_pool import ENV, ROOT, Recorder, _wait_for
+from tests.scheduler.test_pool import Recorder, _wait_for
+from tests.support.engines import ON_RAY, driver, driver_elsewhere, kill_agent_of, look_often
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray"),
-]
-SETTINGS = Settings(device="cpu", jobs=1, lease_seconds=3.0, retries=9, versions=spool.versions())
+pytestmark = ON_RAY
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +35,14 @@ def nodes():
 
 @pytest.fixture
 def engine(nodes, monkeypatch):
-    for name, value in {"LOOK": 0.2, "ASK": 1.0}.items():
-        monkeypatch.setattr(driving, name, value)
-    monkeypatch.setenv("PYTHONPATH", ENV["PYTHONPATH"])
+    look_often(monkeypatch)
     return Ray(nodes.address, module="benchmarks.fake_cluster")
-
-
-def driver(store: Store, engine, recorder=None, agents: int = 2) -> Cluster:
-    return Cluster(store, engine, agents, SETTINGS, recorder or Recorder())
 
 
 def test_tasks_of_one_driver_train_all_runs(tmp_path, engine):
     store = Store(tmp_path)
     jobs = jobs_of(store, 6)
-    assert len(driver(store, engine).run(jobs).done) == 6
+    assert len(driver(store, engine, agents=2).run(jobs).done) == 6
     assert published(store, jobs) == [1] * 6
 
 
@@ -70,16 +53,14 @@ def test_kill_9_of_an_agent_and_of_a_node_lose_nothing(tmp_path, engine, nodes):
     done = []
 
     def harm(spec, event):
-        working = [each for each in made.spool.agents() if spec.run_id in each["runs"]]
-        if working and not done and event.get("step", 0) > 10:
+        if not done and event.get("step", 0) > 10 and kill_agent_of(made, spec):
             done.append("agent")
-            os.kill(working[0]["pid"], signal.SIGKILL)
         elif done == ["agent"] and event.get("step", 0) > 40:
             done.append("node")
             nodes.add_node(num_cpus=1)
             nodes.remove_node(nodes.workers.pop(), allow_graceful=False)
 
-    made = driver(store, engine, Recorder(harm))
+    made = driver(store, engine, Recorder(harm), agents=2)
     assert len(made.run(jobs).done) == 4
     assert done == ["agent", "node"]
     assert published(store, jobs) == [1] * 4
@@ -95,19 +76,15 @@ def test_kill_9_of_the_driver_stops_its_agents_and_make_goes_on(tmp_path, engine
         "from tests.scheduler.test_ray import *\n"
         "store = Store(Path(sys.argv[1]))\n"
         "ray = Ray(sys.argv[2], module='benchmarks.fake_cluster')\n"
-        "driver(store, ray).run(jobs_of(store, 2))\n"
+        "driver(store, ray, agents=2).run(jobs_of(store, 2))\n"
     )
-    first = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path), engine.address],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ENV["PYTHONPATH"]},
-    )
+    first = driver_elsewhere(script, str(tmp_path), engine.address)
     _wait_for(lambda: all((store.begun(job.spec) or {}).get("step", 0) > 3 for job in jobs))
     first.kill()
     first.wait()
     _wait_for(lambda: {lease.attempts(job.folder)[-1].released for job in jobs} == {"stopped"})
     (tmp_path / ".fake-runs").write_text("0 600")
-    assert len(driver(store, engine).run(jobs).done) == 2
+    assert len(driver(store, engine, agents=2).run(jobs).done) == 2
     assert published(store, jobs) == [1] * 2
     assert all(trainings(store, job)[1]["from"] > 3 for job in jobs)
 
@@ -116,7 +93,7 @@ def test_what_ray_cannot_do_is_said_in_one_line(tmp_path, engine):
     store = Store(tmp_path)
     jobs = jobs_of(store, 1)
     with pytest.raises(UserError, match=r"EXECUTOR=ray: no node of .* has 1 CPU, 0.5 GPU for an a"):
-        driver(store, replace(engine, gpus=0.5)).run(jobs)
+        driver(store, replace(engine, gpus=0.5), agents=2).run(jobs)
 
 
 def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path, monkeypatch):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -16,22 +13,22 @@ import pytest
 from adamwprune.base.errors import UserError
 from adamwprune.records import lease
 from adamwprune.records.store import Store
-from adamwprune.scheduler import cluster as driving
-from adamwprune.scheduler import spool
-from adamwprune.scheduler.cluster import Cluster
 from adamwprune.scheduler.executors.slurm import Slurm
-from adamwprune.scheduler.spool import Settings, Spool
+from adamwprune.scheduler.spool import Spool
 from benchmarks import fake_cluster
 from tests.scheduler.test_cluster import jobs_of, published, trainings
-from tests.scheduler.test_pool import ENV, ROOT, Recorder, _wait_for
+from tests.scheduler.test_pool import Recorder, _wait_for
 from tests.support import slurm
+from tests.support.engines import (
+    ON_SLURM,
+    Once,
+    driver,
+    driver_elsewhere,
+    kill_agent_of,
+    look_often,
+)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "-"),
-    pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="no submitit"),
-]
-SETTINGS = Settings(device="cpu", jobs=1, lease_seconds=3.0, retries=9, versions=spool.versions())
+pytestmark = ON_SLURM
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +40,13 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def engine(cluster, monkeypatch):
     """Slurm, on a cluster whose nodes are idle."""
-    for name, value in {"LOOK": 0.2, "ASK": 1.0}.items():
-        monkeypatch.setattr(driving, name, value)
+    look_often(monkeypatch)
     monkeypatch.setenv("SLURM_CONF", str(cluster.config))
-    monkeypatch.setenv("PYTHONPATH", ENV["PYTHONPATH"])
     cluster.wait_for(lambda: set(cluster.states().values()) == {"idle"})
     engine = Slurm(run=fake_cluster.serve)
     yield engine
     cluster.ask("scancel", "--user=root")
     cluster.wait_for(lambda: not cluster.ask("squeue", "--noheader").strip())
-
-
-def driver(store: Store, engine, recorder=None, agents: int = 3) -> Cluster:
-    return Cluster(store, engine, agents, SETTINGS, recorder or Recorder())
 
 
 def taking(monkeypatch, seconds: float, steps: int) -> None:
@@ -83,10 +74,7 @@ def test_whoever_submitted_is_killed_and_make_follows_from_another_shell(
         "store = Store(Path(sys.argv[1]))\n"
         "driver(store, Slurm(run=fake_cluster.serve)).run(jobs_of(store, 6))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": ENV["PYTHONPATH"]}
-    first = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=environment
-    )
+    first = driver_elsewhere(script, str(tmp_path))
     store = Store(tmp_path)
     jobs = jobs_of(store, 6)
     _wait_for(lambda: any(store.is_running(job.spec) for job in jobs))
@@ -135,10 +123,8 @@ def test_an_agent_whose_process_is_killed_is_taken_over_from(
     killed = []
 
     def kill(spec, event):
-        working = [each for each in made.spool.agents() if spec.run_id in each["runs"]]
-        if not killed and working and event.get("step", 0) > 10:
+        if not killed and event.get("step", 0) > 10 and kill_agent_of(made, spec):
             killed.append(spec)
-            os.kill(working[0]["pid"], signal.SIGKILL)
 
     made = driver(store, engine, Recorder(kill))
     assert len(made.run(jobs).done) == 3
@@ -147,43 +133,26 @@ def test_an_agent_whose_process_is_killed_is_taken_over_from(
     assert trainings(store, victim)[1]["from"] > 10
 
 
-def test_before_its_time_limit_an_agent_stops_and_is_put_into_the_queue_again(
-    tmp_path, engine, cluster, monkeypatch
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        # What Slurm sends a minute before the limit, and what PreemptMode=REQUEUE does.
+        (("scancel", "--signal=USR2"), "limit"),
+        (("scontrol", "requeue"), "stopped"),
+    ],
+    ids=["time-limit", "preempted"],
+)
+def test_an_agent_that_must_go_stops_at_a_checkpoint_and_goes_on_from_the_queue(
+    words, outcome, tmp_path, engine, cluster, monkeypatch
 ):
     taking(monkeypatch, 5, 50)
     store = Store(tmp_path)
     jobs = jobs_of(store, 1)
-    warned = []
-
-    def warn(spec, event):
-        if not warned and event.get("step", 0) > 10:
-            warned.append(spec)
-            cluster.ask("scancel", "--signal=USR2", made.ids[0])  # as Slurm does, a minute before
-
-    made = driver(store, engine, Recorder(warn), agents=1)
+    told = Once(lambda: cluster.ask(*words, made.ids[0]))
+    made = driver(store, engine, Recorder(told), agents=1)
     assert len(made.run(jobs).done) == 1
     assert len(made.ids) == 1, "another job was submitted"
-    assert [each.released for each in lease.attempts(jobs[0].folder)] == ["limit", "done"]
-    assert trainings(store, jobs[0])[1]["from"] > 10
-
-
-def test_a_preempted_agent_stops_at_a_checkpoint_and_goes_on_when_it_is_requeued(
-    tmp_path, engine, cluster, monkeypatch
-):
-    taking(monkeypatch, 5, 50)
-    store = Store(tmp_path)
-    jobs = jobs_of(store, 1)
-    preempted = []
-
-    def preempt(spec, event):
-        if not preempted and event.get("step", 0) > 10:
-            preempted.append(spec)
-            cluster.ask("scontrol", "requeue", made.ids[0])  # what PreemptMode=REQUEUE does
-
-    made = driver(store, engine, Recorder(preempt), agents=1)
-    assert len(made.run(jobs).done) == 1
-    assert len(made.ids) == 1, "another job was submitted"
-    assert [each.released for each in lease.attempts(jobs[0].folder)] == ["stopped", "done"]
+    assert [each.released for each in lease.attempts(jobs[0].folder)] == [outcome, "done"]
     assert trainings(store, jobs[0])[1]["from"] > 10
 
 
@@ -191,15 +160,12 @@ def test_scancel_stops_at_a_checkpoint_and_make_goes_on(tmp_path, engine, cluste
     taking(monkeypatch, 30, 300)
     store = Store(tmp_path)
     jobs = jobs_of(store, 2)
-    asked = []
 
-    def cancel(spec, event):
-        if not asked and event.get("step", 0) > 3:
-            asked.append(spec)
-            made.spool.stop()
-            engine.cancel(made.ids)
+    def cancel():
+        made.spool.stop()
+        engine.cancel(made.ids)
 
-    made = driver(store, engine, Recorder(cancel), agents=2)
+    made = driver(store, engine, Recorder(Once(cancel, step=3)), agents=2)
     with pytest.raises(UserError, match="make stop has stopped 2 runs"):
         made.run(jobs)
     released = {lease.attempts(job.folder)[-1].released for job in jobs if trained(job)}

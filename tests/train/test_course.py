@@ -80,6 +80,13 @@ def test_what_needs_all_gradients_is_refused_before_it_starts(settings, reason):
         specs(**{"OPTIMIZER": "adamw", "RELEASE_GRADIENTS": "y", **settings})
 
 
+def test_an_initial_sparsity_of_a_method_with_nothing_to_score_by_is_refused():
+    with pytest.raises(ConfigError, match="movement: An initial sparsity prunes before the first"):
+        specs(OPTIMIZER="adamw", PRUNING_METHOD="movement", INITIAL_SPARSITY="0.5")
+    both = specs(OPTIMIZER="adamw", PRUNING_METHOD="movement state", INITIAL_SPARSITY="0.5")
+    assert [spec["PRUNING_METHOD"] for spec in both] == ["state"]
+
+
 def test_an_initial_sparsity_above_the_target_is_refused():
     with pytest.raises(ConfigError, match=r"INITIAL_SPARSITY=0\.95 is above the target"):
         specs(**PRUNED, INITIAL_SPARSITY="0.95")

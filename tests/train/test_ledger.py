@@ -101,7 +101,7 @@ def run_of(optimizer: str, method: str, storage: str = "bool") -> Run:
 
 def values_of(optimizer: str, method: str, storage: str = "bool") -> dict[str, Any]:
     (found,) = (
-        dict(spec.values)
+        dict(spec.settings)
         for spec in EVERY
         if (spec["OPTIMIZER"], spec["PRUNING_METHOD"]) == (optimizer, method)
         and spec.values.get("MASK_STORAGE", "bool") == storage
@@ -114,7 +114,7 @@ def values_of(optimizer: str, method: str, storage: str = "bool") -> dict[str, A
 
 @pytest.mark.parametrize("spec", EVERY, ids=name_of)
 def test_what_is_computed_is_what_is_there(spec: RunSpec) -> None:
-    run = Run.of(spec.values)
+    run = Run.of(spec.settings)
     run.steps(3)
     size = counted.size_of(run.model, run.pruner)
     assert replace(size, pruned=()) == LENET5
@@ -175,7 +175,7 @@ def test_each_way_to_handle_spikes(mode: str) -> None:
     words = {"OPTIMIZER": "adamw", "PRUNING_METHOD": "none", "SPAM_MODE": mode}
     strict.apply(tree, strict.command_line(tree, words, "test"))
     (spec,) = expand(tree).specs
-    run = Run.of(spec.values)
+    run = Run.of(spec.settings)
     run.steps(2)
     assert run.account() == computed(spec.values, LENET5)
 
@@ -189,7 +189,7 @@ def test_each_way_to_handle_spikes(mode: str) -> None:
     ids=name_of,
 )
 def test_torchs_own_tracker_counts_the_same(spec: RunSpec) -> None:
-    run = Run.of(spec.values)
+    run = Run.of(spec.settings)
     tracker = MemTracker()
     begun = [tensor for owner in run.pruner.buffers().values() for tensor in owner]
     tracker.track_external(run.model, run.optimizer, *begun)
@@ -252,7 +252,7 @@ def test_an_error_ends_the_count() -> None:
 
 @pytest.mark.parametrize("spec", PRUNED, ids=name_of)
 def test_the_peak_is_the_one_of_torchs_own_tracker(spec: RunSpec) -> None:
-    run = Run.of(spec.values)
+    run = Run.of(spec.settings)
     run.steps(3)
     run.pruner.around_update = lambda update: None  # measured below, from outside
     run.steps(1)

@@ -22,7 +22,7 @@ class Score:
     """Base of all methods. Class attributes say what the pruner has to do for a method.
 
     The method's Kconfig entry sets the symbols of the same names, with which a matrix is planned:
-    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``.
+    ``PRUNES``, ``RETURNS``, ``REGROWS``, ``SCORES_UNTRAINED``, ``STARTS_SPARSE``.
     """
 
     prunes = True  # false for dense training alone

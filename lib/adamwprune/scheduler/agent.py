@@ -22,13 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import fenced
 from adamwprune.base.shared_files import unique
 from adamwprune.plan.job import Job
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import lease
-from adamwprune.records.code import Sources
+from adamwprune.records.code import LIBRARY, Sources
 from adamwprune.records.lease import Heart, Lease, Leases
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import Store, publish_failure
@@ -45,6 +46,7 @@ LOOK = 5.0  # seconds between looks at runs that others hold
 SPREAD = 64  # agents begin with one of so many runs: two seldom try the same one
 MOST_SKEW = 300.0  # seconds between this clock and the file server's that nobody is told of
 NOTES = 50  # of an agent that are kept for others to read
+PASSED_ON = ("PYTHONPATH", "PYTHONSAFEPATH", *subprocesses.PASSIVE)
 BEFORE_LIMIT = signal.SIGUSR2  # what an engine sends some time before its limit
 
 
@@ -293,6 +295,12 @@ def _tell_oddities(reporter: Reporter, feed: SharedJobs) -> None:
             f"{host}: its clock is {abs(ahead) / 60:.0f} min {how} the file server's: times in "
             "records are off by as much; leases do not depend on it"
         )
+
+
+def environment() -> dict[str, str]:
+    """What an agent's Python needs; it does not depend on the make that submitted it."""
+    inherited = subprocesses.environment(LIBRARY)
+    return {name: inherited[name] for name in PASSED_ON}
 
 
 def main() -> None:

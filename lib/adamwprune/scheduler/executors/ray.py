@@ -12,16 +12,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.shared_files import unique
-from adamwprune.records.code import LIBRARY
+from adamwprune.scheduler import agent
 from adamwprune.scheduler.spool import Spool
 
 # A shell in between: when the driver is gone Ray kills (SIGKILL) a task's children, and no others.
@@ -56,9 +55,10 @@ class Ray:
         if ray.is_initialized():
             return ray
         self._check_address()
+        for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_USAGE_STATS_ENABLED"):
+            os.environ.setdefault(name, "0")  # Ray advertises itself on standard error
         try:
-            with _quiet():
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             words = " ".join(str(error).split()).partition(". ")[0]
             hint = "; it may be host:port" if self.address == "auto" else ""
@@ -86,15 +86,13 @@ class Ray:
         """Start the tasks; what they are known by."""
         ray, ident = self._ray, unique()[:8]
         self._check_room(agents)
-        environment = subprocesses.environment(LIBRARY)
-        names = ("PYTHONPATH", "PYTHONSAFEPATH", *subprocesses.PASSIVE)
         remote = ray.remote(task).options(
             num_cpus=self.cpus,
             num_gpus=self.gpus or None,
             memory=self.memory or None,
             max_retries=-1,
             name=f"adamwprune-{ident}",
-            runtime_env={"env_vars": {name: environment[name] for name in names}},
+            runtime_env={"env_vars": agent.environment()},
         )
         root = str(spool.root.absolute())
         self.tasks[ident] = [remote.remote(root, self.module) for _ in range(agents)]
@@ -141,11 +139,3 @@ def task(root: str, module: str) -> int:
             start_new_session=True,
         )
         return process.wait()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray advertises itself on standard error."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    yield

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import last_line
-from adamwprune.records.code import LIBRARY
 from adamwprune.scheduler import agent
 from adamwprune.scheduler.spool import Spool
 
@@ -76,7 +74,8 @@ class Slurm:
 
     def _parameters(self, agents: int) -> dict[str, Any]:
         more = dict(_option(word) for word in shlex.split(self.more))
-        setup = [f"export {name}={shlex.quote(value)}" for name, value in _environment()]
+        passed = agent.environment().items()
+        setup = [f"export {name}={shlex.quote(value)}" for name, value in passed]
         found: dict[str, Any] = {
             "job_name": "adamwprune",
             "time": self.minutes,
@@ -137,13 +136,6 @@ def _asked(*words: str) -> str:
     if done.returncode:
         raise _Failed(last_line(done.stderr) or f"exit status {done.returncode}")
     return done.stdout
-
-
-def _environment() -> list[tuple[str, str]]:
-    """What an agent's Python needs; it does not depend on the make that submitted it."""
-    names = ("PYTHONPATH", "PYTHONSAFEPATH", *subprocesses.PASSIVE)
-    inherited = subprocesses.environment(LIBRARY)
-    return [(name, inherited[name]) for name in names]
 
 
 def _option(word: str) -> tuple[str, Any]:
