@@ -12,9 +12,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from adamwprune.optimizers import SGD, Adam, AdamW
-from adamwprune.pruning import Magnitude, Movement, Pruner, Random, RigL, Schedule, Set, State
+from adamwprune.pruning import (
+    Magnitude,
+    Movement,
+    NotANumber,
+    Pruner,
+    Random,
+    RigL,
+    Schedule,
+    Set,
+    State,
+)
 from adamwprune.pruning.live import LANES, Live
 from adamwprune.pruning.select.parts import Part
 
@@ -224,6 +238,87 @@ def test_a_copy_has_whole_states(copied):
     run.steps(36, 40)
     other.steps(36, 40)
     assert all(map(torch.equal, run.weights(), other.weights()))
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "torch-fused", "torch-sgd"])
+@pytest.mark.parametrize("stopped", [3, 35])
+def test_a_copy_of_all_three_prunes_on(name, stopped):
+    run = Run("packed", Magnitude, OPTIMIZERS[name]).steps(1, stopped)
+    copied = copy.deepcopy(run)
+    assert_same(run.steps(stopped + 1, 40), copied.steps(stopped + 1, 40))
+    copied.pruner.verify()
+    assert copied.bytes_of_states() == run.bytes_of_states()
+
+
+def test_a_distributed_checkpoint_goes_on():
+    run = Run("packed", State, OPTIMIZERS["adamw"]).steps(1, 35)
+    saved = copy.deepcopy(get_optimizer_state_dict(run.model, run.optimizer))
+    other = Run("packed", State, OPTIMIZERS["adamw"])
+    other.model.load_state_dict(run.model.state_dict())
+    set_optimizer_state_dict(other.model, other.optimizer, saved)
+    assert_same(run.steps(36, 40), other.steps(36, 40))
+
+
+def test_clipping_before_the_step_counts_what_is_trained():
+    norms = []
+    for storage in ("bool", "packed"):
+        run = Run(storage, State, OPTIMIZERS["adamw"]).steps(1, 35)
+        run.optimizer.zero_grad()
+        run.model(torch.ones(2, 3, 8, 8)).sum().backward()
+        norms.append(run.pruner.clip_grad_norm_(0.1).item())
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_layer_that_is_used_later_and_one_of_no_weights():
+    first, empty, later = nn.Linear(16, 16), nn.Linear(0, 4), nn.Linear(16, 16)
+    model = nn.ModuleList([first, empty, later])
+    optimizer = torch.optim.AdamW(model.parameters())
+    schedule = Schedule(0.9, warmup=1, interval=1, ramp_end=4)
+    pruner = Pruner(model, Magnitude(), schedule, storage="packed").attach(optimizer)
+    for step in range(12):
+        optimizer.zero_grad()
+        found = first(torch.randn(3, 16))
+        (later(found) if step > 6 else found).sum().backward()
+        optimizer.step()
+    pruner.verify()
+    kept = [optimizer.state[layer.weight]["exp_avg"].shape for layer in (first, later)]
+    assert all(shape[0] == 1 and shape[1] < 256 for shape in kept)
+
+
+def test_a_closure_and_a_grad_scaler():
+    schedule = Schedule(0.9, warmup=1, interval=1, ramp_end=4)
+    for with_closure in (True, False):
+        model, scaler = nn.Linear(32, 32), torch.amp.GradScaler("cpu")
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        pruner = Pruner(model, Magnitude(), schedule, storage="packed").attach(optimizer)
+
+        def loss(model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            return model(torch.ones(3, 32)).square().sum()
+
+        def closure(loss=loss):
+            found = loss()
+            found.backward()
+            return found
+
+        for _ in range(8):
+            if with_closure:
+                optimizer.step(closure)
+            else:
+                scaler.scale(loss()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        pruner.verify()
+
+
+def test_a_gradient_that_is_nan_is_named():
+    run = Run("packed", State, OPTIMIZERS["adamw"]).steps(1, 20)
+    for param in run.model.parameters():
+        param.grad = torch.full_like(param, math.nan)
+    run.optimizer.step()
+    with pytest.raises(NotANumber, match=r"0\.weight: \d+ of 540 scores are NaN"):
+        run.steps(21, 26)
 
 
 def test_two_pruners_share_an_optimizer():
