@@ -348,7 +348,7 @@ def test_a_step_that_raises_leaves_weights_in_the_groups(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "_init_group", fail)
+        patch.setattr(type(run.optimizer), "_init_group", fail)
         with pytest.raises(MemoryError):
             run.steps(36, 36)
     run.optimizer.state_dict()

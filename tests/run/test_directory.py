@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ from adamwprune.records.store import (
     publish_failure,
 )
 from adamwprune.run import runner
-from tests.support.runs import job_of, specs
+from tests.support.runs import SOURCES, job_of, specs
 
 
 def test_a_job_that_other_code_named_is_refused_before_anything_is_written(tmp_path):
@@ -92,6 +93,14 @@ def test_a_pipe_is_neither_waited_for_nor_replaced_by_a_record(train, tmp_path, 
     with pytest.raises(UserError, match="is no regular file"):
         train(spec)
     assert (folder / name).is_fifo()
+
+
+def test_a_directory_that_cannot_be_made_was_not_moved(tmp_path):
+    (spec,) = specs()
+    (tmp_path / "results").write_text("")
+    job = replace(job_of(spec, tmp_path / "run"), folder=tmp_path / "results" / "run")
+    with pytest.raises(UserError, match="results/run: Not a directory"):
+        runner.run(job, SOURCES.of(spec))
 
 
 def test_a_failure_quotes_no_file_that_a_link_leads_to(tmp_path):

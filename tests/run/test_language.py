@@ -65,7 +65,10 @@ def test_its_text_is_in_its_directory_once_and_disturbs_nothing(
     planned, train, tmp_path, monkeypatch
 ):
     spec = spec_of(planned, "none")
-    whole = train(spec, name=spec.run_id)
+    events = []
+    whole = train(spec, events.append, name=spec.run_id)
+    after = [event for event in events if event.get("step") == spec.total_steps]
+    assert len(after) > 400  # a sign of life with each token: it may take minutes
     written = (tmp_path / spec.run_id / SAMPLE).read_bytes()
     assert len(written) == 400
     monkeypatch.setattr(runner._Run, "_sample", lambda self, training, task: None)

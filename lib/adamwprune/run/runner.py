@@ -88,8 +88,10 @@ def run(
     mend, :class:`Lost` where another attempt took a leased run over, and :class:`UserError` for
     what no run could survive (a missing data set, a full disk): then nothing is published.
     """
+    made = False
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
+        made = True
         store.check_identity(job.folder, job.spec)
         with _held(job, progress, should_stop) as is_ours:
             files.remove_leftovers(job.folder)
@@ -99,9 +101,9 @@ def run(
             store.prepare(job.folder, job.spec, job.defconfig, job.config)
             return _Run(job, code, progress, should_stop, is_ours).train()
     except OSError as error:
-        if not job.folder.is_dir():
+        if made and not job.folder.is_dir():
             raise UserError(f"{job.folder}: {MOVED}") from None
-        if job.work and not Path(job.work).is_dir():
+        if made and job.work and not Path(job.work).is_dir():
             raise Lost(f"{job.folder}: {TAKEN_OVER}") from None
         where = error.filename or job.folder
         raise UserError(f"{where}: {files.reason(error)}") from None
@@ -306,7 +308,10 @@ class _Run:
         if stopping:
             log.info("stopped after step %d", training.step)
             raise Stopped
-        if now - self.told >= HEARTBEAT:
+        self._tell_if_due(training)
+
+    def _tell_if_due(self, training: Training) -> None:
+        if time.monotonic() - self.told >= HEARTBEAT:
             self._tell(training)
 
     def evaluated(self, training: Training, entry: dict[str, float]) -> None:
@@ -432,7 +437,8 @@ class _Run:
 
     def _sample(self, training: Training, task: Sampling) -> None:
         """What the network writes, beside the record; after everything that is measured."""
-        text = task.sample(training.model)
+        with training.model.register_forward_hook(lambda *_: self._tell_if_due(training)):
+            text = task.sample(training.model)
         if text:
             files.write_bytes(self.job.folder / store.SAMPLE, text, folder=False)
 
