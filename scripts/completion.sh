@@ -11,6 +11,9 @@ if [ -n "${ZSH_VERSION:-}" ]; then
 	bashcompinit
 fi
 
+# zsh knows no compopt: no blank after any word there, rather than one after SYMBOL=.
+_adamwprune_blanks=${ZSH_VERSION:+-o nospace}
+
 _adamwprune_words() {
 	case $1 in
 	targets)
@@ -60,4 +63,5 @@ _adamwprune() {
 	esac
 }
 
-complete -o default -F _adamwprune make
+eval "complete -o default $_adamwprune_blanks -F _adamwprune make"
+unset _adamwprune_blanks

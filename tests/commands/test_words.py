@@ -1,6 +1,7 @@
 """What a user types that is not quite right, or is given as a shell completes it."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def test_completion_knows_targets_symbols_and_defconfigs():
         ["bash", "-c", script], cwd=SOURCE_TREE, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["menuconfig", "EPOCHS=", "study-scores"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_completion_under_zsh():
+    pexpect = pytest.importorskip("pexpect", reason="the shell is driven by pexpect")
+    shell = pexpect.spawn(
+        "zsh", ["-f", "-i"], cwd=str(SOURCE_TREE), env={**os.environ, "TERM": "dumb"}, timeout=20
+    )
+    shell.sendline("source scripts/completion.sh; PS1=ready:")
+    shell.expect("\rready:")
+    for typed, completed in {
+        "menuc": "menuconfig",
+        "EPO": "EPOCHS=",
+        "SEED=1 CONFIG=study-sc": "SEED=1 CONFIG=study-scores",
+    }.items():
+        shell.send(f"make {typed}\t1\x15")  # a 1 where a value goes on, and the line is dropped
+        shell.expect_exact(f"make {completed}1")
+    shell.close(force=True)
 
 
 def test_allnoconfig_is_one_run_and_legal(tmp_path):
