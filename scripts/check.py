@@ -28,7 +28,7 @@ GATES = {
         "importlinter",
         ["-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"],
     ),
-    "tests": ("pytest", ["-m", "pytest", "-rs", "--durations=8"]),
+    "tests": ("pytest", ["-m", "pytest", "--durations=8"]),
 }
 # In place of what pyproject.toml says to select.
 SELECTIONS = {"--fast": ("-m", "not long and not slow"), "--long": ("-m", "")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +81,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A table of what was skipped: why, how many tests, and in which files."""
+    reasons: dict[str, Counter[str]] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        file, _, why = report.longrepr
+        reasons.setdefault(why.removeprefix("Skipped: "), Counter())[Path(file).name] += 1
+    if not reasons:
+        return
+    terminalreporter.section("skipped")
+    terminalreporter.line(f"{'tests':>5}  {'why':<60}  where")
+    for why, files in sorted(reasons.items(), key=lambda item: -item[1].total()):
+        terminalreporter.line(f"{files.total():>5}  {why:<60}  {', '.join(sorted(files))}")

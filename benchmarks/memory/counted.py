@@ -77,6 +77,7 @@ def measure(build: Callable[[], Model], spec: RunSpec, *, update: bool = True) -
     """Two steps of a fresh network and, if the run prunes, one mask update at its target; the
     gradients are the weights. ``update``: measure what it takes for a moment.
     """
+    gc.collect()  # the row before: its optimizer and its pruner hold each other
     torch.manual_seed(0)
     network = build()
     model = network.module

@@ -72,7 +72,9 @@ def section(name: str, size: Size, table: str) -> str:
 
 def _told(name: str, row: Row) -> Row:
     """The row, of which a line is printed."""
-    words = (name, f"{row.spec.sparsity:.0%}", *counted.head(row.spec))
+    amsgrad = "AMSGrad" if row.spec.values.get("AMSGRAD") == "on" else ""
+    released = "released" if row.spec.values.get("RELEASE_GRADIENTS") else ""
+    words = (name, f"{row.spec.sparsity:.0%}", *counted.head(row.spec), amsgrad, released)
     print(*filter(None, words), f"{row.measured['total']:,} bytes", flush=True)
     return row
 

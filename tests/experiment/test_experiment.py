@@ -18,6 +18,7 @@ from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import prepare, publish
 from adamwprune.report import present
+from adamwprune.scheduler import devices
 from adamwprune.scheduler.events import Outcome
 from tests.support.records import LEAST
 
@@ -155,6 +156,18 @@ def test_a_report_knows_how_its_runs_were_asked_for(load, tmp_path):
     )
     assert {presets["LR"] for presets in request.presets.values()} == {"OPTIMIZER"}
     assert all("LR" not in presets for presets in load("LR=0.05").request.presets.values())
+
+
+def test_a_run_is_profiled_on_as_many_threads_as_it_is_trained_on(load, monkeypatch):
+    machine = devices.Machine(cores=12)
+    monkeypatch.setattr(devices, "machine", lambda wanted: machine)
+    three, one = load(), load("SEED=0")
+    (trained,) = one.matrix.specs
+    assert Launch(three).place(trained) == devices.Slot("cpu", 4)
+    assert Launch(one).place(trained) == devices.Slot("cpu", 12)
+    keep(one, record(one, trained, environment={"threads": 2}))
+    assert Launch(three).place(trained) == devices.Slot("cpu", 2)
+    assert Launch(load("THREADS=3")).place(trained) == devices.Slot("cpu", 3)
 
 
 def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):

@@ -1,7 +1,7 @@
 """Profile some steps of a run, RUN=: a trace for Perfetto, and where the time goes.
 
-The run is one of the matrix, or one that has a record. Nothing of the run's own is written; the
-trace is results/profile/<run id>.json.
+The run is one of the matrix, or one that has a record. It is profiled on as many threads as it is
+trained on. Nothing of the run's own is written; the trace is results/profile/<run id>.json.
 """
 
 import argparse
@@ -23,8 +23,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     spec = spec_of(
         Catalogue.of(experiment), experiment.workspace.variables.get("RUN", ""), "make profile"
     )
-    threads = int(experiment.tree.operational()["THREADS"])
-    slot = devices.slots(launch.machine(), 1, threads, 1)[0]
+    slot = launch.place(spec)
     # Before torch is imported, as a run has it; the profiler's library would write a banner.
     os.environ.update({"KINETO_LOG_LEVEL": "99", **devices.environment(slot.threads)})
     from adamwprune.run import profiler

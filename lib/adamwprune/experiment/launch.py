@@ -18,6 +18,7 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.looks import EVERY, Looks
 from adamwprune.plan.job import Job
 from adamwprune.plan.matrix import Cell, configs_of
+from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import history
 from adamwprune.progress.live import display
 from adamwprune.progress.status import Places
@@ -146,6 +147,15 @@ class Launch:
         operational = self.experiment.tree.operational()
         jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
         return devices.slots(here, jobs, threads, len(self.experiment.matrix.cells))[:runs]
+
+    def place(self, spec: RunSpec) -> Slot:
+        """Where a run is trained on this machine: on as many threads as its record says, or else
+        as the matrix gives it.
+        """
+        here, asked = self.machine(), int(self.experiment.tree.operational()["THREADS"])
+        slot, record = self.slots(here, 1)[0], self.store.result(spec)
+        threads = None if asked or record is None else record.environment.get("threads")
+        return replace(slot, threads=min(threads, here.cores)) if threads else slot
 
     def agents(self, runs: int) -> Agents | None:
         """What a cluster is asked for, for so many runs; None where this machine trains them."""
