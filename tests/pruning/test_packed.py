@@ -317,7 +317,7 @@ def test_a_gradient_that_is_nan_is_named():
     for param in run.model.parameters():
         param.grad = torch.full_like(param, math.nan)
     run.optimizer.step()
-    with pytest.raises(NotANumber, match=r"0\.weight: \d+ of 540 scores are NaN"):
+    with pytest.raises(NotANumber, match=r"0\.weight: \d+ of 540 weights are NaN"):
         run.steps(21, 26)
 
 

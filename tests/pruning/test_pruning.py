@@ -626,13 +626,25 @@ def test_a_run_that_never_reached_its_target_is_caught():
     assert [update["step"] for update in pruner.updates] == [49]
 
 
-def test_scores_that_become_nan_stop_the_run():
+def test_scores_that_are_nan_stop_the_run_and_are_told_from_weights():
+    class Broken(Magnitude):
+        def score(self, weight, state, part):
+            return super().score(weight, state, part).log_().sub_(math.inf).add_(math.inf)
+
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    Pruner(model, Broken(), SCHEDULE).attach(optimizer)
+    with pytest.raises(ValueError, match=r"weight: \d+ of \d+ scores are NaN"):
+        train(model, optimizer, 10)
+
+
+def test_states_that_become_nan_stop_the_run():
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     Pruner(model, State("precond"), SCHEDULE).attach(optimizer)
     train(model, optimizer, 8)
     optimizer.state[model[4].weight]["exp_avg_sq"].fill_(math.nan)
-    with pytest.raises(ValueError, match=r"4\.weight: 1440 of 1440 scores are NaN"):
+    with pytest.raises(ValueError, match=r"4\.weight: 1440 of 1440 weights are NaN"):
         train(model, optimizer, 10)
 
 

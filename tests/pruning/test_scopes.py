@@ -195,7 +195,7 @@ def test_scores_that_are_nan_are_told_also_where_two_of_four_leaves_a_layer_dens
     none = {n: torch.zeros(s, dtype=torch.bool) for n, s in shapes.items()}
     for name in shapes:
         bad = {**scores, name: torch.full(shapes[name], torch.nan)}
-        with pytest.raises(ValueError, match=f"{name}: .* scores are NaN"):
+        with pytest.raises(ValueError, match=f"{name}: .* weights are NaN"):
             choose(SCOPES["2-4"](shapes, 0.5), bad, 0, none)
 
 

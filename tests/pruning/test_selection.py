@@ -111,12 +111,12 @@ def test_what_is_not_contiguous_counts_by_its_indices(way):
 @pytest.mark.parametrize("value", [math.nan, -math.nan])
 def test_a_nan_is_an_error_that_names_its_layer(way, value):
     found = layers([[1.0, 2.0], [math.inf, value, -math.inf]])
-    with pytest.raises(ValueError, match="layer1: 1 of 3 scores are NaN"):
+    with pytest.raises(ValueError, match="layer1: 1 of 3 weights are NaN"):
         lowest(found, 1)
 
 
 def test_nothing_but_nan_is_an_error_too(way):
-    with pytest.raises(ValueError, match="layer1: 3 of 3 scores are NaN"):
+    with pytest.raises(ValueError, match="layer1: 3 of 3 weights are NaN"):
         lowest(layers([[], [math.nan] * 3]), 3)
 
 

@@ -26,6 +26,9 @@ class Wanda(Score):
     def observe_input(self, weight: Tensor, layer: nn.Module, given: Tensor) -> None:
         self._norms.add(weight, layer, given)
 
+    def sums_over_examples(self) -> list[Tensor]:
+        return self._norms.tensors()
+
     def score(self, weight: Tensor, state: Mapping[str, Any], part: Part) -> Tensor:
         return self._norms.of(weight, part).mul_(part.of(weight).abs())
 

@@ -213,10 +213,10 @@ def test_a_run_that_diverges_is_recorded_as_failed(train, tmp_path):
 
 
 def test_a_run_that_diverges_between_mask_updates_is_recorded_as_failed(train):
-    """The scores are the first to be looked at; as NaNs they have no order."""
+    """The update is the first to look at the weights; as NaNs they have no order."""
     result = train(specs(LR="100", WEIGHT_DECAY="1", PRUNING_METHOD="magnitude")[0])
     assert result.status == "failed"
-    assert "scores are NaN" in result.error
+    assert "weights are NaN" in result.error
 
 
 def test_a_violated_contract_fails_the_run(train, monkeypatch):

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -40,6 +40,7 @@ from adamwprune.pruning.contract import Sums
 from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
 from adamwprune.pruning.pruned import PrunedWeights
+from adamwprune.pruning.ranks import ranks_of
 from adamwprune.pruning.regrowth import Regrowth
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES
@@ -49,6 +50,9 @@ from adamwprune.pruning.select.weight_bins import histogram
 from adamwprune.pruning.sparse_start import SparseStart
 from adamwprune.pruning.storage import STORAGES, Implied, Packed
 from adamwprune.pruning.update import prune, regrow
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 log = logging.getLogger("adamwprune")
 _OWNERS: WeakKeyDictionary[Score, ref[Pruner]] = WeakKeyDictionary()  # the pruner that uses a score
@@ -71,6 +75,10 @@ class Pruner(PrunedWeights):
     logs it. ``zeros``: what becomes of zeros that the model has already. ``pruned``: they stay zero
     and count as pruned. ``live``: they are trained. A layer of nothing but zeros is always live: it
     was initialised so.
+
+    ``group``: the ranks that train the model together, each on examples of its own, with gradients
+    averaged over them; by default those of a ``model`` that is a ``DistributedDataParallel``. All
+    ranks choose the same masks, and each update checks that (:mod:`adamwprune.pruning.ranks`).
 
     Raises ``ValueError`` for an unknown scope or storage, for a target that the scope cannot reach
     and for a method that the schedule, scope or storage does not go with. A step raises
@@ -95,6 +103,7 @@ class Pruner(PrunedWeights):
         skip_first: bool = False,
         skip_last: bool = False,
         zeros: str = "pruned",
+        group: ProcessGroup | None = None,
     ) -> None:
         refusals.refuse_contradictions(score, schedule, scope, storage, zeros)
         found = Prunable(model, weights, exclude, skip_first=skip_first, skip_last=skip_last)
@@ -116,6 +125,7 @@ class Pruner(PrunedWeights):
         self._due = False
         self._gradients: dict[str, Tensor] = {}  # unmasked, in the step of an update
         self._open: set[str] = set()  # layers with a gradient in the present step
+        self.ranks = ranks_of(model, group, score)
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None
@@ -207,6 +217,8 @@ class Pruner(PrunedWeights):
         self.after_weight()  # of a step that has raised an error
         if not self._has_begun:
             self._begin()
+        if self.ranks is not None:
+            self.ranks.add_up(self.score.sums_over_examples())
         rates = _step_sizes(optimizer) if self.score.observes else []
         for name, weight in self.weights.items():
             if weight.grad is not None:
@@ -215,6 +227,8 @@ class Pruner(PrunedWeights):
     def before_weight(self, weight: Tensor) -> None:
         """:meth:`before_step` of one parameter, where gradients are released one by one."""
         assert self.optimizer is not None
+        if self.ranks is not None:
+            raise RuntimeError("a gradient that is to be averaged over ranks cannot be released")
         if not self._has_begun:
             self._begin()
         for name, each in self.weights.items():
@@ -306,7 +320,9 @@ class Pruner(PrunedWeights):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Update the masks for the present step, and verify the contract before and after."""
+        """Update the masks for the present step, and verify the contract before and after; with
+        several ranks on all of them.
+        """
         keep_pages()
         refusals.refuse_replaced(self.weights, self._places)
         sparsity, k, pruned = self.planned_update()
@@ -323,6 +339,8 @@ class Pruner(PrunedWeights):
             returned = prune(self, self.scope, k, pruned, sums)
         self._note_update(sparsity, k, returned)
         contract.verify(self, sums)
+        if self.ranks is not None:
+            self.ranks.compare(self)
         self._unpacked = None
 
     def planned_update(self) -> tuple[float, int, dict[str, int]]:
@@ -467,6 +485,8 @@ class Pruner(PrunedWeights):
         self.masks.load_state_dict(state["masks"])
         self.full = self._cloned(state["kept"])
         self.score.load_state_dict(state["score"], list(self.weights.values()))
+        if self.ranks is not None:
+            self.ranks.note(self.score.sums_over_examples())
 
     def refuse_foreign(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for the state of a pruner that is not the same."""
@@ -485,8 +505,11 @@ class Pruner(PrunedWeights):
         return {n: t.detach().clone().to(self.weights[n].device) for n, t in tensors.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """For ``copy.deepcopy`` and ``pickle``, with the model and optimizer: all but the hooks."""
+        """For ``copy.deepcopy`` and ``pickle``, with the model and optimizer: all but the hooks and
+        the other ranks.
+        """
         left: dict[str, Any] = {"_hooks": [], "_attachment": None, "around_update": None}
+        left["ranks"] = None
         return {**vars(self), **left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -69,6 +69,12 @@ class Score:
         A step may be captured in a CUDA graph: write to tensors in place and read nothing back.
         """
 
+    def sums_over_examples(self) -> list[Tensor]:
+        """What :meth:`observe_input` adds up, in an order that is the same on all ranks of a
+        distributed training: after each step they are the sums over all ranks' examples.
+        """
+        return []
+
     def options(self) -> dict[str, Any]:
         """What tells two scores of a class apart: its public attributes that are plain values."""
         return {

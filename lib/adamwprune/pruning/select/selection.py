@@ -88,7 +88,8 @@ class Scores:
         return self.of(name, Part(0, self.layer(name).numel(), every))
 
     def refuse_nan(self) -> None:
-        """Raise :class:`NotANumber` if a score that was computed is NaN, naming its layer.
+        """Raise :class:`NotANumber` if a score that was computed is NaN, naming its layer, and
+        the weights where it is they.
 
         One flag a part is read back.
         """
@@ -98,8 +99,11 @@ class Scores:
         for (name, _), is_nan in zip(seen, flags, strict=True):
             if is_nan:
                 layer = self.layer(name)
-                count = sum(int(self.raw(name, part).isnan().sum()) for part in self.parts(name))
-                raise NotANumber(f"{name}: {count} of {layer.numel()} scores are NaN")
+                count, what = int(layer.isnan().sum()), "weights"
+                if not count:
+                    scores = (self.raw(name, part) for part in self.parts(name))
+                    count, what = sum(int(each.isnan().sum()) for each in scores), "scores"
+                raise NotANumber(f"{name}: {count} of {layer.numel()} {what} are NaN")
 
 
 def _float(scores: Tensor) -> Tensor:
