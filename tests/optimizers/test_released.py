@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -89,6 +91,21 @@ def test_one_gradient_is_there_at_a_time():
     train(model, optimizer, 2)
     assert most == [1] * 2 * len(list(model.parameters()))
     assert optimizer.steps == 2
+
+
+@pytest.mark.parametrize("storage", ["bool", "packed"])
+def test_without_a_reference_it_goes_on_and_in_the_end_nothing_is_left(storage):
+    model = network()
+    optimizer = AdamW(model.parameters())
+    pruner = Pruner(model, Magnitude(), Schedule(0.5, 0, 1, 2), storage=storage).attach(optimizer)
+    ReleasedGradients(optimizer, pruner).attach()
+    gc.collect()
+    train(model, optimizer, 3)
+    assert all(param.grad is None for param in model.parameters())
+    left = [weakref.ref(param) for param in model.parameters()]
+    del model, optimizer, pruner
+    gc.collect()
+    assert [each() for each in left] == [None] * len(left)
 
 
 def test_detached_it_leaves_gradients():

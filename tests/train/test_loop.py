@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -16,11 +17,12 @@ from adamwprune import tasks
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.metrics import ACCURACY, LOSS
 from adamwprune.base.sparsity import count
-from adamwprune.models.lenet5 import FusedLeNet5
+from adamwprune.models.lenet5 import FusedLeNet5, LeNet5
 from adamwprune.records.record import RunResult
 from adamwprune.run import runner
 from adamwprune.train.data import loaded, network_for
 from adamwprune.train.evaluation import evaluate
+from adamwprune.train.loop import Training
 from tests.support.runs import SOURCES, specs
 
 CAPTURED = {
@@ -53,6 +55,25 @@ def test_every_optimizer_with_every_method(spec, train):
         assert tuple(group["betas"]) == (spec["BETA1"], spec["BETA2"])
     expected_lr = 0.0 if spec["LR_SCHEDULE"] == "cosine" else spec["LR"]
     assert group["lr"] == pytest.approx(expected_lr, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"PRUNING_METHOD": "movement"},
+        {"PRUNING_METHOD": "state", "MASK_STORAGE": "packed"},
+        {"PRUNING_METHOD": "state", "RELEASE_GRADIENTS": "y"},
+        {"PRUNING_METHOD": "rigl"},
+    ],
+    ids=lambda words: "-".join(words.values()),
+)
+def test_nothing_of_a_run_is_left_in_its_process(train, words):
+    (spec,) = specs(OPTIMIZER="adamw", MAX_GRAD_NORM="0", EPOCHS="1", **words)
+    assert train(spec).status == "done"
+    gc.collect()
+    kinds = [type(each) for each in gc.get_objects()]
+    left = [each for each in kinds if issubclass(each, (Training, LeNet5))]
+    assert left == []
 
 
 def test_the_record_holds_what_a_mask_update_took(train):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -56,10 +57,19 @@ class ReleasedGradients:
 
     def attach(self) -> ReleasedGradients:
         """Release gradients from the next ``backward()`` on; returns the object itself."""
+        # A parameter's hooks are kept where Python's collector does not see them: one that held
+        # what holds the parameter would never be freed.
+        ours = ref(self)
+
+        def step(param: Tensor) -> None:
+            if (found := ours()) is not None:
+                found._step(param)
+
+        self.optimizer._released_gradients = self  # type: ignore[attr-defined]  # as long as it is
         for number, group in enumerate(self.optimizer.param_groups):
             for index, param in enumerate(group["params"]):
                 self._places[id(param)] = number, index
-                self._hooks.append(param.register_post_accumulate_grad_hook(self._step))
+                self._hooks.append(param.register_post_accumulate_grad_hook(step))
         return self
 
     def detach(self) -> None:
@@ -68,6 +78,7 @@ class ReleasedGradients:
             hook.remove()
         self._hooks.clear()
         self._places.clear()
+        vars(self.optimizer).pop("_released_gradients", None)
 
     @torch.no_grad()
     def _step(self, param: Tensor) -> None:

@@ -20,6 +20,8 @@ from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.selection import NotANumber
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from adamwprune.pruning.methods.magnitude import Magnitude
     from adamwprune.pruning.methods.movement import Movement
     from adamwprune.pruning.methods.movement_seed import MovementSeed
@@ -72,9 +74,11 @@ def build(
     values: Mapping[str, Any],
     ramp_end: int,
     weights: Sequence[str] | None = None,
+    group: ProcessGroup | None = None,
 ) -> Pruner:
     """The pruner of a run; ``ramp_end``: the step after which a ramp's target sparsity holds.
-    ``weights``: see :class:`~adamwprune.pruning.prunable.Prunable`.
+    ``weights``: see :class:`~adamwprune.pruning.prunable.Prunable`. ``group``: the ranks that train
+    it together.
 
     Raises ``ValueError`` for a target that cannot be reached in the run's scope.
     """
@@ -89,6 +93,7 @@ def build(
         values["MASK_STORAGE"],
         values["PRUNING_FLOOR"],
         weights,
+        group=group,
         **spared(values),
     )
 

@@ -64,8 +64,8 @@ class Sums:
     """
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        self._totals = torch.zeros(len(names), dtype=torch.float64, device=device)
-        self._parts = dict(zip(names, self._totals.unbind(), strict=True))
+        self.totals = torch.zeros(len(names), dtype=torch.float64, device=device)
+        self._parts = dict(zip(names, self.totals.unbind(), strict=True))
         self.examples = 0  # counted by the loop: a replayed graph runs no Python
 
     def add(self, name: str, value: Tensor | float) -> None:
@@ -74,20 +74,20 @@ class Sums:
 
     def reset(self) -> None:
         """Start again from zero."""
-        self._totals.zero_()
+        self.totals.zero_()
         self.examples = 0
 
     def read(self) -> dict[str, float]:
         """The totals by name; waits for the device, once."""
-        return dict(zip(self._parts, self._totals.tolist(), strict=True))
+        return dict(zip(self._parts, self.totals.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {"totals": self._totals.clone(), "examples": self.examples}
+        return {"totals": self.totals.clone(), "examples": self.examples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self._totals.copy_(state["totals"])
+        self.totals.copy_(state["totals"])
         self.examples = state["examples"]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +30,11 @@ from adamwprune.train.measure.phase_peaks import FIRST_STEP, INIT, STEADY, Cuda,
 from adamwprune.train.measure.speed import examples_seen, throughput
 from adamwprune.train.measure.timeline import Timeline
 from adamwprune.train.measure.update_peak import UpdateMeter
+from adamwprune.train.parallel import Parallel
 from adamwprune.train.step_trace import Trace
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Watch(Protocol):
@@ -48,15 +53,27 @@ class Training:
     Its state after any step can be taken with :meth:`state_dict`; a training of the same spec,
     device and number of threads that is given it goes on with the same bits (on the CPU).
     On a GPU its steps are captured and replayed (:mod:`adamwprune.train.graphs`); without
-    ``graphs`` they are not, for whoever wants to look into them.
+    ``graphs`` they are not, for whoever wants to look into them. ``group``: the ranks that train it
+    together, each of which makes the same calls.
     """
 
-    def __init__(self, spec: RunSpec, data_dir: Path, device: str, *, graphs: bool = True) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        data_dir: Path,
+        device: str,
+        *,
+        graphs: bool = True,
+        group: ProcessGroup | None = None,
+    ) -> None:
         self.clock = Clock()
         self.spec = spec
         self.device = torch.device(device)
+        self.parallel = None if group is None else Parallel(group)
+        self.ranks = 1 if self.parallel is None else self.parallel.size
         # A graph would hold the gradients that are to be released.
         self.captures = graphs and self.device.type == "cuda" and not spec["RELEASE_GRADIENTS"]
+        self.captures = self.captures and self.parallel is None
         self.timeline = Timeline(self.device)
         self.phases = Phases(Cuda(self.device)) if self.device.type == "cuda" else None
         self._enter(INIT)
@@ -65,14 +82,17 @@ class Training:
         torch.manual_seed(spec["SEED"])
         # Built on the CPU: the same initial weights on every device.
         network = network_for(spec.settings)
-        self.model = precision.in_format(network.module.to(self.device), spec)
+        module = network.module.to(self.device)
+        if self.parallel is not None:
+            module = self.parallel.prepared(module, self.device)
+        self.model = precision.in_format(module, spec)
         self.data = loaded(spec.settings, data_dir, network.takes, self.device)
         self.task = tasks.build(spec.settings, self.data)
         self.optimizer = optimizers.build(
             spec["OPTIMIZER"], optimizers.decayed(self.model, spec["DECAYED"]), spec.settings
         )
         ramp_end = spec.ramp_end_step if "PRUNING_RAMP_END" in spec else 0
-        self.pruner = pruning.build(self.model, spec.settings, ramp_end, network.prunable)
+        self.pruner = pruning.build(self.model, spec.settings, ramp_end, network.prunable, group)
         self.meter = UpdateMeter(self.phases).attach(self.pruner)
         Overlap(self.clock, self.phases).attach(self.pruner)
         self.course = Course(self.model, self.optimizer, self.pruner).attach()
@@ -95,13 +115,26 @@ class Training:
         self.not_compiled = ""  # why, where it was asked for
         if spec["TORCH_COMPILE"]:
             self._compile()
+        if self.parallel is not None:
+            self._sizes()  # refuses what has not an example for each rank
+            inputs = self.data.batch(self.first(1)).inputs
+            whole = self.parallel.wrapped(self.network.network, inputs)
+            self.network = precision.Forward(whole, spec, self.device)
         self.clock.lap("setup")
 
-    def _compile(self) -> None:
+    def _sizes(self) -> set[int]:
+        """How many examples the network is given at a time."""
         examples, size = self.data.examples, self.spec["BATCH_SIZE"]
         batches = {min(size, examples), examples % size or size}
-        sizes = {len(part) for n in batches for part in torch.arange(n).chunk(self.accumulation)}
-        parts = (self.data.batch(self.first(n)) for n in sorted(sizes))
+        parts = [part for n in batches for part in torch.arange(n).chunk(self.accumulation)]
+        return {len(self._mine(part)) for part in parts}
+
+    def _mine(self, part: Tensor) -> Tensor:
+        """Of a part of a batch what this rank computes: all of it, if it is the only one."""
+        return part if self.parallel is None else self.parallel.share(part)
+
+    def _compile(self) -> None:
+        parts = (self.data.batch(self.first(n)) for n in sorted(self._sizes()))
         score, weights = self.pruner.score, list(self.pruner.weights.values())
         seen = score.state_dict(weights) if score.observes_inputs else None
         try:
@@ -181,22 +214,33 @@ class Training:
         """One step over these examples: all that the device does of it, and no more."""
         parts = picks.chunk(self.accumulation)
         for part in parts:
-            batch = self.data.batch(part)
-            loss, output = self.task.loss(self.network, batch)
-            if part is parts[0]:
-                self.optimizer.zero_grad()  # not earlier: gradients need not be there meanwhile
-            share = loss if len(parts) == 1 else loss * (len(part) / len(picks))
-            share.backward()
+            mine = self._mine(part)
+            batch = self.data.batch(mine)
+            with contextlib.nullcontext() if part is parts[-1] else self._unsynchronised():
+                loss, output = self.task.loss(self.network, batch)
+                if part is parts[0]:
+                    self.optimizer.zero_grad()  # not earlier: gradients need not be there meanwhile
+                weight = self.ranks * len(mine) / len(picks)  # of ranks the gradient is the mean
+                (loss if weight == 1 else loss * weight).backward()
             self.task.observe(self.sums, batch, loss.detach(), output.detach())
         self.optimizer.step()
+        if self.parallel is not None:
+            self.parallel.add_up(self.sums)
+
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        if self.parallel is None:
+            return contextlib.nullcontext()
+        return self.parallel.unsynchronised(self.network.network)
 
     def _evaluation(self) -> dict[str, float]:
         """An entry of the history: the metrics over the steps since the last one, and now."""
         trained = measured(self.task, self.sums)
         self.clock.lap("train")
-        tested = evaluate(self.model, self.task, self.data, self.forward)
+        tested = evaluate(self.model, self.task, self.data, self.forward, self.parallel)
         self.clock.lap("evaluate")
         self.sums.reset()
+        if self.parallel is not None:
+            self.parallel.note(self.sums)
         return {
             "epoch": self.spec.epochs_after(self.step),
             "step": self.step,
@@ -276,6 +320,8 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self.sums.load_state_dict(state["sums"])
+        if self.parallel is not None:
+            self.parallel.note(self.sums)
         self.trace.load_state_dict(state["trace"])
         self.course.load_state_dict(state["course"])
         self.history = list(state["history"])

@@ -1,0 +1,145 @@
+"""One run on several ranks: each takes its share of every batch, and gradients are averaged (DDP).
+
+The batch, its order and its random numbers are those of one process, and so is the run, but for
+rounding: batch normalisation takes its statistics over all ranks' shares.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from adamwprune.base.errors import UserError
+from adamwprune.pruning.ranks import Ranks
+from adamwprune.tasks import Sums
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class Parallel:
+    """This process's part in the training of ``group``: all its calls are collective."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._ranks = Ranks(group)
+        # Its collectives come between those of the gradients, in an order of their own.
+        self._of_norms = cast("ProcessGroup", dist.new_group(backend=dist.get_backend(group)))
+
+    def prepared(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The network with batch normalisation over all ranks; the weights are its own."""
+        if device.type == "cuda":
+            convert = nn.SyncBatchNorm.convert_sync_batchnorm
+            return cast(nn.Module, convert(module, self._of_norms))  # type: ignore[no-untyped-call]
+        return _synchronised(module, self._of_norms)
+
+    def wrapped(self, module: object, inputs: Tensor) -> nn.Module:
+        """The network that averages its gradients over the ranks in ``backward()``.
+
+        ``inputs``: of a pass that is no training. After it the gradients are reduced in the order
+        in which they come, as in all later ones: so each step has the same bits whether or not the
+        process began with it.
+        """
+        assert isinstance(module, nn.Module)
+        whole = DistributedDataParallel(
+            module,
+            device_ids=[inputs.device] if inputs.device.type == "cuda" else None,
+            process_group=self.group,
+            broadcast_buffers=False,  # they are equal
+            gradient_as_bucket_view=True,
+        )
+        whole.eval()
+        whole(inputs).float().sum().backward()
+        whole.zero_grad()
+        return whole
+
+    def share(self, picks: Tensor) -> Tensor:
+        """This rank's of the examples of a batch, or of a part of one.
+
+        Raises :class:`UserError` where some rank would have none.
+        """
+        if len(picks) < self.size:
+            raise UserError(
+                f"RANKS={self.size}: of {len(picks)} examples, which a batch (or a part of one) "
+                "has, not every rank would get one"
+            )
+        return picks.tensor_split(self.size)[self.rank]
+
+    @staticmethod
+    def unsynchronised(network: object) -> AbstractContextManager[None]:
+        """Within it ``backward()`` of a wrapped network averages nothing: for all parts of a batch
+        but the last.
+        """
+        assert isinstance(network, DistributedDataParallel)
+        return cast(AbstractContextManager[None], network.no_sync())
+
+    def add_up(self, sums: Sums) -> None:
+        """Make the sums of a step's examples those of all ranks' examples."""
+        self._ranks.add_up([sums.totals])
+
+    def note(self, sums: Sums) -> None:
+        """Take the sums as they are for those of all ranks: after they were loaded or reset."""
+        self._ranks.note([sums.totals])
+
+    def add_once(self, sums: Sums) -> None:
+        """Make sums over this rank's examples, and their number, those over all ranks'."""
+        examples = torch.tensor([sums.examples], device=sums.totals.device)
+        for each in (sums.totals, examples):
+            dist.all_reduce(each, group=self.group)
+        sums.examples = int(examples)
+
+
+class _Synchronised(_BatchNorm):
+    """Batch normalisation over the examples of all ranks, where torch has none: on the CPU.
+
+    Ioffe and Szegedy (arXiv 1502.03167), algorithm 1, with the running variance unbiased, as torch
+    has it.
+    """
+
+    group: ProcessGroup
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions from two on: checked by the layer whose place it takes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        others = [d for d in range(input.dim()) if d != 1]
+        shape = [1, -1, *[1] * (input.dim() - 2)]
+        count = input.new_tensor([input.numel() / input.shape[1]])
+        dist.all_reduce(count, group=self.group)
+        mean = all_reduce(input.sum(others), group=self.group) / count
+        centred = input - mean.view(shape)
+        variance = all_reduce(centred.square().sum(others), group=self.group) / count
+        self._note(mean.detach(), variance.detach() * (count / (count - 1)))
+        normal = centred * (variance.view(shape) + self.eps).rsqrt()
+        if self.weight is None:
+            return normal
+        return torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
+
+    @torch.no_grad()
+    def _note(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = self.momentum or 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+
+
+def _synchronised(module: nn.Module, group: ProcessGroup) -> nn.Module:
+    """The module, whose layers of batch normalisation are of another class from now on."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.__class__ = _Synchronised
+            layer.group = group  # type: ignore[assignment]
+    return module
