@@ -56,7 +56,15 @@ def test_families(tree: Tree) -> None:
 
 def test_only_running_is_operational(tree: Tree) -> None:
     options = [name for name, option in tree.options.items() if option.operational]
-    running = ["JOBS", "SHARE_GPUS", "THREADS", "CHECKPOINT_SECONDS", "RETRIES", "FAIL_FAST"]
+    running = [
+        "JOBS",
+        "SHARE_GPUS",
+        "THREADS",
+        "RANKS",
+        "CHECKPOINT_SECONDS",
+        "RETRIES",
+        "FAIL_FAST",
+    ]
     trackers = ["TRACKER_TENSORBOARD", "TRACKER_WANDB", "TRACKER_TRACKIO"]
     agents = ["AGENTS", "AGENT_CPUS", "AGENT_GPUS", "AGENT_MEMORY", "LEASE_SECONDS"]
     slurm = ["SLURM_PARTITION", "SLURM_MINUTES", "SLURM_ACCOUNT", "SLURM_OPTIONS"]

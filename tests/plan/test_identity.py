@@ -41,6 +41,7 @@ OPERATIONAL = {
     "JOBS": "7",
     "SHARE_GPUS": "n",
     "THREADS": "3",
+    "RANKS": "2",
     "CHECKPOINT_SECONDS": "5",
     "RETRIES": "9",
     "FAIL_FAST": "y",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-from datetime import timedelta
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from adamwprune.optimizers import AdamW
@@ -30,6 +27,7 @@ from adamwprune.pruning.ranks import RanksDiffer, digest, ranks_of
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part
 from tests.pruning.wanda import Wanda
+from tests.support.ranks import in_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -83,28 +81,6 @@ def trained(method, storage, ranks, rank, *, first=0, until=STEPS, state=None):
 
 def cases():
     return [(method, storage) for method in METHODS for storage in STORAGES.get(method, ("bool",))]
-
-
-def _in_ranks(rank, work, ranks, folder, *arguments):
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), ranks)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
-    )
-    try:
-        torch.save(work(ranks, rank, *arguments), folder / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
-def in_ranks(work, ranks, folder, *arguments):
-    """What ``work`` returns on each of so many ranks, processes of their own."""
-    folder.mkdir(exist_ok=True)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    start_processes(  # forked: importing torch would take most of the time
-        _in_ranks, (work, ranks, folder, *arguments), nprocs=ranks, start_method="fork"
-    )
-    return [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
 
 
 def every_method(ranks, rank):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adamwprune.base import subprocesses
 from adamwprune.base.errors import UserError
 from adamwprune.scheduler import devices
-from adamwprune.scheduler.devices import Machine, Slot, slots
+from adamwprune.scheduler.devices import Machine, Slot, limits, slots
 
 CPU8 = Machine(8)
 GPUS = Machine(8, {"cuda:0": 1 << 30, "cuda:1": 1 << 30})
@@ -60,6 +60,23 @@ def test_slots_spread_runs_over_gpus():
     assert [s.device for s in slots(replace(GPUS, cores=1), 0, 0, 9)] == ["cuda:0", "cuda:1"]
     assert [s.device for s in slots(GPUS, 2, 0, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert {s.threads for s in slots(GPUS, 2, 0, 9)} == {2}
+
+
+def test_ranks_of_a_run_have_a_gpu_each_or_their_share_of_the_cores():
+    four = Machine(16, {f"cuda:{i}": 1 for i in range(5)})
+    assert slots(four, 0, 0, 9, ranks=2) == [Slot("cuda:0", 4, 2), Slot("cuda:2", 4, 2)]
+    assert slots(four, 0, 3, 1, ranks=4) == [Slot("cuda:0", 3, 4)]
+    with pytest.raises(UserError, match="RANKS=6: there are 5 GPUs here"):
+        slots(four, 0, 0, 1, ranks=6)
+    cpu = Machine(8)
+    assert slots(cpu, 0, 0, 9, ranks=2) == [Slot("cpu", 1, 2)] * 4
+    assert slots(cpu, 1, 0, 9, ranks=4) == [Slot("cpu", 2, 4)]
+    assert slots(cpu, 0, 3, 9, ranks=2) == [Slot("cpu", 3, 2)]
+    with pytest.raises(UserError, match="RANKS=3, THREADS=3: this machine has 8 cores"):
+        slots(cpu, 0, 3, 9, ranks=3)
+    assert limits(cpu, 3, 2, ranks=2) == ["JOBS=3: 8 cores run 2 at a time"]
+    assert Slot("cpu", 1, 2).words == "cpu, 2 ranks of 1 thread"
+    assert Slot("cuda:0", 4).words == "cuda:0, 4 threads"
 
 
 def test_a_driver_is_asked_and_torch_where_it_does_not_answer(monkeypatch, tmp_path):

@@ -103,10 +103,11 @@ def _text(value: Value) -> str:
 def _slot(original: RunResult) -> Slot:
     kind = str(original.environment.get("device", "cpu")).partition(":")[0]
     here = devices.machine("auto")
-    threads = original.environment.get("threads")
+    threads, ranks = (original.environment.get(name) for name in ("threads", "ranks"))
     return Slot(
         next(iter(here.gpus)) if kind == "cuda" and here.gpus else "cpu",
         threads if isinstance(threads, int) and threads > 0 else here.cores,
+        ranks if isinstance(ranks, int) and ranks > 0 else 1,
     )
 
 

@@ -59,6 +59,7 @@ class Launch:
         done by then is not chosen again. ``alone``: one at a time, also those that have a record;
         with the threads that each would have beside others, so that a CPU's bits are the same.
         """
+        self._refuse_ranks(self.experiment.matrix.cells)
         if self.executor != LOCAL:
             return self._train_on_cluster(choose(Catalogue.of(self.experiment)), alone)
         Spool(self.store.root).refuse_if_live()
@@ -73,9 +74,20 @@ class Launch:
         root = self.store.root
         print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
 
+    def _refuse_ranks(self, cells: Sequence[Cell]) -> None:
+        """Raise :class:`UserError` for what several ranks cannot train."""
+        ranks = int(self.experiment.tree.operational()["RANKS"])
+        released = [each.spec for each in cells if each.spec.values.get("RELEASE_GRADIENTS")]
+        if ranks > 1 and released:
+            raise UserError(
+                f"RANKS={ranks}: gradients are averaged over ranks before they are released; "
+                "RELEASE_GRADIENTS=n, or RANKS=1"
+            )
+
     def _train(self, cells: Sequence[Cell], alone: bool) -> Outcome:
         operational, here = self.experiment.tree.operational(), self.machine()
-        limits = devices.limits(here, int(operational["JOBS"]), int(operational["THREADS"]))
+        asked = (int(operational[name]) for name in ("JOBS", "THREADS", "RANKS"))
+        limits = devices.limits(here, *asked)
         for note in (*limits, *self._notes()):
             print(f"note: {note}")
         slots = self.slots(here, len(cells))[: 1 if alone else None]
@@ -145,8 +157,9 @@ class Launch:
         that is trained again gets as many as the first time.
         """
         operational = self.experiment.tree.operational()
-        jobs, threads = int(operational["JOBS"]), int(operational["THREADS"])
-        return devices.slots(here, jobs, threads, len(self.experiment.matrix.cells))[:runs]
+        jobs, threads, ranks = (int(operational[each]) for each in ("JOBS", "THREADS", "RANKS"))
+        cells = len(self.experiment.matrix.cells)
+        return devices.slots(here, jobs, threads, cells, ranks)[:runs]
 
     def place(self, spec: RunSpec) -> Slot:
         """Where a run is trained on this machine: on as many threads as its record says, or else
@@ -207,14 +220,22 @@ class Launch:
                 f"{self.experiment.source} expands to {len(matrix.cells)} runs, this trains one; "
                 f"use make matrix, or one value for {', '.join(matrix.varying())}"
             )
-        slot = devices.slots(self.machine(), 1, int(operational["THREADS"]), 1)[0]
+        self._refuse_ranks(matrix.cells)
+        threads, ranks = int(operational["THREADS"]), int(operational["RANKS"])
+        slot = devices.slots(self.machine(), 1, threads, 1, ranks)[0]
         return self.placed(self.job(matrix.cells[0]), slot)
 
     def placed(self, job: Job, slot: Slot) -> Job:
         """The job at this place, made by the source tree as it is now."""
         for note in self._notes():
             print(f"note: {note}")
-        return replace(job, device=slot.device, threads=slot.threads, source=self.provenance())
+        return replace(
+            job,
+            device=slot.device,
+            threads=slot.threads,
+            ranks=slot.ranks,
+            source=self.provenance(),
+        )
 
     def _notes(self) -> list[str]:
         """What a user should know before something is trained."""

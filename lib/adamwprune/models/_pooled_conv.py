@@ -51,6 +51,8 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 
 
 def _is_default(norm: nn.BatchNorm2d) -> bool:
+    if type(norm) is not nn.BatchNorm2d:  # one over several ranks
+        return False
     return norm.affine and norm.track_running_stats and norm.momentum is not None
 
 

@@ -16,14 +16,15 @@ from adamwprune.plan.spec import RunSpec
 class Job:
     """One run and how to run it; it crosses processes as JSON.
 
-    ``device`` and ``threads`` are those of the place that a scheduler finds for it.
+    ``device``, ``threads`` and ``ranks`` are those of the place that a scheduler finds for it.
     """
 
     spec: RunSpec
     folder: Path  # the run's own directory
     data_dir: Path
     device: str = "cpu"  # "cpu", "cuda:0", ...
-    threads: int = 1
+    threads: int = 1  # of each rank
+    ranks: int = 1  # processes that train it; on GPUs one after the other, from ``device`` on
     command: str = ""  # the line that repeats the run
     checkpoint_seconds: float = 60.0
     source: Mapping[str, Any] = field(default_factory=dict)  # commit and changes of the tree

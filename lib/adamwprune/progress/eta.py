@@ -65,7 +65,8 @@ class Paces:
         names, where = ("total", "train", "setup"), record.environment
         total, train, setup = (number(record.seconds.get(name)) or 0.0 for name in names)
         with contextlib.suppress(KeyError, TypeError, ValueError, ArithmeticError):
-            place = (where["host"], str(where["device"]).partition(":")[0], int(where["threads"]))
+            cores = int(where["threads"]) * int(where.get("ranks", 1))
+            place = (where["host"], str(where["device"]).partition(":")[0], cores)
             # Only a worker's first run loads the data: that is in START.
             pace = (total - max(0.0, setup)) / record.spec.total_steps
             if record.status == "done" and 0 < pace <= 1 / SLOWEST:
@@ -132,7 +133,7 @@ def remaining(
 
 def _laws(works: Sequence[Work], slot: Slot, past: Paces) -> list[tuple[float, float]] | None:
     """Mean and variance of each run's logarithm of seconds a step; None where one is unknown."""
-    place, live = (socket.gethostname(), slot.device.partition(":")[0], slot.threads), Paces()
+    place, live = (socket.gethostname(), slot.device.partition(":")[0], slot.cores), Paces()
     for work in works:
         if work.rate:
             live.observe(work.spec, place, 1 / work.rate)

@@ -17,7 +17,7 @@ from rich.live import Live as Screen
 from rich.text import Text
 
 from adamwprune.base import terminal
-from adamwprune.base.wording import counted, last_line
+from adamwprune.base.wording import last_line
 from adamwprune.plan import names
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, rows
@@ -245,9 +245,7 @@ class Lines(Watcher):
     def started(self, spec: RunSpec, slot: Slot) -> None:
         """A run was given to a worker."""
         super().started(spec, slot)
-        self.say(
-            f"start   {self.matrix.name(spec)}  {slot.device}, {counted(slot.threads, 'thread')}"
-        )
+        self.say(f"start   {self.matrix.name(spec)}  {slot.words}")
 
     def progress(self, spec: RunSpec, event: Mapping[str, Any]) -> None:
         """How far a run is; said only where nothing else was for long."""

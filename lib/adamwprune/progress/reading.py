@@ -36,6 +36,7 @@ class Reading:
     rate: float | None = None  # steps a second, recently
     device: str = "cpu"
     threads: int = 1
+    ranks: int = 1
     updated: float | None = None  # unix time
 
     @property
@@ -62,6 +63,7 @@ class Reading:
             rate=_rate(plain.get("rate")),
             device=device if isinstance(device, str) else "cpu",
             threads=_count(plain.get("threads")) or 1,
+            ranks=_count(plain.get("ranks")) or 1,
             updated=number(plain.get("updated")),
         )
 

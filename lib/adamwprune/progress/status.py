@@ -130,4 +130,4 @@ def _places(places: Places, runs: int) -> list[Slot]:
 
 
 def _slot(reading: Reading | None) -> Slot:
-    return Slot(reading.device, reading.threads) if reading else Slot("cpu", 1)
+    return Slot(reading.device, reading.threads, reading.ranks) if reading else Slot("cpu", 1)

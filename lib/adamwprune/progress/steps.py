@@ -27,7 +27,7 @@ def learn(paces: Paces, specs: Sequence[RunSpec], slot: Slot, *, measure: bool) 
     a line a network. Without ``measure`` only what is cached counts.
     """
     kind = slot.device.partition(":")[0]
-    place, told = (socket.gethostname(), kind, slot.threads), []
+    place, told = (socket.gethostname(), kind, slot.cores), []
     tried: set[tuple[object, ...]] = set()
     for spec in specs:
         network = tuple(spec[name] for name in ("MODEL", "DATASET", "BATCH_SIZE"))
@@ -44,7 +44,7 @@ def learn(paces: Paces, specs: Sequence[RunSpec], slot: Slot, *, measure: bool) 
 
 
 def _question(spec: RunSpec, slot: Slot) -> dict[str, object]:
-    here = {"PACE_DEVICE": slot.device, "PACE_THREADS": slot.threads}
+    here = {"PACE_DEVICE": slot.device, "PACE_THREADS": slot.cores}
     return {**spec.settings, **here, "PACE_HOST": socket.gethostname()}
 
 

@@ -27,12 +27,15 @@ class Place:
     device_name: str
     threads: str
     torch: str
+    ranks: str = "1"  # of records that do not say
 
     @classmethod
     def of(cls, run: RunResult) -> Self:
         """As the record has it; ``unknown`` where it has nothing."""
-        found = {name: str(run.environment.get(name, _UNKNOWN)) for name in cls.__annotations__}
-        return cls(**{**found, "device": found["device"].split(":")[0]})
+        there = {name: run.environment.get(name, _UNKNOWN) for name in cls.__annotations__}
+        found = {name: str(value) for name, value in there.items()}
+        ranks = str(run.environment.get("ranks", 1))
+        return cls(**{**found, "device": found["device"].split(":")[0], "ranks": ranks})
 
     @property
     def processor(self) -> str:
@@ -41,7 +44,8 @@ class Place:
 
     def __str__(self) -> str:
         threads = "1 thread" if self.threads == "1" else f"{self.threads} threads"
-        return f"{self.processor}, {threads}, torch {self.torch}"
+        ranks = "" if self.ranks == "1" else f"{self.ranks} ranks of "
+        return f"{self.processor}, {ranks}{threads}, torch {self.torch}"
 
 
 @dataclass(frozen=True)

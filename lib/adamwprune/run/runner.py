@@ -33,7 +33,7 @@ import torch
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import Form, misfit
-from adamwprune.base.wording import last_line
+from adamwprune.base.wording import counted, last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
@@ -42,7 +42,7 @@ from adamwprune.records.brief import read_result
 from adamwprune.records.code import Code
 from adamwprune.records.locks import lock
 from adamwprune.records.record import RunResult
-from adamwprune.run import checkpoint, environment, operations, process_settings, weights
+from adamwprune.run import checkpoint, environment, operations, process_settings, ranks, weights
 from adamwprune.tasks import Diverged, Sampling, measured
 from adamwprune.train.loop import Training
 
@@ -185,6 +185,7 @@ class _Run:
         self.attempts: list[dict[str, Any]] = []
         self.checkpointed = self.told = time.monotonic()
         self.rate = _Rate()
+        self.others = contextlib.ExitStack()  # the other ranks, as long as they train
         self.loaded: Path | None = None  # the checkpoint that the run goes on from
         self.stepped_on = False  # whether it has done a step since
         self.training: Training | None = None  # once it has started
@@ -195,8 +196,9 @@ class _Run:
         with _logging_to(self.job.folder / store.LOG, append=begun):
             try:
                 process_settings.prepare()
-                training = self._begun()
-                training.train(self)
+                with self.others:
+                    training = self._begun()
+                    training.train(self)
                 result = self._result(training)
             except (UserError, OSError, Stopped):
                 raise
@@ -217,11 +219,14 @@ class _Run:
         for path, found in checkpoint.readable(self.job.folder):
             obstacle = found if isinstance(found, str) else self._obstacle(path, found)
             if not obstacle and not isinstance(found, str):
-                training = self._training(found["threads"])  # the last bits depend on it
+                training = self._training(found["threads"], path)  # the last bits depend on it
                 obstacle = self._load(training, path, found)
                 if not obstacle:
                     if obstacles:
                         self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
+                    if (before := found.get("ranks", 1)) != self.job.ranks:
+                        on = f"{path}: made on {counted(before, 'rank')}"
+                        self._warn(f"{on}, goes on on {self.job.ranks}: the last bits will differ")
                     self.loaded = path
                     return self._started(training)
             obstacles.append(f"{path}: {obstacle}")
@@ -261,7 +266,8 @@ class _Run:
             at = f"the run crashed at step {self.training.step} again"
             self._warn(f"{at}: its checkpoints are set aside, the next attempt starts anew")
 
-    def _training(self, threads: int) -> Training:
+    def _training(self, threads: int, path: Path | None = None) -> Training:
+        """The training at its first step; other ranks go on from the checkpoint in ``path``."""
         self.threads = threads
         torch.set_num_threads(threads)
         if _kind(self.job.device) == "cuda":
@@ -269,7 +275,9 @@ class _Run:
         if self.job.spec["TORCH_COMPILE"]:
             note = "compiles its network, which takes minutes where that was not done before"
             self.progress({"event": Event.NOTE, "text": note})
-        return Training(self.job.spec, self.job.data_dir, self.job.device)
+        self.others.close()  # those of a checkpoint that could not be loaded
+        group = self.others.enter_context(ranks.others(self.job, threads, path))
+        return Training(self.job.spec, self.job.data_dir, self.job.device, group=group)
 
     def _started(self, training: Training) -> Training:
         """Note the attempt, and tell where it starts."""
@@ -330,6 +338,7 @@ class _Run:
             "code": self.code.digest,
             "device": _kind(self.job.device),
             "threads": self.threads,
+            "ranks": self.job.ranks,
             "attempts": self.attempts,
             "training": training.state_dict(),
         }
@@ -401,6 +410,7 @@ class _Run:
             "started_at_step": self.attempts[-1]["from_step"],
             "device": self.job.device,
             "threads": self.threads,
+            "ranks": self.job.ranks,
             "pid": os.getpid(),
             "code": self.code.digest,
             "updated": time.time(),
@@ -419,7 +429,8 @@ class _Run:
         digest = weights.write(self.job.folder, training.model.state_dict())
         if isinstance(training.task, Sampling):
             self._sample(training, training.task)
-        place = environment.describe(torch.device(self.job.device), self.threads)
+        device, job = torch.device(self.job.device), self.job
+        place = environment.describe(device, self.threads, job.ranks)
         one = training.data.batch(training.first(1)).inputs
         counted = operations.operations_of(training.model, one, training.pruner.weights)
         outcome = operations.added(outcome, counted, self.job.spec, place["device_name"])

@@ -237,7 +237,7 @@ def _serve(
     spool: Spool, settings: Settings, reporter: Reporter, feed: SharedJobs, executors: Executors
 ) -> str:
     here = _machine(settings)
-    slots = devices.slots(here, settings.jobs, settings.threads, settings.runs)
+    slots = devices.slots(here, settings.jobs, settings.threads, settings.runs, settings.ranks)
     pool = Pool(
         Store(spool.root),
         slots,

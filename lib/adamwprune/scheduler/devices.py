@@ -47,8 +47,21 @@ print(json.dumps({f"cuda:{i}": torch.cuda.mem_get_info(i)[0] for i in range(coun
 class Slot:
     """A place for one run at a time."""
 
-    device: str
-    threads: int
+    device: str  # of several ranks the first one's
+    threads: int  # of each rank
+    ranks: int = 1  # processes that train a run together, on GPUs one on each
+
+    @property
+    def cores(self) -> int:
+        """CPU threads of all ranks."""
+        return self.threads * self.ranks
+
+    @property
+    def words(self) -> str:
+        """``cpu, 2 threads``; ``cuda:0, 2 ranks of 1 thread``."""
+        threads = counted(self.threads, "thread")
+        ranks = "" if self.ranks == 1 else f"{self.ranks} ranks of "
+        return f"{self.device}, {ranks}{threads}"
 
 
 @dataclass(frozen=True)
@@ -94,27 +107,34 @@ def machine(choice: str) -> Machine:
     return Machine(cores, gpus)
 
 
-def slots(here: Machine, jobs: int, threads: int, runs: int) -> list[Slot]:
+def slots(here: Machine, jobs: int, threads: int, runs: int, ranks: int = 1) -> list[Slot]:
     """The places for ``runs`` runs, spread over the devices.
 
     ``jobs`` a device; 0 chooses: as many as fit on the CPU, on a GPU :data:`GPU_JOBS` if there are
-    two cores for each. ``threads`` a run; 0 shares the cores out. On the CPU jobs x threads never
-    exceeds the cores.
+    two cores for each, or one where a run has several GPUs. ``threads`` a rank; 0 shares the cores
+    out. ``ranks`` a run: on GPUs so many of them, the first of which names the place. On the CPU
+    jobs x threads x ranks never exceeds the cores.
     """
     if here.gpus:
-        most = max(1, here.cores // (2 * len(here.gpus)))
-        places = [gpu for _ in range(jobs or min(GPU_JOBS, most)) for gpu in here.gpus][:runs]
-        each = threads or max(1, here.cores // len(places))
-        return [Slot(gpu, each) for gpu in places]
-    if threads > here.cores:
-        raise UserError(f"THREADS={threads}: this machine has {_cores(here.cores)}")
-    count = min(jobs or here.cores, here.cores // (threads or 1), runs)
-    return [Slot("cpu", threads or max(1, here.cores // count)) for _ in range(count)]
+        if ranks > len(here.gpus):
+            there = "there is 1 GPU" if len(here.gpus) == 1 else f"there are {len(here.gpus)} GPUs"
+            raise UserError(f"RANKS={ranks}: {there} here")
+        firsts = list(here.gpus)[: len(here.gpus) // ranks * ranks : ranks]
+        most = max(1, here.cores // (2 * len(here.gpus))) if ranks == 1 else 1
+        places = [gpu for _ in range(jobs or min(GPU_JOBS, most)) for gpu in firsts][:runs]
+        each = threads or max(1, here.cores // (len(places) * ranks))
+        return [Slot(gpu, each, ranks) for gpu in places]
+    if (threads or 1) * ranks > here.cores:
+        asked = f"THREADS={threads}" if ranks == 1 else f"RANKS={ranks}, THREADS={threads}"
+        raise UserError(f"{asked}: this machine has {_cores(here.cores)}")
+    count = min(jobs or here.cores, here.cores // ((threads or 1) * ranks), runs)
+    each = threads or max(1, here.cores // (count * ranks))
+    return [Slot("cpu", each, ranks) for _ in range(count)]
 
 
-def limits(here: Machine, jobs: int, threads: int) -> list[str]:
+def limits(here: Machine, jobs: int, threads: int, ranks: int = 1) -> list[str]:
     """What was asked for and cannot be had: more runs at a time than there are cores for."""
-    most = here.cores // max(1, threads)
+    most = here.cores // max(1, threads * ranks)
     if here.gpus or jobs <= most:
         return []
     return [f"JOBS={jobs}: {_cores(here.cores)} run {most} at a time"]

@@ -48,10 +48,14 @@ def agents(operational: Mapping[str, Value], runs: int) -> Agents:
 
     Raises :class:`UserError` where none of them could train one.
     """
-    count, cores, threads = (int(operational[name]) for name in ("AGENTS", "AGENT_CPUS", "THREADS"))
+    count, cores = int(operational["AGENTS"]), int(operational["AGENT_CPUS"])
+    threads, ranks = int(operational["THREADS"]), int(operational["RANKS"])
     gpus = float(operational["AGENT_GPUS"])
-    if threads > cores and not gpus:
-        raise UserError(f"THREADS={threads}: an agent has AGENT_CPUS={cores}")
+    if gpus and ranks > max(1, gpus):
+        raise UserError(f"RANKS={ranks}: an agent has AGENT_GPUS={gpus:g}")
+    if not gpus and max(1, threads) * ranks > cores:
+        asked = f"THREADS={threads}" if ranks == 1 else f"RANKS={ranks}, THREADS={threads}"
+        raise UserError(f"{asked}: an agent has AGENT_CPUS={cores}")
     return Agents(max(1, min(count, runs)), cores, gpus)
 
 
@@ -63,6 +67,7 @@ def settings(operational: Mapping[str, Value], runs: int) -> Settings:
         device=str(operational["DEVICE"]) if gpus else "cpu",
         jobs=int(operational["JOBS"]),
         threads=int(operational["THREADS"]),
+        ranks=int(operational["RANKS"]),
         cores=int(operational["AGENT_CPUS"]),
         gpu_share=min(1.0, gpus) or 1.0,
         retries=int(operational["RETRIES"]),

@@ -25,7 +25,7 @@ Likeness = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Need:
-    """What a run takes: CPU threads, and bytes of its device (None: nobody knows)."""
+    """What a run takes: CPU threads of each rank, and bytes of its device (None: nobody knows)."""
 
     threads: int
     bytes: int | None = None
@@ -45,7 +45,8 @@ class Packer:
         """Whether a run with this need may start at the slot numbered ``place``, free now."""
         slot = self.slots[place]
         others = [held for held in self._held.values() if held[0].device == slot.device]
-        if slot.device == "cpu" and others and self._threads(others) + need.threads > self.cores:
+        taken = self._threads(others) + need.threads * slot.ranks
+        if slot.device == "cpu" and others and taken > self.cores:
             return False
         if any(held.alone for _, held, _ in others) or (need.alone and others):
             return False
@@ -83,7 +84,7 @@ class Packer:
 
     @staticmethod
     def _threads(held: Iterable[tuple[Slot, Need, int]]) -> int:
-        return sum(need.threads for _, need, _ in held)
+        return sum(need.threads * slot.ranks for slot, need, _ in held)
 
 
 class History:

@@ -94,7 +94,7 @@ class Pool:
         self.store, self.slots, self.observer = store, slots, observer
         self.policy, self.take_source = policy or Policy(), source
         self.source = dict(source())
-        self.packer = packer or Packer(slots, sum(slot.threads for slot in slots), {})
+        self.packer = packer or Packer(slots, sum(slot.cores for slot in slots), {})
         self.history, self.feed = history or History(), feed
         self.executors, self.events = executors, queue.SimpleQueue[Message | Signal]()
         self.waiting: deque[_Attempt] = deque()
@@ -176,11 +176,14 @@ class Pool:
         # Whether no other run of ours is ever on this device beside it.
         alone = [slot.device for slot in self.slots].count(device) == 1
         source = {**attempt.job.source, **self.source, "alone": alone}
-        job = replace(attempt.job, device=device, threads=need.threads, source=source)
+        slot = replace(self.slots[place], threads=need.threads)
+        job = replace(
+            attempt.job, device=device, threads=slot.threads, ranks=slot.ranks, source=source
+        )
         handle = self.executor.start(job, place)
         attempt.begun = None
         self.running[place] = _Running(attempt, place, handle, heard=time.monotonic())
-        self.observer.started(attempt.spec, Slot(device, need.threads))
+        self.observer.started(attempt.spec, slot)
 
     # -- what happened -----------------------------------------------------------
 

@@ -40,7 +40,8 @@ class Settings:
     runs: int = 1  # of the matrix
     device: str = "auto"
     jobs: int = 0  # at a time, on each device; 0 chooses
-    threads: int = 0  # of each run; 0 chooses
+    threads: int = 0  # of each rank; 0 chooses
+    ranks: int = 1  # of each run
     cores: int = 0  # that an agent has; 0: those of its node
     gpu_share: float = 1.0  # of each GPU's memory
     retries: int = 1

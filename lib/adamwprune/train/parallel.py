@@ -7,12 +7,11 @@ rounding: batch normalisation takes its statistics over all ranks' shares.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -53,7 +52,6 @@ class Parallel:
             module,
             device_ids=[inputs.device] if inputs.device.type == "cuda" else None,
             process_group=self.group,
-            broadcast_buffers=False,  # they are equal
             gradient_as_bucket_view=True,
         )
         whole.eval()
@@ -97,6 +95,27 @@ class Parallel:
         sums.examples = int(examples)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks of a group; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        found = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(found, group=group)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        found = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(found, group=ctx.group)
+        return found, None
+
+
+def _summed(values: Tensor, group: ProcessGroup) -> Tensor:
+    return cast(Tensor, _Sum.apply(values, group))
+
+
 class _Synchronised(_BatchNorm):
     """Batch normalisation over the examples of all ranks, where torch has none: on the CPU.
 
@@ -116,9 +135,9 @@ class _Synchronised(_BatchNorm):
         shape = [1, -1, *[1] * (input.dim() - 2)]
         count = input.new_tensor([input.numel() / input.shape[1]])
         dist.all_reduce(count, group=self.group)
-        mean = all_reduce(input.sum(others), group=self.group) / count
+        mean = _summed(input.sum(others), self.group) / count
         centred = input - mean.view(shape)
-        variance = all_reduce(centred.square().sum(others), group=self.group) / count
+        variance = _summed(centred.square().sum(others), self.group) / count
         self._note(mean.detach(), variance.detach() * (count / (count - 1)))
         normal = centred * (variance.view(shape) + self.eps).rsqrt()
         if self.weight is None:

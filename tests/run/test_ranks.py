@@ -1,0 +1,93 @@
+"""A run that several processes train: one directory, one record, and no process left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from adamwprune.run import ranks, runner
+from tests.run.test_resume import Killed, killer, record
+from tests.support.runs import job_of, specs
+
+pytestmark = pytest.mark.slow
+
+
+def others() -> list[int]:
+    """The processes that this one has started and that are alive."""
+    told = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "run.mirror"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(number) for number in told.stdout.split()]
+
+
+@pytest.fixture
+def spec():
+    (found,) = specs(
+        OPTIMIZER="adamw", PRUNING_METHOD="state", STEPS="20", EVALUATION_INTERVAL="10"
+    )
+    return found
+
+
+def test_what_is_killed_goes_on_to_the_same_bits(train, spec):
+    """The run, once; then one of its ranks, at which it crashes and says which."""
+    whole = train(spec, name="whole", ranks=2)
+    assert whole.status == "done", whole.error
+    assert whole.environment["ranks"] == 2
+    assert whole.pruning["k"] == whole.pruning["zeros"]
+    assert others() == []
+    with pytest.raises(Killed):
+        train(spec, killer(7), name="killed", ranks=2, checkpoint_seconds=0)
+    assert others() == []
+
+    def kill_another(event):
+        if event["event"] == "progress" and event["step"] >= 12:
+            for number in others():
+                os.kill(number, signal.SIGKILL)
+
+    with pytest.raises(runner.Crashed, match="rank 1 was killed by SIGKILL"):
+        train(spec, kill_another, name="killed", ranks=2, checkpoint_seconds=0)
+    assert others() == []
+    result = train(spec, name="killed", ranks=2)
+    assert [attempt["from_step"] for attempt in result.environment["attempts"]] == [0, 7, 12]
+    assert record(result) == record(whole)
+
+
+def test_a_rank_ends_with_the_process_that_started_it(train, spec, tmp_path):
+    job = replace(job_of(spec, tmp_path / "run"), ranks=2)
+    words = {"store": str(tmp_path / "store"), "checkpoint": "", "threads": 1, "rank": 1}
+    rank = ranks._started(job, words)
+    assert rank.stdout.readline() == "ready\n"
+    rank.stdin.close()
+    assert rank.wait(20) == 1
+
+
+def test_on_another_number_of_ranks_it_goes_on_and_says_so(train, spec, tmp_path):
+    with pytest.raises(Killed):
+        train(spec, killer(7), ranks=2, checkpoint_seconds=0)
+    notes = []
+    result = train(spec, notes.append)
+    told = "made on 2 ranks, goes on on 1: the last bits will differ"
+    assert any(told in event.get("text", "") for event in notes)
+    assert told in (tmp_path / "run" / "log.txt").read_text()
+    assert result.status == "done"
+    assert result.environment["ranks"] == 1
+    assert result.pruning["k"] == result.pruning["zeros"]
+
+
+def test_a_rank_that_cannot_start_is_a_crash_that_names_it(train, spec, monkeypatch):
+    started = ranks._started
+
+    def without_a_store(job, words):
+        return started(job, {**words, "checkpoint": "/nowhere"})
+
+    monkeypatch.setattr(ranks, "_started", without_a_store)
+    with pytest.raises(runner.Crashed, match="rank 1 ended with 1 before it had begun"):
+        train(spec, ranks=2)
+    assert others() == []
