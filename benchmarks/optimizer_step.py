@@ -58,6 +58,7 @@ VARIANTS: dict[str, Callable[[Network], Step]] = {
     "AdamWPrune, 90% by state, masks implied": masked("implied"),
     "AdamWPrune, 90% by state, masks as bits": masked("bits"),
     "AdamWPrune, 90% by state, masks as bool": masked("bool"),
+    "AdamWPrune, 90% by state, states packed": masked("packed"),
     PLAIN: plain,
     MASKED: masked("bool", AdamW),
     PACKED: masked("packed", AdamW),

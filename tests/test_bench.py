@@ -356,9 +356,9 @@ def test_goals_are_for_what_is_pruned(options):
     times = [dict.fromkeys(optimizer_step.VARIANTS, 1.0)]
     found = optimizer_step._of_network("lenet5", times, replace(options, quick=False))
     judged = [each.name for each in found if each.goal]
-    assert len(judged) == 4
+    assert len(judged) == 5
     assert all("90% by state" in name for name in judged)
-    assert sum(name.endswith("/ torch") for name in judged) == 3
+    assert sum(name.endswith("/ torch") for name in judged) == 4
     assert sum("states packed / AdamW, 90% by state, masks" in name for name in judged) == 1
 
 
