@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adamwprune.pruning.pruned import PrunedWeights
+from adamwprune.pruning.shards import local
 
 
 @torch.no_grad()
@@ -16,7 +17,7 @@ def clip_grad_norm_(pruned: PrunedWeights, max_norm: float, norm_type: float = 2
     """
     if pruned.optimizer is None:
         raise RuntimeError("the pruner is not attached to an optimizer of its weights")
-    names = {id(weight): name for name, weight in pruned.weights.items()}
+    names = {id(param): name for name, param in pruned.parameters.items()}
     groups = pruned.optimizer.param_groups
     params = [p for group in groups for p in group["params"] if p.grad is not None]
     norms = []
@@ -25,7 +26,7 @@ def clip_grad_norm_(pruned: PrunedWeights, max_norm: float, norm_type: float = 2
         if pruned.k and id(param) in names:
             name = names[id(param)]
             gradient = gradient.clone()
-            pruned.masks.zero(name, gradient, pruned.states(name))
+            pruned.masks.zero(name, local(gradient), pruned.states(name))
         norms.append(torch.linalg.vector_norm(gradient, float(norm_type)))
     if not norms:
         return torch.zeros(())

@@ -65,7 +65,8 @@ def violation(pruned: PrunedWeights, text: str) -> ContractViolation:
 
 def _counts(pruned: PrunedWeights) -> dict[str, Counts]:
     """Of each layer; the device is asked once."""
-    rows = torch.stack([_layer_counts(pruned, name) for name in pruned.weights]).tolist()
+    counts = torch.stack([_layer_counts(pruned, name) for name in pruned.weights])
+    rows = (counts if pruned.shards is None else pruned.shards.sum(counts)).tolist()
     return {name: Counts(*row) for name, row in zip(pruned.weights, rows, strict=True)}
 
 
@@ -123,14 +124,18 @@ class Sums:
         The device is asked once.
         """
         kinds = [len(self._pruned), len(self._zeros), len(self._stale)]
-        flat = torch.stack([*self._pruned, *self._zeros, *self._stale]).split(kinds)
-        pruned, zeros, stale = (numbers.tolist() for numbers in flat)
-        if sum(pruned) != k or (zeros and sum(zeros) != k) or any(stale):
-            return None
+        sums = [*self._pruned, *self._zeros, *self._stale]
+        flat = torch.stack(sums).tolist() if sums else []  # none: a rank that holds no weight
+        pruned, rest = flat[: kinds[0]], flat[kinds[0] :]
+        zeros, stale = rest[: kinds[1]], rest[kinds[1] :]
         found = dict.fromkeys(self.weights.weights, 0)
         for name, number in zip(self._layers, pruned, strict=True):
             found[name] += int(number)
-        return found
+        numbers = [*found.values(), int(sum(zeros)), sum(map(bool, stale))]
+        *by_layer, zero, wrong = self.weights.summed(numbers)
+        if sum(by_layer) != k or (zeros and zero != k) or wrong:
+            return None
+        return dict(zip(found, by_layer, strict=True))
 
 
 def _sums(pruned: PrunedWeights) -> Sums:

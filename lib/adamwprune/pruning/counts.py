@@ -17,15 +17,16 @@ def layers(pruned: PrunedWeights) -> list[dict[str, Any]]:
     """
     weights = pruned.weights.values()
     zeros = torch.stack([(w == 0).sum() for w in weights]).tolist() if weights else []
+    zeros = pruned.summed(zeros)
     return [
         {
             "name": name,
-            "numel": weight.numel(),
+            "numel": numel,
             "zeros": count,
-            "density": 1 - count / weight.numel() if weight.numel() else 1.0,
+            "density": 1 - count / numel if numel else 1.0,
             "returned": pruned.returned_by_layer[name],
         }
-        for (name, weight), count in zip(pruned.weights.items(), zeros, strict=True)
+        for (name, numel), count in zip(pruned.numels.items(), zeros, strict=True)
     ]
 
 
@@ -59,6 +60,6 @@ def record(
             "low": -LIMIT,
             "high": LIMIT,
             "before": list(before) or None,
-            "after": histogram(pruned.weights.values()),
+            "after": pruned.summed(histogram(pruned.weights.values())),
         },
     }

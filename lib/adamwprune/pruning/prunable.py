@@ -73,7 +73,7 @@ class Prunable:
 
     Raises ``ValueError`` for a name or pattern that nothing matches, and for a weight that is
     computed (by a parametrization, ``weight_norm``, ``spectral_norm`` or ``torch.nn.utils.prune``)
-    or cannot be pruned (sharded, complex, not initialised).
+    or cannot be pruned (complex, not initialised).
     """
 
     def __init__(
@@ -268,7 +268,5 @@ def _refuse(name: str, weight: Tensor) -> None:
         raise ValueError(f"the weight {name} is not initialised: run a batch through the model")
     if not weight.is_floating_point():
         raise ValueError(f"the weight {name} is of type {weight.dtype}, no real number")
-    if hasattr(weight, "device_mesh"):
-        raise ValueError(f"the weight {name} is sharded over devices (DTensor)")
     if weight.layout is not torch.strided:
         raise ValueError(f"the weight {name} has the layout {weight.layout}")

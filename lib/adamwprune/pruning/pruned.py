@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part
+from adamwprune.pruning.shards import local, shards_of
 from adamwprune.pruning.storage import Masks, Packed
 
 # Optimizer states that stay zero while the weight and its gradient are zero.
@@ -41,21 +42,26 @@ class Whole(Mapping[str, Any]):
 class PrunedWeights:
     """Prunable ``weights`` by name; the ``masks`` say which of them are pruned, ``k`` how many.
 
-    A monotone method zeroes a pruned weight and its optimizer states. A returning one keeps the
-    full weight (:attr:`full`) and leaves the states alone.
+    Of ``parameters`` that are sharded the weights are what this rank holds; numbers and counts are
+    those of all ranks. A monotone method zeroes a pruned weight and its optimizer states. A
+    returning one keeps the full weight (:attr:`full`) and leaves the states alone.
     """
 
     def __init__(
         self,
-        weights: Mapping[str, Tensor],
+        parameters: Mapping[str, Tensor],
         score: Score,
-        masks: Masks,
+        masks: type[Masks],
         inputs: Mapping[str, int] | None = None,
     ) -> None:
+        self.parameters = parameters
+        self.shards = shards_of(parameters)
+        weights: dict[str, Tensor] = {name: local(each) for name, each in parameters.items()}
         self.weights = weights
+        self.numels = {name: each.numel() for name, each in parameters.items()}
         self.inputs = inputs or dict.fromkeys(weights, 1)  # the dimension of a layer's inputs
         self.score = score
-        self.masks = masks
+        self.masks = masks(weights)
         self.optimizer: Optimizer | None = None  # None: not attached
         self.steps = 0  # optimizer steps seen
         self.k = 0  # weights that are to be pruned now
@@ -66,7 +72,16 @@ class PrunedWeights:
     @property
     def numel(self) -> int:
         """Number of prunable weights."""
-        return sum(weight.numel() for weight in self.weights.values())
+        return sum(self.numels.values())
+
+    def summed(self, counts: Sequence[int]) -> list[int]:
+        """Counts of this rank's weights, over all ranks."""
+        return list(counts) if self.shards is None else self.shards.total(counts)
+
+    def gradient(self, name: str) -> Tensor | None:
+        """Of a weight, if it has one."""
+        gradient: Tensor | None = local(self.parameters[name].grad)
+        return gradient
 
     def input_stride(self, name: str) -> int:
         """How far apart in a layer two weights of neighbouring inputs are, flattened."""
@@ -92,8 +107,10 @@ class PrunedWeights:
         """The optimizer's states of a weight as it keeps them."""
         if self.optimizer is None:
             return {}
-        states: MutableMapping[str, Any] = self.optimizer.state.get(self.weights[name], {})
-        return states
+        states: MutableMapping[str, Any] = self.optimizer.state.get(self.parameters[name], {})
+        if self.shards is None:
+            return states
+        return {key: local(value) for key, value in states.items()}
 
     def settle(self, name: str) -> None:
         """Called when the mask of a layer has changed, and its weights and states with it."""

@@ -109,7 +109,9 @@ class Pruner(PrunedWeights):
         found = Prunable(model, weights, exclude, skip_first=skip_first, skip_last=skip_last)
         if score.prunes and not found.weights:
             raise ValueError(f"the model has no weight to prune: {found.coverage}")
-        super().__init__(found.weights, score, STORAGES[storage](found.weights), found.inputs)
+        super().__init__(found.weights, score, STORAGES[storage], found.inputs)
+        if self.shards is not None:
+            refusals.refuse_sharded(self, scope)
         self.coverage: Coverage = found.coverage
         self.schedule = schedule
         self.scope = SCOPES[scope](found.shapes(), schedule.target, floor)
@@ -148,7 +150,7 @@ class Pruner(PrunedWeights):
         if self.optimizer is not None:
             raise ValueError("the pruner of these weights is attached already")
         optimizer = hooked(optimizer)
-        groups = refusals.groups_of(self.weights, optimizer)
+        groups = refusals.groups_of(self.parameters, optimizer)
         if self.score.prunes:
             refusals.refuse_optimizer(self, optimizer)
             owner = _OWNERS.get(self.score, lambda: None)()
@@ -221,13 +223,13 @@ class Pruner(PrunedWeights):
             self.ranks.add_up(self.score.sums_over_examples())
         rates = _step_sizes(optimizer) if self.score.observes else []
         for name, weight in self.weights.items():
-            if weight.grad is not None:
-                self._before_layer(name, weight, weight.grad, rates)
+            if (gradient := self.gradient(name)) is not None:
+                self._before_layer(name, weight, gradient, rates)
 
     def before_weight(self, weight: Tensor) -> None:
         """:meth:`before_step` of one parameter, where gradients are released one by one."""
         assert self.optimizer is not None
-        if self.ranks is not None:
+        if self.ranks is not None or self.shards is not None:
             raise RuntimeError("a gradient that is to be averaged over ranks cannot be released")
         if not self._has_begun:
             self._begin()
@@ -324,12 +326,12 @@ class Pruner(PrunedWeights):
         several ranks on all of them.
         """
         keep_pages()
-        refusals.refuse_replaced(self.weights, self._places)
+        refusals.refuse_replaced(self.parameters, self._places)
         sparsity, k, pruned = self.planned_update()
         if sum(pruned.values()) > self.k:
             refusals.refuse_excess(self, self.scope)
         if not self.updates:
-            self._bins_before = histogram(self.weights.values())
+            self._bins_before = self.summed(histogram(self.weights.values()))
         sums = None
         if isinstance(self.score, Regrowth):
             last = self.schedule.ramp_end
@@ -498,7 +500,7 @@ class Pruner(PrunedWeights):
             "score": {"method": type(self.score).__name__, **self.score.options()},
             "schedule": asdict(self.schedule),
             **self._options,
-            "weights": {name: list(weight.shape) for name, weight in self.weights.items()},
+            "weights": {name: list(each.shape) for name, each in self.parameters.items()},
         }
 
     def _cloned(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

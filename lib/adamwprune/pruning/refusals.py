@@ -81,10 +81,26 @@ def refuse_optimizer(pruned: PrunedWeights, optimizer: Optimizer) -> None:
         theirs = other.pruner if isinstance(other, Attachment) else None
         if not isinstance(theirs, PrunedWeights):
             continue
-        shared = {id(weight) for weight in theirs.weights.values()}
-        for name, weight in pruned.weights.items():
+        shared = {id(weight) for weight in theirs.parameters.values()}
+        for name, weight in pruned.parameters.items():
             if id(weight) in shared:
                 raise ValueError(f"the weight {name} is another pruner's: detach() that first")
+
+
+def refuse_sharded(pruned: PrunedWeights, scope: str) -> None:
+    """Refuse what needs more of sharded weights than this rank's own and counts over all."""
+    score, kind = pruned.score, type(pruned.score)
+    if not score.prunes:
+        return
+    if not isinstance(pruned.masks, Implied):
+        raise ValueError("sharded weights need implied masks: storage='implied'")
+    if score.observes or score.observes_inputs or kind.begin is not Score.begin:
+        needs = "sharded weights need a method that scores by weights and states alone"
+        raise ValueError(f"{needs}, not {kind.__name__}")
+    if scope == "2-4":
+        raise ValueError("sharded weights are not pruned 2:4")
+    if any(weight.dtype == torch.float64 for weight in pruned.weights.values()):
+        raise ValueError("sharded weights of type float64 are not pruned")
 
 
 def _refuse_to_pack(pruned: PrunedWeights, optimizer: Optimizer) -> None:

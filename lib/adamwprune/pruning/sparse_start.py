@@ -30,8 +30,8 @@ class SparseStart:
         self.pruned = pruned
         masks = {name: _zeros(pruned, name) for name in pruned.weights}
         numbers = torch.stack([mask.sum() for mask in masks.values()]).tolist()
-        counts = dict(zip(masks, numbers, strict=True))
-        partly = {n: c for n, c in counts.items() if 0 < c < pruned.weights[n].numel()}
+        counts = dict(zip(masks, pruned.summed(numbers), strict=True))
+        partly = {n: c for n, c in counts.items() if 0 < c < pruned.numels[n]}
         total = sum(partly.values())
         counted = zeros == "pruned" and total > CHANCE * pruned.numel
         if pruned.score.regrows and total > scope.target_k:

@@ -94,7 +94,8 @@ class _Candidates(Scores):
         self.weights = weights
         self.score = score
         self.pruned = pruned
-        self.sizes = {name: w.numel() - pruned[name] for name, w in weights.weights.items()}
+        self.sizes = {name: numel - pruned[name] for name, numel in weights.numels.items()}
+        self.shards = weights.shards
 
     def layer(self, name: str) -> Tensor:
         return self.weights.weights[name]
@@ -134,6 +135,7 @@ def _apply(weights: PrunedWeights, cut: Cut, sums: Sums) -> dict[str, Tensor]:
     for name in cut.names:
         weight = weights.weights[name]
         count = torch.zeros((), dtype=torch.int64, device=weight.device)
+        chooser.enter(name)
         for part in cut.scores.parts(name):
             values = cut.scores.of(name, part)
             bound = chooser.bound(values)

@@ -30,17 +30,18 @@ class Threshold(NamedTuple):
     chosen: int  # how many of these, from the first on, are among the k lowest
 
 
-def threshold(each: Each, k: int) -> Threshold:
+def threshold(each: Each, k: int, summed: Callable[[Tensor], Tensor] = lambda t: t) -> Threshold:
     """The ``k``-th lowest score, from 1 to the number of those that are not NaN.
 
-    Reads three numbers back from the device, twice.
+    ``summed``: makes a histogram of this rank's scores one of all ranks'. Reads three numbers back
+    from the device, twice.
     """
-    upper = _histogram(each, None)
+    upper = summed(_histogram(each, None))
     # The lower half is that of the negative numbers, from −0 to −∞.
     upper[_HALF - _NANS : _HALF] = 0
     bucket, below, _ = _bin_of(torch.cat([upper[:_HALF].flip(0), upper[_HALF:]]), k)
     prefix = bucket - _HALF if bucket >= _HALF else -1 - bucket
-    lower = _histogram(each, prefix)
+    lower = summed(_histogram(each, prefix))
     digit, before, ties = _bin_of(lower if prefix >= 0 else lower.flip(0), k - below)
     bits = (prefix << 16) | (digit if prefix >= 0 else _BINS - 1 - digit)
     (score,) = struct.unpack("=f", struct.pack("=i", bits))

@@ -22,6 +22,7 @@ from torch import Tensor
 from adamwprune.pruning.select import radix
 from adamwprune.pruning.select.parts import Part, parts
 from adamwprune.pruning.select.radix import Threshold
+from adamwprune.pruning.shards import Shards
 
 Floats = npt.NDArray[np.floating[Any]]
 SMALL = 1 << 18  # up to this number scores are sorted at once: few kernels, and some MB
@@ -42,6 +43,7 @@ class Scores:
     """
 
     sizes: Mapping[str, int]
+    shards: Shards | None = None  # where each rank has scores of its own; sizes are of all
 
     def __init__(self) -> None:
         self._highest: dict[tuple[str, Part], Tensor] = {}
@@ -96,6 +98,7 @@ class Scores:
         seen = list(self._highest)
         flags = torch.stack([*self._highest.values()]).isnan().tolist() if seen else []
         self._highest.clear()
+        elsewhere = self.shards is not None and self.shards.total([sum(flags)])[0] > sum(flags)
         for (name, _), is_nan in zip(seen, flags, strict=True):
             if is_nan:
                 layer = self.layer(name)
@@ -104,6 +107,8 @@ class Scores:
                     scores = (self.raw(name, part) for part in self.parts(name))
                     count, what = sum(int(each.isnan().sum()) for each in scores), "scores"
                 raise NotANumber(f"{name}: {count} of {layer.numel()} {what} are NaN")
+        if elsewhere:
+            raise NotANumber("scores of weights on another rank are NaN")
 
 
 def _float(scores: Tensor) -> Tensor:
@@ -139,7 +144,7 @@ def cut(scores: Scores, names: Iterable[str], k: int) -> Cut:
     numel = sum(scores.sizes[name] for name in names)
     if not 0 <= k <= numel:
         raise ValueError(f"cannot choose {k} of {numel} weights")
-    plain = scores.unmarked()
+    plain = scores.unmarked() if scores.shards is None else None
     if plain is not None and k and _is_large(scores, names) and scores.layer(names[0]).is_cpu:
         # As long as the threshold is above 0, those that are 0 are chosen with the others.
         zeros = sum(plain.sizes[name] for name in names) - numel
@@ -159,6 +164,8 @@ def _threshold(scores: Scores, names: Sequence[str], k: int) -> Threshold:
             pass
         scores.refuse_nan()
         return Threshold(math.nan, 0, 0)  # nothing is lower than that
+    if scores.shards is not None:
+        return _by_histograms(scores, names, k)
     if not _is_large(scores, names):
         return _sorted(scores, names, k)
     if scores.layer(names[0]).is_cpu:
@@ -167,7 +174,12 @@ def _threshold(scores: Scores, names: Sequence[str], k: int) -> Threshold:
             return found
     if _dtype(scores, names) == torch.float64:
         return _sorted(scores, names, k)  # more numbers than two histograms tell apart
-    found = radix.threshold(lambda: scores.each(names), k)
+    return _by_histograms(scores, names, k)
+
+
+def _by_histograms(scores: Scores, names: Sequence[str], k: int) -> Threshold:
+    summed = () if scores.shards is None else (scores.shards.sum,)
+    found = radix.threshold(lambda: scores.each(names), k, *summed)
     scores.refuse_nan()
     return found
 
@@ -249,6 +261,13 @@ class Chooser:
         self.threshold = cut.threshold
         self._splits = cut.splits_ties
         self._seen: Any = 0  # ties; on a GPU a tensor, which is not read back
+        self._before = _ties_before(cut) if self._splits and cut.scores.shards else {}
+
+    def enter(self, name: str) -> None:
+        """The next scores are the first ones of this layer; of a sharded one they come after those
+        of ranks before.
+        """
+        self._seen = self._before.get(name, self._seen)
 
     def bound(self, scores: Tensor) -> float:
         """What those chosen of the next ``scores`` are at most, and no others.
@@ -274,6 +293,16 @@ class Chooser:
         return score
 
 
+def _ties_before(cut: Cut) -> dict[str, int]:
+    """How many equal the threshold before the first score that this rank has of each layer."""
+    assert cut.scores.shards is not None
+    ours = []
+    for name in cut.names:
+        values = (cut.scores.of(name, part) for part in cut.scores.parts(name))
+        ours.append(sum(int((each == cut.threshold.score).sum()) for each in values))
+    return dict(zip(cut.names, cut.scores.shards.before(ours), strict=True))
+
+
 def _next_below(score: float, dtype: torch.dtype) -> float:
     """The next lower number of this type; NaN, than which nothing is lower, under −∞."""
     if score == -math.inf:
@@ -290,6 +319,7 @@ def masks(scores: Scores, cuts: Iterable[Cut]) -> dict[str, Tensor]:
         for name in each.names:
             layer = scores.layer(name)
             mask = torch.empty(layer.numel(), dtype=torch.bool, device=layer.device)
+            chooser.enter(name)
             for part in each.scores.parts(name):
                 values = each.scores.of(name, part)
                 torch.le(values, chooser.bound(values), out=part.of(mask))
@@ -301,9 +331,11 @@ def counts(cut: Cut) -> dict[str, int]:
     """How many are chosen of each layer, read back at once."""
     chooser, sums = Chooser(cut), {}
     for name in cut.names:
-        numbers = []
+        numbers = [torch.zeros((), dtype=torch.int64, device=cut.scores.layer(name).device)]
+        chooser.enter(name)
         for part in cut.scores.parts(name):
             values = cut.scores.of(name, part)
             numbers.append((values <= chooser.bound(values)).sum())
         sums[name] = torch.stack(numbers).sum()
-    return dict(zip(sums, torch.stack([*sums.values()]).tolist(), strict=True))
+    found, shards = torch.stack([*sums.values()]), cut.scores.shards
+    return dict(zip(sums, (found if shards is None else shards.sum(found)).tolist(), strict=True))
