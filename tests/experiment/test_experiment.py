@@ -158,6 +158,15 @@ def test_a_report_knows_how_its_runs_were_asked_for(load, tmp_path):
     assert all("LR" not in presets for presets in load("LR=0.05").request.presets.values())
 
 
+def test_what_this_machine_cannot_train_is_refused_before_anything_is(load, monkeypatch):
+    monkeypatch.setattr(devices, "machine", lambda wanted: devices.Machine(cores=4))
+    with pytest.raises(UserError, match="RANKS=5: this machine has 4 cores"):
+        Launch(load("RANKS=5")).places()
+    with pytest.raises(UserError, match=r"RANKS=2: gradients are averaged .* RELEASE_GRADIENTS=n"):
+        Launch(load("RANKS=2", "RELEASE_GRADIENTS=y")).places()
+    assert Launch(load("RANKS=2")).places()(3) == [devices.Slot("cpu", 1, 2)] * 2
+
+
 def test_a_run_is_profiled_on_as_many_threads_as_it_is_trained_on(load, monkeypatch):
     machine = devices.Machine(cores=12)
     monkeypatch.setattr(devices, "machine", lambda wanted: machine)

@@ -74,6 +74,8 @@ def test_ranks_of_a_run_have_a_gpu_each_or_their_share_of_the_cores():
     assert slots(cpu, 0, 3, 9, ranks=2) == [Slot("cpu", 3, 2)]
     with pytest.raises(UserError, match="RANKS=3, THREADS=3: this machine has 8 cores"):
         slots(cpu, 0, 3, 9, ranks=3)
+    with pytest.raises(UserError, match="RANKS=9: this machine has 8 cores"):
+        slots(cpu, 0, 0, 9, ranks=9)
     assert limits(cpu, 3, 2, ranks=2) == ["JOBS=3: 8 cores run 2 at a time"]
     assert Slot("cpu", 1, 2).words == "cpu, 2 ranks of 1 thread"
     assert Slot("cuda:0", 4).words == "cuda:0, 4 threads"

@@ -59,7 +59,7 @@ class Launch:
         done by then is not chosen again. ``alone``: one at a time, also those that have a record;
         with the threads that each would have beside others, so that a CPU's bits are the same.
         """
-        self._refuse_ranks(self.experiment.matrix.cells)
+        self._refuse_ranks()
         if self.executor != LOCAL:
             return self._train_on_cluster(choose(Catalogue.of(self.experiment)), alone)
         Spool(self.store.root).refuse_if_live()
@@ -74,11 +74,13 @@ class Launch:
         root = self.store.root
         print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
 
-    def _refuse_ranks(self, cells: Sequence[Cell]) -> None:
+    def _refuse_ranks(self) -> None:
         """Raise :class:`UserError` for what several ranks cannot train."""
-        ranks = int(self.experiment.tree.operational()["RANKS"])
-        released = [each.spec for each in cells if each.spec.values.get("RELEASE_GRADIENTS")]
-        if ranks > 1 and released:
+        ranks, specs = (
+            int(self.experiment.tree.operational()["RANKS"]),
+            self.experiment.matrix.specs,
+        )
+        if ranks > 1 and any(spec.values.get("RELEASE_GRADIENTS") for spec in specs):
             raise UserError(
                 f"RANKS={ranks}: gradients are averaged over ranks before they are released; "
                 "RELEASE_GRADIENTS=n, or RANKS=1"
@@ -179,10 +181,13 @@ class Launch:
     def places(self) -> Places:
         """The places that so many runs would get, here or on a cluster.
 
-        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, or
-        where an agent could train none.
+        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, where
+        it has not enough for one run, and where an agent has not.
         """
+        self._refuse_ranks()
         here = None if self.agents(1) else self.machine()
+        if here is not None:
+            self.slots(here, 1)  # or it says what is too much for this machine
 
         def found(runs: int) -> list[Slot]:
             agents = self.agents(runs)
@@ -220,7 +225,7 @@ class Launch:
                 f"{self.experiment.source} expands to {len(matrix.cells)} runs, this trains one; "
                 f"use make matrix, or one value for {', '.join(matrix.varying())}"
             )
-        self._refuse_ranks(matrix.cells)
+        self._refuse_ranks()
         threads, ranks = int(operational["THREADS"]), int(operational["RANKS"])
         slot = devices.slots(self.machine(), 1, threads, 1, ranks)[0]
         return self.placed(self.job(matrix.cells[0]), slot)

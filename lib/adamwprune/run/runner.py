@@ -292,8 +292,9 @@ class _Run:
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
         at = f", from step {training.step} of {self.job.spec.total_steps}" if self.loaded else ""
-        words = (self.job.spec.run_id, self.job.device, self.threads, at)
-        log.info("%s on %s, %d threads%s", *words)
+        ranks = "" if self.job.ranks == 1 else f"{self.job.ranks} ranks of "
+        words = (self.job.spec.run_id, self.job.device, ranks, counted(self.threads, "thread"), at)
+        log.info("%s on %s, %s%s%s", *words)
         self._tell(training)
         return training
 

@@ -125,11 +125,16 @@ def slots(here: Machine, jobs: int, threads: int, runs: int, ranks: int = 1) -> 
         each = threads or max(1, here.cores // (len(places) * ranks))
         return [Slot(gpu, each, ranks) for gpu in places]
     if (threads or 1) * ranks > here.cores:
-        asked = f"THREADS={threads}" if ranks == 1 else f"RANKS={ranks}, THREADS={threads}"
-        raise UserError(f"{asked}: this machine has {_cores(here.cores)}")
+        raise UserError(f"{asked(threads, ranks)}: this machine has {_cores(here.cores)}")
     count = min(jobs or here.cores, here.cores // ((threads or 1) * ranks), runs)
     each = threads or max(1, here.cores // (count * ranks))
     return [Slot("cpu", each, ranks) for _ in range(count)]
+
+
+def asked(threads: int, ranks: int) -> str:
+    """How these were asked for: ``RANKS=4, THREADS=2``."""
+    named = {"RANKS": ranks if ranks > 1 else 0, "THREADS": threads}
+    return ", ".join(f"{name}={value}" for name, value in named.items() if value)
 
 
 def limits(here: Machine, jobs: int, threads: int, ranks: int = 1) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from adamwprune.base.errors import UserError
 from adamwprune.config.options import Value
+from adamwprune.scheduler import devices
 from adamwprune.scheduler.cluster import Engine
 from adamwprune.scheduler.devices import Agents
 from adamwprune.scheduler.executors.ray import Ray
@@ -54,8 +55,7 @@ def agents(operational: Mapping[str, Value], runs: int) -> Agents:
     if gpus and ranks > max(1, gpus):
         raise UserError(f"RANKS={ranks}: an agent has AGENT_GPUS={gpus:g}")
     if not gpus and max(1, threads) * ranks > cores:
-        asked = f"THREADS={threads}" if ranks == 1 else f"RANKS={ranks}, THREADS={threads}"
-        raise UserError(f"{asked}: an agent has AGENT_CPUS={cores}")
+        raise UserError(f"{devices.asked(threads, ranks)}: an agent has AGENT_CPUS={cores}")
     return Agents(max(1, min(count, runs)), cores, gpus)
 
 
