@@ -233,3 +233,13 @@ def test_a_refactored_optimizer_is_certified_and_another_constant_is_not(tmp_pat
     beta1 = '(lambda params, values: Adam.from_values(params, {**values, "BETA1": 0.5}))'
     edit("build = Adam.from_values", f"build = {beta1}")
     assert "0 of 1 published records are fresh" in run(*python, "certify", *settings)
+
+
+def test_what_a_record_s_run_does_not_use_is_not_asked_for(tmp_path):
+    """An initial sparsity of 0 is none: no command can give it."""
+    (spec, *_) = expand("quickstart", DATASET="mnist5k")
+    trees = Worktrees(Tree(), tmp_path, tmp_path)
+    old = RunSpec({**spec.values, "INITIAL_SPARSITY": 0.0, "ACCUMULATION": 1})
+    words = trees._flags(old)
+    assert "--accumulation" in words
+    assert "--initial-sparsity" not in words

@@ -21,7 +21,7 @@ from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
 from adamwprune.plan.job import Job
-from adamwprune.plan.lineage import NEUTRAL
+from adamwprune.plan.lineage import is_unset
 from adamwprune.plan.matrix import expand
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.comparison import DIFFERENT, Comparison, compare, other_seeds
@@ -66,7 +66,7 @@ def spec_of(original: RunResult) -> RunSpec:
     settings = {
         name: _text(value)
         for name, value in original.spec.values.items()
-        if (name in tree.families or name in tree.options) and not _is_unset(tree, name, value)
+        if (name in tree.families or name in tree.options) and not is_unset(tree, name, value)
     }
     place = f"record of {original.run_id}"
     try:
@@ -86,14 +86,6 @@ def _members_from(original: RunResult) -> Iterator[str]:
     for word in words:
         if word.startswith("M=") and word != f"M={registry.outside()}":
             yield f"record of {original.run_id}: it was trained with {word}, which brings members"
-
-
-def _is_unset(tree: Tree, name: str, value: Value) -> bool:
-    """Whether a value says that the option is not used, which is not how a user sets it."""
-    if name not in tree.options or NEUTRAL.get(name) != value:
-        return False
-    interval = tree.options[name].type.interval
-    return interval is not None and float(value) not in interval
 
 
 def _text(value: Value) -> str:

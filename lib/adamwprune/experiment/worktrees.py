@@ -15,6 +15,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.base.wording import last_line
 from adamwprune.config.sources import flag
 from adamwprune.config.tree import Tree
+from adamwprune.plan.lineage import is_unset
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import provenance
 from adamwprune.records.brief import read_result
@@ -118,6 +119,8 @@ class Worktrees:
         """The run's values as words for ``train.py``, which every commit has."""
         words: list[str] = []
         for name, value in spec.values.items():
+            if is_unset(self.tree, name, value):
+                continue
             if isinstance(value, bool) and name in self.tree.options:
                 words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
             elif name in self.tree.options or name in self.tree.families:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adamwprune.config.options import Value
+    from adamwprune.config.tree import Tree
 
 RENAMED: dict[str, str] = {}  # name now -> its first name
 NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behaviour
@@ -35,3 +36,13 @@ NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behavi
     "TORCH_COMPILE": False,
     "VALIDATION_EXAMPLES": 0,
 }
+
+
+def is_unset(tree: Tree, name: str, value: Value) -> bool:
+    """Whether a record's value says that the option is not used, which is not how a user sets it:
+    such a value cannot be given.
+    """
+    if name not in tree.options or NEUTRAL.get(name) != value:
+        return False
+    interval = tree.options[name].type.interval
+    return interval is not None and float(value) not in interval
