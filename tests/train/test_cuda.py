@@ -33,6 +33,10 @@ RUNS = [
         RELEASE_GRADIENTS="y",
     ),
 ]
+GPT = {
+    "MODEL": "gpt", "GPT_LAYERS": "2", "GPT_WIDTH": "32", "GPT_HEADS": "2", "BLOCK": "32",
+    "DATASET": "shakespeare", "STEPS": "60", "BATCH_SIZE": "8",
+}  # fmt: skip
 STABLE = [spec for spec in RUNS if spec["PRUNING_METHOD"] in ("none", "magnitude")]
 
 
@@ -42,7 +46,7 @@ def first_losses(spec, device: str, steps: int = 3) -> list[float]:
 
     class Watch:
         def stepped(self, training):
-            losses.append(training.sums.loss.item())
+            losses.append(training.sums.read()["loss"])
             if training.step == steps:
                 raise runner.Stopped
 
@@ -99,6 +103,20 @@ def test_a_run_that_was_stopped_on_a_gpu_goes_on_there(train):
     assert resumed.environment["attempts"][-1]["from_step"] == 21
     difference = abs(whole.final["test_accuracy"] - resumed.final["test_accuracy"])
     assert difference < 0.03
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("model", ["lenet5", "gpt"])
+def test_a_run_on_two_gpus_is_that_of_one_but_for_rounding(train, model):
+    """NCCL, DDP and torch's synchronised batch normalisation."""
+    words = {"lenet5": {"MODEL": "lenet5"}, "gpt": GPT}[model]
+    (spec,) = specs(OPTIMIZER="adamw", PRUNING_METHOD="state", **words)
+    one = train(spec, name="one", device="cuda:0")
+    two = train(spec, name="two", device="cuda:0", ranks=2)
+    assert two.status == "done", two.error
+    assert two.pruning["zeros"] == one.pruning["zeros"]
+    name = one.judged_by[0].name
+    assert two.final[f"test_{name}"] == pytest.approx(one.final[f"test_{name}"], rel=0.03)
 
 
 @pytest.mark.parametrize("numel", [1000, 3_000_000])
