@@ -61,6 +61,7 @@ def test_only_running_is_operational(tree: Tree) -> None:
         "SHARE_GPUS",
         "THREADS",
         "RANKS",
+        "SHARD",
         "CHECKPOINT_SECONDS",
         "RETRIES",
         "FAIL_FAST",

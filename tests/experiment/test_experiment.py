@@ -164,6 +164,17 @@ def test_what_this_machine_cannot_train_is_refused_before_anything_is(load, monk
         Launch(load("RANKS=5")).places()
     with pytest.raises(UserError, match=r"RANKS=2: gradients are averaged .* RELEASE_GRADIENTS=n"):
         Launch(load("RANKS=2", "RELEASE_GRADIENTS=y")).places()
+    with pytest.raises(UserError, match=r"SHARD=y: .* RANKS= says how many"):
+        Launch(load("SHARD=y")).places()
+    for words in (
+        ("OPTIMIZER=adamw", "PRUNING_METHOD=movement"),
+        ("OPTIMIZER=adamw", "PRUNING_METHOD=state", "MASK_STORAGE=packed"),
+        ("PRUNING_METHOD=magnitude",),
+    ):
+        with pytest.raises(UserError, match=r"SHARD=y: lenet5-.* MASK_STORAGE=implied and not 2:4"):
+            Launch(load("RANKS=2", "SHARD=y", *words)).places()
+    with pytest.raises(UserError, match=r"SHARD=y: .* MEMORY_FORMAT=contiguous"):
+        Launch(load("RANKS=2", "SHARD=y", "MEMORY_FORMAT=channels-last")).places()
     assert Launch(load("RANKS=2")).places()(3) == [devices.Slot("cpu", 1, 2)] * 2
 
 

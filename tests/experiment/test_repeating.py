@@ -14,8 +14,8 @@ from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import configs_of, expand
 
 OPERATIONAL = {
-    **{"DEVICE": "cpu", "JOBS": "2", "THREADS": "1", "RANKS": "2", "SHARE_GPUS": "n"},
-    **{"RETRIES": "3"},
+    **{"DEVICE": "cpu", "JOBS": "2", "THREADS": "1", "RANKS": "2", "SHARD": "y"},
+    **{"SHARE_GPUS": "n", "RETRIES": "3"},
     **{"CHECKPOINT_SECONDS": "7", "FAIL_FAST": "y", "TRACKER_TENSORBOARD": "y"},
     **{"DATA_DIR": "/data", "RESULTS_DIR": "/runs"},
 }

@@ -295,10 +295,10 @@ IN_RUNS = [
     Fault(
         "a record is published before the weights are there",
         f"{LIB}/run/runner.py",
-        "        digest = weights.write(self.job.folder, training.model.state_dict())\n",
+        "        digest = weights.write(self.job.folder, state)\n",
         "        made = RunResult(self.job.spec.run_id, 'done', self.job.spec, **outcome)\n"
         "        store.publish(self.job.folder, made)\n"
-        "        digest = weights.write(self.job.folder, training.model.state_dict())\n",
+        "        digest = weights.write(self.job.folder, state)\n",
         f"{RESUME} -k no_record_before",
     ),
 ]

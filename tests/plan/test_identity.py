@@ -42,6 +42,7 @@ OPERATIONAL = {
     "SHARE_GPUS": "n",
     "THREADS": "3",
     "RANKS": "2",
+    "SHARD": "y",
     "CHECKPOINT_SECONDS": "5",
     "RETRIES": "9",
     "FAIL_FAST": "y",

@@ -15,6 +15,8 @@ from tests.support.runs import job_of, specs
 
 pytestmark = pytest.mark.slow
 
+SHORT = {"STEPS": "20", "EVALUATION_INTERVAL": "10"}
+
 
 def others() -> list[int]:
     """The processes that this one has started and that are alive."""
@@ -91,3 +93,38 @@ def test_a_rank_that_cannot_start_is_a_crash_that_names_it(train, spec, monkeypa
     with pytest.raises(runner.Crashed, match="rank 1 ended with 1 before it had begun"):
         train(spec, ranks=2)
     assert others() == []
+
+
+@pytest.fixture
+def sharded():
+    """The runs that shards can train: implied masks."""
+    (found,) = specs(OPTIMIZER="adamw", PRUNING_METHOD="state", MASK_STORAGE="implied", **SHORT)
+    return found
+
+
+def test_a_sharded_run_is_that_of_one_process_and_holds_its_rows_alone(train, sharded):
+    alone = train(sharded, name="alone")
+    whole = train(sharded, name="whole", ranks=2, shards=True)
+    assert whole.status == "done", whole.error
+    assert whole.pruning["k"] == whole.pruning["zeros"] == alone.pruning["k"]
+    assert whole.final == pytest.approx(alone.final, rel=0.02, abs=0.02)
+    assert whole.operations["layers"] == alone.operations["layers"]
+    for owner in ("weights", "gradients"):
+        assert whole.memory[owner] < 0.52 * alone.memory[owner]
+    assert whole.memory["optimizer"]["exp_avg"] < 0.52 * alone.memory["optimizer"]["exp_avg"]
+    assert {u["step"]: u["zeros"] for u in whole.pruning["updates"]} == {
+        u["step"]: u["zeros"] for u in alone.pruning["updates"]
+    }
+
+
+def test_a_sharded_run_goes_on_to_the_same_bits_and_unsharded(train, sharded):
+    whole = train(sharded, name="whole", ranks=2, shards=True)
+    for name in ("killed", "alone"):
+        with pytest.raises(Killed):
+            train(sharded, killer(7), name=name, ranks=2, shards=True, checkpoint_seconds=0)
+    again = train(sharded, name="killed", ranks=2, shards=True)
+    assert [attempt["from_step"] for attempt in again.environment["attempts"]] == [0, 7]
+    assert record(again) == record(whole)
+    alone = train(sharded, name="alone")
+    assert [attempt["from_step"] for attempt in alone.environment["attempts"]] == [0, 7]
+    assert alone.pruning["k"] == alone.pruning["zeros"] == whole.pruning["k"]

@@ -106,13 +106,14 @@ def test_a_run_that_was_stopped_on_a_gpu_goes_on_there(train):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("shards", [False, True])
 @pytest.mark.parametrize("model", ["lenet5", "gpt"])
-def test_a_run_on_two_gpus_is_that_of_one_but_for_rounding(train, model):
-    """NCCL, DDP and torch's synchronised batch normalisation."""
+def test_a_run_on_two_gpus_is_that_of_one_but_for_rounding(train, model, shards):
+    """NCCL, DDP or FSDP2, and torch's synchronised batch normalisation."""
     words = {"lenet5": {"MODEL": "lenet5"}, "gpt": GPT}[model]
-    (spec,) = specs(OPTIMIZER="adamw", PRUNING_METHOD="state", **words)
+    (spec,) = specs(OPTIMIZER="adamw", PRUNING_METHOD="state", MASK_STORAGE="implied", **words)
     one = train(spec, name="one", device="cuda:0")
-    two = train(spec, name="two", device="cuda:0", ranks=2)
+    two = train(spec, name="two", device="cuda:0", ranks=2, shards=shards)
     assert two.status == "done", two.error
     assert two.pruning["zeros"] == one.pruning["zeros"]
     name = one.judged_by[0].name

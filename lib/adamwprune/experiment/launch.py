@@ -76,10 +76,10 @@ class Launch:
 
     def _refuse_ranks(self) -> None:
         """Raise :class:`UserError` for what several ranks cannot train."""
-        ranks, specs = (
-            int(self.experiment.tree.operational()["RANKS"]),
-            self.experiment.matrix.specs,
-        )
+        operational, specs = self.experiment.tree.operational(), self.experiment.matrix.specs
+        ranks = int(operational["RANKS"])
+        if operational["SHARD"]:
+            _refuse_shards(ranks, specs)
         if ranks > 1 and any(spec.values.get("RELEASE_GRADIENTS") for spec in specs):
             raise UserError(
                 f"RANKS={ranks}: gradients are averaged over ranks before they are released; "
@@ -212,6 +212,7 @@ class Launch:
             defconfig=minimal,
             config=full,
             name=self.experiment.names[cell.spec],
+            shards=bool(tree.operational()["SHARD"]),
         )
 
     def single(self) -> Job:
@@ -322,3 +323,19 @@ def follow(looks: Looks, tracking: Tracking) -> None:
         tracking.listen()
         if is_under_way:
             time.sleep(EVERY)
+
+
+def _refuse_shards(ranks: int, specs: Sequence[RunSpec]) -> None:
+    if ranks == 1:
+        raise UserError("SHARD=y: a run is spread over its ranks; RANKS= says how many")
+    for spec in specs:
+        storage = spec.values.get("MASK_STORAGE", "implied")
+        if storage != "implied" or spec.values.get("PRUNING_SCOPE") == "2-4":
+            raise UserError(
+                f"SHARD=y: {spec.slug}: sharded weights are pruned by magnitude or by state, with "
+                "MASK_STORAGE=implied and not 2:4"
+            )
+        if spec["TORCH_COMPILE"] or spec["MEMORY_FORMAT"] != "contiguous":
+            raise UserError(
+                f"SHARD=y: {spec.slug}: needs TORCH_COMPILE=n and MEMORY_FORMAT=contiguous"
+            )

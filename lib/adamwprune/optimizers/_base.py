@@ -303,7 +303,8 @@ def clip_norm(params: list[Tensor], norm: Tensor, max_norm: float) -> Tensor | N
 
 def gradient_norm(params: list[Tensor]) -> Tensor:
     """The joint L2 norm of the gradients: a tensor, nothing is read back from the device."""
-    return get_total_norm([param.grad for param in params if param.grad is not None])
+    norm = get_total_norm([param.grad for param in params if param.grad is not None])
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded ones
 
 
 def is_capturing() -> bool:

@@ -25,6 +25,7 @@ class Job:
     device: str = "cpu"  # "cpu", "cuda:0", ...
     threads: int = 1  # of each rank
     ranks: int = 1  # processes that train it; on GPUs one after the other, from ``device`` on
+    shards: bool = False  # whether each of these holds but its rows of weights and states
     command: str = ""  # the line that repeats the run
     checkpoint_seconds: float = 60.0
     source: Mapping[str, Any] = field(default_factory=dict)  # commit and changes of the tree

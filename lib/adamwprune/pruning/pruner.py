@@ -127,7 +127,8 @@ class Pruner(PrunedWeights):
         self._due = False
         self._gradients: dict[str, Tensor] = {}  # unmasked, in the step of an update
         self._open: set[str] = set()  # layers with a gradient in the present step
-        self.ranks = ranks_of(model, group, score)
+        # Of sharded weights no two ranks hold the same.
+        self.ranks = None if self.shards is not None else ranks_of(model, group, score)
         self._observed = inputs.layers_of(model, found.weights) if score.observes_inputs else []
         self._hooks: list[RemovableHandle] = []
         self._attachment: Attachment | None = None

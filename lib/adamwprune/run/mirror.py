@@ -23,13 +23,19 @@ from adamwprune.train.loop import Training
 
 
 class Silent:
-    """Watches a training, and leaves to rank 0 what there is to do."""
+    """Watches a training, and leaves to rank 0 what there is to do; but for what it holds itself of
+    a checkpoint.
+    """
 
     def stepped(self, training: Training) -> None:
-        """Nothing."""
+        """Take part in a checkpoint if one is due."""
+        if training.shares_checkpoints and training.tell_checkpoint(False):
+            training.state_dict()
 
     def evaluated(self, training: Training, entry: dict[str, float]) -> None:
-        """Nothing."""
+        """Take part in the checkpoint that follows, unless the training has ended."""
+        if training.shares_checkpoints and training.step < training.spec.total_steps:
+            training.state_dict()
 
 
 def main() -> None:
@@ -44,10 +50,12 @@ def main() -> None:
     state = checkpoint.read(Path(told["checkpoint"])) if told["checkpoint"] else None
     print(ranks.READY, flush=True)
     group = ranks.join(device, Path(told["store"]), rank, job.ranks)
-    training = Training(job.spec, job.data_dir, device, group=group)
+    training = Training(job.spec, job.data_dir, device, group=group, shards=job.shards)
     if state is not None:
         training.load_state_dict(state["training"])
     training.train(Silent())
+    training.outcome()
+    training.whole_weights()
     dist.destroy_process_group()
 
 

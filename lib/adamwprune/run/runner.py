@@ -22,13 +22,14 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
@@ -199,7 +200,8 @@ class _Run:
                 with self.others:
                     training = self._begun()
                     training.train(self)
-                result = self._result(training)
+                    outcome, state = training.outcome(), training.whole_weights()
+                result = self._result(training, outcome, state)
             except (UserError, OSError, Stopped):
                 raise
             except VERDICTS:
@@ -277,7 +279,8 @@ class _Run:
             self.progress({"event": Event.NOTE, "text": note})
         self.others.close()  # those of a checkpoint that could not be loaded
         group = self.others.enter_context(ranks.others(self.job, threads, path))
-        return Training(self.job.spec, self.job.data_dir, self.job.device, group=group)
+        job = self.job
+        return Training(job.spec, job.data_dir, job.device, group=group, shards=job.shards)
 
     def _started(self, training: Training) -> Training:
         """Note the attempt, and tell where it starts."""
@@ -312,7 +315,10 @@ class _Run:
         due = now - self.checkpointed >= self.job.checkpoint_seconds
         # After the last step only the evaluation is left, and the gradients are no part of a
         # checkpoint: a record made from one would not count their bytes.
-        if (stopping or due) and training.step < self.job.spec.total_steps:
+        checkpoints = (stopping or due) and training.step < self.job.spec.total_steps
+        if training.shares_checkpoints:
+            training.tell_checkpoint(checkpoints)
+        if checkpoints:
             self._checkpoint(training)
         if stopping:
             log.info("stopped after step %d", training.step)
@@ -424,16 +430,18 @@ class _Run:
 
     # -- the end -----------------------------------------------------------------
 
-    def _result(self, training: Training) -> RunResult:
-        outcome = training.outcome()
+    def _result(
+        self, training: Training, outcome: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> RunResult:
         self._check_directory()
-        digest = weights.write(self.job.folder, training.model.state_dict())
+        digest = weights.write(self.job.folder, state)
+        network, prunable = training.whole_network(state)
         if isinstance(training.task, Sampling):
-            self._sample(training, training.task)
+            self._sample(training, training.task, network)
         device, job = torch.device(self.job.device), self.job
         place = environment.describe(device, self.threads, job.ranks)
         one = training.data.batch(training.first(1)).inputs
-        counted = operations.operations_of(training.model, one, training.pruner.weights)
+        counted = operations.operations_of(network, one, prunable)
         outcome = operations.added(outcome, counted, self.job.spec, place["device_name"])
         result = RunResult(
             run_id=self.job.spec.run_id,
@@ -447,10 +455,10 @@ class _Run:
         store.publish(self.job.folder, result)
         return result
 
-    def _sample(self, training: Training, task: Sampling) -> None:
+    def _sample(self, training: Training, task: Sampling, network: nn.Module) -> None:
         """What the network writes, beside the record; after everything that is measured."""
-        with training.model.register_forward_hook(lambda *_: self._tell_if_due(training)):
-            text = task.sample(training.model)
+        with network.register_forward_hook(lambda *_: self._tell_if_due(training)):
+            text = task.sample(network)
         if text:
             files.write_bytes(self.job.folder / store.SAMPLE, text, folder=False)
 

@@ -12,7 +12,6 @@ from adamwprune.tasks import Network, Sums, Task, measured
 from adamwprune.train.parallel import Parallel
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     task: Task,
@@ -23,9 +22,20 @@ def evaluate(
     """The value of each metric by name; :class:`~adamwprune.tasks.Diverged` if one is not finite.
 
     ``network``: the model's forward pass, where it is not the plain call. ``parallel``: the ranks
-    that share the batches. The model is in evaluation mode afterwards.
+    that share the batches; where they hold parts of the model, each sees all batches. The model is
+    in evaluation mode afterwards.
     """
     model.eval()
+    if parallel is not None and parallel.shards:
+        with torch.no_grad():  # what is gathered here is used in training
+            return _evaluated(model, task, data, network, None)
+    with torch.inference_mode():
+        return _evaluated(model, task, data, network, parallel)
+
+
+def _evaluated(
+    model: nn.Module, task: Task, data: Data, network: Network | None, parallel: Parallel | None
+) -> dict[str, float]:
     sums = Sums(task.totals, data.device)
     rank, ranks = (parallel.rank, parallel.size) if parallel else (0, 1)
     for batch in itertools.islice(data.evaluation(), rank, None, ranks):

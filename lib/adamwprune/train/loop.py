@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adamwprune import optimizers, pruning, tasks
 from adamwprune.plan.spec import RunSpec
@@ -54,7 +55,8 @@ class Training:
     device and number of threads that is given it goes on with the same bits (on the CPU).
     On a GPU its steps are captured and replayed (:mod:`adamwprune.train.graphs`); without
     ``graphs`` they are not, for whoever wants to look into them. ``group``: the ranks that train it
-    together, each of which makes the same calls.
+    together, each of which makes the same calls; ``shards``: and holds but its rows of weights,
+    gradients and states.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class Training:
         *,
         graphs: bool = True,
         group: ProcessGroup | None = None,
+        shards: bool = False,
     ) -> None:
         self.clock = Clock()
         self.spec = spec
         self.device = torch.device(device)
-        self.parallel = None if group is None else Parallel(group)
+        self.parallel = None if group is None else Parallel(group, shards=shards)
         self.ranks = 1 if self.parallel is None else self.parallel.size
         # A graph would hold the gradients that are to be released.
         self.captures = graphs and self.device.type == "cuda" and not spec["RELEASE_GRADIENTS"]
@@ -86,6 +89,8 @@ class Training:
         if self.parallel is not None:
             module = self.parallel.prepared(module, self.device)
         self.model = precision.in_format(module, spec)
+        if self.parallel is not None and shards:
+            self.parallel.shard(self.model, self.device)
         self.data = loaded(spec.settings, data_dir, network.takes, self.device)
         self.task = tasks.build(spec.settings, self.data)
         self.optimizer = optimizers.build(
@@ -144,6 +149,16 @@ class Training:
             self.not_compiled = str(error)
         if seen is not None:  # the batches of compiling are no training
             score.load_state_dict(seen, weights)
+
+    @property
+    def shares_checkpoints(self) -> bool:
+        """Whether each rank holds a part of a checkpoint, so that all must make one together."""
+        return self.parallel is not None and self.parallel.shards
+
+    def tell_checkpoint(self, is_due: bool) -> bool:
+        """Where checkpoints are shared: whether rank 0 says that one is due after this step."""
+        assert self.parallel is not None
+        return self.parallel.tell(is_due)
 
     def first(self, examples: int) -> Tensor:
         """Picks of so many examples, for what needs a batch of that size."""
@@ -294,11 +309,36 @@ class Training:
             **self.pruner.record(),
         }
 
+    def whole_weights(self) -> dict[str, Any]:
+        """The model's ``state_dict``; of sharded weights on rank 0, and all ranks ask for it."""
+        if self.shares_checkpoints:
+            whole: dict[str, Any] = _sharded().model_state(self.model)
+            return whole
+        return self.model.state_dict()
+
+    def whole_network(self, weights: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
+        """A network with these whole weights that no other rank has a part in, and its prunable
+        weights by name: the model itself, where its own are not sharded.
+        """
+        if not self.shares_checkpoints:
+            return self.model, dict(self.pruner.weights)
+        module = network_for(self.spec.settings).module.to(self.device)
+        module.load_state_dict(weights)
+        parameters = dict(module.named_parameters())
+        return module, {name: parameters[name] for name in self.pruner.weights}
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on: tensors and plain data."""
+        """Everything that the rest of the run depends on: tensors and plain data.
+
+        Where :attr:`shares_checkpoints` all ranks ask for it, and rank 0 has it whole.
+        """
+        if self.shares_checkpoints:
+            held = _sharded().optimizer_state(self.model, self.optimizer)
+        else:
+            held = self.optimizer.state_dict()
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),  # and with it the pruner's
+            "model": self.whole_weights(),
+            "optimizer": held,  # and with it the pruner's
             "schedule": self.schedule.state_dict(),
             "step": self.step,
             "sums": self.sums.state_dict(),
@@ -315,8 +355,11 @@ class Training:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.shares_checkpoints:
+            _sharded().load(self.model, self.optimizer, state)
+        else:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self.sums.load_state_dict(state["sums"])
@@ -332,6 +375,12 @@ class Training:
         self.meter.load_state_dict(state["meter"])
         if self.phases and state["phases"]:
             self.phases.load_state_dict(state["phases"])
+
+
+def _sharded() -> ModuleType:
+    from adamwprune.train import sharded  # here, because what it needs takes a second to import
+
+    return sharded
 
 
 def _plain_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ rounding: batch normalisation takes its statistics over all ranks' shares.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
 
 class Parallel:
-    """This process's part in the training of ``group``: all its calls are collective."""
+    """This process's part in the training of ``group``: all its calls are collective.
 
-    def __init__(self, group: ProcessGroup) -> None:
-        self.group = group
+    ``shards``: each rank holds but its rows of each weight, gradient and state (FSDP2).
+    """
+
+    def __init__(self, group: ProcessGroup, *, shards: bool = False) -> None:
+        self.group, self.shards = group, shards
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self._ranks = Ranks(group)
         # Its collectives come between those of the gradients, in an order of their own.
@@ -40,6 +44,32 @@ class Parallel:
             return cast(nn.Module, convert(module, self._of_norms))  # type: ignore[no-untyped-call]
         return _synchronised(module, self._of_norms)
 
+    def shard(self, module: nn.Module, device: torch.device) -> None:
+        """Spread the module's parameters over the ranks, block by block; all begin with the same.
+
+        A block is a child of a ``Sequential`` or a ``ModuleList``: its weights are whole while it
+        is computed.
+        """
+        # Here, because they take a second to import.
+        from torch.distributed.device_mesh import DeviceMesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = DeviceMesh.from_group(self.group, device.type)
+        kinds = (nn.Sequential, nn.ModuleList)
+        lists = [each for each in module.modules() if isinstance(each, kinds)]
+        for block in (block for each in lists for block in each):
+            if any(True for _ in block.parameters()):
+                fully_shard(block, mesh=mesh)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+    def tell(self, checkpoints: bool) -> bool:
+        """Whether rank 0, which alone knows the time, writes a checkpoint now."""
+        told = torch.tensor([checkpoints], dtype=torch.int64)
+        device = "cpu" if dist.get_backend(self.group) == "gloo" else "cuda"
+        told = told.to(device)
+        dist.broadcast(told, group=self.group, group_src=0)
+        return bool(told.item())
+
     def wrapped(self, module: object, inputs: Tensor) -> nn.Module:
         """The network that averages its gradients over the ranks in ``backward()``.
 
@@ -48,6 +78,8 @@ class Parallel:
         process began with it.
         """
         assert isinstance(module, nn.Module)
+        if self.shards:
+            return module
         whole = DistributedDataParallel(
             module,
             device_ids=[inputs.device] if inputs.device.type == "cuda" else None,
@@ -76,8 +108,9 @@ class Parallel:
         """Within it ``backward()`` of a wrapped network averages nothing: for all parts of a batch
         but the last.
         """
-        assert isinstance(network, DistributedDataParallel)
-        return cast(AbstractContextManager[None], network.no_sync())
+        if isinstance(network, DistributedDataParallel):
+            return cast(AbstractContextManager[None], network.no_sync())
+        return _without_reduction(network)
 
     def add_up(self, sums: Sums) -> None:
         """Make the sums of a step's examples those of all ranks' examples."""
@@ -93,6 +126,13 @@ class Parallel:
         for each in (sums.totals, examples):
             dist.all_reduce(each, group=self.group)
         sums.examples = int(examples)
+
+
+@contextmanager
+def _without_reduction(network: Any) -> Iterator[None]:
+    network.set_requires_gradient_sync(False)
+    yield
+    network.set_requires_gradient_sync(True)
 
 
 class _Sum(torch.autograd.Function):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adamwprune.pruning import Pruner
+from adamwprune.pruning.shards import local
 
 
 class Ledger:
@@ -21,7 +22,7 @@ class Ledger:
         """Bytes of the storages behind ``tensors`` that no earlier call has counted."""
         total = 0
         for tensor in tensors:
-            storage = tensor.untyped_storage()
+            storage = local(tensor).untyped_storage()  # what this process has of it
             if storage.data_ptr() not in self._seen:
                 self._seen.add(storage.data_ptr())
                 total += storage.nbytes()

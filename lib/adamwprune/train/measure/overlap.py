@@ -112,7 +112,7 @@ class Overlap:
                 number = kept.sum()
                 common = kept.logical_and_(by_magnitude.to(kept.device)).sum()
                 sums.append(torch.stack((number, common)))
-            kept_now, in_both = torch.stack(sums).sum(0).tolist()
+            kept_now, in_both = pruner.summed(torch.stack(sums).sum(0).tolist())
         return kept_now, in_both
 
     @contextlib.contextmanager
