@@ -78,8 +78,8 @@ def trainings(monkeypatch):
     built = []
 
     class Kept(runner.Training):
-        def __init__(self, *arguments) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **settings) -> None:
+            super().__init__(*arguments, **settings)
             built.append(self)
 
     monkeypatch.setattr(runner, "Training", Kept)
