@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -139,6 +139,7 @@ def test_ranks_that_are_not_equal_say_so_at_the_first_update(tmp_path):
     assert in_ranks(apart, 2, tmp_path / "equal", True) == [(3, ""), (3, "")]
 
 
+@example(530, "mask")  # the first of all weights
 @given(st.integers(0, 2**31), st.sampled_from(["weight", "swap", "mask"]))
 def test_a_digest_tells_any_two_layers_apart(seed, change):
     generator = torch.Generator().manual_seed(seed)

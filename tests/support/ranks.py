@@ -19,7 +19,7 @@ def _in_ranks(
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), ranks)
     dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
+        "gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5)
     )
     try:
         torch.save(work(ranks, rank, *arguments), folder / f"{rank}.pt")

@@ -84,8 +84,8 @@ def digest(pruned: PrunedWeights, name: str) -> Tensor:
     weight = pruned.weights[name]
     found = torch.zeros(2, dtype=torch.int64, device=weight.device)
     for part in parts(weight):
-        index = torch.arange(part.start, part.stop, device=weight.device)
-        factors = _mixed(index)
+        number = torch.arange(part.start + 1, part.stop + 1, device=weight.device)
+        factors = _mixed(number)  # which makes 0 of 0 alone
         bits = part.of(weight.detach()).contiguous().view(_INTEGERS[weight.element_size()])
         found[0] += (pruned.mask_part(name, part) * factors).sum()
         found[1] += (_mixed(bits.long() ^ factors)).sum()
