@@ -156,3 +156,21 @@ def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
     pruned = [weights["0.weight"], weights["2.weight"]]
     count = sum(int((each == 0).sum()) for each in pruned)
     assert count / sum(each.numel() for each in pruned) == pytest.approx(0.9, abs=1e-4)
+
+
+def test_what_whole_networks_take_is_what_the_published_table_says():
+    table = (ROOT / "results" / "published" / "memory-models.md").read_text()
+    page = (ROOT / "docs" / "memory.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)`.* \| ([\d,.]+) MB \| (\d+)% \| (\d+)% \|$", page, re.M)
+    assert [name for name, *_ in rows] == ["lenet5", "resnet18", "resnet50", "gpt2", "gpt2-medium"]
+    for name, dense, packed, released in rows:
+        section = table.split(f"### {name}: ")[1].split("\n### ")[0]
+        cells = {
+            tuple(row[:2]): row
+            for row in (line.strip("| ").split(" | ") for line in section.splitlines())
+        }
+        (whole,) = (row for row in cells.values() if row[0] == "0%")
+        assert whole[-12] == dense
+        found = cells["90%", "packed"]
+        assert f"{float(found[3]):.0%}" == f"{packed}%"
+        assert f"{float(found[6]):.0%}" == f"{released}%"
