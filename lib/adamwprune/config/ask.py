@@ -20,7 +20,7 @@ def ask_about(tree: Tree, known: set[str]) -> None:
     while (symbol := next(_unanswered(tree, answered), None)) is not None:
         if not sys.stdin.isatty():
             raise UserError(
-                f"oldconfig has to ask about {symbol} and there is no terminal; "
+                f"there is a question about {symbol} and no terminal to ask on; "
                 "make olddefconfig takes the defaults, make listnewconfig lists what is new"
             )
         family = tree.families.get(tree.family_of.get(symbol, ""))

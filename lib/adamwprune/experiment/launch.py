@@ -179,10 +179,13 @@ class Launch:
     def places(self) -> Places:
         """The places that so many runs would get, here or on a cluster.
 
-        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, or
-        where an agent could train none.
+        Raises :class:`UserError` where DEVICE is not on this machine, which would train them, where
+        RANKS or THREADS are more than it has, or where an agent could train none.
         """
+        self._refuse_ranks(self.experiment.matrix.cells)
         here = None if self.agents(1) else self.machine()
+        if here is not None:
+            self.slots(here, 1)
 
         def found(runs: int) -> list[Slot]:
             agents = self.agents(runs)

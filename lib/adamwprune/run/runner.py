@@ -33,7 +33,7 @@ import torch
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import Form, misfit
-from adamwprune.base.wording import counted, last_line
+from adamwprune.base.wording import at_place, counted, last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
@@ -292,8 +292,8 @@ class _Run:
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
         at = f", from step {training.step} of {self.job.spec.total_steps}" if self.loaded else ""
-        words = (self.job.spec.run_id, self.job.device, self.threads, at)
-        log.info("%s on %s, %d threads%s", *words)
+        place = at_place(self.job.device, self.threads, self.job.ranks)
+        log.info("%s on %s%s", self.job.spec.run_id, place, at)
         self._tell(training)
         return training
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.subprocesses import PASSIVE
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import at_place, counted
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
 # In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as
@@ -59,9 +59,7 @@ class Slot:
     @property
     def words(self) -> str:
         """``cpu, 2 threads``; ``cuda:0, 2 ranks of 1 thread``."""
-        threads = counted(self.threads, "thread")
-        ranks = "" if self.ranks == 1 else f"{self.ranks} ranks of "
-        return f"{self.device}, {ranks}{threads}"
+        return at_place(self.device, self.threads, self.ranks)
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,9 @@ def slots(here: Machine, jobs: int, threads: int, runs: int, ranks: int = 1) -> 
         each = threads or max(1, here.cores // (len(places) * ranks))
         return [Slot(gpu, each, ranks) for gpu in places]
     if (threads or 1) * ranks > here.cores:
-        asked = f"THREADS={threads}" if ranks == 1 else f"RANKS={ranks}, THREADS={threads}"
-        raise UserError(f"{asked}: this machine has {_cores(here.cores)}")
+        asked = [f"RANKS={ranks}"] if ranks > 1 else []
+        asked += [f"THREADS={threads}"] if threads else []
+        raise UserError(f"{', '.join(asked)}: this machine has {_cores(here.cores)}")
     count = min(jobs or here.cores, here.cores // ((threads or 1) * ranks), runs)
     each = threads or max(1, here.cores // (count * ranks))
     return [Slot("cpu", each, ranks) for _ in range(count)]
