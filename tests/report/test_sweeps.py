@@ -9,8 +9,9 @@ import pytest
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
-from adamwprune.report import choice, figures
+from adamwprune.report import choice, figures, style, tables
 from adamwprune.report.comparisons import Commands
+from adamwprune.report.figures.sweeps import along_axis
 from adamwprune.report.groups import settings
 from adamwprune.report.present import tables_of
 from adamwprune.report.sweeps import sweeps
@@ -168,6 +169,33 @@ def test_a_sweep_has_figures_along_its_axes(tmp_path):
     paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
     assert [p.name for p in paths] == ["sweep.png", "sweep_heat_map.png", "sweep_evolution.png"]
     assert not lines
+
+
+def test_a_sweep_of_one_method_names_it():
+    specs = expand("adamw-state-90", **GRID, DATASET="mnist5k", EPOCHS="4")
+    records = [synthetic(spec) for spec in specs]
+    (sweep,) = sweeps(settings(specs, records))
+    with style.sheet():
+        (drawing,) = along_axis(sweep)
+        assert drawing.figure.axes[0].get_title(loc="left") == "adamw state (precond) 90%"
+
+
+def test_what_a_narrow_table_leaves_out_is_in_its_title(monkeypatch):
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    specs = expand("adamw-state-90", LR="0.001 0.01", BATCH_SIZE="64 128", SEED="0 1 2")
+    text = render(result_rows(specs, [synthetic(spec) for spec in specs]), "text")
+    title, heading, *_ = text.splitlines()
+    assert title == "lenet5 on mnist, 10 epochs, target 90%"
+    assert "target" not in heading
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_narrow_table_breaks_no_number(monkeypatch):
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    (spec,) = expand("adamwprune-90")
+    text = render(result_rows([spec], [synthetic(spec)]), "text")
+    assert text.splitlines()[3].startswith("adamwprune state (precond)    90% 1 ")
+    assert "/61,470 " in text
 
 
 def test_words_are_an_axis_too(tmp_path):
