@@ -244,7 +244,7 @@ def test_oldconfig_that_is_broken_off_changes_nothing(shortened: Path, tmp_path:
     oldconfig.answer("(OPTIMIZER_ADAM:", "n")
     oldconfig.child.expect_exact("(EPOCHS:")
     oldconfig.child.sendeof()
-    assert "error: no more answers" in oldconfig.end()
+    assert "\nerror: no more answers" in oldconfig.end()
     assert oldconfig.child.exitstatus == 2
     assert shortened.read_text() == before
 

@@ -125,13 +125,15 @@ def test_a_clear_best_is_shown_to_be_the_best():
     records = [by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90}) for spec in specs]
     text = told(specs, records)
     assert "sgd dense: lr 0.01 has the best validation accuracy, 9" in text
-    assert "It is shown: all other values, 2, are worse" in text
+    assert "That it is the best is shown: all 2 others are worse" in text
 
 
 def test_what_may_be_as_good_is_named():
     specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
     records = [by_lr(spec, {0.001: 80, 0.01: 95.0, 0.1: 94.6}, 0.5) for spec in specs]
-    assert "It is not shown: 1 of 2 others may be as good: lr 0.1." in told(specs, records)
+    assert "That it is the best is not shown: 1 of 2 others may be as good: lr 0.1." in told(
+        specs, records
+    )
 
 
 def test_lower_is_better_where_it_is():

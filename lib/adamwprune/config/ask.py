@@ -77,6 +77,7 @@ def _answer(question: str, help_text: str) -> str:
         try:
             answer = input(question).strip()
         except EOFError:
+            print()  # the message begins a line
             raise UserError("no more answers; the configuration was not changed") from None
         if answer != "?":
             return answer
