@@ -20,20 +20,20 @@ FIRST = """\
 First: make             trains the quickstart configuration and prints its table
        make menuconfig  changes it
 
-A symbol or a family set on the command line replaces its value for that command:
+A symbol or family on the command line replaces its value for that command:
   make EPOCHS=3 OPTIMIZER=adamw
   make OPTIMIZER="sgd adamw" TARGET_SPARSITY="0.5 0.9" plan
   make DATA_DIR=/data/sets RESULTS_DIR=/data/runs
 
 Variables that are in no configuration:
-  CONFIG=adamw             defconfigs/adamw in place of .config; A+B merges, A+../file too
+  CONFIG=adamw             defconfigs/adamw, not .config; A+B, A+../file merge
   KCONFIG_CONFIG=FILE      this file in place of .config
   O=/tmp/try               .config and results are there
   M=../mine                members of a directory outside the tree count too
-  PUBLISHED=1              a published record stands for a run that was not done here
-  KEEP_STALE=1             records that other code produced are accepted, and marked
+  PUBLISHED=1              a published record stands for a run not done
+  KEEP_STALE=1             records of other code are accepted, and marked
   CHECK=3                  certify trains 3 certified lines again, and adds none
-  FORMAT=markdown          text, markdown or csv; of export-model: safetensors or onnx
+  FORMAT=markdown          or text, csv; of export-model: safetensors, onnx
   PYTHON=python3 VENV=     this interpreter, without a virtual environment
   YES=1                    distclean does not ask
   V=1                      the commands are shown

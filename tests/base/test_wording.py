@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.base.wording import counted, did_you_mean, plain
+from adamwprune.base.wording import at_place, counted, did_you_mean, plain
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,11 @@ from adamwprune.base.wording import counted, did_you_mean, plain
 )
 def test_one_has_no_plural(number: int, text: str) -> None:
     assert counted(number, "run") == text
+
+
+def test_where_a_run_trains() -> None:
+    assert at_place("cpu", 1, 1) == "cpu, 1 thread"
+    assert at_place("cuda:0", 2, 4) == "cuda:0, 4 ranks of 2 threads"
 
 
 def test_a_value_for_people() -> None:

@@ -3,17 +3,21 @@
 import os
 import shutil
 import subprocess
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from adamwprune.base.errors import ConfigError, UserError
+from adamwprune.commands import matrix, plan
 from adamwprune.config import sources, strict
 from adamwprune.config.makeflags import make_jobs
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import SOURCE_TREE, Tree
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
+from adamwprune.scheduler import devices
+from adamwprune.scheduler.devices import Machine
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,42 @@ def test_of_several_runs_of_a_name_it_is_said_what_differs(tmp_path):
     here = catalogue(tmp_path, LR="0.1 0.2")
     with pytest.raises(UserError, match=r"2 runs:\n  lenet5-.*LR=0\.1\n  lenet5-.*LR=0\.2$"):
         here.named("lenet5-mnist5k-sgd-none-s0")
+    several = catalogue(tmp_path, SEED="0 1")
+    with pytest.raises(UserError, match=r"2 runs:\n  lenet5-.*SEED=0\n  lenet5-.*SEED=1$"):
+        several.named("lenet5-mnist5k-sgd-none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"RANKS": "5"}, "RANKS=5: this machine has 4 cores"),
+        ({"THREADS": "5"}, "THREADS=5: this machine has 4 cores"),
+        ({"RANKS": "2", "RELEASE_GRADIENTS": "y"}, "RELEASE_GRADIENTS=n, or RANKS=1"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_refused_before_it_is_begun(
+    tmp_path, capsys, monkeypatch, settings, told
+):
+    monkeypatch.setattr(devices, "machine", lambda choice: Machine(4))
+    given = {"CONFIG": "sgd", "DATASET": "mnist5k", "O": str(tmp_path), **settings}
+    with pytest.raises(UserError, match=told):
+        plan.main(Workspace(given), Namespace())
+    how = Namespace(defconfig="", choose=Catalogue.missing, report=False, memory=False)
+    with pytest.raises(UserError, match=told):
+        matrix.main(Workspace(given), how)
+    assert "goes on with the rest" not in capsys.readouterr().out
+
+
+def test_a_plan_fits_a_terminal_and_its_ids_stay_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(plan, "estimate", lambda *own, **how: [])
+    given = {"CONFIG": "adamw-state-90", "O": str(tmp_path), "LR": "0.1 0.2", "BATCH_SIZE": "32 64"}
+    plan.main(Workspace(given), Namespace())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    ids = [spec.run_id for spec in Experiment.load(Workspace(given)).matrix.specs]
+    assert all(any(f" {each}" in line for line in lines) for each in ids)
 
 
 def test_completion_knows_targets_symbols_and_defconfigs():

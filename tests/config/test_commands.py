@@ -244,7 +244,7 @@ def test_oldconfig_that_is_broken_off_changes_nothing(shortened: Path, tmp_path:
     oldconfig.answer("(OPTIMIZER_ADAM:", "n")
     oldconfig.child.expect_exact("(EPOCHS:")
     oldconfig.child.sendeof()
-    assert "error: no more answers" in oldconfig.end()
+    assert "\nerror: no more answers" in oldconfig.end()
     assert oldconfig.child.exitstatus == 2
     assert shortened.read_text() == before
 
@@ -256,7 +256,7 @@ def test_oldconfig_needs_a_terminal_only_to_ask(
     done = make("oldconfig")
     assert done.returncode == 2
     assert (
-        "error: oldconfig has to ask about OPTIMIZER_ADAM and there is no terminal" in done.stderr
+        "error: there is a question about OPTIMIZER_ADAM and no terminal to ask on" in done.stderr
     )
     assert "Traceback" not in done.stderr
     assert shortened.read_text() == before
@@ -433,6 +433,7 @@ def test_help_lists_every_target_in_groups() -> None:
     for name in (*sources.RESERVED, "DATA_DIR", "RESULTS_DIR"):
         assert re.search(rf"\b{name}=", done.stdout), f"{name} is not named"
     assert max(map(len, lines)) <= 100
+    assert max(map(len, lines[len(described) :])) <= 80, "these are not wrapped"
 
 
 def test_help_ends_quietly_where_nobody_reads_on() -> None:

@@ -85,11 +85,24 @@ def test_colours_tell_the_longest_axis_apart(report):
     assert report.js("document.querySelector('#colour').selectedOptions[0].textContent") == "lr"
 
 
+def test_dashes_tell_apart_what_colours_do_not(report):
+    parts = """[...document.querySelectorAll('.dash')].filter((each) => each.checkVisibility())
+        .map((each) => each.parentElement.textContent)"""
+    lines = """(({ colour, dash }) => new Set(colour.map((one, at) => `${one} ${dash[at]}`)).size)(
+        Bokeh.documents[0].roots()[0].renderers[1].data_source.data)"""
+    assert report.js(parts) == ["128", "256"]
+    assert report.js(lines) == 6, "each mean looks otherwise"
+    report.choose("#colour", "batch size")
+    assert report.js(parts) == ["0.001", "0.01", "0.1"]
+    assert report.js(lines) == 6
+
+
 def test_on_a_small_screen_the_score_stands_beside_the_name(report):
     report.width(420)
     report.until("document.querySelectorAll('#table thead th')[2].innerText.includes('accuracy')")
     first = report.js("document.querySelector('#table tbody tr').cells[1].innerText")
-    assert "sgd dense" in first, "the whole name, since the method's column is far to the right"
+    assert "sgd, dense" in first, "the whole name, since the method's column is far to the right"
+    assert first.strip().startswith("batch size 128, lr 0.001"), "what is the same may be cut off"
     box = "document.querySelectorAll('#table tbody td.score')[0].getBoundingClientRect()"
     assert report.js(f"{box}.right") <= 420
     report.width(0)

@@ -5,11 +5,12 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pexpect
 import pytest
 
-from adamwprune.progress import history, live, rows
+from adamwprune.progress import eta, history, live, rows, steps
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
 from adamwprune.progress.live import QUIET, Lines, Matrix, Watcher, display, summary
@@ -84,7 +85,7 @@ def test_a_terminal_shows_a_line_for_each_run_and_one_for_the_matrix(columns):
     assert during.wrapped == 0
     assert lines[0] == "note    waiting for another make (pid 123)"
     assert lines[1] == "retry   1 of 1: lenet5-mnist-sgd-none-s0: signal SIGKILL"
-    assert lines[2].startswith("[1/42] done    lenet5-mnist-sgd-magnitude-50-s0  96.26%  ")
+    assert lines[2].startswith("[ 1/42] done    lenet5-mnist-sgd-magnitude-50-s0  96.26%  ")
     head, first, second, last = lines[3:]
     assert head.split()[:6] == ["run", "epoch", "loss", "accuracy", "sparsity", "steps/s"]
     values = ["3/10", "0.0412", "98.76%", "49.9%", "120"]
@@ -240,6 +241,17 @@ def test_the_estimate_is_scored(capsys, tmp_path):
     assert scored["runs"] == 2
     assert (scored["p50"], scored["p90"]) == pytest.approx((first.p50, first.p90), abs=0.1)
     assert history.scores(tmp_path) == (1, 1)
+
+
+def test_a_measured_step_is_the_first_estimate_where_there_is_no_record(tmp_path, monkeypatch):
+    """What was said before the first run started is what is scored in the end."""
+    answers = SimpleNamespace(known=lambda values: {"seconds": 0.1})
+    monkeypatch.setattr(steps, "_STEP", answers)
+    seconds = steps.OVERHEAD * 0.1 * SPECS[0].total_steps + eta.START
+    with display(SPECS[:1], [CPU], [], tmp_path, here=True) as shown:
+        assert shown.matrix.predicted.p50 == pytest.approx(seconds, rel=0.01)
+    with display(SPECS[:1], [CPU], [], tmp_path) as shown:
+        assert shown.matrix.predicted is None, "a cluster's nodes are other machines"
 
 
 def test_what_comes_after_the_last_run_is_not_part_of_what_it_took(capsys, tmp_path):

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.metrics import LOSS
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import figures, style
@@ -29,6 +30,8 @@ from adamwprune.report.figures import (
     memory,
     models,
     optimizers,
+    parts,
+    scales,
     sparsity,
     steps,
     times,
@@ -370,7 +373,7 @@ def test_an_axis_that_skips_zero_says_where_it_starts(quick, make):
     axes = figure.axes[-1]
     low = axes.get_xlim()[0]
     assert axes.get_xlabel() == f"test accuracy (%; axis starts at {low:g})"
-    assert low in axes.get_xticks()
+    assert min(abs(axes.get_xticks() - low)) < 1e-9
 
 
 def test_a_run_without_any_weight_left_is_drawn(make):
@@ -576,6 +579,41 @@ def test_every_text_can_be_read(case, make):
             for problem in illegible(each.figure)
         ]
     assert not found, "\n".join(found)
+
+
+def test_numbers_beside_each_other_have_room():
+    """Scores of the published panel at 50%, in a panel as narrow."""
+    with style.sheet():
+        figure = style.new_figure(2.9, 3, "")
+        axes = figure.subplots()
+        axes.plot([98.45, 99.55], [0, 1])
+        scales.metric_axis(axes, LOSS, "test", vertical=False)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        boxes = [
+            text.get_window_extent(canvas.get_renderer()) for text in labels_in_view(axes.xaxis)
+        ]
+    assert len(boxes) > 2
+    assert all(b.x0 - a.x1 > 4 for a, b in itertools.pairwise(boxes))
+
+
+def test_panels_keep_their_height_above_long_names(make):
+    (spec,) = expand("adamw-magnitude-90")
+    names = [f"transformer.h.{n // 4}.attn.c_attn{n % 4}.weight" for n in range(16)]
+    layers = [{"name": name, "numel": 10, "zeros": 5} for name in names]
+    record = make(spec)
+    record = replace(record, pruning={**record.pruning, "layers": layers})
+    with style.sheet():
+        (setting,) = settings([spec], [record])
+        (drawing,) = masks.layer_density(setting)
+        drawing.figure.draw_without_rendering()
+        height = drawing.figure.axes[0].get_window_extent().height / drawing.figure.dpi
+    assert height > 1, "inches"
+
+
+def test_a_panel_is_named_as_its_method_is():
+    assert parts.panel_title("state-precond", []) == "State (precond)"
+    assert parts.panel_title("magnitude", []) == "Magnitude"
 
 
 def test_the_check_of_legibility_sees_what_it_should():

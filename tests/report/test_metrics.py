@@ -417,3 +417,4 @@ def test_a_run_shorter_than_an_epoch_is_drawn_where_it_was_measured(two):
     low, high = axes.get_xlim()
     assert list(axes.lines[0].get_xdata()) == measured
     assert 0 < low < measured[0] < measured[-1] < high < 1.1 * measured[-1] < 1
+    assert len(axes.get_xticks()) <= 6, "0.0008 is a long number"

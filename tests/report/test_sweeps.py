@@ -9,8 +9,9 @@ import pytest
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
-from adamwprune.report import choice, figures
+from adamwprune.report import choice, figures, style, tables
 from adamwprune.report.comparisons import Commands
+from adamwprune.report.figures.sweeps import along_axis
 from adamwprune.report.groups import settings
 from adamwprune.report.present import tables_of
 from adamwprune.report.sweeps import sweeps
@@ -124,13 +125,15 @@ def test_a_clear_best_is_shown_to_be_the_best():
     records = [by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90}) for spec in specs]
     text = told(specs, records)
     assert "sgd dense: lr 0.01 has the best validation accuracy, 9" in text
-    assert "It is shown: all other values, 2, are worse" in text
+    assert "That it is the best is shown: all 2 others are worse" in text
 
 
 def test_what_may_be_as_good_is_named():
     specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
     records = [by_lr(spec, {0.001: 80, 0.01: 95.0, 0.1: 94.6}, 0.5) for spec in specs]
-    assert "It is not shown: 1 of 2 others may be as good: lr 0.1." in told(specs, records)
+    assert "That it is the best is not shown: 1 of 2 others may be as good: lr 0.1." in told(
+        specs, records
+    )
 
 
 def test_lower_is_better_where_it_is():
@@ -168,6 +171,33 @@ def test_a_sweep_has_figures_along_its_axes(tmp_path):
     paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
     assert [p.name for p in paths] == ["sweep.png", "sweep_heat_map.png", "sweep_evolution.png"]
     assert not lines
+
+
+def test_a_sweep_of_one_method_names_it():
+    specs = expand("adamw-state-90", **GRID, DATASET="mnist5k", EPOCHS="4")
+    records = [synthetic(spec) for spec in specs]
+    (sweep,) = sweeps(settings(specs, records))
+    with style.sheet():
+        (drawing,) = along_axis(sweep)
+        assert drawing.figure.axes[0].get_title(loc="left") == "adamw state (precond) 90%"
+
+
+def test_what_a_narrow_table_leaves_out_is_in_its_title(monkeypatch):
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    specs = expand("adamw-state-90", LR="0.001 0.01", BATCH_SIZE="64 128", SEED="0 1 2")
+    text = render(result_rows(specs, [synthetic(spec) for spec in specs]), "text")
+    title, heading, *_ = text.splitlines()
+    assert title == "lenet5 on mnist, 10 epochs, target 90%"
+    assert "target" not in heading
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_narrow_table_breaks_no_number(monkeypatch):
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    (spec,) = expand("adamwprune-90")
+    text = render(result_rows([spec], [synthetic(spec)]), "text")
+    assert text.splitlines()[3].startswith("adamwprune state (precond)    90% 1 ")
+    assert "/61,470 " in text
 
 
 def test_words_are_an_axis_too(tmp_path):

@@ -20,6 +20,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def at_place(device: str, threads: int, ranks: int) -> str:
+    """Where a run trains: ``cpu, 2 threads``; ``cuda:0, 2 ranks of 1 thread``."""
+    several = "" if ranks == 1 else f"{ranks} ranks of "
+    return f"{device}, {several}{counted(threads, 'thread')}"
+
+
 def plain(value: object) -> str:
     """A value for people: ``100`` for 100.0, ``0.001``, ``adamw``."""
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
@@ -60,11 +66,21 @@ def cell(value: object) -> object:
 
 
 def wrapped(text: str, first: str, later: str) -> list[str]:
-    """``text`` behind ``first``; on a terminal in lines that fit, the others behind ``later``."""
+    """``text`` behind ``first``; on a terminal in lines that fit, the others behind ``later``.
+
+    Lines break at blanks only: a name that is to be copied stays whole.
+    """
     if not sys.stdout.isatty():
         return [first + text]
     width = max(shutil.get_terminal_size().columns, len(first) + 20)
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later) or [first]
+    wrapper = textwrap.TextWrapper(
+        width,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return wrapper.wrap(text) or [first]
 
 
 def last_line(text: str) -> str:

@@ -92,6 +92,7 @@ def _train(experiment: Experiment, choose: Choose, *, measure: bool) -> None:
         if launch.trackers:
             print("make track writes what there is to the trackers")
         return
+    launch.places()  # refuses what cannot be trained here, before anything is said to go on
     if alone:
         print(f"{len(chosen)} to measure, one at a time")
     else:

@@ -8,7 +8,7 @@ cluster it also says how many GPU hours.
 import argparse
 from collections.abc import Sequence
 
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, wrapped
 from adamwprune.config.options import Value
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
@@ -24,7 +24,7 @@ VARIABLES = ("PUBLISHED", "KEEP_STALE")
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     experiment = Experiment.load(workspace)
     launch = Launch(experiment)
-    places = launch.places()  # refuses a device that is not there
+    places = launch.places()  # refuses what cannot be trained here
     matrix = experiment.matrix
     catalogue = Catalogue.of(experiment)
     names = [state.name for state in catalogue.states.values()]
@@ -32,11 +32,11 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
         why = state.why
         if state.name == MISSING and spec in catalogue.frozen_specs:
             why = "PUBLISHED=1 takes its record"
-        print(f"{state.name:9} {spec.run_id}{_place(experiment, spec)}{f': {why}' if why else ''}")
+        _tell(state.name, f"{spec.run_id}{_place(experiment, spec)}{f': {why}' if why else ''}")
     for dropped in matrix.dropped:
-        print(f"dropped   {dropped.label}: {dropped.reason}")
+        _tell("dropped", f"{dropped.label}: {dropped.reason}")
     for member, options in matrix.presets.items():
-        print(f"preset    {member}: {', '.join(map(told, options, options.values()))}")
+        _tell("preset", f"{member}: {', '.join(map(told, options, options.values()))}")
     for note in experiment.notes():
         print(f"note: {note}")
     runs = counted(len(names), "run")
@@ -46,6 +46,10 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     for line in estimate(states, experiment.root, places, launch.agents, measure=True):
         print(line)
     return 0
+
+
+def _tell(word: str, text: str) -> None:
+    print(*wrapped(text, f"{word:9} ", " " * 10), sep="\n")
 
 
 def _place(experiment: Experiment, spec: RunSpec) -> str:

@@ -31,6 +31,7 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     states = list(Catalogue.of(experiment).states.values())
-    for line in status.report(experiment.source, states, experiment.root, places, width, agents):
+    asked = (experiment.source, states, experiment.root, places, width, agents, experiment.names)
+    for line in status.report(*asked):
         print(rows.printable(line, sys.stdout.encoding))
     return 0

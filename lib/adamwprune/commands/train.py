@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from adamwprune.base.wording import at_place
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
@@ -48,7 +49,7 @@ def _record(launch: Launch, catalogue: Catalogue) -> RunResult:
 
 def train_here(job: Job, code: Code, tracking: Tracking | None = None) -> RunResult:
     """Train a run in this process, its log on the terminal; Ctrl-C stops it at a checkpoint."""
-    print(f"{job.folder}: {job.device}, {job.threads} threads", flush=True)
+    print(f"{job.folder}: {at_place(job.device, job.threads, job.ranks)}", flush=True)
     logging.getLogger("adamwprune").addHandler(logging.StreamHandler(sys.stdout))
 
     def watch(event: dict[str, Any]) -> None:

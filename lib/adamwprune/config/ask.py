@@ -20,7 +20,7 @@ def ask_about(tree: Tree, known: set[str]) -> None:
     while (symbol := next(_unanswered(tree, answered), None)) is not None:
         if not sys.stdin.isatty():
             raise UserError(
-                f"oldconfig has to ask about {symbol} and there is no terminal; "
+                f"there is a question about {symbol} and no terminal to ask on; "
                 "make olddefconfig takes the defaults, make listnewconfig lists what is new"
             )
         family = tree.families.get(tree.family_of.get(symbol, ""))
@@ -77,6 +77,7 @@ def _answer(question: str, help_text: str) -> str:
         try:
             answer = input(question).strip()
         except EOFError:
+            print()  # the message begins a line
             raise UserError("no more answers; the configuration was not changed") from None
         if answer != "?":
             return answer

@@ -173,14 +173,16 @@ class Catalogue:
         Raises :class:`UserError` where several are, and says in what they differ.
         """
         names = self.experiment.names
-        for meant in (
+        found = (
             [spec for spec in names if names[spec] == name],
             [spec for spec in names if spec.slug == name],
-        ):
-            if len(meant) == 1:
-                return meant[0].run_id
+            [spec for spec in names if spec.slug.rpartition("-s")[0] == name],
+        )
+        meant = next(filter(None, found), [])
         if not meant:
             return ""
+        if len(meant) == 1:
+            return meant[0].run_id
         telling = differing(meant, self.experiment.matrix.varying())
         apart = [*telling, *(["SEED"] if len({spec["SEED"] for spec in meant}) > 1 else [])]
         lines = [

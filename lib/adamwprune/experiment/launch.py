@@ -101,7 +101,9 @@ class Launch:
         earlier = history.records(self.store.root)
         specs = [cell.spec for cell in cells]
         with (
-            display(specs, slots, earlier, self.store.root, self.experiment.names) as observer,
+            display(
+                specs, slots, earlier, self.store.root, self.experiment.names, here=True
+            ) as observer,
             self.tracking(observer.told) as tracking,
         ):
             pool = Pool(

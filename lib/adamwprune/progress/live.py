@@ -20,7 +20,7 @@ from adamwprune.base import terminal
 from adamwprune.base.wording import last_line
 from adamwprune.plan import names
 from adamwprune.plan.spec import RunSpec
-from adamwprune.progress import eta, rows
+from adamwprune.progress import eta, rows, steps
 from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.history import Score
 from adamwprune.progress.reading import Reading
@@ -216,7 +216,8 @@ class Watcher:
     def ended(self, spec: RunSpec, result: RunResult) -> None:
         """A run's record is there."""
         self.matrix.end(spec, result)
-        place = f"[{self.matrix.done + self.matrix.failed}/{self.matrix.runs}] "
+        ended, runs = self.matrix.done + self.matrix.failed, self.matrix.runs
+        place = f"[{ended:{len(str(runs))}}/{runs}] "
         room = None if self.width is None else self.width - len(place)
         self.say(place + summary(spec, result, room, self.matrix.name(spec)))
 
@@ -320,13 +321,18 @@ def display(
     history: Sequence[RunResult],
     root: Path,
     names: Mapping[RunSpec, str] = names.NONE,
+    *,
+    here: bool = False,
 ) -> Iterator[Watcher]:
     """The right observer for where standard output goes; it scores its estimate at the end.
 
     ``history``: past records to estimate from. Below ``root`` the score is kept. ``names``: of
-    runs that are told by another name than their slugs.
+    runs that are told by another name than their slugs. ``here``: on this machine, whose measured
+    steps say what no record does.
     """
     matrix, console = Matrix(specs, slots, history, root, names=names), terminal.console()
+    if here and slots and steps.learn(matrix.past, specs, slots[0], measure=False):
+        matrix.estimate()
     drawable = sys.stdout.isatty() and not console.is_dumb_terminal
     observer = Live(matrix, console) if drawable else Lines(matrix)
     observer.open()

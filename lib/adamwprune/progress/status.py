@@ -1,13 +1,14 @@
 """How a matrix stands, from what is on disk: also from another shell, also when nothing runs."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.wording import counted
-from adamwprune.plan.names import names
+from adamwprune.plan import names
+from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, history, rows, steps
 from adamwprune.progress.eta import Estimate, Paces, Work
 from adamwprune.progress.live import summary
@@ -39,12 +40,16 @@ def report(
     places: Places,
     width: int,
     agents: Asked = lambda runs: None,
+    known: Mapping[RunSpec, str] | None = None,
 ) -> list[str]:
-    """The lines of ``make status``; those of the table within ``width``."""
+    """The lines of ``make status``; those of the table within ``width``.
+
+    ``known``: the names of the runs, where they are not to be told apart in any other way.
+    """
     counts = {name: sum(each.name == name for each in states) for name in NAMES}
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     lines = [f"{source}: {counted(len(states), 'run')}: {told}"]
-    known = names([each.spec for each in states])
+    known = names.names([each.spec for each in states]) if known is None else known
     failed = [RunResult("", FAILED, each.spec, error=each.why) for each in states if each.is_failed]
     lines += [summary(each.spec, each, name=known[each.spec]) for each in failed]
     lines += [f"damaged {each.why}" for each in states if each.name == DAMAGED]

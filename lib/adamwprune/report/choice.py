@@ -108,12 +108,13 @@ def _told(choice: Choice) -> str:
             f"{told} Whether it is better than the others is not known: that takes {LEAST} seeds."
         )
     if left == (best,):
-        return f"{told} It is shown: all other values, {count - 1}, are worse (95% confidence)."
+        which = f"all {count - 1} others are worse (95% confidence)"
+        return f"{told} That it is the best is shown: {which}."
     others = [group for group in left if group is not best]
     named = "; ".join(choice.name(group) for group in others[:NAMED])
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
     which = f"{len(others)} of {count - 1} others may be as good: {named}{more}"
-    return f"{told} It is not shown: {which}."
+    return f"{told} That it is the best is not shown: {which}."
 
 
 def _without_validation(choice: Choice, commands: Commands) -> Iterator[str]:

@@ -31,7 +31,7 @@ from adamwprune.report.sweeps import Sweep, sweeps
 FORMATS = ("text", "markdown", "csv")
 PLAIN_WIDTH = 100  # columns, where the output is no terminal
 _IF_CONSTANT = ("target", "method", "status", "optimizer")  # go only where they say one thing
-_DISPENSABLE = ("target", "status", "zeros/prunable", "s/run", "method", "optimizer")
+_DISPENSABLE = ("status", "target", "zeros/prunable", "s/run", "method", "optimizer")
 LEADING = "*"  # after the score of the best and of those tied with it
 
 
@@ -313,6 +313,16 @@ def _fitting(shown: list[Column], rows: Sequence[Row], width: int) -> list[Colum
     return shown
 
 
+def _said_once(whole: Sequence[Column], shown: Sequence[Column], row: Row) -> list[str]:
+    """What columns that are left out say of every row, for the title: ``target 90%``."""
+    headings = {column.heading for column in shown}
+    told = {column.heading: column.show(row) for column in whole if column.heading not in headings}
+    words = [told.get("optimizer", ""), told.get("method", "")]
+    words += [f"target {told['target']}"] if told.get("target") else []
+    words += [told["status"]] if told.get("status", "done") != "done" else []
+    return [word for word in words if word]
+
+
 def _status(row: Row) -> str:
     return origins.status(row.status, row.runs)
 
@@ -368,8 +378,9 @@ def _memory_captions(rows: Sequence[MemoryRow]) -> list[str]:
 def _text(title: str, rows: Sequence[Row]) -> str:
     memory = isinstance(rows[0], MemoryRow)
     shown = _columns(rows, 1024, narrow=True)
-    if any(row.axes for row in rows) and not memory:
-        shown = _fitting(shown, rows, terminal_width())
+    if not memory:
+        whole, shown = shown, _fitting(shown, rows, terminal_width())
+        title = ", ".join([title, *_said_once(whole, shown, rows[0])])
     if memory:
         shown = [replace(column, heading=_broken(column.heading)) for column in shown]
     console = columns.console(terminal_width(), colours=sys.stdout.isatty())

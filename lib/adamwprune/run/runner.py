@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from adamwprune.base import files
 from adamwprune.base.errors import UserError
 from adamwprune.base.forms import Form, misfit
-from adamwprune.base.wording import counted, last_line
+from adamwprune.base.wording import at_place, counted, last_line
 from adamwprune.config import sources
 from adamwprune.plan.job import Event, Job
 from adamwprune.pruning import ContractViolation, NotANumber
@@ -295,9 +295,8 @@ class _Run:
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
         at = f", from step {training.step} of {self.job.spec.total_steps}" if self.loaded else ""
-        ranks = "" if self.job.ranks == 1 else f"{self.job.ranks} ranks of "
-        words = (self.job.spec.run_id, self.job.device, ranks, counted(self.threads, "thread"), at)
-        log.info("%s on %s, %s%s%s", *words)
+        place = at_place(self.job.device, self.threads, self.job.ranks)
+        log.info("%s on %s%s", self.job.spec.run_id, place, at)
         self._tell(training)
         return training
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.subprocesses import PASSIVE
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import at_place, counted
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
 # In a process of its own: it takes memory of each GPU while it asks. CUDA's driver numbers GPUs as
@@ -59,9 +59,7 @@ class Slot:
     @property
     def words(self) -> str:
         """``cpu, 2 threads``; ``cuda:0, 2 ranks of 1 thread``."""
-        threads = counted(self.threads, "thread")
-        ranks = "" if self.ranks == 1 else f"{self.ranks} ranks of "
-        return f"{self.device}, {ranks}{threads}"
+        return at_place(self.device, self.threads, self.ranks)
 
 
 @dataclass(frozen=True)

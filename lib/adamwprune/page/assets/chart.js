@@ -2,7 +2,9 @@
 
 report.chart = (() => {
   const { el, $ } = report;
-  const DASHED = 200; // lines up to which methods can be told apart by their dashes
+  const DASHED = 200; // lines up to which some can be told apart by their dashes
+  const FEW = 12; // lines up to which each is drawn thicker
+  const PATTERNS = [[], [6, 2], [1.5, 1.5], [6, 2, 1.5, 2]]; // in multiples of a line's width
   const NEAR = 30; // pixels from a line within which the pointer is at it
   let measure = null; // name of a curve
   let chosen = false; // whether the user chose it; otherwise it is the first that there is
@@ -60,8 +62,22 @@ report.chart = (() => {
   };
 
   // Among very many lines no dash can be seen, and dashes take most of the time to draw.
-  const dashOf = (method, width) => (shown.length > DASHED ? [] : dashesOf(method, width));
-  const dashesOf = (method, width) => report.data.look.dashes[method].map((part) => part * width);
+  const dashOf = (group, width) => (shown.length > DASHED ? [] : dashesOf(group, width));
+  const dashesOf = (group, width) => patternOf(group).map((part) => part * width);
+  const valuesOf = (part) => Object.keys(coloursOf(part));
+
+  function patternOf(group) {
+    const part = dashing();
+    if (part === "method") return report.data.look.dashes[group.method];
+    return part ? PATTERNS[valuesOf(part).indexOf(PARTS[part](group))] ?? [] : [];
+  }
+
+  /** What dashes stand for: methods; where all have one, what the colours do not tell apart. */
+  function dashing() {
+    if (new Set(report.groups.map((group) => group.method)).size > 1) return "method";
+    return Object.keys(PARTS).toReversed().find((part) => part !== colouring &&
+      valuesOf(part).length > 1 && valuesOf(part).length <= PATTERNS.length);
+  }
 
   // -- the plot -------------------------------------------------------------------
 
@@ -127,7 +143,11 @@ report.chart = (() => {
     sheet.textContent = [".swatch { display: none; }",
       `.swatch[data-${colouring}] { display: inline-block; }`,
       ...Object.keys(colours()).map((name, number) =>
-        `.swatch[data-${colouring}="${number}"] { background: ${colourOf(name)}; }`)].join("\n");
+        `.swatch[data-${colouring}="${number}"] { background: ${colourOf(name)}; }`),
+      `.dash:not([data-part="${dashing()}"]) { display: none; }`].join("\n");
+    for (const drawing of document.querySelectorAll(`.dash[data-part="${dashing()}"]`)) {
+      drawing.firstChild.setAttribute("stroke-dasharray", dashesOf(drawing.group, 2).join(" "));
+    }
   }
 
   /** A mark in a group's colour, whatever that stands for. */
@@ -213,7 +233,7 @@ report.chart = (() => {
     const long = some.filter((line) => line.values.length > 1);
     return {
       many: { xs: long.map((line) => xs(line.values)), ys: long.map((line) => ys(line.values)),
-        colour: long.map(colour), dash: long.map((line) => dash(line.group.method, width)) },
+        colour: long.map(colour), dash: long.map((line) => dash(line.group, width)) },
       dots: (chosen) => {
         const points = chosen.flatMap((line) => line.values.map((value, place) =>
           ({ x: place + 1, y: usable(value) ? value : NaN, colour: colour(line) })));
@@ -240,7 +260,9 @@ report.chart = (() => {
     const { hidden } = report.view;
     shown = report.matching().filter((run) => !hidden.has(run.number) && curve(run));
     drawn = $("every-run").checked ? shown.map(single) : averaged(shown);
-    const made = columns(drawn, 1.4, dashOf);
+    const width = drawn.length > FEW ? 1.4 : 2;
+    const made = columns(drawn, width, dashOf);
+    lines.glyph.line_width = width;
     bands.data_source.data = intervals(drawn);
     lines.data_source.data = made.many;
     spots.data_source.data = made.dots(drawn.filter((line) => line.values.length === 1));
@@ -469,16 +491,17 @@ report.chart = (() => {
       String(button.runs.some((number) => !report.view.hidden.has(number))))));
   }
 
-  function dashSample(method) {
+  /** A piece of a group's line, shown in the legend of what dashes stand for. */
+  function dashSample(part, group) {
     const space = "http://www.w3.org/2000/svg";
     const drawing = document.createElementNS(space, "svg");
     const line = document.createElementNS(space, "line");
     for (const [name, value] of Object.entries({ viewBox: "0 0 30 8", width: 30, height: 8,
-      "aria-hidden": "true" })) drawing.setAttribute(name, value);
+      "aria-hidden": "true", class: "dash", "data-part": part })) drawing.setAttribute(name, value);
     for (const [name, value] of Object.entries({ x1: 0, y1: 4, x2: 30, y2: 4,
-      stroke: "currentColor", "stroke-width": 2,
-      "stroke-dasharray": dashesOf(method, 2).join(" ") })) line.setAttribute(name, value);
+      stroke: "currentColor", "stroke-width": 2 })) line.setAttribute(name, value);
     drawing.append(line);
+    drawing.group = group;
     return drawing;
   }
 
@@ -513,6 +536,7 @@ report.chart = (() => {
       PARTS[`axis${place}`] = (group) => group.axes[name] ?? "";
     });
     measures();
+    $("zoom-end").textContent = `Last ${report.data.course}s`;
     $("measure").addEventListener("change", () => {
       chosen = true;
       choose($("measure").value);
@@ -524,15 +548,16 @@ report.chart = (() => {
       for (const other of Object.keys(PARTS)) if (other !== part) delete made.dataset[other];
       return made;
     };
-    legend("by-optimizer", (run) => run.group.optimizer, (group) => [only("optimizer", group)]);
+    const sample = (part, group) => [only(part, group), dashSample(part, group)];
+    legend("by-optimizer", (run) => run.group.optimizer, (group) => sample("optimizer", group));
     legend("by-method", (run) => run.group.kind,
-      (group) => [only("method", group), dashSample(group.method)]);
-    legend("by-target", (run) => run.group.target || "dense", (group) => [only("target", group)]);
+      (group) => sample("method", group));
+    legend("by-target", (run) => run.group.target || "dense", (group) => sample("target", group));
     report.data.axes.forEach(({ name, heading }, place) => {
       const id = `by-axis${place}`;
       $("legends").append(el("div", { class: "legend", role: "group", id,
         "aria-label": `Values of ${heading} in the chart` }, el("span", {}, heading)));
-      legend(id, (run) => run.group.axes[name] || "none", (group) => [only(`axis${place}`, group)]);
+      legend(id, (run) => run.group.axes[name] || "none", (group) => sample(`axis${place}`, group));
     });
     // Colours say most where they tell something apart.
     const telling = Object.keys(PARTS).filter((name) => Object.keys(coloursOf(name)).length > 1);

@@ -77,7 +77,7 @@ report.live = (() => {
     tag = version === plain.report ? now : ""; // otherwise it has moved on: ask at once
     put(plain.runs, plain.measures, isNew);
     stand(plain.left);
-    since.textContent = `changed at ${new Date().toLocaleTimeString()}`;
+    since.textContent = `· changed at ${new Date().toLocaleTimeString()}`;
     note = plain.note;
   }
 

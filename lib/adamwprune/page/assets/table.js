@@ -27,11 +27,25 @@ report.table = (() => {
   function makeColumns() {
     const all = everyColumn();
     if (!narrow.matches) return all;
-    const named = { name: "optimizer", heading: "run", text: (e) => e.group.label + (
+    const short = shortNames();
+    const named = { name: "optimizer", heading: "run", text: (e) => short.get(e.group) + (
       e.group.sign ? ` ${e.group.sign}` : "") };
     const rest = all.filter((column) => !["optimizer", "method", "target"].includes(column.name));
     const score = rest.filter((column) => column.name === "score");
     return [named, ...score, ...rest.filter((column) => column.name !== "score")];
+  }
+
+  /** Names of which a narrow column shows enough: what groups do not have in common comes first. */
+  function shortNames() {
+    const of = ({ optimizer, kind, target, axes }) => [optimizer, kind, target,
+      ...report.data.axes.map(({ name, heading }) => axes[name] && `${heading} ${axes[name]}`)];
+    const all = report.groups.map(of);
+    const telling = all[0].map((_, place) => new Set(all.map((own) => own[place])).size > 1);
+    const parts = (own, told) => own.filter((part, place) => part && telling[place] === told);
+    const names = all.map((own) => parts(own, true).join(", "));
+    const apart = new Set(names).size === names.length && names.every(Boolean);
+    return new Map(report.groups.map((group, at) => [group,
+      apart ? [names[at], ...parts(all[at], false)].join(", ") : group.label]));
   }
 
   const everyColumn = () => [

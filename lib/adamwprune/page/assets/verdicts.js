@@ -32,7 +32,7 @@ report.showVerdicts = () => {
   } else $("sentences").append(...paragraphs(lines));
   if (!total) return;
   $("comparisons").querySelector("summary").textContent =
-    `All ${report.plural(total, "comparison")} as a table`;
+    total === 1 ? "The comparison as a table" : `All ${total} comparisons as a table`;
   $("comparisons").querySelector(".note").textContent = caption;
   let made = false;
   $("comparisons").ontoggle = () => {

@@ -18,6 +18,8 @@ from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import Group, Setting, percent
 
 NAMED_LAYERS = 12  # up to so many are all named below a panel
+LEVEL_LAYERS = 6  # of more layers, the names stand on end
+NAME_HEIGHT = 0.08  # inches a letter of such a name
 LAYER_TICKS = 6  # of more layers, about how many are named
 MOST_MARKERS = 20  # of a line, about
 AGREEMENT = "magnitude_agreement"
@@ -36,13 +38,16 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     figure, axes, groups = found
     layers = groups[0].done[0].pruning["layers"]
     ticks = layer_ticks(groups[0].done[0])
+    if len(layers) > LEVEL_LAYERS:  # names that stand on end are below the panels
+        longest = max(map(len, ticks.values()))
+        figure.set_figheight(figure.get_figheight() + NAME_HEIGHT * longest)
     for row, sparsity in enumerate(setting.done_sparsities):
         for panel in axes[row]:
             look: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0.5}
             panel.axhline(100 * (1 - sparsity), color=style.FAINT, label="all layers", **look)
             panel.set_ylim(0, None if len(layers) > NAMED_LAYERS else 103)
             panel.set_xticks(list(ticks), list(ticks.values()))
-            panel.tick_params(axis="x", labelrotation=0 if len(layers) <= 6 else 90)
+            panel.tick_params(axis="x", labelrotation=0 if len(layers) <= LEVEL_LAYERS else 90)
         panels.name_leftmost(axes[row], f"{percent(sparsity)} sparsity\nweights kept (%)")
     panels.name_lowest(axes)
     line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")

@@ -152,7 +152,8 @@ def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
     last = max(spec.epochs for spec in specs)
     margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last)
     axes.set_xlim(begin - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=last >= 2 or last == begin == 1))
+    bins = 10 if last >= 1 else 4  # small fractions are long numbers
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, integer=last >= 2 or last == begin == 1))
     pruned = [each.group.spec for each in series if not each.group.is_dense]
     for end in {spec.ramp_end_step / spec.steps_per_epoch for spec in pruned}:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
@@ -211,6 +212,7 @@ def draw_changes(axes: Axes, series: Sequence[Series]) -> None:
     _dots(axes, series, change)
     axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0.5)
     axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_xlabel(f"{metric.label}, pruned minus dense ({metric.difference_unit})")
     axes.set_title("Change from dense, in pairs of seeds")
 

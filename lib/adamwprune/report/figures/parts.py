@@ -228,9 +228,11 @@ def _named(groups: Sequence[Group]) -> str:
 
 def panel_title(tag: str, groups: Sequence[Group]) -> str:
     """The method, and which optimizer prunes by another one beside it."""
+    if tag.startswith("state-"):
+        return f"State ({tag.removeprefix('state-')})"
     title = style.TITLES.get(tag, tag.capitalize())
     others = [f"{g.optimizer}: {g.method}" for g in groups if g.method.split()[0] != tag]
-    if tag == "dense" or tag.startswith("state-") or not others:
+    if tag == "dense" or not others:
         return title
     methods = {group.method for group in groups}
     if len(methods) == 1:

@@ -110,7 +110,8 @@ def _linear_axis(axes: Axes, metric: Metric, of: str, vertical: bool) -> None:
     of the examples ends at all of them at most.
     """
     axis = axes.yaxis if vertical else axes.xaxis
-    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    bins = 7 if vertical else 5  # numbers beside each other need more room
+    axis.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10]))
     low, high = axis.get_view_interval()
     least, most = (0.0, metric.scale) if metric.is_fraction else (-math.inf, math.inf)
     ticks = axis.get_major_locator().tick_values

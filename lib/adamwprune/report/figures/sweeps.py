@@ -147,11 +147,12 @@ def _curves(layout: _Layout) -> Figure:
     metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
     heading = f"{measured_on.capitalize()} {metric.label} against {_name(layout.along)}"
     figure, grid = _grid(heading, len(layout.panels), (4.6, 3.4))
+    alike = sweep.cells[0][0].label if layout.coloured else ""  # what no line is named after
     for axes, (name, groups) in zip(grid.flat, layout.panels.items(), strict=False):
         for series, own in layout.lines(groups):
             _line(axes, layout, series, [g for g in own if g.done and layout.along in g.spec])
         _axis_below(axes, sweep, layout.along)
-        axes.set_title(name)
+        axes.set_title(", ".join(filter(None, [alike, name])))
     for row in grid:
         scales.metric_axis(row[0], metric, measured_on)
     parts.legend(figure, [_spread_over(each, sweep) for each in layout.look.values()])
