@@ -120,6 +120,15 @@ def test_test_scores_call_no_value_best():
     assert 'make LR="0.001 0.01 0.1" VALIDATION_EXAMPLES=400' in text
 
 
+def test_what_would_be_refused_is_not_advised():
+    """So short that with examples held out the ramp would end before the warm-up."""
+    specs = expand("adamw-state-90", LR="0.001 0.01", SEED="0 1 2", DATASET="mnist5k", EPOCHS="2")
+    text = told(specs, [synthetic(spec) for spec in specs])
+    assert "make " not in text
+    assert "VALIDATION_EXAMPLES=400 would hold out some" in text
+    assert "too short for that" in text
+
+
 def test_a_clear_best_is_shown_to_be_the_best():
     specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
     records = [by_lr(spec, {0.001: 80, 0.01: 95, 0.1: 90}) for spec in specs]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from adamwprune.plan.spec import RunSpec
 from adamwprune.report.comparisons import COMMAND, Commands
 from adamwprune.report.groups import Group, Setting, held_out, score_digits
 from adamwprune.report.statistics import ALPHA, LEAST, Estimate, Paired, enough_seeds
@@ -119,8 +120,16 @@ def _told(choice: Choice) -> str:
 
 def _without_validation(choice: Choice, commands: Commands) -> Iterator[str]:
     count = choice.best.spec.train_examples // HELD_OUT
-    yield (
+    told = (
         "No value is called best: these scores are of the test set, and the best of many test "
-        "scores promises too much. This measures on training examples that are held out:"
+        "scores promises too much."
     )
+    specs = (group.spec for group in choice.candidates)
+    values = ({**spec.values, "VALIDATION_EXAMPLES": count} for spec in specs)
+    if any(RunSpec(each).problems() for each in values):
+        yield f"{told} VALIDATION_EXAMPLES={count} would hold out some to measure on; " + (
+            "these runs are too short for that: more epochs leave enough steps."
+        )
+        return
+    yield f"{told} This measures on training examples that are held out:"
     yield COMMAND + commands.change(VALIDATION_EXAMPLES=str(count))
