@@ -143,6 +143,17 @@ def test_the_figure_is_drawn_with_what_it_plots(found, tmp_path: Path):
     assert check.files(tmp_path) == {"track_x.png", "track_x.svg", "data/track_x.json"}
 
 
+def test_losses_are_drawn_by_what_they_are_above_the_dense_one(repository, tmp_path: Path):
+    (gpt,) = (each for each in tracks.published(repository) if each.name == "track-gpt-nano")
+    figures.draw([gpt], tmp_path, ("png",))
+    panel, *_ = json.loads((tmp_path / "data" / "track_gpt_nano.json").read_text())["axes"]
+    (arm,) = (each for each in gpt.arms if each.label == "magnitude")
+    above = [cell.group.score.mean - gpt.dense.score.mean for cell in arm.cells.values()]
+    drawn = [[y for _, y in series["points"]] for series in panel["series"]]
+    assert any(found == pytest.approx(above, rel=1e-5) for found in drawn)
+    assert min(above) > 0
+
+
 def test_data_sets_of_one_network_are_panels_of_one_figure(found, tmp_path: Path):
     figures.draw([found, replace(found, name="track-x_other")], tmp_path, ("png",))
     assert check.files(tmp_path) == {"track_x.png", "data/track_x.json"}

@@ -52,18 +52,31 @@ def _figure(tracks: Sequence[Track]) -> Figure:
     count = len(tracks) + has_right
     figure = style.new_figure(3.2 + 4.6 * count, 4.6, heading)
     row = figure.subplots(1, count, sharey=has_right, squeeze=False)[0]
-    cells = [cell.group for arm in arms for cell in arm.cells.values() if not arm.is_control]
     for axes, track in zip(row, tracks, strict=False):
         _panel(axes, track, track.arms, looks, lambda sparsity, group: 100 * sparsity)
+        own = [arm for arm in track.arms if not arm.is_control]
+        cells = [cell.group for arm in own for cell in arm.cells.values()]
         sparsity_axis(axes, cells, dense=False)
         axes.set_title(str(track.dense.spec["DATASET"]))
-        scales.metric_axis(axes, metric, "test")
+        if _is_lost(track):
+            scales.log_axis(axes)
+            notes = "; ".join(filter(None, [metric.unit, metric.direction, "log scale"]))
+            axes.set_ylabel(f"test {metric.label} above the dense network's\n({notes})")
+        else:
+            scales.metric_axis(axes, metric, "test")
     if has_right:
         _against_operations(row[1], first, counted, looks)
-    _key(figure, arms, looks, [group for track in tracks for group in track.groups])
+    _key(figure, tracks, looks)
     groups = [group for track in tracks for group in track.groups]
     parts.footer(figure, "; ".join(track.title for track in tracks), groups)
     return figure
+
+
+def _is_lost(track: Track) -> bool:
+    """Whether the score is a loss, and every cell's is above the dense one."""
+    dense, cells = track.dense, (cell for arm in track.arms for cell in arm.cells.values())
+    above = all(cell.group.score.mean > dense.score.mean for cell in cells)
+    return dense.done[0].headline.better == "lower" and above
 
 
 def _against_operations(
@@ -77,11 +90,11 @@ def _against_operations(
     axes.set_title("Against multiply-adds")
 
 
-def _key(
-    figure: Figure, arms: Sequence[Arm], looks: dict[str, dict[str, Any]], groups: list[Group]
-) -> None:
-    origins = parts.origins_of(groups)
-    handles = [Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")]
+def _key(figure: Figure, tracks: Sequence[Track], looks: dict[str, dict[str, Any]]) -> None:
+    arms = [arm for track in tracks for arm in track.arms]
+    origins = parts.origins_of([group for track in tracks for group in track.groups])
+    dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
+    handles = [] if all(map(_is_lost, tracks)) else [dense]
     for label, look in looks.items():
         records = [record for arm in arms if arm.label == label for record in _records(arm)]
         handles.append(Line2D([], [], label=origins.label(label, records), **look))
@@ -133,13 +146,16 @@ def _panel(
     axes: Axes, track: Track, arms: Sequence[Arm], looks: dict[str, dict[str, Any]], place: Place
 ) -> None:
     """Means with their 95% intervals, a line an arm. ``place``: of a cell on the axis below, by its
-    sparsity and its group.
+    sparsity and its group. A score that is better the lower it is: what it is above the dense one,
+    on a logarithmic axis, or the worst methods would squeeze the best into one line.
     """
-    axes.axhline(track.dense.score.mean, color=style.INK, **DOTTED)
+    zero = track.dense.score.mean if _is_lost(track) else 0.0
+    if not zero:
+        axes.axhline(track.dense.score.mean, color=style.INK, **DOTTED)
     for number, arm in enumerate(arms):
         groups = [cell.group for cell in arm.cells.values()]
         at = [place(sparsity, cell.group) for sparsity, cell in arm.cells.items()]
-        means = [group.score.mean for group in groups]
+        means = [group.score.mean - zero for group in groups]
         halves = [panels.half_interval(group.score) or 0.0 for group in groups]
         bars = axes.errorbar(at, means, yerr=halves, elinewidth=0.9, **looks[arm.label])
         line, caps, whiskers = bars.lines
