@@ -22,7 +22,7 @@ from adamwprune.report.origins import Origins, Place
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it
 NAMED = 6  # groups in a sentence
-INTERVAL = "95% interval of the mean (Student's t)"
+INTERVAL = "95% interval of the mean (Student's\N{NO-BREAK SPACE}t)"
 
 
 @dataclass(frozen=True, eq=False)
