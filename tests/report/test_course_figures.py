@@ -424,7 +424,7 @@ def test_missing_and_failed_runs_have_no_time(seeds, make):
 )
 def test_only_what_is_drawn_of_spread_is_explained(draw, shown, seeds, make):
     told = small_print(figure_of(draw, [make(s) for s in seeds])).replace("device: ", "")
-    interval = INTERVAL if ":" in shown else ""
+    interval = " ".join(INTERVAL.split()) if ":" in shown else ""
     _, _, spread = told.partition(" · n = 3 runs")
     assert spread.startswith(shown + interval)
     single = small_print(figure_of(draw, [make(s) for s in seeds if s["SEED"] == 0]))
