@@ -16,6 +16,7 @@ from adamwprune.optimizers import AdamW
 from adamwprune.pruning import (
     Magnitude,
     Movement,
+    MovementSeed,
     Pruner,
     Random,
     RigL,
@@ -38,6 +39,7 @@ METHODS = {
     "state": (State, RAMP),
     "state-sparse": (State, Schedule(0.9, 5, 5, 20, initial=0.5)),
     "movement": (Movement, RAMP),
+    "movement-seed": (MovementSeed, RAMP),
     "random": (Random, RAMP),
     "set": (Set, CONSTANT),
     "rigl": (RigL, CONSTANT),
