@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,10 @@ class Code:
         return _unmatched(before, self.modules, _own) or _unmatched(before, self.modules, str)
 
 
+# Contents by what they follow from: parsing takes longer than all else that a command does of it.
+_PARSED: dict[tuple[frozenset[str], str, bytes], Content] = {}
+
+
 class Sources:
     """The package's source below ``library`` as it was when first asked for."""
 
@@ -71,6 +76,11 @@ class Sources:
         self._contents: dict[str, Content] = {}
         self._paths: dict[str, Path | None] = {}
         self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
+
+    @functools.cached_property
+    def _beside(self) -> frozenset[str]:
+        """The source files there are: by them a qualified name is split into module and name."""
+        return frozenset(stamps(self.library))
 
     def of(self, spec: RunSpec) -> Code:
         """The code of a run; :class:`UserError` for a missing member or broken Python."""
@@ -148,12 +158,16 @@ class Sources:
         if name not in self._contents:
             path = self._path(name)
             assert path is not None
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             try:
-                tree = ast.parse(path.read_bytes(), str(path))
+                text = path.read_bytes()
+                key = (self._beside, package, hashlib.sha256(text).digest())
+                if key not in _PARSED:
+                    tree = ast.parse(text, str(path))
+                    _PARSED[key] = content.read(tree, package, self._split)
             except (OSError, SyntaxError, ValueError) as error:
                 raise UserError(f"{path}: {error}") from None
-            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            self._contents[name] = content.read(tree, package, self._split)
+            self._contents[name] = _PARSED[key]
         return self._contents[name]
 
     def _path(self, name: str) -> Path | None:
