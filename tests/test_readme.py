@@ -111,6 +111,24 @@ def test_packed_states_and_released_gradients_change_no_bit():
     assert len(weights) == 4 * 3
 
 
+def test_what_gpt_2_takes_by_what_is_kept():
+    page = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    names = ("study-memory-gpt2", "study-memory-gpt2-packed", "study-memory-gpt2-released")
+    found = {
+        (record.spec["PRUNING_METHOD"], name): record for name in names for record in published(name)
+    }
+    state = [record for (method, _), record in found.items() if method == "state"]
+    assert len(state) == 3
+    assert len({record.weights for record in state}) == 1
+    plain, packed, released = names
+    sizes = [
+        f"{found[key].memory['total'] / 1e6:,.0f}"
+        for key in (("none", plain), ("state", packed), ("state", released))
+    ]
+    told = "dense training holds {} MB, state pruning at 90% with packed states {}, and {} with"
+    assert told.format(*sizes) in page
+
+
 def test_what_magnitude_reaches_with_erk_and_state_without():
     found = [
         record.score
