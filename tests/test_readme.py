@@ -115,7 +115,9 @@ def test_what_gpt_2_takes_by_what_is_kept():
     page = " ".join((ROOT / "docs" / "findings.md").read_text().split())
     names = ("study-memory-gpt2", "study-memory-gpt2-packed", "study-memory-gpt2-released")
     found = {
-        (record.spec["PRUNING_METHOD"], name): record for name in names for record in published(name)
+        (record.spec["PRUNING_METHOD"], name): record
+        for name in names
+        for record in published(name)
     }
     state = [record for (method, _), record in found.items() if method == "state"]
     assert len(state) == 3

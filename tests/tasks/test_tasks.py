@@ -116,7 +116,7 @@ def test_a_metric_that_is_no_number_means_that_training_diverged(value):
 
 def test_sums_keep_their_tensors_and_come_back_from_a_checkpoint():
     sums = Sums(("a", "b"), CPU)
-    before = sums._totals.data_ptr()
+    before = sums.totals.data_ptr()
     sums.add("a", torch.tensor(1.5))
     sums.add("b", torch.tensor(2**40 + 1))  # exact, also beyond float32
     sums.examples += 4
@@ -127,4 +127,4 @@ def test_sums_keep_their_tensors_and_come_back_from_a_checkpoint():
     assert (sums.read(), sums.examples) == ({"a": 1.5, "b": 2**40 + 1}, 4)
     sums.add("a", 1)
     assert state["totals"].tolist() == [1.5, 2**40 + 1], "what is saved does not change"
-    assert sums._totals.data_ptr() == before
+    assert sums.totals.data_ptr() == before
