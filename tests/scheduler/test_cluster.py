@@ -81,7 +81,10 @@ def test_agents_share_the_runs_and_each_is_trained_once(tmp_path, engine):
     assert hosts == {"1"}
     # Nothing is begun anew: there is nothing left.
     engine.close()
-    assert {lease.attempts(job.folder)[-1].released for job in jobs} == {"done"}
+    for job in jobs:  # an agent may have taken one that another had just finished
+        done, *others = (attempt.released for attempt in lease.attempts(job.folder))
+        assert done == "done"
+        assert set(others) <= {"none was needed"}
 
 
 @pytest.mark.slow
@@ -182,9 +185,10 @@ def test_a_driver_whose_agents_end_with_it_stops_them_first(tmp_path, engine):
     made.make_has_gone = lambda: bool(made.running)
     with pytest.raises(KeyboardInterrupt):
         made.run(jobs)
-    for process in engine.agents:
-        assert process.wait(60) in (0, -signal.SIGTERM)  # one that had just been started
-    assert {lease.attempts(job.folder)[-1].released for job in jobs} == {"stopped"}
+    ends = {process.wait(60) for process in engine.agents}
+    assert ends <= {0, -signal.SIGTERM}  # one that had just been started
+    released = {lease.attempts(job.folder)[-1].released for job in jobs}
+    assert released <= {"stopped", *([None] if -signal.SIGTERM in ends else [])}
 
 
 def test_a_run_whose_agents_keep_dying_at_the_same_step_has_failed(tmp_path, monkeypatch):
