@@ -1,9 +1,23 @@
-"""A small network, its data, and a loop that trains it."""
+"""A small network, its data, a loop that trains it, and methods with schedules for it."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from adamwprune.pruning import Magnitude, Random, RigL, Schedule, Set, State
+
+RAMP = Schedule(0.9, warmup=5, interval=5, ramp_end=30)
+CONSTANT = Schedule.constant(0.9, interval=5, end=30)
+MONOTONE = {
+    "state": (State, RAMP),
+    "magnitude": (Magnitude, RAMP),
+    "random": (Random, RAMP),
+    "set": (Set, CONSTANT),
+    "rigl": (RigL, CONSTANT),
+    "rigl-ramp": (RigL, RAMP),
+    "state-sparse": (State, Schedule(0.9, 5, 5, 30, initial=0.6)),
+}
 
 
 def network():

@@ -23,17 +23,13 @@ from adamwprune.pruning import (
     Movement,
     NotANumber,
     Pruner,
-    Random,
-    RigL,
     Schedule,
-    Set,
     State,
 )
 from adamwprune.pruning.live import LANES, Live
 from adamwprune.pruning.select.parts import Part
+from tests.pruning.networks import MONOTONE, RAMP
 
-RAMP = Schedule(0.9, warmup=5, interval=5, ramp_end=30)
-CONSTANT = Schedule.constant(0.9, interval=5, end=30)
 STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
@@ -103,15 +99,6 @@ OPTIMIZERS = {
     "torch-sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
     "torch-nesterov": partial(torch.optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
 }
-METHODS = {
-    "state": (State, RAMP),
-    "magnitude": (Magnitude, RAMP),
-    "random": (Random, RAMP),
-    "set": (Set, CONSTANT),
-    "rigl": (RigL, CONSTANT),
-    "rigl-ramp": (RigL, RAMP),
-    "state-sparse": (State, Schedule(0.9, 5, 5, 30, initial=0.6)),
-}
 
 
 # -- the same numbers ------------------------------------------------------------------------
@@ -130,10 +117,10 @@ def test_every_optimizer_has_the_bits_of_a_bool_mask(name, layout):
     assert runs[1].bytes_of_states() < 0.13 * runs[0].bytes_of_states()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MONOTONE)
 @pytest.mark.parametrize("scope", ["global", "layer", "erk"])
 def test_every_method_has_the_bits_of_a_bool_mask(name, scope):
-    score, schedule = METHODS[name]
+    score, schedule = MONOTONE[name]
     one, other = (
         Run(storage, score, OPTIMIZERS["adamw"], schedule, scope=scope).steps(1, 40)
         for storage in ("bool", "packed")

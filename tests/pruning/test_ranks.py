@@ -13,40 +13,24 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adamwprune.optimizers import AdamW
-from adamwprune.pruning import (
-    Magnitude,
-    Movement,
-    MovementSeed,
-    Pruner,
-    Random,
-    RigL,
-    Schedule,
-    Set,
-    State,
-)
+from adamwprune.pruning import Magnitude, Movement, MovementSeed, Pruner
 from adamwprune.pruning.ranks import RanksDiffer, digest, ranks_of
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part
+from tests.pruning.networks import MONOTONE, RAMP
 from tests.pruning.wanda import Wanda
 from tests.support.ranks import in_ranks
 
 pytestmark = pytest.mark.slow
 
-RAMP = Schedule(0.9, warmup=5, interval=5, ramp_end=20)
-CONSTANT = Schedule.constant(0.9, interval=5, end=20)
 METHODS = {
-    "magnitude": (Magnitude, RAMP),
-    "state": (State, RAMP),
-    "state-sparse": (State, Schedule(0.9, 5, 5, 20, initial=0.5)),
+    **MONOTONE,
     "movement": (Movement, RAMP),
     "movement-seed": (MovementSeed, RAMP),
-    "random": (Random, RAMP),
-    "set": (Set, CONSTANT),
-    "rigl": (RigL, CONSTANT),
     "wanda": (Wanda, RAMP),
 }
 STORAGES = {"state": ("bool", "packed", "implied")}
-STEPS = 24
+STEPS = 34
 BATCH = 12
 
 
@@ -135,10 +119,8 @@ def test_ranks_that_are_not_equal_say_so_at_the_first_update(tmp_path):
     assert found[0] == found[1]
     step, told = found[0]
     assert step == RAMP.warmup + RAMP.interval
-    assert told.startswith(
-        "after step 10: the weights of 0.weight differ between rank 0 and rank 1;"
-    )
-    assert in_ranks(apart, 2, tmp_path / "equal", True) == [(3, ""), (3, "")]
+    assert told.startswith("after step 10: the masks of 0.weight differ between rank 0 and rank 1;")
+    assert in_ranks(apart, 2, tmp_path / "equal", True) == [(5, ""), (5, "")]
 
 
 @example(530, "mask")  # the first of all weights

@@ -61,18 +61,26 @@ def test_killed_and_continued_it_ends_with_the_same_bits_and_exactly_k(planned, 
     assert whole.judged_by[0].name == "loss"
 
 
+def at_the_end(events, spec):
+    """Of a run's events those after its last step."""
+    return [event for event in events if event.get("step") == spec.total_steps]
+
+
 def test_its_text_is_in_its_directory_once_and_disturbs_nothing(
     planned, train, tmp_path, monkeypatch
 ):
     spec = spec_of(planned, "none")
     events = []
     whole = train(spec, events.append, name=spec.run_id)
-    after = [event for event in events if event.get("step") == spec.total_steps]
-    assert len(after) > 400  # a sign of life with each token: it may take minutes
+    assert len(at_the_end(events, spec)) > 400  # a sign of life with each token, or minutes pass
     written = (tmp_path / spec.run_id / SAMPLE).read_bytes()
     assert len(written) == 400
-    monkeypatch.setattr(runner._Run, "_sample", lambda self, training, task: None)
-    assert record(train(spec, name="without")) == record(whole)
+    monkeypatch.setattr(runner._Run, "_sample", lambda *arguments: None)
+    events.clear()
+    assert record(train(spec, events.append, name="without")) == record(whole)
+    batches = len(list(datasets.load(spec.settings, tmp_path).evaluation()))
+    # The last step, each batch of the evaluation, and its end.
+    assert len(at_the_end(events, spec)) == 1 + batches + 1
     assert not (tmp_path / "without" / SAMPLE).exists()
     store = Store(tmp_path)
     assert store.sample(spec).encode()[:1] == written[:1] or "�" in store.sample(spec)[:1]

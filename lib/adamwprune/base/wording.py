@@ -22,8 +22,12 @@ def counted(number: int, noun: str) -> str:
 
 def at_place(device: str, threads: int, ranks: int) -> str:
     """Where a run trains: ``cpu, 2 threads``; ``cuda:0, 2 ranks of 1 thread``."""
-    several = "" if ranks == 1 else f"{ranks} ranks of "
-    return f"{device}, {several}{counted(threads, 'thread')}"
+    return f"{device}, {of_ranks(counted(threads, 'thread'), ranks)}"
+
+
+def of_ranks(threads: str, ranks: int) -> str:
+    """``1 thread``; ``2 ranks of 1 thread``."""
+    return threads if ranks == 1 else f"{ranks} ranks of {threads}"
 
 
 def plain(value: object) -> str:

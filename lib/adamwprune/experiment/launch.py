@@ -59,7 +59,6 @@ class Launch:
         done by then is not chosen again. ``alone``: one at a time, also those that have a record;
         with the threads that each would have beside others, so that a CPU's bits are the same.
         """
-        self._refuse_ranks()
         if self.executor != LOCAL:
             return self._train_on_cluster(choose(Catalogue.of(self.experiment)), alone)
         Spool(self.store.root).refuse_if_live()

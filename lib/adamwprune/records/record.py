@@ -93,6 +93,7 @@ _FORM: dict[str, Form] = {
         "device": str,
         "device_name": str,
         "threads": int,
+        "ranks": int,
         "packages": (dict, None),
         "cpu": (dict, None),
         "determinism": (dict, None),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, of_ranks
 from adamwprune.records.record import FROZEN, STALE, RunResult
 
 MEANS = {
@@ -27,15 +27,14 @@ class Place:
     device_name: str
     threads: str
     torch: str
-    ranks: str = "1"  # of records that do not say
+    ranks: str
 
     @classmethod
     def of(cls, run: RunResult) -> Self:
         """As the record has it; ``unknown`` where it has nothing."""
-        there = {name: run.environment.get(name, _UNKNOWN) for name in cls.__annotations__}
-        found = {name: str(value) for name, value in there.items()}
-        ranks = str(run.environment.get("ranks", 1))
-        return cls(**{**found, "device": found["device"].split(":")[0], "ranks": ranks})
+        told = {"ranks": 1, **run.environment}  # of older records one
+        found = {name: str(told.get(name, _UNKNOWN)) for name in cls.__annotations__}
+        return cls(**{**found, "device": found["device"].split(":")[0]})
 
     @property
     def processor(self) -> str:
@@ -44,8 +43,7 @@ class Place:
 
     def __str__(self) -> str:
         threads = "1 thread" if self.threads == "1" else f"{self.threads} threads"
-        ranks = "" if self.ranks == "1" else f"{self.ranks} ranks of "
-        return f"{self.processor}, {ranks}{threads}, torch {self.torch}"
+        return f"{self.processor}, {of_ranks(threads, int(self.ranks))}, torch {self.torch}"
 
 
 @dataclass(frozen=True)

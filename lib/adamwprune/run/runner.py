@@ -199,7 +199,8 @@ class _Run:
                 process_settings.prepare()
                 with self.others:
                     training = self._begun()
-                    training.train(self)
+                    with self._breathing(training, training.model):
+                        training.train(self)
                     outcome, state = training.outcome(), training.whole_weights()
                 result = self._result(training, outcome, state)
             except (UserError, OSError, Stopped):
@@ -327,6 +328,22 @@ class _Run:
     def _tell_if_due(self, training: Training) -> None:
         if time.monotonic() - self.told >= HEARTBEAT:
             self._tell(training)
+
+    def _breathing(
+        self, training: Training, network: nn.Module
+    ) -> contextlib.AbstractContextManager[object]:
+        """Give a sign of life with each batch that the network evaluates, which may take minutes.
+
+        Not of one that is compiled: its compiler would look at what a hook does.
+        """
+        if self.job.spec["TORCH_COMPILE"]:
+            return contextlib.nullcontext()
+
+        def tell(network: nn.Module, *passed: object) -> None:
+            if not network.training:
+                self._tell_if_due(training)
+
+        return network.register_forward_hook(tell)
 
     def evaluated(self, training: Training, entry: dict[str, float]) -> None:
         """Note the evaluation, and checkpoint."""
@@ -456,7 +473,7 @@ class _Run:
 
     def _sample(self, training: Training, task: Sampling, network: nn.Module) -> None:
         """What the network writes, beside the record; after everything that is measured."""
-        with network.register_forward_hook(lambda *_: self._tell_if_due(training)):
+        with self._breathing(training, network):
             text = task.sample(network)
         if text:
             files.write_bytes(self.job.folder / store.SAMPLE, text, folder=False)
