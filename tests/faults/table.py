@@ -233,6 +233,64 @@ IN_OPTIMIZERS = [
         "tests/optimizers/test_spam_as_published.py",
     ),
 ]
+IN_RANKS = [
+    Fault(
+        "ranks are not compared",
+        f"{LIB}/pruning/ranks.py",
+        "            if not torch.equal(each, theirs[0]):",
+        "            if False:",
+        "tests/pruning/test_ranks.py -k say_so",
+    ),
+    Fault(
+        "what layers read is not added up over ranks",
+        f"{LIB}/pruning/ranks.py",
+        "        dist.all_reduce(seen, group=self.group)\n",
+        "",
+        "tests/pruning/test_ranks.py -k run_of_one",
+    ),
+    Fault(
+        "equal scores of a layer are chosen on each rank from its first row on",
+        f"{LIB}/pruning/select/selection.py",
+        "        self._seen = self._before.get(name, self._seen)\n",
+        "",
+        "tests/pruning/test_shards.py -k first_rows",
+    ),
+    Fault(
+        "a rank's threshold is that of its own scores",
+        f"{LIB}/pruning/select/radix.py",
+        "    lower = summed(_histogram(each, prefix))\n",
+        "    lower = _histogram(each, prefix)\n",
+        "tests/pruning/test_shards.py -k whole_ones",
+    ),
+    Fault(
+        "batch normalisation takes a rank's own mean",
+        f"{LIB}/train/parallel.py",
+        "        mean = _summed(input.sum(others), self.group) / count\n",
+        "        mean = input.mean(others)\n",
+        "tests/train/test_parallel.py -k normalisation",
+    ),
+    Fault(
+        "shares of a batch count alike, whatever their sizes",
+        f"{LIB}/train/loop.py",
+        "                weight = self.ranks * len(mine) / len(picks)",
+        "                weight = 1 / len(parts)",
+        "tests/train/test_parallel.py -k rounding",
+    ),
+    Fault(
+        "gradients are reduced in another order in a process's first step",
+        f"{LIB}/train/parallel.py",
+        "        whole(inputs).float().sum().backward()\n",
+        "",
+        "tests/train/test_parallel.py -k same_bits",
+    ),
+    Fault(
+        "a released gradient holds its parameter for ever",
+        f"{LIB}/optimizers/_released.py",
+        "param.register_post_accumulate_grad_hook(step))",
+        "param.register_post_accumulate_grad_hook(self._step))",
+        "tests/optimizers/test_released.py -k nothing_is_left",
+    ),
+]
 IN_RUNS = [
     Fault(
         "the test set is normalised by its own constants",
@@ -488,6 +546,7 @@ IN_REPORTS = [
 FAULTS = [
     *IN_PRUNING,
     *IN_OPTIMIZERS,
+    *IN_RANKS,
     *IN_RUNS,
     *IN_RECORDS,
     *IN_CONFIGURATION,
