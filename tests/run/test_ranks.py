@@ -41,7 +41,7 @@ def test_what_is_killed_goes_on_to_the_same_bits(train, spec):
     """The run, once; then one of its ranks, at which it crashes and says which."""
     whole = train(spec, name="whole", ranks=2)
     assert whole.status == "done", whole.error
-    assert whole.environment["ranks"] == 2
+    assert (whole.environment["ranks"], whole.environment["sharded"]) == (2, False)
     assert whole.pruning["k"] == whole.pruning["zeros"]
     assert others() == []
     with pytest.raises(Killed):
@@ -75,7 +75,7 @@ def test_on_another_number_of_ranks_it_goes_on_and_says_so(train, spec, tmp_path
         train(spec, killer(7), ranks=2, checkpoint_seconds=0)
     notes = []
     result = train(spec, notes.append)
-    told = "made on 2 ranks, goes on on 1: the last bits will differ"
+    told = "was made by 2 ranks and goes on by 1 rank: the last bits will differ"
     assert any(told in event.get("text", "") for event in notes)
     assert told in (tmp_path / "run" / "log.txt").read_text()
     assert result.status == "done"
@@ -125,6 +125,10 @@ def test_a_sharded_run_goes_on_to_the_same_bits_and_unsharded(train, sharded):
     again = train(sharded, name="killed", ranks=2, shards=True)
     assert [attempt["from_step"] for attempt in again.environment["attempts"]] == [0, 7]
     assert record(again) == record(whole)
-    alone = train(sharded, name="alone")
+    assert again.environment["sharded"]
+    notes = []
+    alone = train(sharded, notes.append, name="alone")
+    told = "was made by 2 ranks (sharded) and goes on by 1 rank: the last bits will differ"
+    assert any(told in event.get("text", "") for event in notes)
     assert [attempt["from_step"] for attempt in alone.environment["attempts"]] == [0, 7]
     assert alone.pruning["k"] == alone.pruning["zeros"] == whole.pruning["k"]

@@ -36,7 +36,7 @@ FOLDER = ".reproduced"  # of the repetitions, below the directory of results
 
 def reproduce(experiment: Experiment, prefix: str) -> Comparison:
     """Repeat the run whose identity starts with ``prefix``, on its kind of device and with its
-    number of threads where they are here, and compare the two records.
+    number of threads and ranks where they are here, and compare the two records.
 
     The repetition has a directory of its own; one that was interrupted goes on. Raises
     :class:`UserError` where no record or several are found, or its values mean another run.
@@ -51,7 +51,8 @@ def reproduce(experiment: Experiment, prefix: str) -> Comparison:
     with contextlib.suppress(FileNotFoundError):
         (folder / RESULT).unlink()
     command = str(original.environment.get("command", ""))
-    job = Job(spec, folder.absolute(), experiment.data_dir, command=command)
+    shards = bool(original.environment.get("sharded"))
+    job = Job(spec, folder.absolute(), experiment.data_dir, command=command, shards=shards)
     repeated = train_here(launch.placed(job, _slot(original)), catalogue.code.of(spec))
     return compare(original, repeated, other_seeds(original, catalogue.store.sound_results()))
 

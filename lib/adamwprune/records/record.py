@@ -94,6 +94,7 @@ _FORM: dict[str, Form] = {
         "device_name": str,
         "threads": int,
         "ranks": int,
+        "sharded": bool,
         "packages": (dict, None),
         "cpu": (dict, None),
         "determinism": (dict, None),

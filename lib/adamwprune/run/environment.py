@@ -23,11 +23,14 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 _CPU = Path("/proc/cpuinfo")
 
 
-def describe(device: torch.device, threads: int, ranks: int = 1) -> dict[str, Any]:
+def describe(
+    device: torch.device, threads: int, ranks: int = 1, *, sharded: bool = False
+) -> dict[str, Any]:
     """What a record holds of the machine and its software, ready for ``json.dumps``.
 
-    ``threads`` are those of one operation (intra-op), in each of ``ranks`` processes. The code
-    itself is :meth:`adamwprune.records.provenance.Source.record`.
+    ``threads`` are those of one operation (intra-op), in each of ``ranks`` processes; of
+    ``sharded`` ones each held but its rows. The code itself is
+    :meth:`adamwprune.records.provenance.Source.record`.
     """
     return {
         "python": platform.python_version(),
@@ -39,6 +42,7 @@ def describe(device: torch.device, threads: int, ranks: int = 1) -> dict[str, An
         "device_name": device_name(device),
         "threads": threads,
         "ranks": ranks,
+        "sharded": sharded,
         "cpu": cpu(),
         "gpu": gpu(device),
         "driver": driver() if device.type == "cuda" else None,

@@ -227,9 +227,10 @@ class _Run:
                 if not obstacle:
                     if obstacles:
                         self._warn(f"{'; '.join(obstacles)}; an earlier checkpoint is used")
-                    if (before := found.get("ranks", 1)) != self.job.ranks:
-                        on = f"{path}: made on {counted(before, 'rank')}"
-                        self._warn(f"{on}, goes on on {self.job.ranks}: the last bits will differ")
+                    before = _ranks(found.get("ranks", 1), found.get("sharded", False))
+                    if before != (now := _ranks(self.job.ranks, self.job.shards)):
+                        told = f"was made by {before} and goes on by {now}"
+                        self._warn(f"{path}: {told}: the last bits will differ")
                     self.loaded = path
                     return self._started(training)
             obstacles.append(f"{path}: {obstacle}")
@@ -362,6 +363,7 @@ class _Run:
             "device": _kind(self.job.device),
             "threads": self.threads,
             "ranks": self.job.ranks,
+            "sharded": self.job.shards,
             "attempts": self.attempts,
             "training": training.state_dict(),
         }
@@ -455,7 +457,7 @@ class _Run:
         if isinstance(training.task, Sampling):
             self._sample(training, training.task, network)
         device, job = torch.device(self.job.device), self.job
-        place = environment.describe(device, self.threads, job.ranks)
+        place = environment.describe(device, self.threads, job.ranks, sharded=job.shards)
         one = training.data.batch(training.first(1)).inputs
         counted = operations.operations_of(network, one, prunable)
         outcome = operations.added(outcome, counted, self.job.spec, place["device_name"])
@@ -485,6 +487,10 @@ class _Run:
             "attempts": self.attempts,
             "command": sources.placed(self.job.command, self.job.device, self.threads),
         }
+
+
+def _ranks(number: int, sharded: bool) -> str:
+    return f"{counted(number, 'rank')}{' (sharded)' if sharded else ''}"
 
 
 class _Rate:
