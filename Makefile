@@ -80,7 +80,7 @@ export-model: ## Write a run's network, RUN=ID, without its zeros; FORMAT=onnx; 
 publish: ## Keep CONFIG='s records in results/published/; PUBLISHED=1 goes on from them
 
 .PHONY: memory-models
-memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNets and GPT-2s; 10 GB, half an hour
+memory-models: $(installed) ## Bytes by owner for LeNet-5, ResNets and GPT-2s; needs 8 GB
 	$(benchmarks) memory
 
 ##@ Configuration

@@ -164,6 +164,8 @@ def test_what_this_machine_cannot_train_is_refused_before_anything_is(load, monk
         Launch(load("RANKS=5")).places()
     with pytest.raises(UserError, match=r"RANKS=2: gradients are averaged .* RELEASE_GRADIENTS=n"):
         Launch(load("RANKS=2", "RELEASE_GRADIENTS=y")).places()
+    with pytest.raises(UserError, match=r"RANKS=2: lenet5-.* has 1 example, and each rank"):
+        Launch(load("RANKS=2", "BATCH_SIZE=59999")).places()
     with pytest.raises(UserError, match=r"SHARD=y: .* RANKS= says how many"):
         Launch(load("SHARD=y")).places()
     for words in (

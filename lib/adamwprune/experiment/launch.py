@@ -79,6 +79,12 @@ class Launch:
         ranks = int(operational["RANKS"])
         if operational["SHARD"]:
             _refuse_shards(ranks, specs)
+        for spec in specs:
+            if spec.smallest_part < ranks:
+                raise UserError(
+                    f"RANKS={ranks}: {spec.slug}: a batch, or a part of one, has "
+                    f"{counted(spec.smallest_part, 'example')}, and each rank needs one"
+                )
         if ranks > 1 and any(spec.values.get("RELEASE_GRADIENTS") for spec in specs):
             raise UserError(
                 f"RANKS={ranks}: gradients are averaged over ranks before they are released; "

@@ -147,6 +147,14 @@ class RunSpec:
         return int(self["TRAIN_EXAMPLES"]) - int(self["VALIDATION_EXAMPLES"])
 
     @property
+    def smallest_part(self) -> int:
+        """The fewest examples that are computed at once: of the last batch of a pass, in parts."""
+        batch = self["BATCH_SIZE"]
+        last = self.train_examples % batch or min(batch, self.train_examples)
+        part = -(-last // self["ACCUMULATION"])
+        return int(last % part or part)
+
+    @property
     def held_out(self) -> str:
         """What accuracy is measured on: the ``test`` set, or the ``validation`` set."""
         return "validation" if self["VALIDATION_EXAMPLES"] else "test"
