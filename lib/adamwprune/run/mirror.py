@@ -57,6 +57,7 @@ def main() -> None:
     training.outcome()
     training.whole_weights()
     dist.destroy_process_group()
+    os._exit(0)  # gloo's threads, which the model keeps, may abort an interpreter that ends
 
 
 def _end_with_input() -> None:
