@@ -18,6 +18,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import history, status, steps
 from adamwprune.progress.eta import Estimate
 from adamwprune.progress.history import Score
+from adamwprune.records import locks
 from adamwprune.records.code import Code
 from adamwprune.records.state import decide
 from adamwprune.records.store import LOCK, RESULT, Store, publish
@@ -198,6 +199,24 @@ def test_only_the_latest_records_are_read(tmp_path, monkeypatch):
 
 
 def test_the_command_needs_no_torch_and_succeeds_with_nothing_there(tmp_path):
+    assert _status_of_quickstart(tmp_path) == [
+        "defconfig quickstart: 10 runs: 10 missing",
+        "eta     not known yet",
+        "[]",
+    ]
+
+
+def test_a_make_with_other_settings_is_named(tmp_path):
+    (tmp_path / "results").mkdir()
+    with locks.lock(tmp_path / "results" / LOCK, print):
+        lines = _status_of_quickstart(tmp_path)
+    assert lines[2] == (
+        f"make (process {os.getpid()}) trains runs of other settings; make stop stops it"
+    )
+
+
+def _status_of_quickstart(tmp_path) -> list[str]:
+    """What the command prints, and which heavy packages it has imported."""
     probe = (
         "import sys\n"
         "from adamwprune.records.store import Store\n"
@@ -220,8 +239,4 @@ def test_the_command_needs_no_torch_and_succeeds_with_nothing_there(tmp_path):
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [
-        "defconfig quickstart: 10 runs: 10 missing",
-        "eta     not known yet",
-        "[]",
-    ]
+    return done.stdout.splitlines()

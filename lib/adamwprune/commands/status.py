@@ -11,6 +11,9 @@ from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
 from adamwprune.progress import rows, status
+from adamwprune.records.locks import holder
+from adamwprune.records.state import RUNNING
+from adamwprune.records.store import LOCK
 from adamwprune.scheduler.devices import Agents, Slot
 
 VARIABLES = ("PUBLISHED", "KEEP_STALE")
@@ -32,6 +35,10 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     states = list(Catalogue.of(experiment).states.values())
     asked = (experiment.source, states, experiment.root, places, width, agents, experiment.names)
-    for line in status.report(*asked):
+    lines = status.report(*asked)
+    trains = holder(experiment.root / LOCK)
+    if trains and not any(each.name == RUNNING for each in states):
+        lines.append(f"make (process {trains}) trains runs of other settings; make stop stops it")
+    for line in lines:
         print(rows.printable(line, sys.stdout.encoding))
     return 0

@@ -6,10 +6,9 @@ import signal
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.files import read_own
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.experiment import Experiment
-from adamwprune.records.locks import is_locked
+from adamwprune.records.locks import holder
 from adamwprune.records.store import LOCK
 from adamwprune.scheduler import engines
 from adamwprune.scheduler.spool import Spool
@@ -28,9 +27,9 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
 
 def _local(lock: Path) -> list[str]:
     """Ask the make on this machine that holds the directory to stop."""
-    if not is_locked(lock):
+    pid = holder(lock)
+    if pid is None:
         return []
-    pid = read_own(lock).decode(errors="replace").strip()
     if not pid.isdecimal():
         return [f"{lock}: is held by an unknown process"]
     os.kill(int(pid), signal.SIGTERM)

@@ -46,21 +46,30 @@ def _acquire(stream: TextIO, wait: Waiting, patience: Callable[[], None]) -> Non
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         if poll == POLLS_BEFORE_NOTICE:
-            stream.seek(0)
-            wait(stream.read(20).strip() or "unknown")
+            wait(_named(stream))
         patience()
         time.sleep(POLL)
 
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of this name."""
+    return holder(path) is not None
+
+
+def holder(path: Path) -> str | None:
+    """The process id of whoever holds the lock of this name, or "unknown"; None if nobody does."""
     try:
         stream = open_own(path, "r")
     except OSError:
-        return False
+        return None
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return False
+            return _named(stream)
+    return None
+
+
+def _named(stream: TextIO) -> str:
+    stream.seek(0)
+    return stream.read(20).strip() or "unknown"
