@@ -117,7 +117,8 @@ def test_a_killed_worker_s_run_is_tried_again_from_its_checkpoint(tmp_path):
     outcome = Pool(Store(tmp_path), [CPU], recorder).run(todo)
     assert outcome.done == [task.spec for task in todo]
     assert recorder.texts == [
-        f"retry 1 of 1: {killed[0].slug}: the worker ended in the middle of the run: signal SIGKILL"
+        f"retry 1 of 1: {killed[0].slug}: the worker ended in the middle of the run: "
+        "signal SIGKILL (out of memory?)"
     ]
     attempts = Store(tmp_path).result(killed[0]).environment["attempts"]
     assert [attempt["from_step"] % 16 for attempt in attempts] == [0, 0]
@@ -192,7 +193,9 @@ def test_a_run_that_keeps_dying_is_recorded_and_costs_itself_alone(tmp_path):
     assert outcome.done == [todo[1].spec]
     assert [text[:12] for text in recorder.texts] == ["retry 1 of 2", "retry 2 of 2"]
     result = Store(tmp_path).result(doomed)
-    assert result.error.splitlines()[-1].endswith("in the middle of the run: signal SIGKILL")
+    assert result.error.splitlines()[-1].endswith(
+        "in the middle of the run: signal SIGKILL (out of memory?)"
+    )
     assert "end of log.txt:" in result.error
     assert "epoch 1/3" in result.error
     assert result.code == Sources().of(doomed).to_json()

@@ -166,6 +166,8 @@ class Worker:
     def _epitaph(self, status: int) -> str:
         """What a dead process wrote to standard error at last, and how it ended."""
         ended = f"signal {subprocesses.signal_name(-status)}"
+        if status == -signal.SIGKILL:
+            ended += " (out of memory?)"
         how = ended if status < 0 else f"exit status {status}"
         words = "".join(self._errors).rstrip()
         last = f" ({last_line(words)})" if words and status > 0 else ""
