@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adamwprune.optimizers import AdamW
-from adamwprune.pruning import Magnitude, Movement, MovementSeed, Pruner
+from adamwprune.pruning import Magnitude, Movement, MovementSeed, Pruner, Schedule
 from adamwprune.pruning.ranks import RanksDiffer, digest, ranks_of
 from adamwprune.pruning.score import Score
 from adamwprune.pruning.select.parts import Part
@@ -121,6 +121,28 @@ def test_ranks_that_are_not_equal_say_so_at_the_first_update(tmp_path):
     assert step == RAMP.warmup + RAMP.interval
     assert told.startswith("after step 10: the masks of 0.weight differ between rank 0 and rank 1;")
     assert in_ranks(apart, 2, tmp_path / "equal", True) == [(5, ""), (5, "")]
+
+
+def unequal(ranks, rank, kind):
+    model = DistributedDataParallel(network())
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    schedule = Schedule(0.5, 5, 5 + (rank if kind == "interval" else 0), 20)
+    left = ["0.weight"] if kind == "weights" and rank else []
+    with pytest.raises(ValueError, match="rank 1 has another pruner than rank 0") as error:
+        Pruner(model, Magnitude(), schedule, exclude=left).attach(optimizer)
+    return str(error.value)
+
+
+def test_ranks_that_would_wait_for_each_other_for_ever_are_refused(tmp_path):
+    """Updates at other steps, or digests of other layers, are collective calls that do not fit."""
+    found = in_ranks(unequal, 2, tmp_path / "interval", "interval")
+    assert found == 2 * [
+        "rank 1 has another pruner than rank 0: schedule is {'interval': 6} there and "
+        "{'interval': 5} on rank 0"
+    ]
+    one, other = in_ranks(unequal, 2, tmp_path / "weights", "weights")
+    assert one == other
+    assert "weights is {} there and {'0.weight': [6, 1, 3, 3]} on rank 0" in one
 
 
 @example(530, "mask")  # the first of all weights

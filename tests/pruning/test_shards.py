@@ -208,3 +208,54 @@ def test_what_needs_more_than_counts_is_refused(tmp_path):
         == ("sharded weights need implied masks: storage='implied'")
     )
     assert told["random"].endswith("by weights and states alone, not Random")
+
+
+def without_rows(ranks, rank, outputs):
+    """The one prunable weight has fewer rows than there are ranks."""
+    torch.manual_seed(0)
+    model = nn.Linear(64, outputs)
+    if ranks > 1:
+        fully_shard(model, mesh=init_device_mesh("cpu", (ranks,)))
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    pruner = Pruner(model, Magnitude(), RAMP, storage="implied").attach(optimizer)
+    for step in range(34):
+        generator = torch.Generator().manual_seed(step)
+        inputs = torch.randn(8, 64, generator=generator).chunk(ranks)[rank]
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+    pruner.verify()
+    found = pruner.record()
+    return found["k"], found["zeros"], found["histogram"]
+
+
+def test_a_rank_may_hold_no_weight_at_all(tmp_path):
+    alone = without_rows(1, 0, 1)
+    for found in in_ranks(without_rows, 2, tmp_path / "none", 1):
+        assert found == alone
+
+
+def zeroed(ranks, rank):
+    """A rank's weights of one layer become zero with their states: more than its floor allows."""
+    model = sharded(network(), ranks)
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    schedule = Schedule(0.5, 5, 5, 20)
+    Pruner(model, Magnitude(), schedule, storage="implied", floor=100).attach(optimizer)
+    steps(model, optimizer, ranks, rank, 0, 12)
+    weight = model[0].weight
+    if rank == 0:
+        with torch.no_grad():
+            for tensor in (weight, *optimizer.state[weight].values()):
+                if hasattr(tensor, "to_local") and tensor.shape == weight.shape:
+                    tensor.to_local().zero_()
+    try:
+        steps(model, optimizer, ranks, rank, 12, 34)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def test_zeros_beyond_a_floor_are_counted_over_all_ranks(tmp_path):
+    found = in_ranks(zeroed, 2, tmp_path / "zeroed")
+    assert found[0] == found[1]
+    assert "of 336 are zero, and 100 are to be kept" in found[0]

@@ -222,3 +222,19 @@ def test_a_local_run_of_a_leased_directory_waits_for_the_lease_and_fences_who_he
     assert told[0] == {"event": "waiting", "pid": lease.named(lease.holder())}
     assert [each.released for each in lease.attempts(folder)] == ["stopped", "ended"]
     assert not held.work.exists()
+
+
+def test_where_agents_may_come_later_a_local_run_has_a_lease_that_they_see(train, tmp_path):
+    """A cluster's agents may wait in its queue while another make trains the runs here."""
+    (spec,) = specs(EPOCHS="1")
+    (tmp_path / lease.CLUSTER).mkdir()
+    seen = []
+
+    def progress(event):
+        if event["event"] == "progress":
+            seen.append(lease.Leases().take(tmp_path / "run"))
+
+    assert train(spec, progress).status == "done"
+    assert seen
+    assert set(seen) == {None}
+    assert lease.Leases().take(tmp_path / "run") is not None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 
+from adamwprune.base import registry
+from adamwprune.pruning import ContractViolation
 from adamwprune.run import ranks, runner
 from tests.run.test_resume import Killed, killer, record
-from tests.support.runs import job_of, specs
+from tests.support.runs import TOY, job_of, specs
 
 pytestmark = pytest.mark.slow
 
@@ -63,11 +68,79 @@ def test_what_is_killed_goes_on_to_the_same_bits(train, spec):
 
 def test_a_rank_ends_with_the_process_that_started_it(train, spec, tmp_path):
     job = replace(job_of(spec, tmp_path / "run"), ranks=2)
-    words = {"store": str(tmp_path / "store"), "checkpoint": "", "threads": 1, "rank": 1}
-    rank = ranks._started(job, words)
+    rank = ranks._started(job, {"port": 1, "checkpoint": "", "threads": 1, "rank": 1})
     assert rank.stdout.readline() == "ready\n"
     rank.stdin.close()
     assert rank.wait(20) == 1
+
+
+def test_a_signal_to_stop_is_left_to_rank_0(spec, tmp_path):
+    """Ctrl-C and Slurm reach all processes: rank 0 needs the others to get to a checkpoint."""
+    job = replace(job_of(spec, tmp_path / "run"), ranks=2)
+    rank = ranks._started(job, {"port": 1, "checkpoint": "", "threads": 1, "rank": 1})
+    assert rank.stdout.readline() == "ready\n"
+    assert os.getpgid(rank.pid) != os.getpgid(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        rank.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        rank.wait(1)
+    rank.kill()
+    assert rank.wait(20) == -signal.SIGKILL
+
+
+def kill_others(*_):
+    for number in others():
+        os.kill(number, signal.SIGKILL)
+
+
+def test_a_rank_killed_right_after_a_checkpoint_was_loaded_is_not_the_checkpoint_s_fault(
+    train, spec
+):
+    with pytest.raises(Killed):
+        train(spec, killer(7), ranks=2, checkpoint_seconds=0)
+    for _ in range(2):  # of two checkpoints
+        with pytest.raises(runner.Crashed, match="rank 1 was killed by SIGKILL") as crash:
+            train(spec, kill_others, ranks=2)
+        assert crash.value.out_of_memory  # as a worker that the kernel kills
+        assert str(crash.value).rstrip().endswith("rank 1 was killed by SIGKILL")
+    result = train(spec, ranks=2)
+    assert [attempt["from_step"] for attempt in result.environment["attempts"]] == [0, 7]
+
+
+def test_a_verdict_stays_one_where_the_others_have_ended_before(train, spec):
+    def differ(event):
+        if event["event"] == "progress":
+            kill_others()
+            time.sleep(0.5)
+            raise ContractViolation("planted")
+
+    result = train(spec, differ, ranks=2)
+    assert result.status == "failed"
+    assert result.error.rstrip().endswith("planted")
+
+
+LOUD = """
+
+class Loud(nn.Sequential):
+    def forward(self, x):
+        print("x" * 4000)
+        return super().forward(x)
+"""
+
+
+def test_what_a_network_prints_blocks_no_rank(train, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(TOY, mine)
+    member = mine / "models" / "toy.py"
+    member.write_text(member.read_text().replace("= nn.Sequential(", "= Loud(") + LOUD)
+    limit = threading.Timer(60, kill_others)
+    limit.start()
+    with registry.using(mine):
+        (spec,) = specs(
+            MODEL="toy", DATASET="toy", BATCH_SIZE="4", OPTIMIZER="sgd", PRUNING_METHOD="none"
+        )
+        assert train(spec, ranks=2).status == "done"
+    limit.cancel()
 
 
 def test_on_another_number_of_ranks_it_goes_on_and_says_so(train, spec, tmp_path):

@@ -144,3 +144,25 @@ def test_batch_normalisation_over_ranks_is_torch_s_over_the_whole(tmp_path, mome
         assert torch.allclose(both, expected[name], rtol=1e-9, atol=1e-12)
     for name in ("weight", "bias"):
         assert torch.allclose(sum(each[name] for each in found), expected[name], rtol=1e-9)
+
+
+def in_bf16(ranks, rank):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    images = torch.randn(21, 3, 18, 18).tensor_split(ranks)[rank]
+    if ranks > 1:
+        module = Parallel(dist.group.WORLD).prepared(module, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = module(images)
+    out.float().square().mean().backward()
+    return {"out": out.detach(), **{n: b.detach() for n, b in module.named_buffers()}}
+
+
+def test_batch_normalisation_of_bfloat16_is_computed_in_float32(tmp_path):
+    """As torch's own: 21 x 256 numbers are not counted in bfloat16."""
+    found, expected = in_ranks(in_bf16, 2, tmp_path / "two"), in_bf16(1, 0)
+    out = torch.cat([each["out"] for each in found])
+    assert out.dtype == expected["out"].dtype == torch.bfloat16
+    assert torch.allclose(out.float(), expected["out"].float(), atol=0.02)
+    for name in ("1.running_mean", "1.running_var"):
+        assert all(torch.allclose(each[name], expected[name], rtol=1e-5) for each in found)

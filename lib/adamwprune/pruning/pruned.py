@@ -80,8 +80,8 @@ class PrunedWeights:
 
     def gradient(self, name: str) -> Tensor | None:
         """Of a weight, if it has one."""
-        gradient: Tensor | None = local(self.parameters[name].grad)
-        return gradient
+        gradient = self.parameters[name].grad
+        return gradient if self.shards is None else local(gradient)
 
     def input_stride(self, name: str) -> int:
         """How far apart in a layer two weights of neighbouring inputs are, flattened."""

@@ -40,7 +40,7 @@ from adamwprune.pruning.contract import Sums
 from adamwprune.pruning.packing import Packing
 from adamwprune.pruning.prunable import Choice, Coverage, Prunable
 from adamwprune.pruning.pruned import PrunedWeights
-from adamwprune.pruning.ranks import ranks_of
+from adamwprune.pruning.ranks import every, ranks_of
 from adamwprune.pruning.regrowth import Regrowth
 from adamwprune.pruning.schedule import Schedule
 from adamwprune.pruning.scope import SCOPES
@@ -145,7 +145,8 @@ class Pruner(PrunedWeights):
 
         Raises ``ValueError`` for an optimizer that does not keep the states the score or an
         implied mask needs, does not train all weights, cannot hold a weight at zero, or has another
-        pruner for it; and where the pruner is attached already. The first step raises it for a
+        pruner for it; where the pruner is attached already; and where another rank has other
+        settings. The first step raises it for a
         model with more zeros than the schedule or the scope allows.
         """
         if self.optimizer is not None:
@@ -161,6 +162,7 @@ class Pruner(PrunedWeights):
             self.optimizer = optimizer
             if not self._has_begun:
                 self.score.begin(list(self.weights.values()))
+            self._refuse_other_ranks()
             log.info("%s", self.coverage)
             self.key = free_key(next(iter(self.weights)), optimizer)
             try:
@@ -171,6 +173,13 @@ class Pruner(PrunedWeights):
                 raise
         self.optimizer = optimizer
         return self
+
+    def _refuse_other_ranks(self) -> None:
+        """Raise ``ValueError`` on all ranks where not all have the same pruner."""
+        found = self.ranks or self.shards
+        if found is not None:
+            device = next(iter(self.weights.values())).device
+            refusals.refuse_unequal(every(found.group, device, self._signature()))
 
     def detach(self) -> None:
         """Stop pruning. Zeros stay zero until an optimizer moves them; the pruner may be attached

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,7 +136,8 @@ def refuse_excess(pruned: PrunedWeights, scope: Scope) -> None:
     """Refuse zeros that look pruned to an implied mask, where the ``scope`` has no room."""
     for name in pruned.weights:
         mask = pruned.masks.mask(name, pruned.states(name)).reshape(-1)
-        if reason := scope.why_not(name, mask, pruned.input_stride(name)):
+        (number,) = pruned.summed([int(mask.sum())])
+        if reason := scope.why_not(name, mask, number, pruned.input_stride(name)):
             text = f"weights of {name} became zero with their moments, like pruned ones"
             raise violation(pruned, f"{text}: {reason}")
 
@@ -150,6 +151,20 @@ def refuse_foreign(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
                 f"the state is another pruner's of other weights or settings: {name} is "
                 f"{there} there and {here} here"
             )
+
+
+def refuse_unequal(pruners: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse ranks that would update at different steps, or choose differently: they would wait for
+    each other for ever. ``pruners``: as in ``Pruner.state_dict``, by rank.
+    """
+    for rank, each in enumerate(pruners):
+        for name, value in pruners[0].items():
+            if each[name] != value:
+                there, here = _differing(each[name], value)
+                raise ValueError(
+                    f"rank {rank} has another pruner than rank 0: {name} is {there} there and "
+                    f"{here} on rank 0"
+                )
 
 
 def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:

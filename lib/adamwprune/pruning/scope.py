@@ -62,14 +62,14 @@ class Scope:
         """The scores of those weights that this scope may choose; of the others NaN."""
         return scores
 
-    def why_not(self, name: str, mask: Tensor, stride: int) -> str:
+    def why_not(self, name: str, mask: Tensor, number: int, stride: int) -> str:
         """Why the weights of a layer in a bool ``mask`` cannot all be pruned; empty if they can.
 
-        ``stride``: see :meth:`Scores.input_stride`.
+        ``number``: of these, on all ranks that have a part of the layer. ``stride``: see
+        :meth:`Scores.input_stride`.
         """
-        number = int(mask.sum())
         if number > self.room[name]:
-            return f"{number} of {mask.numel()} are zero, and {self.floor} are to be kept"
+            return f"{number} of {self.numels[name]} are zero, and {self.floor} are to be kept"
         return ""
 
     def choose(
@@ -206,7 +206,7 @@ class TwoOfFour(Layer):
     def among(self, scores: Scores) -> Scores:
         return _Fours(scores, self.fitting)
 
-    def why_not(self, name: str, mask: Tensor, stride: int) -> str:
+    def why_not(self, name: str, mask: Tensor, number: int, stride: int) -> str:
         if name not in self.fitting:
             return "2:4 keeps it dense, because its inputs do not divide by 4"
         most = int(mask.view(-1, GROUP, stride).sum(1).max())

@@ -45,7 +45,7 @@ class SparseStart:
                 "prunes: choose a higher one, or zeros='live' to train them"
             )
         for name, mask in self._taken.items():
-            _refuse(pruned, scope, name, mask)
+            _refuse(pruned, scope, name, mask, counts[name])
 
     @torch.no_grad()
     def apply(self) -> int:
@@ -75,8 +75,8 @@ def _zeros(pruned: PrunedWeights, name: str) -> Tensor:
     return found
 
 
-def _refuse(pruned: PrunedWeights, scope: Scope, name: str, mask: Tensor) -> None:
-    if reason := scope.why_not(name, mask.reshape(-1), pruned.input_stride(name)):
+def _refuse(pruned: PrunedWeights, scope: Scope, name: str, mask: Tensor, number: int) -> None:
+    if reason := scope.why_not(name, mask.reshape(-1), number, pruned.input_stride(name)):
         raise ValueError(
             f"the zeros of {name} cannot stay: {reason} (zeros='live' trains the weights)"
         )

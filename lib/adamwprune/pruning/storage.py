@@ -12,10 +12,11 @@ from torch import Tensor
 
 from adamwprune.pruning.live import LANES, Live, length
 from adamwprune.pruning.masking import zero_where_set, zero_where_zero
+from adamwprune.pruning.score import FLOAT
 from adamwprune.pruning.select.parts import Part, parts
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")  # AMSGrad's maximum is zero where the second one is
-FLOAT = INDEX = 4  # bytes of a number, and of its place
+INDEX = 4  # bytes of a number's place
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")  # moments that are never negative
 
 

@@ -34,6 +34,7 @@ from adamwprune.base.forms import number
 from adamwprune.base.shared_files import SharedFiles, unique
 
 FOLDER = ".lease"  # in a run's directory
+CLUSTER = ".cluster"  # beside the runs that were handed to a cluster, whose agents may come later
 HOLDER, HEARTBEAT, RELEASED, WORK = "holder.json", "heartbeat", "released", "work"
 DURATION = 60.0  # seconds without a heartbeat after which a lease has expired
 BEATS = 6  # heartbeats in a lease's duration

@@ -41,6 +41,8 @@ class Silent:
 def main() -> None:
     """Train as the line on standard input says."""
     faulthandler.enable()
+    words = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # stray prints: nobody reads the pipe once this rank is ready
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     job, rank = Job.from_json(told["job"]), told["rank"]
@@ -48,8 +50,8 @@ def main() -> None:
     process_settings.prepare()
     torch.set_num_threads(told["threads"])
     state = checkpoint.read(Path(told["checkpoint"])) if told["checkpoint"] else None
-    print(ranks.READY, flush=True)
-    group = ranks.join(device, Path(told["store"]), rank, job.ranks)
+    print(ranks.READY, file=words, flush=True)
+    group = ranks.join(device, rank, job.ranks, told["port"])
     training = Training(job.spec, job.data_dir, device, group=group, shards=job.shards)
     if state is not None:
         training.load_state_dict(state["training"])
@@ -61,6 +63,7 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
+    """Rank 0 has gone."""
     sys.stdin.read()
     os._exit(1)
 

@@ -117,7 +117,7 @@ def _held(
     """Hold the run's directory; a function that says whether it is still held.
 
     By its lease, if the job has one. Otherwise by a lock, and also by a lease where other hosts
-    have trained this run.
+    have trained this run, or were to train runs of this directory.
     """
     if job.work:
         with files.fenced(job.folder, Path(job.work)):
@@ -132,7 +132,8 @@ def _held(
             raise Stopped
 
     with lock(job.folder / store.LOCK, wait, patience) as is_ours:
-        if not (job.folder / lease.FOLDER).exists():
+        places = job.folder / lease.FOLDER, job.folder.parent / lease.CLUSTER
+        if not any(place.exists() for place in places):
             yield is_ours
             return
         with lease.held(job.folder, wait, patience) as work, files.fenced(job.folder, work):
@@ -212,7 +213,8 @@ class _Run:
             except Exception as error:  # noqa: BLE001  whatever it is, a retry may mend it
                 log.error("crashed")
                 self._doubt_checkpoints(error)
-                raise Crashed(traceback.format_exc(), _is_out_of_memory(error)) from None
+                out_of_memory = _is_killed_rank(error) or _is_out_of_memory(error)
+                raise Crashed(traceback.format_exc(), out_of_memory) from None
         store.has_ended(self.job.folder)
         return result
 
@@ -256,7 +258,7 @@ class _Run:
         """Set aside what the run cannot go on from: a checkpoint after which not one step was
         done, and all of them where it crashed at the same step before.
         """
-        if self.training is None or _is_out_of_memory(error):
+        if self.training is None or _is_out_of_memory(error) or _is_killed_rank(error):
             return
         again = checkpoint.crashed_again(self.job.folder, self.training.step)
         if self.loaded is None:
@@ -525,6 +527,11 @@ def _says_how_it_was_made(found: dict[str, Any]) -> bool:
 
 def _kind(device: str) -> str:
     return device.partition(":")[0]
+
+
+def _is_killed_rank(error: Exception) -> bool:
+    """Whether another rank was killed: for want of memory, perhaps, and not for what it read."""
+    return isinstance(error, ranks.RankEnded) and error.killed
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -29,7 +29,7 @@ from adamwprune.base.files import read_own, refusing, write_text
 from adamwprune.plan.job import Job
 from adamwprune.records import lease
 
-FOLDER = ".cluster"
+FOLDER = lease.CLUSTER
 CHECKED = ("torch", "numpy")  # packages whose versions may change a run's bits
 
 

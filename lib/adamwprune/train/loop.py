@@ -74,9 +74,9 @@ class Training:
         self.device = torch.device(device)
         self.parallel = None if group is None else Parallel(group, shards=shards)
         self.ranks = 1 if self.parallel is None else self.parallel.size
-        # A graph would hold the gradients that are to be released.
-        self.captures = graphs and self.device.type == "cuda" and not spec["RELEASE_GRADIENTS"]
-        self.captures = self.captures and self.parallel is None
+        # A graph would hold the gradients that are to be released; of ranks none is captured.
+        can_capture = not spec["RELEASE_GRADIENTS"] and self.parallel is None
+        self.captures = graphs and self.device.type == "cuda" and can_capture
         self.timeline = Timeline(self.device)
         self.phases = Phases(Cuda(self.device)) if self.device.type == "cuda" else None
         self._enter(INIT)

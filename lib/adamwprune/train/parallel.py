@@ -171,6 +171,9 @@ class _Synchronised(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
+        given = input.dtype
+        if given.itemsize < 4:  # as torch's own: bfloat16 would not even count the examples
+            input = input.float()
         others = [d for d in range(input.dim()) if d != 1]
         shape = [1, -1, *[1] * (input.dim() - 2)]
         count = input.new_tensor([input.numel() / input.shape[1]])
@@ -180,9 +183,9 @@ class _Synchronised(_BatchNorm):
         variance = _summed(centred.square().sum(others), self.group) / count
         self._note(mean.detach(), variance.detach() * (count / (count - 1)))
         normal = centred * (variance.view(shape) + self.eps).rsqrt()
-        if self.weight is None:
-            return normal
-        return torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
+        if self.weight is not None:
+            normal = torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
+        return normal.to(given)
 
     @torch.no_grad()
     def _note(self, mean: Tensor, variance: Tensor) -> None:

@@ -20,8 +20,11 @@ def histogram(weights: Iterable[Tensor]) -> list[int]:
     Zeros are pruned weights; beside their number no other bin could be seen. The device is asked
     once.
     """
-    counts = [_counts(part.of(weight)) for weight in weights for part in parts(weight)]
-    return [int(count) for count in torch.stack(counts).sum(0).tolist()] if counts else []
+    layers = list(weights)
+    counts = [_counts(part.of(weight)) for weight in layers for part in parts(weight)]
+    if not counts:  # a rank may hold no row of any of them
+        return [0] * BINS if layers else []
+    return [int(count) for count in torch.stack(counts).sum(0).tolist()]
 
 
 def _counts(weight: Tensor) -> Tensor:
