@@ -1,5 +1,6 @@
 """One run: ``train.py`` beside the tutorial's loop, the same AdamW on the same network and data."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -75,26 +76,36 @@ def ours(options: Options, folder: Path, *flags: str) -> Run:
 
 
 def measure(options: Options) -> list[Metric]:
-    """Both in turn, ``options.repetitions`` times."""
-    pairs = [
-        (plain(options), ours(options, options.scratch / f"one-run-{number}"))
-        for number in range(options.repetitions)
-    ]
-    theirs, own = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    found: list[Metric] = []
-    for name, runs in (("plain loop", theirs), ("train.py", own)):
-        found += _of_runs(name, runs)
-    steps = [_ms(run) for run in own]
-    found.append(metrics.of(SECTION, "training step, train.py", "ms", steps))
-    goal = None if options.quick else at_least(4.5)
+    """All in turn, ``options.repetitions`` times."""
+    ways = _ways(options)
+    runs: dict[str, list[Run]] = {"plain loop": [], **{name: [] for name, _, _ in ways}}
+    for number in range(options.repetitions):
+        runs["plain loop"].append(plain(options))
+        for at, (name, flags, _) in enumerate(ways):
+            runs[name].append(ours(options, options.scratch / f"one-run-{number}-{at}", *flags))
+    found = [metric for name, each in runs.items() for metric in _of_runs(name, each)]
+    theirs = runs["plain loop"]
     computed = f"start and exit + {LONG} x the median epoch of {options.epochs}"
-    epochs = [[run.epoch for run in runs] for runs in (theirs, own)]
-    whole = [[run.end_to_end(LONG) for run in runs] for runs in (theirs, own)]
     note = "processes of 10 epochs" if options.epochs == LONG else computed
-    found.append(metrics.ratio(SECTION, "an epoch, plain / ours", epochs[0], epochs[1]))
-    name = f"{LONG} epochs from end to end, plain / ours"
-    found.append(metrics.ratio(SECTION, name, whole[0], whole[1], goal, note))
+    for name, _, goal in ways:
+        own = runs[name]
+        steps = [_ms(run) for run in own]
+        found.append(metrics.of(SECTION, f"training step, {name}", "ms", steps))
+        epochs = [[run.epoch for run in each] for each in (theirs, own)]
+        whole = [[run.end_to_end(LONG) for run in each] for each in (theirs, own)]
+        found.append(metrics.ratio(SECTION, f"an epoch, plain / {name}", *epochs))
+        what = f"{LONG} epochs from end to end, plain / {name}"
+        judged = None if options.quick else at_least(goal)
+        found.append(metrics.ratio(SECTION, what, *whole, judged, note))
     return found if options.quick else [*found, *_compiled(options)]
+
+
+def _ways(options: Options) -> list[tuple[str, tuple[str, ...], float]]:
+    """What of ours is timed: its name, its flags and how many times as fast it is to be."""
+    found: list[tuple[str, tuple[str, ...], float]] = [("train.py", (), 4.5)]
+    if options.device == "cpu" and importlib.util.find_spec("numba") is not None:
+        found.append(("train.py --lenet5-numba", ("--lenet5-numba",), 5.0))
+    return found
 
 
 def _compiled(options: Options) -> list[Metric]:

@@ -206,11 +206,21 @@ def test_a_model_is_a_plain_module_with_a_plain_state(name):
 
 
 def test_a_model_is_built_for_the_channels_and_classes_of_its_data():
-    values = {"MODEL": "lenet5", "LENET5_FUSED": False, "MODEL_WIDTH": 1.0}
+    values = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0, "LENET5_FUSED": False, "LENET5_NUMBA": False}
     model = models.build(values, Images(channels=3, size=28, classes=7))
     assert model.takes == Images(3, 32, 7)
     assert model.example(5).shape == (5, 3, 32, 32)
     assert model.module(torch.zeros(5, 3, 32, 32)).shape == (5, 7)
+
+
+def test_under_autocast_fused_layers_take_their_statistics_in_float32():
+    torch.manual_seed(0)
+    plain_one, fused = LeNet5(), FusedLeNet5()
+    fused.load_state_dict(plain_one.state_dict())
+    images = torch.randn(8, 1, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fused.train()(images), plain_one.train()(images))
+    assert torch.equal(fused.norm1.running_var, plain_one.norm1.running_var)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -221,7 +231,7 @@ def test_fused_layers_compute_what_the_plain_ones_do(training):
     images = torch.randn(8, 1, 32, 32, dtype=torch.float64)
     with torch.set_grad_enabled(training):
         torch.testing.assert_close(fused(images), plain_one(images), rtol=1e-9, atol=1e-10)
-    values = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0}
+    values = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0, "LENET5_NUMBA": False}
     fused_values, plain_values = ({**values, "LENET5_FUSED": on} for on in (True, False))
     kind = Images(1, 28, 10)
     assert type(models.build(fused_values, kind).module) is FusedLeNet5

@@ -31,6 +31,7 @@ class Model:
     module: nn.Module
     takes: Kind
     prunable: tuple[str, ...] | None = None
+    note: str = ""
 
     def example(self, examples: int = 1, device: str = "meta") -> Tensor:
         """Inputs of the shape and type that the network takes, on torch's meta device by default:

@@ -32,11 +32,13 @@ def conv_norm_pool(images: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Ten
 
     By phases if height and width are even, ``conv`` is a plain convolution with a square kernel of
     odd size, without padding, and ``norm`` is as torch makes it by default; in evaluation only on
-    a CPU and where no gradient is asked for.
+    a CPU and where no gradient is asked for. On a CPU not under autocast, which would round the
+    batch's mean and variance to bfloat16.
     """
     device = images.device.type
     is_even = images.shape[-2] % 2 == 0 and images.shape[-1] % 2 == 0
-    if device in PRODUCTS and is_even and _is_plain(conv) and _is_default(norm):
+    is_rounded = device == "cpu" and torch.is_autocast_enabled(device)
+    if device in PRODUCTS and is_even and not is_rounded and _is_plain(conv) and _is_default(norm):
         if norm.training:
             return _training(images, conv, norm, PRODUCTS[device])
         if device == "cpu" and not torch.is_grad_enabled():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,8 +54,36 @@ class FusedLeNet5(LeNet5):
         return F.relu(conv_norm_pool(x, self.conv2, self.norm2))
 
 
+class NumbaLeNet5(FusedLeNet5):
+    """The same again, by kernels that Numba compiles: in training, in float32 on a CPU, and with
+    normalisation over one process.
+    """
+
+    def features(self, images: Tensor) -> Tensor:
+        device = images.device.type
+        if (
+            not self.training
+            or device != "cpu"
+            or torch.is_autocast_enabled(device)
+            or torch.compiler.is_compiling()
+            or type(self.norm1) is not nn.BatchNorm2d
+        ):
+            return super().features(images)
+        from adamwprune.models import _pooled_conv_cpu as kernels  # whose Numba may be missing
+
+        x = kernels.conv_norm_pool(images, self.conv1, self.norm1, relu=True)
+        return kernels.conv_norm_pool(x, self.conv2, self.norm2, relu=True)
+
+
 def build(values: Mapping[str, Any], kind: Images) -> Model:
     """LeNet-5 for images of up to 32x32 pixels, which are centred in a field of 32x32."""
-    network = FusedLeNet5 if values["LENET5_FUSED"] else LeNet5
+    network, note = FusedLeNet5 if values["LENET5_FUSED"] else LeNet5, ""
+    if values["LENET5_NUMBA"]:
+        try:
+            from adamwprune.models import _pooled_conv_cpu  # noqa: F401
+
+            network = NumbaLeNet5
+        except ImportError as error:
+            note = f"LENET5_NUMBA: trained without, {error} (pip install 'adamwprune[numba]')"
     module = network(kind.channels, kind.classes, values["MODEL_WIDTH"])
-    return Model(module, Images(kind.channels, 32, kind.classes))
+    return Model(module, Images(kind.channels, 32, kind.classes), note=note)

@@ -22,6 +22,7 @@ NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behavi
     "INITIAL_SPARSITY": 0.0,
     "LABEL_SMOOTHING": 0,
     "LENET5_FUSED": True,
+    "LENET5_NUMBA": False,
     "LR_FLOOR": 0.0,
     "LR_WARMUP": 0,
     "MEMORY_FORMAT": "contiguous",

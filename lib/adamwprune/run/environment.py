@@ -18,6 +18,7 @@ DEPENDENCIES = (
     *("torch", "torchvision", "numpy", "kconfiglib", "matplotlib", "PyYAML", "rich"),
     *("safetensors", "scipy", "bokeh"),
 )
+COMPILERS = ("numba",)  # optional, of kernels
 _SWITCHES = ("CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _DRIVER = Path("/proc/driver/nvidia/version")
 _CPU = Path("/proc/cpuinfo")
@@ -68,7 +69,7 @@ def packages(device: torch.device) -> dict[str, str | None]:
 @functools.cache
 def _installed() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
-    for name in DEPENDENCIES:
+    for name in (*DEPENDENCIES, *COMPILERS):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

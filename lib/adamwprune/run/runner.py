@@ -293,6 +293,9 @@ class _Run:
             start["compiled"] = not training.not_compiled
         if training.not_compiled:
             self._warn(f"TORCH_COMPILE: trained without, {training.not_compiled}")
+        if training.note:
+            start["note"] = training.note
+            self._warn(training.note)
         self.attempts.append(start)
         self.training = training
         self.rate.add(training.step)
