@@ -64,7 +64,7 @@ class Matrix:
         return (within + between - self.training) / len(self.records)
 
 
-def train(options: Options, folder: Path, runs: int, jobs: int = 0) -> Matrix:
+def train(options: Options, folder: Path, runs: int, jobs: int = 0, **further: str) -> Matrix:
     """``make`` with an output directory of its own: AdamW, a seed a run; ``jobs`` 0: its choice."""
     settings = {
         "O": str(folder),
@@ -76,6 +76,7 @@ def train(options: Options, folder: Path, runs: int, jobs: int = 0) -> Matrix:
         "SEED": " ".join(map(str, range(runs))),
         "DEVICE": options.device,
         "JOBS": str(jobs),
+        **further,
     }
     done = processes.run(make(settings, "matrix"))
     folders = [path.parent for path in folder.glob(f"results/*/{RESULT}")]
@@ -99,10 +100,14 @@ def measure(options: Options) -> list[Metric]:
     theirs: list[one_run.Run] = []
     own: list[Matrix] = []
     alone: list[Matrix] = []
+    by_kernels: list[Matrix] = []
     for number in range(options.repetitions):
         theirs.append(one_run.plain(options))
         own.append(train(options, options.scratch / f"matrix-{number}", runs))
         alone.append(train(options, options.scratch / f"alone-{number}", ALONE, jobs=1))
+        if one_run.has_kernels(options):
+            folder = options.scratch / f"numba-{number}"
+            by_kernels.append(train(options, folder, runs, LENET5_NUMBA="y"))
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
     rate = [matrix.rate(options.epochs) for matrix in own]
     together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))
@@ -115,7 +120,7 @@ def measure(options: Options) -> list[Metric]:
     warm, name = [matrix.overhead_warm for matrix in own], "overhead a run"
     whole = [matrix.overhead for matrix in own]
     side_by_side = "training, so many at a time / one by one"
-    return [
+    found = [
         metrics.of(SECTION, "plain loop, one process at a time", unit, plain_rate),
         metrics.of(SECTION, "make", unit, rate, None, places),
         metrics.ratio(SECTION, "make / plain", rate, plain_rate, goals[0], places),
@@ -125,3 +130,9 @@ def measure(options: Options) -> list[Metric]:
             SECTION, f"{name}, from a worker's first to its last", "s", warm, goals[1], of_worker
         ),
     ]
+    if by_kernels:
+        goal = None if options.quick else at_least(8.0)
+        rate = [matrix.rate(options.epochs) for matrix in by_kernels]
+        name = "make LENET5_NUMBA=y / plain"
+        found.append(metrics.ratio(SECTION, name, rate, plain_rate, goal, places))
+    return found

@@ -93,19 +93,25 @@ def measure(options: Options) -> list[Metric]:
         found.append(metrics.of(SECTION, f"training step, {name}", "ms", steps))
         epochs = [[run.epoch for run in each] for each in (theirs, own)]
         whole = [[run.end_to_end(LONG) for run in each] for each in (theirs, own)]
-        found.append(metrics.ratio(SECTION, f"an epoch, plain / {name}", *epochs))
-        what = f"{LONG} epochs from end to end, plain / {name}"
+        called = name.replace("train.py", "ours", 1)
+        found.append(metrics.ratio(SECTION, f"an epoch, plain / {called}", epochs[0], epochs[1]))
+        what = f"{LONG} epochs from end to end, plain / {called}"
         judged = None if options.quick else at_least(goal)
-        found.append(metrics.ratio(SECTION, what, *whole, judged, note))
+        found.append(metrics.ratio(SECTION, what, whole[0], whole[1], judged, note))
     return found if options.quick else [*found, *_compiled(options)]
 
 
 def _ways(options: Options) -> list[tuple[str, tuple[str, ...], float]]:
     """What of ours is timed: its name, its flags and how many times as fast it is to be."""
     found: list[tuple[str, tuple[str, ...], float]] = [("train.py", (), 4.5)]
-    if options.device == "cpu" and importlib.util.find_spec("numba") is not None:
+    if has_kernels(options):
         found.append(("train.py --lenet5-numba", ("--lenet5-numba",), 5.0))
     return found
+
+
+def has_kernels(options: Options) -> bool:
+    """Whether ``LENET5_NUMBA`` makes a difference here."""
+    return options.device == "cpu" and importlib.util.find_spec("numba") is not None
 
 
 def _compiled(options: Options) -> list[Metric]:

@@ -297,6 +297,8 @@ def test_one_run_beside_the_plain_loop(options):
         assert found[f"peak RSS, all processes, {who}"].value > 100
         assert found[f"until the first batch, {who}"].value > 0
     assert "median epoch of 1" in found["10 epochs from end to end, plain / ours"].note
+    if find_spec("numba"):
+        assert found["10 epochs from end to end, plain / ours --lenet5-numba"].value > 0
 
 
 def test_a_matrix_on_fake_nodes(options):
@@ -328,6 +330,7 @@ def test_a_matrix_through_make(options, monkeypatch):
     found = {each.name: each for each in matrix.measure(options)}
     assert found["plain loop, one process at a time"].value == 1
     assert found["make / plain"].value == found["make"].value > 0
+    assert ("make LENET5_NUMBA=y / plain" in found) == (find_spec("numba") is not None)
     assert "2 runs of 1 epoch" in found["make"].note
     assert " thread" in found["make"].note
     warm = found["overhead a run, from a worker's first to its last"].value

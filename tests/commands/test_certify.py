@@ -178,6 +178,12 @@ def test_the_check_finds_a_line_that_does_not_hold(experiment, capsys):
     assert "certified.jsonl:1: was changed after it was written" in capsys.readouterr().err
 
 
+def test_of_a_large_network_a_narrow_one_is_trained():
+    (spec,) = expand("study-memory-gpt2", PRUNING_METHOD="none")
+    assert shortened(spec)["MODEL_WIDTH"] == 0.25
+    assert path_of(shortened(spec)) == path_of(spec)
+
+
 def test_a_shortened_run_goes_the_same_way():
     for spec in SPECS:
         short = shortened(spec)

@@ -22,7 +22,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.comparison import IDENTICAL, compare
 from adamwprune.records.record import RunResult
 
-_VALUES = ("SEED", "DATASET_DIGEST")  # of them no path through the code depends
+_VALUES = ("SEED", "DATASET_DIGEST", "MODEL_WIDTH")  # of them no path through the code depends
 _BULK = ("trace", "param_groups", "memory", "seconds")  # of a record: not needed here
 _PLACE = ("device", "device_name", "threads", "torch", "cpu", "determinism")  # must be one
 
