@@ -86,3 +86,21 @@ def test_a_step_is_measured(monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert 0 < one < many
+
+
+def test_what_is_done_for_the_first_time_is_no_pace(monkeypatch):
+    """Kernels that are compiled first: one plan said 42 hours for ten minutes."""
+    import torch
+
+    from adamwprune.run import pacing
+
+    now, took = [0.0], iter([6.0, 0.02, 0.01, 0.03])
+    monkeypatch.setattr(pacing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pacing.time, "thread_time", lambda: now[0])
+
+    def work():
+        now[0] += next(took)
+
+    assert pacing._fastest(work, torch.device("cpu")) == pytest.approx(0.01)
+    took = iter([9.0, 5.0])
+    assert pacing._fastest(work, torch.device("cpu")) == pytest.approx(5.0), "not repeated"

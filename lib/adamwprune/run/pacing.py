@@ -56,15 +56,16 @@ def _passes(network: Model, model: nn.Module, examples: int, device: torch.devic
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Of a few, after one that does not count; one that takes long is not repeated.
+    """Of a few, after one that does not count, which may compile; what takes long is not repeated.
 
     One thread on a CPU is timed by what it computes, so that other work of the moment is left out:
     the answer is remembered.
     """
     is_alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.thread_time if is_alone else time.perf_counter
+    work()
     found: list[float] = []
-    for _ in range(1 + REPEATS):
+    for _ in range(REPEATS):
         began = clock()
         work()
         if device.type == "cuda":
@@ -72,7 +73,7 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
         found.append(clock() - began)
         if found[-1] > MOMENT:
             break
-    return min(found[1:] or found)
+    return min(found)
 
 
 if __name__ == "__main__":
