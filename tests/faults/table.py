@@ -543,8 +543,25 @@ IN_REPORTS = [
         "tests/report/test_groups.py tests/report/test_tables.py",
     ),
 ]
+IN_KERNELS = [
+    Fault(
+        "kernels lose the gradient of a window whose first pixel is the largest",
+        f"{LIB}/models/_pooled_conv_cpu.py",
+        "                to_a = where_less(a, largest, none, rest)\n",
+        "                to_a = none\n",
+        "tests/models/test_pooled_conv_cpu.py",
+    ),
+    Fault(
+        "kernels forget what normalisation sends back through the mean",
+        f"{LIB}/models/_pooled_conv_cpu.py",
+        "constant = factor * into_shift - slope * rest\n",
+        "constant = -slope * rest\n",
+        "tests/models/test_pooled_conv_cpu.py",
+    ),
+]
 FAULTS = [
     *IN_PRUNING,
+    *IN_KERNELS,
     *IN_OPTIMIZERS,
     *IN_RANKS,
     *IN_RUNS,
