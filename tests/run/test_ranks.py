@@ -42,6 +42,18 @@ def spec():
     return found
 
 
+def assert_same(one, other):
+    """Two records tell of the same bits. Of an update's bytes, those of the digests that ranks
+    compare count or not, by whether gloo's thread has let go of them when it ends.
+    """
+    (parts, history), (others_parts, others_history) = record(one), record(other)
+    found = parts["memory"]["mask_update"].pop("transient")
+    expected = others_parts["memory"]["mask_update"].pop("transient")
+    digests = (1 + one.environment["ranks"]) * 16 * len(one.pruning["layers"])
+    assert abs(found - expected) in (0, digests)
+    assert (parts, history) == (others_parts, others_history)
+
+
 def test_what_is_killed_goes_on_to_the_same_bits(train, spec):
     """The run, once; then one of its ranks, at which it crashes and says which."""
     whole = train(spec, name="whole", ranks=2)
@@ -63,7 +75,7 @@ def test_what_is_killed_goes_on_to_the_same_bits(train, spec):
     assert others() == []
     result = train(spec, name="killed", ranks=2)
     assert [attempt["from_step"] for attempt in result.environment["attempts"]] == [0, 7, 12]
-    assert record(result) == record(whole)
+    assert_same(result, whole)
 
 
 def test_a_rank_ends_with_the_process_that_started_it(train, spec, tmp_path):
@@ -197,7 +209,7 @@ def test_a_sharded_run_goes_on_to_the_same_bits_and_unsharded(train, sharded):
             train(sharded, killer(7), name=name, ranks=2, shards=True, checkpoint_seconds=0)
     again = train(sharded, name="killed", ranks=2, shards=True)
     assert [attempt["from_step"] for attempt in again.environment["attempts"]] == [0, 7]
-    assert record(again) == record(whole)
+    assert_same(again, whole)
     assert again.environment["sharded"]
     notes = []
     alone = train(sharded, notes.append, name="alone")

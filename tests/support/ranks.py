@@ -23,6 +23,7 @@ def _in_ranks(
     )
     try:
         torch.save(work(ranks, rank, *arguments), folder / f"{rank}.pt")
+        dist.barrier()  # one that ends while another still connects to it would fail the other
     finally:
         dist.destroy_process_group()
 
