@@ -1,8 +1,6 @@
-"""Source and certificates are read once for all commands and tests of code identity.
+"""Certificates are read once for all commands and tests of code identity.
 
-In a process of its own a command reads them once. What a module's source means depends on its text
-and on which modules there are; where both are known, in a copy of the package too, it is not parsed
-again. A file of certificates that is changed is read again.
+In a process of its own a command reads them once. A file of them that is changed is read again.
 """
 
 from __future__ import annotations
@@ -21,31 +19,10 @@ def stamp(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def modules(sources: code.Sources) -> frozenset[str]:
-    """The paths of all modules that there are, below the folder they are in."""
-    if not hasattr(sources, "_modules"):
-        folders = filter(None, (sources.library / code.PACKAGE, sources.outside))
-        paths = (path.relative_to(folder) for folder in folders for path in folder.rglob("*.py"))
-        sources._modules = frozenset(map(str, paths))  # type: ignore[attr-defined]
-    return sources._modules  # type: ignore[attr-defined]
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _read_once() -> Iterator[None]:
-    contents: dict[tuple[Any, ...], code.Content] = {}
+def _prove_once() -> Iterator[None]:
     proofs: dict[tuple[Any, ...], list[certified.Proof]] = {}
-    read, prove = code.Sources._read, certified.Certificates.__dict__["proofs"].func
-
-    def read_once(sources: code.Sources, name: str) -> code.Content:
-        if name in sources._contents:
-            return sources._contents[name]
-        path = sources._path(name)
-        assert path is not None
-        key = (name, path.name, path.read_bytes(), modules(sources))
-        if key not in contents:
-            contents[key] = read(sources, name)
-        sources._contents[name] = contents[key]
-        return contents[key]
+    prove = certified.Certificates.__dict__["proofs"].func
 
     def prove_once(certificates: certified.Certificates) -> list[certified.Proof]:
         if certificates.path != code.CERTIFIED or not code.CERTIFIED.is_file():
@@ -56,6 +33,5 @@ def _read_once() -> Iterator[None]:
         return proofs[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code.Sources, "_read", read_once)
         patch.setattr(certified.Certificates, "proofs", property(prove_once))
         yield

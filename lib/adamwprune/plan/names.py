@@ -40,6 +40,8 @@ def differing(specs: Sequence[RunSpec], first: Sequence[str] = ()) -> list[str]:
     places: list[tuple[object, ...]] = [()] * len(specs)
     for name in [*(each for each in first if each in every), *every]:
         values = [spec.values.get(name) for spec in specs]
+        if len(set(values)) < 2:
+            continue
         apart = [(*place, value) for place, value in zip(places, values, strict=True)]
         if len(set(apart)) > len(set(places)):
             found.append(name)

@@ -5,6 +5,7 @@ The scores are in ``results/.eta.jsonl``, one line a matrix.
 
 import contextlib
 import datetime
+import heapq
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from adamwprune.base.forms import number
 from adamwprune.progress.eta import Estimate
 from adamwprune.records.brief import read_result
 from adamwprune.records.record import RunResult
-from adamwprune.records.store import RESULT
+from adamwprune.records.store import RESULT, run_names, stamp
 
 FILE = ".eta.jsonl"
 LATEST = 300  # records that an estimate is made from: older machines and older code
@@ -23,14 +24,16 @@ LATEST = 300  # records that an estimate is made from: older machines and older 
 
 def records(root: Path) -> list[RunResult]:
     """The latest records below ``root``, of whatever configuration; damaged ones are left out."""
-    dated = []
-    for path in root.glob(f"*/{RESULT}"):
-        with contextlib.suppress(OSError):  # removed meanwhile
-            dated.append((path.stat().st_mtime, path))
+    try:
+        names = run_names(root)
+    except OSError:
+        return []
+    paths = [f"{root}/{name}/{RESULT}" for name in names]
+    stamped = [(written, path) for path in paths if (written := stamp(path))]
     found = []
-    for _, path in sorted(dated, reverse=True)[:LATEST]:
+    for _, path in heapq.nlargest(LATEST, stamped):  # by the time they were written
         with contextlib.suppress(UserError):
-            found.append(read_result(path))
+            found.append(read_result(Path(path)))
     return found
 
 

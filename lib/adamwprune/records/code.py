@@ -21,9 +21,10 @@ from typing import Any
 from adamwprune.base import registry
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import COMPONENTS, RunSpec
-from adamwprune.records import content
+from adamwprune.records import content, parsed
 from adamwprune.records.certified import Certificates
 from adamwprune.records.content import PACKAGE, Content
+from adamwprune.records.parsed import Parsed
 
 LIBRARY = Path(__file__).resolve().parents[2]
 TRAINING = f"{PACKAGE}.train.loop"
@@ -63,8 +64,7 @@ class Code:
         return _unmatched(before, self.modules, _own) or _unmatched(before, self.modules, str)
 
 
-# Contents by what they follow from: parsing takes longer than all else that a command does of it.
-_PARSED: dict[tuple[frozenset[str], str, bytes], Content] = {}
+_PARSED = Parsed()
 
 
 class Sources:
@@ -78,9 +78,10 @@ class Sources:
         self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
 
     @functools.cached_property
-    def _beside(self) -> frozenset[str]:
+    def _beside(self) -> str:
         """The source files there are: by them a qualified name is split into module and name."""
-        return frozenset(stamps(self.library))
+        files = (path.removeprefix(f"{self.library}/") for path in stamps(self.library))
+        return "\0".join(sorted(files))
 
     def of(self, spec: RunSpec) -> Code:
         """The code of a run; :class:`UserError` for a missing member or broken Python."""
@@ -93,6 +94,7 @@ class Sources:
                     raise UserError(f"there is no module {root}; is it from outside, M=DIR?")
             names = sorted(name for name in self._closure(roots) if self._read(name).digest)
             modules = {name: self._entry(name) for name in names}
+            _PARSED.save()
             self._runs[members] = Code(modules, self.certificates)
         return self._runs[members]
 
@@ -161,13 +163,12 @@ class Sources:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             try:
                 text = path.read_bytes()
-                key = (self._beside, package, hashlib.sha256(text).digest())
-                if key not in _PARSED:
-                    tree = ast.parse(text, str(path))
-                    _PARSED[key] = content.read(tree, package, self._split)
+                self._contents[name] = _PARSED.of(
+                    parsed.key(text, package, self._beside),
+                    lambda: content.read(ast.parse(text, str(path)), package, self._split),
+                )
             except (OSError, SyntaxError, ValueError) as error:
                 raise UserError(f"{path}: {error}") from None
-            self._contents[name] = _PARSED[key]
         return self._contents[name]
 
     def _path(self, name: str) -> Path | None:

@@ -95,7 +95,7 @@ class Store:
 
     def begun_names(self) -> set[str]:
         """The names of all runs that were begun, also of those that cannot be read."""
-        return {name for name in _names(self.root) if _is_run(self.root / name)}
+        return {name for name in run_names(self.root) if _is_run(self.root / name)}
 
     def sample(self, spec: RunSpec) -> str:
         """The text that a run's network wrote; empty where there is none.
@@ -189,7 +189,7 @@ def stamp(path: str) -> Stamp | None:
 def record_paths(root: Path) -> Iterator[Path | UserError]:
     """The records below ``root`` by name, and an error for each directory that cannot be read."""
     try:
-        names = _names(root)
+        names = run_names(root)
     except OSError as error:
         yield UserError(f"{root}: {reason(error)}")
         return
@@ -201,7 +201,7 @@ def record_paths(root: Path) -> Iterator[Path | UserError]:
             yield UserError(f"{path}: {reason(error)}")
 
 
-def _names(root: Path) -> list[str]:
+def run_names(root: Path) -> list[str]:
     """What may be the name of a run's directory; ``OSError`` where ``root`` cannot be read."""
     try:
         names = os.listdir(root)  # noqa: PTH208  a path each would take half the time
