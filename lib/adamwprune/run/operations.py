@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.run import gpu_peaks
@@ -73,7 +72,11 @@ class Counter(TorchDispatchMode):
     """Adds up FLOPs by torch's formulas, in all and by the weight that an operation takes."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        # Not before the first batch: it imports Triton, which takes as long as reading the data.
+        from torch.utils.flop_counter import flop_registry
+
         super().__init__()  # type: ignore[no-untyped-call]
+        self.formulas = flop_registry
         self.total = 0
         self.flops = dict.fromkeys(weights, 0)
         self._names = {_storage(weight): name for name, weight in weights.items()}
@@ -83,7 +86,7 @@ class Counter(TorchDispatchMode):
     ) -> Any:
         named = kwargs or {}
         result = func(*args, **named)
-        formula = flop_registry.get(func._overloadpacket)
+        formula = self.formulas.get(func._overloadpacket)
         if formula is not None:
             flops = formula(*args, **named, out_val=result)
             self.total += flops
