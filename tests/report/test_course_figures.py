@@ -186,6 +186,25 @@ def test_runs_that_hide_each_other_are_named(make):
     assert len(figure.axes[0].containers) == 6
 
 
+def test_runs_of_other_seeds_hide_each_other_too(make):
+    """Two seeds of the one and three of the other, equal where both are there."""
+    specs = [
+        s
+        for s in expand("memory-comparison", SEED="0 1 2", TARGET_SPARSITY="0.5")
+        if s["OPTIMIZER"] in ("adamwspam", "adamwprune") and s["PRUNING_METHOD"] == "magnitude"
+    ]
+    courses = {s["SEED"]: make(s).history for s in specs}
+    records = [replace(make(s), history=courses[s["SEED"]]) for s in specs]
+    fewer = [r for r in records if (r.spec["OPTIMIZER"], r.spec["SEED"]) != ("adamwspam", 1)]
+    told = "drawn once: adamwspam = adamwprune magnitude 50%."
+    for draw in (sparsity.accuracy_against_sparsity, masks.layer_density):
+        figure = figure_of(draw, fewer)
+        assert told in small_print(figure)
+        assert not lines(figure.axes[0], "adamwprune magnitude 50%")
+    other = replace(fewer[-1], history=make(fewer[-1].spec).history[:-1])
+    assert told not in small_print(figure_of(masks.layer_density, [*fewer[:-1], other]))
+
+
 def test_a_row_names_all_whose_runs_are_the_same(make):
     specs = [s for s in expand("memory-comparison") if s.sparsity == 0.5]
     spam = next(make(s) for s in specs if s.slug.startswith("lenet5-mnist-adamwspam-mag"))
@@ -308,14 +327,14 @@ def test_weights_before_and_after(seeds, make):
 def test_norms_spikes_and_rates(make):
     specs = [
         s
-        for s in expand("memory-comparison", SEED="0 1")
+        for s in expand("memory-comparison", SEED="0 1 2")
         if s["OPTIMIZER"] in ("adamw", "adamwspam") and not s.sparsity
     ]
     figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
     norms_of, rates = figure.axes
     at = [295, 590, 885, 1180]
     (norms,) = lines(norms_of, "adamw dense")
-    geometric = [math.sqrt(1 * 2) * n for n in (4, 3, 2, 1)]  # of seeds 0 and 1
+    geometric = [math.cbrt(1 * 2 * 3) * n for n in (4, 3, 2, 1)]  # of seeds 0, 1 and 2
     assert norms == [[x, pytest.approx(y)] for x, y in zip(at, geometric, strict=True)]
     (spikes,) = lines(norms_of, "adamwspam: 4 spikes")
     assert [point[0] for point in spikes] == [590, 1180]
@@ -323,9 +342,17 @@ def test_norms_spikes_and_rates(make):
         [[x, pytest.approx(0.008 / n)] for x, n in zip(at, (1, 2, 3, 4), strict=True)]
     ]
     first = [y for x, y in bands(norms_of)[0].tolist() if x == 295]
-    half = HALF[2] / math.sqrt(2) * np.std([math.log(4), math.log(8)], ddof=1)
-    assert min(first) == pytest.approx(4 * math.sqrt(2) * math.exp(-half), rel=1e-5)
-    assert max(first) == pytest.approx(4 * math.sqrt(2) * math.exp(half), rel=1e-5)
+    half = HALF[3] / math.sqrt(3) * np.std(np.log([4, 8, 12]), ddof=1)
+    assert min(first) == pytest.approx(geometric[0] * math.exp(-half), rel=1e-5)
+    assert max(first) == pytest.approx(geometric[0] * math.exp(half), rel=1e-5)
+
+
+def test_rates_that_all_methods_share_are_drawn_once(make):
+    specs = [s for s in expand("memory-comparison") if s["OPTIMIZER"] == "adamw"]
+    figure = figure_of(steps.gradient_norms, [make(s) for s in specs])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Dense", "Magnitude", "Movement", ""]
+    assert len(lines(figure.axes[-1], "adamw")) == 1
 
 
 def test_resets_are_marked_where_the_record_has_them(make):

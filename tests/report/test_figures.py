@@ -352,13 +352,23 @@ def test_memory_bars_add_up_and_show_the_third_state(published, make):
 
 
 def test_seeds_show_n_and_a_band(make):
-    specs = expand("adamw-magnitude-90", SEED="0 1 2")
+    specs = expand("adamw-magnitude-90", SEED="0 1 2 3")
     records = [make(spec) for spec in specs]
-    figure = figure_of(specs, records[:2], "optimizer_comparison_90_pruning")
+    figure = figure_of(specs, records[:3], "optimizer_comparison_90_pruning")
     assert len(figure.axes[0].collections) == 1
     (number,) = texts(panel(figure, "After the last epoch"))
-    assert number.endswith("n = 2 of 3")
-    assert "n = 2 runs, mean ± standard deviation" in figure.get_supxlabel()
+    assert number.endswith("n = 3 of 4")
+    assert "n = 3 runs, mean ± standard deviation" in figure.get_supxlabel()
+
+
+def test_two_seeds_have_no_interval(make):
+    """Student's t with one degree of freedom: 18 deviations from end to end."""
+    specs = expand("adamw-magnitude-90", SEED="0 1")
+    records = [make(spec) for spec in specs]
+    figure = figure_of(specs, records, "optimizer_comparison_90_pruning")
+    assert not figure.axes[0].collections
+    assert not any(c.has_xerr for axes in figure.axes for c in axes.containers)
+    assert "of two runs no interval is drawn" in " ".join(figure.get_supxlabel().split())
 
 
 def test_one_run_says_that_it_has_no_spread(quick, make):

@@ -356,6 +356,16 @@ def contest(*groups: Group) -> Contest:
     return Contest("a title", "PRUNING_METHOD", groups)
 
 
+def test_no_worse_mean_is_marked_where_a_better_one_is_not():
+    """Of noise alone the last one is not shown to be worse than the best, which the middle is."""
+    best = group_of(pruned("magnitude"), {0: 98.0, 1: 98.1, 2: 98.2, 3: 98.3})
+    middle = group_of(pruned("movement"), {0: 97.0, 1: 97.1, 2: 97.2, 3: 97.3001})
+    last = group_of(pruned("random"), {0: 99.0, 1: 93.1, 2: 99.2, 3: 91.3})
+    verdicts = judge([Setting("", "a title", (best, middle, last))])
+    told = {each.left.label: each.verdict for each in verdicts.comparisons}
+    assert verdicts.leading == {best.spec.run_id}, told
+
+
 def test_runs_that_differ_in_more_are_refused_by_name():
     values = {0: 98.0, 1: 98.1, 2: 98.2}
     plain = group_of(pruned("magnitude"), values)

@@ -11,7 +11,7 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report import choice, figures, style, tables
 from adamwprune.report.comparisons import Commands
-from adamwprune.report.figures.sweeps import along_axis
+from adamwprune.report.figures.sweeps import along_axis, heat_map
 from adamwprune.report.groups import settings
 from adamwprune.report.present import tables_of
 from adamwprune.report.sweeps import sweeps
@@ -180,6 +180,16 @@ def test_a_sweep_has_figures_along_its_axes(tmp_path):
     paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
     assert [p.name for p in paths] == ["sweep.png", "sweep_heat_map.png", "sweep_evolution.png"]
     assert not lines
+
+
+@pytest.mark.parametrize("held_out", ["0", "500"])
+def test_what_is_best_on_test_data_is_not_framed(held_out):
+    specs = expand("sgd", **GRID, **{**HELD_OUT, "VALIDATION_EXAMPLES": held_out})
+    (sweep,) = sweeps(settings(specs, [synthetic(spec) for spec in specs]))
+    with style.sheet():
+        (drawing,) = heat_map(sweep)
+        framed = "Framed:" in drawing.figure.get_supxlabel()
+        assert framed == bool(drawing.figure.axes[0].patches) == (held_out != "0")
 
 
 def test_a_sweep_of_one_method_names_it():

@@ -59,6 +59,20 @@ def test_tensorboard_s_event_files(recorded):
     assert start.hparams["EPOCHS"].number_value == 2
 
 
+@needs("tensorboard")
+def test_tensorboard_has_no_chart_of_one_point(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = record(epochs=1)
+    (tmp_path / done.run_id).mkdir()
+    publish(tmp_path / done.run_id, done)
+    assert written("tensorboard", tmp_path, done.run_id) == []
+    events = EventAccumulator(str(tmp_path / "tracking" / "tensorboard" / done.run_id))
+    events.Reload()
+    assert events.Tags()["scalars"] == []
+    assert events.Tensors("summary")
+
+
 def wandb_records(path: Path) -> Iterator:
     """The records of a .wandb file: a LevelDB log of protocol buffers after a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2

@@ -452,6 +452,8 @@ def spread_note(groups: Sequence[Group], shown: str, *, noise: bool = True) -> s
         return f"n = 1, no spread{clause}"
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     end = f"; where n = 1 there is no spread{clause}" if single else ""
+    if 2 in counts:
+        end += "; of two runs no interval is drawn: it would be 18 deviations wide"
     return f"n = {span} runs{f', {shown}' if shown else ''}{end}"
 
 

@@ -328,7 +328,8 @@ def _corrected(
 
 
 def _leading(contest: Contest, found: Mapping[tuple[str, str], Comparison]) -> Iterator[str]:
-    """The group with the best mean and those tied with it; none where any two are refused.
+    """The group with the best mean, and those behind it down to the first that is not tied with
+    it; none where any two are refused.
 
     Only groups of three done seeds take part. That the best one is chosen after the fact is
     allowed, because the correction is for every two groups and not for those with a reference.
@@ -346,7 +347,9 @@ def _leading(contest: Contest, found: Mapping[tuple[str, str], Comparison]) -> I
     if not {BETTER, WORSE, TIED} & set(against.values()):
         return
     yield best.spec.run_id
-    yield from (name for name, verdict in against.items() if verdict == TIED)
+    behind = sorted(enough, key=lambda group: group.worth, reverse=True)[1:]
+    names = (group.spec.run_id for group in behind)
+    yield from itertools.takewhile(lambda name: against.get(name) == TIED, names)
 
 
 # -- what has no pair --------------------------------------------------------

@@ -358,8 +358,9 @@ def _result_captions(rows: Sequence[ResultRow]) -> list[str]:
         lines.append("95% of mean: Student's t, over seeds.")
     if any(row.leading for row in rows):
         lines.append(
-            f"{LEADING} the best mean, or tied with it: among the optimizers without pruning, and "
-            "among the pruning methods of an optimizer at one target."
+            f"{LEADING} the best mean, and those behind it down to the first that is shown to be "
+            "worse: among the optimizers without pruning, and among the pruning methods of an "
+            "optimizer at one target."
         )
     return lines
 

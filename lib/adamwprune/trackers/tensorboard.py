@@ -40,6 +40,8 @@ class _Log:
 
     def __init__(self, tracker: Tracker, run: Run, folder: Path) -> None:
         self.tracker, self.time, self.step = tracker, run.begun, 0
+        self.entries = 0
+        self.waiting: list[Any] = []  # the first entry, until there is a second one
         self.writer = tracker.open(str(folder))
         # A TensorBoard that is open forgets what it had read of an older log.
         start = tracker.events.SessionLog(status=tracker.events.SessionLog.START)
@@ -55,10 +57,15 @@ class _Log:
         found = [
             scalar(tag=name, simple_value=value)
             for name, value in entry.items()
-            if name != "step" and isinstance(value, (int, float))
+            if name not in ("step", "epoch", "seconds") and isinstance(value, (int, float))
         ]
-        self._add(summary=self.tracker.summaries.Summary(value=found))
-        self.writer.flush()
+        self.entries += 1
+        self.waiting.append(self._event(summary=self.tracker.summaries.Summary(value=found)))
+        if self.entries > 1:
+            for event in self.waiting:
+                self.writer.add_event(event)
+            self.waiting.clear()
+            self.writer.flush()
 
     def end(self, status: str, summary: Mapping[str, Value]) -> None:
         """The summary as a table in Markdown."""
@@ -69,8 +76,10 @@ class _Log:
         self.writer.close()
 
     def _add(self, **what: Any) -> None:
-        event = self.tracker.events.Event(wall_time=self.time, step=self.step, **what)
-        self.writer.add_event(event)
+        self.writer.add_event(self._event(**what))
+
+    def _event(self, **what: Any) -> Any:
+        return self.tracker.events.Event(wall_time=self.time, step=self.step, **what)
 
 
 def _cell(value: Value) -> str:

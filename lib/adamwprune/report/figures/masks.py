@@ -52,7 +52,7 @@ def layer_density(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     panels.name_lowest(axes)
     line = Line2D([], [], color=style.FAINT, linestyle=(0, (2, 2)), label="all layers together")
     parts.colour_legend(figure, setting.optimizers, line)
-    notes = [_sizes_note(layers), *parts.places_note(groups), *_notes(setting.pruned(), groups)]
+    notes = [_sizes_note(layers), *_notes_of_grid(setting, groups)]
     parts.footer(figure, setting.title, groups, *notes, scores=False)
     yield parts.drawing("layer_density", figure, groups)
 
@@ -120,7 +120,7 @@ def _where_weights_return(setting: Setting) -> Setting:
 
 def _told(setting: Setting, groups: list[Group], lacking: list[Group], what: str) -> list[str]:
     """Where the runs were made, and which groups are not drawn for want of ``what``."""
-    return [*parts.places_note(groups), *_notes(setting.pruned(), groups, lacking, what)]
+    return _notes_of_grid(setting, groups, lacking, what)
 
 
 def _name_steps(setting: Setting, axes: Any, label: str) -> None:
@@ -204,15 +204,24 @@ def _notes(
     return [*parts.marks_note(drawn), *parts.absent_note(wanted, lacking or [], what)]
 
 
+def _notes_of_grid(
+    setting: Setting, drawn: list[Group], lacking: list[Group] | None = None, what: str = ""
+) -> list[str]:
+    wanted = setting.pruned()
+    places, twins = parts.places_note(drawn), parts.twins_note(wanted)
+    return [*twins, *places, *_notes(wanted, drawn, lacking, what)]
+
+
 def _grid(
     setting: Setting, title: str, values: Values, places: Places
 ) -> tuple[Figure, Any, list[Group]] | None:
     """A row a sparsity, a column a method, in each a line an optimizer: means and intervals of
     ``values`` at their ``places``.
 
-    Only groups all of whose runs have ``values``; None without any.
+    Only groups all of whose runs have ``values``, and no twins; None without any.
     """
-    groups = [g for g in setting.pruned() if g.done and _all_have(g, values)]
+    whole = [g for g in setting.pruned() if g.done and _all_have(g, values)]
+    groups = parts.without_twins(whole)
     if not groups:
         return None
     sparsities, tags = setting.done_sparsities, setting.tags

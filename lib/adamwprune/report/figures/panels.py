@@ -17,11 +17,10 @@ from adamwprune.report.figures.parts import Series, count
 from adamwprune.report.figures.scales import metric_axis
 from adamwprune.report.groups import Group, Statistic, held_out, judged_by, score_digits
 from adamwprune.report.origins import Origins
-from adamwprune.report.statistics import reach
+from adamwprune.report.statistics import LEAST, reach
 
 BAND_ALPHA = 0.18
 SMALL: dict[str, Any] = {"va": "center", "fontsize": 8, "color": style.INK}
-SHOWN_WHOLE = 3  # runs from which on a band is drawn whole: that of two is 18 deviations wide
 
 
 def no_panel(axes: Axes, groups: Sequence[Group]) -> None:
@@ -95,16 +94,15 @@ def draw_curves(axes: Axes, series: Sequence[Series], metric: Metric, part: str 
 def draw_band(
     axes: Axes, x: Sequence[float], values: np.ndarray[Any, Any], colour: str, *, least: float = 0.0
 ) -> None:
-    """The 95% interval of the mean of ``values`` [runs, points]; nothing for one run.
+    """The 95% interval of the mean of ``values`` [runs, points], of three runs or more.
 
     No lower than ``least``: what is shown has no values below it.
     """
     n = len(values)
-    if n < 2 or len(x) < 2:
+    if n < LEAST or len(x) < 2:
         return
     mean, half = values.mean(axis=0), reach(n) * values.std(axis=0, ddof=1)
-    limits = np.maximum(mean - half, least), mean + half
-    fill_band(axes, x, limits, colour, whole=n >= SHOWN_WHOLE)
+    fill_band(axes, x, (np.maximum(mean - half, least), mean + half), colour)
 
 
 def fill_band(
@@ -112,20 +110,22 @@ def fill_band(
     x: Sequence[float],
     limits: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
     colour: str,
-    *,
-    whole: bool = True,
 ) -> None:
-    """Between two lines; where it is not to be seen as a whole, the axes make no room for it."""
+    """Between two lines."""
     low, high = limits
     outline = [*zip(x, low, strict=True), *zip(x[::-1], high[::-1], strict=True)]
     band = PolyCollection([outline], facecolor=colour, alpha=BAND_ALPHA, linewidth=0)
-    axes.add_collection(band, autolim=whole)
+    axes.add_collection(band)
     axes.autoscale_view()
 
 
 def half_interval(found: Statistic) -> float | None:
-    """From the mean to either end of its 95% interval; None for one run."""
-    return None if found.deviation is None else reach(found.n) * found.deviation
+    """From the mean to either end of its 95% interval; None for fewer than three runs: that of two
+    is 18 deviations wide.
+    """
+    if found.deviation is None or found.n < LEAST:
+        return None
+    return reach(found.n) * found.deviation
 
 
 def draw_sparsity(axes: Axes, record: RunResult, *, linewidth: float, **look: Any) -> None:
@@ -153,7 +153,9 @@ def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
     margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last)
     axes.set_xlim(begin - margin, last + margin)
     bins = 10 if last >= 1 else 4  # small fractions are long numbers
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, integer=last >= 2 or last == begin == 1))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=bins, integer=last >= 2 or last == begin == 1, min_n_ticks=1)
+    )
     pruned = [each.group.spec for each in series if not each.group.is_dense]
     for end in {spec.ramp_end_step / spec.steps_per_epoch for spec in pruned}:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)

@@ -161,27 +161,22 @@ def _by_method(groups: Iterable[Group]) -> str:
 def without_twins(
     groups: Iterable[Group], apart: Callable[[Group], object] = lambda group: None
 ) -> list[Group]:
-    """Without the groups whose runs are the same in every epoch as those of an earlier one.
+    """Without the groups whose runs are the same in every epoch as those of an earlier one, of
+    whichever seeds both have.
 
     AdamWPrune without pruning by state, for example, is AdamWSpam. ``apart``: what else must be
     equal. Groups without a completed run stay.
     """
-    seen: set[object] = set()
-    found = []
+    found: list[Group] = []
     for group in groups:
-        key = (_course(group), apart(group)) if group.done else group.specs
-        if key not in seen:
+        if not any(_are_twins(group, each) and apart(group) == apart(each) for each in found):
             found.append(group)
-        seen.add(key)
     return found
 
 
 def twins_of(group: Group, groups: Iterable[Group]) -> list[Group]:
     """The group itself, and of ``groups`` those that are the same in every epoch."""
-    if not group.done:
-        return [group]
-    course = _course(group)
-    return [each for each in groups if each.done and _course(each) == course]
+    return [each for each in groups if each is group or _are_twins(each, group)]
 
 
 def twins_note(groups: Iterable[Group]) -> list[str]:
@@ -205,11 +200,18 @@ def _kind(group: Group) -> str:
     return group.label.removeprefix(f"{group.optimizer} ")
 
 
-def _course(group: Group) -> tuple[object, ...]:
-    return tuple(
-        (record.spec["SEED"], *(_measured(entry) for entry in record.history))
-        for record in group.done
-    )
+def _are_twins(one: Group, other: Group) -> bool:
+    """Whether both have seeds in common, and of these the same course."""
+    mine, theirs = _courses(one), _courses(other)
+    common = mine.keys() & theirs.keys()
+    return bool(common) and all(mine[seed] == theirs[seed] for seed in common)
+
+
+def _courses(group: Group) -> dict[object, object]:
+    """By seed what was measured in each epoch."""
+    return {
+        record.spec["SEED"]: [_measured(entry) for entry in record.history] for record in group.done
+    }
 
 
 def _measured(entry: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

@@ -13,7 +13,7 @@ from adamwprune.report import style
 from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, percent
-from adamwprune.report.statistics import reach
+from adamwprune.report.statistics import LEAST, reach
 
 RESET = (0, (4, 2))
 SPIKE: dict[str, Any] = {"color": style.INK, "marker": "|", "linestyle": "none"}
@@ -37,19 +37,23 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     if any(tags):
         title += f", dense and pruned to {percent(highest)}"
     figure = style.new_figure(2.4 + 4.4 * max(2, len(tags)), 6.0, title)
-    axes = figure.subplots(2, len(tags), sharex=True, sharey="row", height_ratios=[1, 0.45],
-                           squeeze=False)  # fmt: skip
-    for (above, below), tag in zip(axes.T, tags, strict=True):
+    # A column a method; below them the learning rate, which is much the same in all of them.
+    places = [*map(str, range(len(tags)))]
+    both: list[Any] = [places, ["rates"] * len(tags)]
+    axes = figure.subplot_mosaic(both, sharex=True, height_ratios=[1, 0.45])
+    first = axes[places[0]]
+    for panel, tag in zip((axes[place] for place in places), tags, strict=True):
         own = [g for g in groups if setting.tag(g) == tag]
-        once = parts.without_twins(own)
-        for place, group in enumerate(once):
-            _norms(above, group, place)
-        _rates(below, once)
-        above.set_title(parts.panel_title(tag or "dense", own))
-        below.set_xlabel("training step")
-    scales.log_axis(axes[0, 0])  # of all that share its axis
-    axes[0, 0].set_ylabel("gradient norm (log scale)")
-    _name_rates(axes[1])
+        for place, group in enumerate(parts.without_twins(own)):
+            _norms(panel, group, place)
+        panel.set_title(parts.panel_title(tag or "dense", own))
+        if panel is not first:
+            panel.sharey(first)
+            panel.tick_params(labelleft=False)
+    scales.log_axis(first)  # of all that share its axis
+    first.set_ylabel("gradient norm (log scale)")
+    _rates(axes["rates"], groups)
+    _name_rates(axes["rates"])
     parts.colour_legend(figure, list(dict.fromkeys(g.optimizer for g in groups)), *_keys(groups))
     lacking = [g for g in chosen if g.done and g not in groups]
     notes = [_note(groups), *parts.twins_note(groups), *parts.places_note(groups)]
@@ -58,14 +62,14 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     yield parts.drawing("gradient_norms", figure, groups)
 
 
-def _name_rates(row: Any) -> None:
-    """The axes of the lower row."""
-    row[0].set_xlim(left=0)
-    row[0].set_ylim(bottom=0)
-    row[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    row[0].yaxis.set_major_locator(MaxNLocator(3))
-    row[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    row[0].set_ylabel("learning rate")
+def _name_rates(axes: Any) -> None:
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("training step")
+    axes.set_ylabel("learning rate")
 
 
 def _keys(groups: Sequence[Group]) -> list[Line2D]:
@@ -98,10 +102,9 @@ def _norms(axes: Axes, group: Group, place: int) -> None:
     means = np.log(np.maximum([record.trace["norm"] for record in group.done], TINY))
     middle = means.mean(axis=0)
     axes.plot(steps, np.exp(middle), color=colour, linewidth=1.1, label=group.label)
-    if group.n > 1:
+    if group.n >= LEAST:
         half = reach(group.n) * means.std(axis=0, ddof=1)
-        limits = np.exp(middle - half), np.exp(middle + half)
-        panels.fill_band(axes, steps, limits, colour, whole=group.n >= panels.SHOWN_WHOLE)
+        panels.fill_band(axes, steps, (np.exp(middle - half), np.exp(middle + half)), colour)
     _mark_resets(axes, first["resets"])
     if first["spikes"] is None:
         return
@@ -126,8 +129,8 @@ def _rates(axes: Axes, groups: Sequence[Group]) -> None:
     for own in courses.values():
         trace, name = own[0].done[0].trace, own[0].optimizer
         look: dict[str, Any] = {"color": style.INK, "linestyle": (0, (1, 1)), "linewidth": 1.6}
-        if len(own) == 1:
+        names = dict.fromkeys(group.optimizer for group in own)
+        if len(names) == 1:
             look = {"color": style.colour_of(name), "linewidth": 1.2}
-        label = ", ".join(group.optimizer for group in own)
-        axes.plot(trace["step"], trace["lr"], label=label, **look)
+        axes.plot(trace["step"], trace["lr"], label=", ".join(names), **look)
         _mark_resets(axes, trace["resets"])

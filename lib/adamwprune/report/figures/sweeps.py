@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,6 +29,7 @@ from adamwprune.report.sweeps import Sweep, is_numeric, place_text
 
 MOST = 12  # panels that a page holds
 WIDE = 4  # panels in a row
+WIDEST_PRINT = 9  # characters of a heading in an inch
 SPREADS = 8  # largest over smallest value from which on an axis is logarithmic
 _TOO_MANY = "{} panels are too many for a page; report.html shows all axes side by side"
 
@@ -156,10 +158,7 @@ def _curves(layout: _Layout) -> Figure:
     for row in grid:
         scales.metric_axis(row[0], metric, measured_on)
     parts.legend(figure, [_spread_over(each, sweep) for each in layout.look.values()])
-    notes = parts.absent_note(sweep.groups)
-    if any(group.n == 2 for group in sweep.groups):
-        notes.append("Intervals of two runs are wider than any panel and are left out.")
-    parts.footer(figure, sweep.title, sweep.groups, *notes)
+    parts.footer(figure, sweep.title, sweep.groups, *parts.absent_note(sweep.groups))
     return figure
 
 
@@ -175,7 +174,7 @@ def _line(axes: Axes, layout: _Layout, series: Series, groups: list[Group]) -> N
     joined = is_numeric(layout.sweep.ticks(layout.along))
     axes.plot(at, means, **{**series.line, "linestyle": series.dashes if joined else "none"})
     for x, group in zip(at, groups, strict=True):
-        half = panels.half_interval(group.score) if group.n >= panels.SHOWN_WHOLE else None
+        half = panels.half_interval(group.score)
         if half is not None:
             axes.errorbar(x, group.score.mean, yerr=half, **{**series.dot, "elinewidth": 0.9})
 
@@ -239,7 +238,9 @@ def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Gro
     across, down = (sweep.ticks(axis) for axis in pair)
     size = (1.0 + 0.75 * len(across), 1.2 + 0.42 * len(down))
     heading = f"{measured_on.capitalize()} {metric.label} over {_name(pair[0])} and "
-    figure, grid = _grid(heading + _name(pair[1]), len(tables), size)
+    wide = WIDEST_PRINT * (2.6 + size[0] * min(WIDE, len(tables)))
+    heading = textwrap.fill(heading + _name(pair[1]), int(wide))
+    figure, grid = _grid(heading, len(tables), size)
     means = [group.score.mean for group in sweep.groups if group.done]
     limits = {"vmin": min(means), "vmax": max(means)}
     image: Any = None
@@ -247,9 +248,15 @@ def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Gro
         image = _map(axes, sweep, pair, groups, limits)
         axes.set_title(title)
     figure.colorbar(image, ax=grid, label=f"{measured_on} {metric.axis()}", shrink=0.9)
-    best = "Framed: the best mean of its panel, which need not be shown to be the best."
-    parts.footer(figure, sweep.title, sweep.groups, best, *parts.absent_note(sweep.groups))
+    framed = ["Framed: the best mean of its panel, which need not be shown to be the best."]
+    notes = [*(framed if _may_choose(sweep) else []), *parts.absent_note(sweep.groups)]
+    parts.footer(figure, sweep.title, sweep.groups, *notes)
     return figure
+
+
+def _may_choose(sweep: Sweep) -> bool:
+    """Whether a value may be called the best: what is chosen by test data is better on them."""
+    return held_out(sweep.groups) == "validation"
 
 
 def _map(
@@ -271,7 +278,7 @@ def _map(
         light = sum(image.cmap(image.norm(values[y, x]))[:3]) > 1.5
         ink = style.INK if light else "white"
         axes.text(x, y, f"{values[y, x]:.{digits}f}", ha="center", va="center", color=ink)
-    if best is not None:
+    if best is not None and _may_choose(sweep):
         x, y = (ticks[k].index(sweep.values(best)[axis]) for k, axis in enumerate(pair))
         frame: dict[str, Any] = {"fill": False, "edgecolor": style.INK, "linewidth": 2.2}
         axes.add_patch(matplotlib.patches.Rectangle((x - 0.5, y - 0.5), 1, 1, **frame))
