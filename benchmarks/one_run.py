@@ -106,6 +106,8 @@ def _ways(options: Options) -> list[tuple[str, tuple[str, ...], float]]:
     found: list[tuple[str, tuple[str, ...], float]] = [("train.py", (), 4.5)]
     if has_kernels(options):
         found.append(("train.py --lenet5-numba", ("--lenet5-numba",), 5.0))
+    if options.device == "cuda" and importlib.util.find_spec("triton") is not None:
+        found.append(("train.py --lenet5-triton", ("--lenet5-triton",), 4.5))
     return found
 
 

@@ -22,6 +22,8 @@ from adamwprune.plan.spec import RunSpec
 from adamwprune.pruning import prunable
 from adamwprune.train.data import network_for
 
+USUAL = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0, "LENET5_NUMBA": False, "LENET5_TRITON": False}
+
 
 @pytest.fixture(params=["cpu", "cuda"])
 def product(request, monkeypatch):
@@ -206,7 +208,7 @@ def test_a_model_is_a_plain_module_with_a_plain_state(name):
 
 
 def test_a_model_is_built_for_the_channels_and_classes_of_its_data():
-    values = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0, "LENET5_FUSED": False, "LENET5_NUMBA": False}
+    values = {**USUAL, "LENET5_FUSED": False}
     model = models.build(values, Images(channels=3, size=28, classes=7))
     assert model.takes == Images(3, 32, 7)
     assert model.example(5).shape == (5, 3, 32, 32)
@@ -231,8 +233,7 @@ def test_fused_layers_compute_what_the_plain_ones_do(training):
     images = torch.randn(8, 1, 32, 32, dtype=torch.float64)
     with torch.set_grad_enabled(training):
         torch.testing.assert_close(fused(images), plain_one(images), rtol=1e-9, atol=1e-10)
-    values = {"MODEL": "lenet5", "MODEL_WIDTH": 1.0, "LENET5_NUMBA": False}
-    fused_values, plain_values = ({**values, "LENET5_FUSED": on} for on in (True, False))
+    fused_values, plain_values = ({**USUAL, "LENET5_FUSED": on} for on in (True, False))
     kind = Images(1, 28, 10)
     assert type(models.build(fused_values, kind).module) is FusedLeNet5
     assert type(models.build(plain_values, kind).module) is LeNet5

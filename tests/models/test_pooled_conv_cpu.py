@@ -275,7 +275,8 @@ def test_they_are_for_training_in_float32_on_a_cpu(monkeypatch):
         raise AssertionError("these are another path's")
 
     monkeypatch.setattr(_pooled_conv_cpu, "conv_norm_pool", never)
-    values = {"LENET5_FUSED": True, "LENET5_NUMBA": True, "MODEL_WIDTH": 1.0}
+    asked = {"LENET5_FUSED": True, "LENET5_NUMBA": True, "LENET5_TRITON": False}
+    values = {**asked, "MODEL_WIDTH": 1.0}
     network = lenet5.build(values, Images(1, 32, 10)).module
     images = torch.randn(4, 1, 32, 32)
     network.eval()(images)

@@ -329,10 +329,11 @@ def test_the_closure_holds_every_module_that_a_run_really_imports():
     """A real process imports the training and the run's members; what it loads is all there, but
     for folders that make no numbers and packages that hold nothing."""
     pytest.importorskip("numba")
+    pytest.importorskip("triton")
     script = (
         "import sys, ast, pathlib\n"
         "import adamwprune.train.loop, adamwprune.train.sharded, adamwprune.models.lenet5\n"
-        "import adamwprune.models._pooled_conv_cpu\n"
+        "import adamwprune.models._pooled_conv_cpu, adamwprune.models._pooled_conv_triton\n"
         "import adamwprune.datasets.fashion_mnist, adamwprune.tasks.classification\n"
         "import adamwprune.optimizers.adamwprune, adamwprune.pruning.methods.state\n"
         "print(*sorted(name for name, module in sys.modules.items()\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -54,36 +54,70 @@ class FusedLeNet5(LeNet5):
         return F.relu(conv_norm_pool(x, self.conv2, self.norm2))
 
 
-class NumbaLeNet5(FusedLeNet5):
-    """The same again, by kernels that Numba compiles: in training, in float32 on a CPU, and with
-    normalisation over one process.
+class KernelLeNet5(FusedLeNet5):
+    """The same again, by kernels of our own on ``devices`` ("cpu", "cuda").
+
+    They are used in training, in float32 and with normalisation over one process.
     """
+
+    def __init__(self, channels: int, classes: int, width: float, devices: frozenset[str]) -> None:
+        super().__init__(channels, classes, width)
+        self.devices = devices
 
     def features(self, images: Tensor) -> Tensor:
         device = images.device.type
         if (
             not self.training
-            or device != "cpu"
+            or device not in self.devices
+            or images.dtype != torch.float32
             or torch.is_autocast_enabled(device)
             or torch.compiler.is_compiling()
             or type(self.norm1) is not nn.BatchNorm2d
         ):
             return super().features(images)
-        from adamwprune.models import _pooled_conv_cpu as kernels  # whose Numba may be missing
+        layer = _kernels(device)
+        x = layer(images, self.conv1, self.norm1, relu=True)
+        return layer(x, self.conv2, self.norm2, relu=True)
 
-        x = kernels.conv_norm_pool(images, self.conv1, self.norm1, relu=True)
-        return kernels.conv_norm_pool(x, self.conv2, self.norm2, relu=True)
+
+def _kernels(device: str) -> Callable[..., Tensor]:
+    """What computes a layer on this kind of device; ``ImportError`` without its compiler."""
+    if device == "cpu":
+        from adamwprune.models import _pooled_conv_cpu
+
+        return _pooled_conv_cpu.conv_norm_pool
+    from adamwprune.models import _pooled_conv_triton
+
+    return _pooled_conv_triton.conv_norm_pool
+
+
+def _missing(device: str) -> str:
+    """Why there are no kernels for this kind of device, and what to do about it; or nothing."""
+    advice = {"cpu": "pip install 'adamwprune[numba]'", "cuda": "pip install triton"}
+    try:
+        _kernels(device)
+    except ImportError as error:
+        return f"{error} ({advice[device]})"
+    if device == "cuda":
+        from adamwprune.models import _pooled_conv_triton
+
+        return _pooled_conv_triton.missing()
+    return ""
 
 
 def build(values: Mapping[str, Any], kind: Images) -> Model:
     """LeNet-5 for images of up to 32x32 pixels, which are centred in a field of 32x32."""
-    network, note = FusedLeNet5 if values["LENET5_FUSED"] else LeNet5, ""
-    if values["LENET5_NUMBA"]:
-        try:
-            from adamwprune.models import _pooled_conv_cpu  # noqa: F401
-
-            network = NumbaLeNet5
-        except ImportError as error:
-            note = f"LENET5_NUMBA: trained without, {error} (pip install 'adamwprune[numba]')"
-    module = network(kind.channels, kind.classes, values["MODEL_WIDTH"])
-    return Model(module, Images(kind.channels, 32, kind.classes), note=note)
+    sizes = kind.channels, kind.classes, values["MODEL_WIDTH"]
+    devices, notes = set(), []
+    for symbol, device in (("LENET5_NUMBA", "cpu"), ("LENET5_TRITON", "cuda")):
+        # Without a GPU nobody misses its kernels. To count GPUs does not start CUDA here.
+        if values[symbol] and (device == "cpu" or torch.cuda.device_count()):
+            if missing := _missing(device):
+                notes.append(f"{symbol}: trained without, {missing}")
+            else:
+                devices.add(device)
+    if devices:
+        module: LeNet5 = KernelLeNet5(*sizes, frozenset(devices))
+    else:
+        module = (FusedLeNet5 if values["LENET5_FUSED"] else LeNet5)(*sizes)
+    return Model(module, Images(kind.channels, 32, kind.classes), note="; ".join(notes))

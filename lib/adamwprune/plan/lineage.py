@@ -23,6 +23,7 @@ NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behavi
     "LABEL_SMOOTHING": 0,
     "LENET5_FUSED": True,
     "LENET5_NUMBA": False,
+    "LENET5_TRITON": False,
     "LR_FLOOR": 0.0,
     "LR_WARMUP": 0,
     "MEMORY_FORMAT": "contiguous",
