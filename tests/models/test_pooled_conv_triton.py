@@ -5,11 +5,7 @@ Only with a GPU do they run as they are compiled; the same cases are then tried 
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -18,67 +14,31 @@ from torch import nn
 
 pytest.importorskip("triton")
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction
-
 from adamwprune import models
 from adamwprune.base.kinds import Images
 from adamwprune.models import lenet5
 from adamwprune.models._pooled_conv_triton import conv_norm_pool
+from tests.support import kernels
 from tests.support.runs import specs
 
 CASES = Path(__file__).with_name("pooled_conv_triton_cases.py")
 ASKED = {"LENET5_FUSED": True, "LENET5_NUMBA": False, "LENET5_TRITON": True, "MODEL_WIDTH": 1.0}
 MNIST = Images(1, 28, 10)
-TYPES = {torch.float32: "*fp32", torch.int64: "*i64", torch.uint8: "*u8", float: "fp32", int: "i32"}
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interpreted", ["1", pytest.param("0", marks=needs_gpu)])
-def test_the_cases(interpreted, repository):
-    """In a process of its own: Triton decides when it is imported whether it interprets."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(CASES)]
-    environment = {**os.environ, "TRITON_INTERPRET": interpreted}
-    done = subprocess.run(
-        command, env=environment, cwd=repository, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert re.search(r"\b2\d passed", done.stdout), done.stdout
+@pytest.mark.parametrize("interpreted", kernels.WAYS)
+def test_the_cases(interpreted):
+    kernels.run_cases(CASES, interpreted)
 
 
 def launches(n, channels, outputs, side, **settings):
-    """What a forward and a backward pass would launch: kernels and their arguments."""
-    found = []
-
-    def noted(kernel, *args, grid, warmup, **named):
-        assert all(0 < each < 1 << 16 for each in grid)
-        found.append((kernel, {**dict(zip(kernel.arg_names, args, strict=False)), **named}))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JITFunction, "run", noted)
+    """What a forward and a backward pass would launch."""
+    with kernels.noted() as found:
         conv, norm = nn.Conv2d(channels, outputs, 5, **settings), nn.BatchNorm2d(outputs)
         images = torch.zeros(n, channels, side, side, requires_grad=channels > 1)
         conv_norm_pool(images, conv, norm, relu=True).sum().backward()
     return found
-
-
-def compiled(kernel, arguments, architecture):
-    """As at a launch with these arguments, but for a GPU that need not be there."""
-    signature, constants, attributes = {}, {}, {}
-    for at, param in enumerate(kernel.params):
-        value = arguments[param.name]
-        if param.is_constexpr:
-            signature[param.name], constants[param.name] = "constexpr", value
-            continue
-        signature[param.name] = TYPES[getattr(value, "dtype", type(value))]
-        if isinstance(value, torch.Tensor):
-            attributes[(at,)] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature, constants, attributes)
-    options = {"num_warps": arguments.get("num_warps", 4)}
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def test_both_layers_take_seventeen_launches():
@@ -95,13 +55,9 @@ def test_all_kernels_compile_and_keep_their_numbers_in_registers(
     shape, architecture, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    target = f"sm_{architecture}" + "a" * (architecture >= 90)
     for kernel, arguments in launches(*shape, bias=shape[1] != 12):
-        code = compiled(kernel, arguments, architecture).asm["ptx"]
-        (tmp_path / "kernel.ptx").write_text(code)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={target}", "kernel.ptx"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert "0 bytes spill stores, 0 bytes spill loads" in done.stderr, kernel.__name__
+        code, resources = kernels.compiled(kernel, arguments, architecture, tmp_path)
+        assert "0 bytes spill stores, 0 bytes spill loads" in resources, kernel.__name__
         assert "atom" not in code, "sums would depend on who comes first"
         assert "tf32" not in code
 
@@ -146,23 +102,11 @@ def test_without_triton_a_run_trains_as_before_and_says_so(a_gpu, train, monkeyp
     assert result.weights == train(specs()[0], name="without").weights
 
 
-@pytest.mark.parametrize("name", [None, "/nowhere/cc"])
-def test_without_a_compiler_too(a_gpu, monkeypatch, tmp_path, name):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    if name:
-        monkeypatch.setenv("CC", name)
+def test_without_a_compiler_too(a_gpu, monkeypatch):
+    monkeypatch.setattr(lenet5, "missing_for_triton", lambda: "no C compiler (CC, gcc or clang)")
     model = lenet5.build(ASKED, MNIST)
     assert type(model.module) is lenet5.FusedLeNet5
     assert model.note == "LENET5_TRITON: trained without, no C compiler (CC, gcc or clang)"
-
-
-def test_without_python_s_headers_too(a_gpu, monkeypatch, tmp_path):
-    monkeypatch.setenv("CC", sys.executable)  # a program that is there
-    monkeypatch.setattr(sysconfig, "get_path", lambda name, scheme: str(tmp_path))
-    assert lenet5.build(ASKED, MNIST).note.endswith(f"no {tmp_path}/Python.h")
-    (tmp_path / "Python.h").touch()
-    assert not lenet5.build(ASKED, MNIST).note
 
 
 def test_they_are_for_training_in_float32_on_their_device(monkeypatch):

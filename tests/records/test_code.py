@@ -334,6 +334,7 @@ def test_the_closure_holds_every_module_that_a_run_really_imports():
         "import sys, ast, pathlib\n"
         "import adamwprune.train.loop, adamwprune.train.sharded, adamwprune.models.lenet5\n"
         "import adamwprune.models._pooled_conv_cpu, adamwprune.models._pooled_conv_triton\n"
+        "import adamwprune.optimizers._spam_triton\n"
         "import adamwprune.datasets.fashion_mnist, adamwprune.tasks.classification\n"
         "import adamwprune.optimizers.adamwprune, adamwprune.pruning.methods.state\n"
         "print(*sorted(name for name, module in sys.modules.items()\n"

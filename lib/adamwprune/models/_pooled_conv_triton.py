@@ -15,11 +15,7 @@ once each of them has been launched and so compiled.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,20 +38,6 @@ BLOCK_CHUNKS = 128
 
 # For mypy, which knows nothing about Triton. Batches of any size are computed by the same code.
 _kernel: Callable[[Any], Any] = triton.jit(do_not_specialize=["rows", "step", "chunks"])
-
-
-def missing() -> str:
-    """What is not there that Triton needs to start kernels, or nothing.
-
-    Triton compiles a small C program for each GPU, by the compiler that it finds in this order.
-    """
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or shutil.which(compiler) is None:
-        return "no C compiler (CC, gcc or clang)"
-    scheme = sysconfig.get_default_scheme()
-    scheme = "posix_prefix" if scheme == "posix_local" else scheme  # as Triton does for Debian's
-    header = Path(sysconfig.get_path("include", scheme)) / "Python.h"
-    return "" if header.exists() else f"no {header}"
 
 
 def conv_norm_pool(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adamwprune.base.compilers import missing_for_triton
 from adamwprune.base.kinds import Images
 from adamwprune.models import Model
 from adamwprune.models._pooled_conv import conv_norm_pool
@@ -93,15 +94,13 @@ def _kernels(device: str) -> Callable[..., Tensor]:
 
 def _missing(device: str) -> str:
     """Why there are no kernels for this kind of device, and what to do about it; or nothing."""
-    advice = {"cpu": "pip install 'adamwprune[numba]'", "cuda": "pip install triton"}
+    if device == "cuda" and (missing := missing_for_triton()):
+        return missing
     try:
         _kernels(device)
     except ImportError as error:
-        return f"{error} ({advice[device]})"
-    if device == "cuda":
-        from adamwprune.models import _pooled_conv_triton
-
-        return _pooled_conv_triton.missing()
+        package = "triton" if device == "cuda" else "'adamwprune[numba]'"
+        return f"{error} (pip install {package})"
     return ""
 
 

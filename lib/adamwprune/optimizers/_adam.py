@@ -9,6 +9,7 @@ is spike handling and clipping before it. State per parameter, named as in torch
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
+from adamwprune.base.compilers import missing_for_triton
 from adamwprune.optimizers import _base, _stable
 from adamwprune.optimizers._base import FLOAT, Closure, StateBytes
 from adamwprune.optimizers._layout import as_real, laid_out
@@ -81,7 +83,11 @@ class AdamFamily(_base.KeepsMoments):
     @classmethod
     def from_values(cls, params: ParamsT, values: Mapping[str, Any]) -> Self:
         """The optimizer with a run's values."""
-        return cls(
+        spam, note = Spam.from_values(values), ""
+        # Without a GPU nobody misses its kernel. To count GPUs does not start CUDA here.
+        if spam.triton and torch.cuda.device_count() and (missing := missing_for_triton()):
+            spam, note = replace(spam, triton=False), f"SPAM_TRITON: trained without, {missing}"
+        optimizer = cls(
             params,
             lr=values["LR"],
             betas=(values["BETA1"], values["BETA2"]),
@@ -89,8 +95,10 @@ class AdamFamily(_base.KeepsMoments):
             weight_decay=values["WEIGHT_DECAY"],
             amsgrad=values["AMSGRAD"] == "on",
             max_grad_norm=values["MAX_GRAD_NORM"],
-            spam=Spam.from_values(values),
+            spam=spam,
         )
+        optimizer.note = note
+        return optimizer
 
     @property
     def needs_all_gradients(self) -> str:
@@ -121,7 +129,7 @@ class AdamFamily(_base.KeepsMoments):
 
     @property
     def _window(self) -> NormWindow:
-        return NormWindow(self.kept)
+        return NormWindow(self.kept, self.spam.triton)
 
     @property
     def steps_since_reset(self) -> int:

@@ -62,6 +62,7 @@ class Base(torch.optim.Optimizer):
     missing_settings: ClassVar[Mapping[str, Any]] = {}
     # What torch does not know of.
     _own: tuple[str, ...] = ("max_grad_norm", "capturable", "_rates", "_written")
+    note = ""  # what a run does without that was asked for, and why
     capturable: bool | None = None  # whether steps are to be captured; None: those on a GPU
     # Told in each step, by an optimizer that looks for spikes, whether its gradient was one, a bool
     # tensor. It is not kept as an attribute: it would be a state, which the ledger does not count.

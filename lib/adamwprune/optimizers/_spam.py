@@ -38,6 +38,7 @@ class Spam:
     warmup_steps: int = 0  # steps of reduced step size after a reset
     gammas: tuple[float, float, float] | None = None  # decay rates of Stable-SPAM; None: not it
     published: bool = False  # what the optimizer's caller leaves open is as in the paper, too
+    triton: bool = False  # the z-score by a kernel of our own on a GPU
 
     def __post_init__(self) -> None:
         _base.check("theta", self.theta, 0)
@@ -81,6 +82,7 @@ class Spam:
             interval=values["SPAM_INTERVAL"],
             warmup_steps=values["SPAM_WARMUP_STEPS"],
             published=values["SPAM_MODE"] == "paper",
+            triton=values["SPAM_MODE"] == "zscore" and values["SPAM_TRITON"],
         )
 
     def resets_before(self, step: int) -> bool:
@@ -122,11 +124,13 @@ def clip_elements(grads: list[Tensor], exp_avg_sqs: list[Tensor], theta: float) 
 class NormWindow:
     """The last gradient norms, on the device, and the z-score of a new one against them.
 
-    They lie in ``kept``, an optimizer's :attr:`~adamwprune.optimizers._base.Base.kept`.
+    They lie in ``kept``, an optimizer's :attr:`~adamwprune.optimizers._base.Base.kept`. With
+    ``triton`` a GPU computes the z-score by one kernel, which must be there.
     """
 
-    def __init__(self, kept: dict[str, Any]) -> None:
+    def __init__(self, kept: dict[str, Any], triton: bool = False) -> None:
         self._kept = kept
+        self._triton = triton
 
     @property
     def norms(self) -> Tensor | None:
@@ -151,6 +155,10 @@ class NormWindow:
             self._kept["spam_norms"] = torch.zeros(WINDOW, dtype=torch.float32, device=norm.device)
             self._kept["spam_count"] = torch.zeros(1, dtype=torch.int64, device=norm.device)
         ring, count = self._kept["spam_norms"], self._kept["spam_count"]
+        if self._triton and norm.is_cuda:
+            from adamwprune.optimizers import _spam_triton  # Triton may be missing
+
+            return _spam_triton.is_spike(norm, ring, count, FEWEST, DEVIATIONS)
         norms, seen = ring.double(), count.clamp(1, WINDOW)
         mean = norms.sum() / seen  # those not seen yet are zero
         is_seen = torch.arange(WINDOW, device=norm.device) < seen

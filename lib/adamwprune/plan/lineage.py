@@ -33,6 +33,7 @@ NEUTRAL: dict[str, Value] = {  # name now -> the value that means the old behavi
     "PRUNE_LAST_LAYER": True,
     "PRUNING_FLOOR": 0,
     "RELEASE_GRADIENTS": False,
+    "SPAM_TRITON": False,
     "STEPS": 0,
     "TASK": "classification",
     "TORCH_COMPILE": False,

@@ -118,7 +118,7 @@ class Training:
         self.forward = precision.Forward(self.model, spec, self.device)
         self.network = self.forward  # what trains: compiled, where that is asked for
         self.not_compiled = ""  # why, where it was asked for
-        self.note = network.note
+        self.note = "; ".join(filter(None, (network.note, self.optimizer.note)))
         if spec["TORCH_COMPILE"]:
             self._compile()
         if self.parallel is not None:
