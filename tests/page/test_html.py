@@ -412,7 +412,7 @@ def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report):
         const view = Bokeh.index.roots[0];
         const value = report.data.curves.test_accuracy[9][4];
         return [view.frame.x_scale.compute(5) - box.width / 2,
-                view.frame.y_scale.compute(value) - box.height / 2];
+                view.frame.y_scale.compute(100 - value) - box.height / 2]; // by its error
         })()"""
     )
     report.hover("#plot", round(x) - 3, round(y))
@@ -427,6 +427,7 @@ def test_a_curve_under_the_pointer_is_highlighted_in_the_table(report):
 
 def test_the_chart_is_zoomed_and_shows_other_measures(report):
     ranges = "report.chart.ranges()"
+    report.click("#log")  # off
     whole = report.js(ranges)
     report.click("#zoom-in")
     (left, right), (low, high) = report.js(ranges)

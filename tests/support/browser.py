@@ -96,6 +96,8 @@ class Browser:
 
     def width(self, pixels: int) -> None:
         """The window's width; 0 as it was."""
-        size = {"width": pixels, "height": 900 if pixels else 0}
-        flags = {"deviceScaleFactor": 0, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, **flags})
+        if not pixels:  # an override of 0 would leave the last one
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            return
+        size = {"width": pixels, "height": 900, "deviceScaleFactor": 0, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

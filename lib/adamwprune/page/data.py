@@ -301,7 +301,8 @@ def measures(metrics: Sequence[Metric]) -> dict[str, Plain]:
     """What a chart may show, by the name of a curve: ``name``, ``axis``, ``unit``, ``digits``.
 
     ``set``: it is measured on the test or validation set, which a setting names. ``log``: its axis
-    may be logarithmic, and begins so where it is true.
+    may be logarithmic, and begins so where it is true. ``whole``: of a share of the examples, all
+    of them; its axis may be logarithmic in what lacks to that.
     """
     found: dict[str, Plain] = {}
     for metric in metrics:
@@ -312,6 +313,8 @@ def measures(metrics: Sequence[Metric]) -> dict[str, Plain]:
                 told["digits"] = 2
             if metric.better == "lower":
                 told["log"] = metric != metrics[0]
+            elif metric.is_fraction:
+                told["whole"] = metric.scale
             found.setdefault(f"{part}_{metric.name}", told)
     return {**found, **_COURSE}
 

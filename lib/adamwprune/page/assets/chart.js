@@ -3,11 +3,18 @@
 report.chart = (() => {
   const { el, $ } = report;
   const DASHED = 200; // lines up to which some can be told apart by their dashes
+  const LONGEST = 44; // characters of an axis's name that fit beside the chart
   const FEW = 12; // lines up to which each is drawn thicker
   const PATTERNS = [[], [6, 2], [1.5, 1.5], [6, 2, 1.5, 2]]; // in multiples of a line's width
+  const [THIN, THICK] = [0.7, 1.9]; // lines of the first and last value, by the usual width
+  const MOST_BANDS = 8; // means up to which their intervals can be told apart
+  const FEWEST = 3; // runs from which on an interval is drawn: that of two is 18 deviations wide
+  const LEAST_ERROR = 1e-4; // of all examples: less is drawn as so much
+  const WIDE = 3; // times the smallest error that the largest one is: from here on a log scale
   const NEAR = 30; // pixels from a line within which the pointer is at it
   let measure = null; // name of a curve
   let chosen = false; // whether the user chose it; otherwise it is the first that there is
+  let scaled = false; // whether the user chose the scale; otherwise it is the one that suits
   let colouring = "optimizer";
   let plot = null; // of Bokeh, and what is drawn in it
   let view = null;
@@ -22,7 +29,11 @@ report.chart = (() => {
   const shownAs = () => report.data.measures[measure];
   const curve = (run) => report.data.curves[measure]?.[run.number];
   const isLog = () => $("log").checked && !$("log").disabled;
-  const usable = (value) => value !== null && (!isLog() || value > 0);
+  // A share of the examples lies on a log scale as what it lacks to all of them, its error.
+  const isError = () => isLog() && shownAs().whole !== undefined;
+  const usable = (value) => value !== null && (!isLog() || isError() || value > 0);
+  const error = (value) => Math.max(LEAST_ERROR, 1 - value / shownAs().whole) * shownAs().whole;
+  const onAxis = (value) => (isError() ? error(value) : value);
 
   // -- colours ------------------------------------------------------------------
 
@@ -62,7 +73,7 @@ report.chart = (() => {
   };
 
   // Among very many lines no dash can be seen, and dashes take most of the time to draw.
-  const dashOf = (group, width) => (shown.length > DASHED ? [] : dashesOf(group, width));
+  const dashOf = (group, width) => (drawn.length > DASHED ? [] : dashesOf(group, width));
   const dashesOf = (group, width) => patternOf(group).map((part) => part * width);
   const valuesOf = (part) => Object.keys(coloursOf(part));
 
@@ -79,6 +90,22 @@ report.chart = (() => {
       valuesOf(part).length > 1 && valuesOf(part).length <= PATTERNS.length);
   }
 
+  /** In multiples of the usual width; 1 where widths stand for nothing that the group has. */
+  function widthOf(part, group) {
+    const values = part ? valuesOf(part) : [];
+    const place = values.indexOf(PARTS[part]?.(group));
+    return place < 0 ? 1 : THIN + (THICK - THIN) * place / (values.length - 1);
+  }
+
+  /** What a line's width stands for: what colours and dashes leave alike. */
+  function widening() {
+    const told = [colouring, dashing()];
+    const looks = (parts) => new Set(report.groups.map((group) => JSON.stringify(parts.map((part) =>
+      (part === "method" ? group.method : PARTS[part]?.(group)))))).size;
+    return Object.keys(PARTS).toReversed().find((part) =>
+      valuesOf(part).length <= PATTERNS.length && looks([...told, part]) > looks(told));
+  }
+
   // -- the plot -------------------------------------------------------------------
 
   async function build() {
@@ -92,18 +119,19 @@ report.chart = (() => {
       new B.BoxZoomTool(),
       new B.WheelZoomTool({ modifiers: { ctrl: true }, zoom_on_axis: false }),
     );
-    const empty = () => new B.ColumnDataSource({ data: { xs: [], ys: [], colour: [], dash: [] } });
+    const empty = () => new B.ColumnDataSource({ data: { xs: [], ys: [], colour: [], dash: [],
+      width: [] } });
     const dots = () => new B.ColumnDataSource({ data: { x: [], y: [], colour: [] } });
-    const curved = (source, width, alpha) => plot.multi_line({ field: "xs" }, { field: "ys" }, {
-      source, line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: width,
-      line_alpha: alpha });
+    const curved = (source, alpha) => plot.multi_line({ field: "xs" }, { field: "ys" }, {
+      source, line_color: { field: "colour" }, line_dash: { field: "dash" },
+      line_width: { field: "width" }, line_alpha: alpha });
     const dotted = (source, size, alpha) => plot.scatter({ field: "x" }, { field: "y" }, {
       source, size, fill_color: { field: "colour" }, line_color: null, fill_alpha: alpha });
     bands = plot.patches({ field: "xs" }, { field: "ys" }, { source: empty(),
       fill_color: { field: "colour" }, fill_alpha: 0.14, line_color: null });
-    lines = curved(empty(), 1.4, 0.9);
+    lines = curved(empty(), 0.9);
     spots = dotted(dots(), 5, 0.9);
-    hotLines = curved(empty(), 3.2, 1);
+    hotLines = curved(empty(), 1);
     hotSpots = dotted(dots(), 8, 1);
     look();
     data();
@@ -144,9 +172,14 @@ report.chart = (() => {
       `.swatch[data-${colouring}] { display: inline-block; }`,
       ...Object.keys(colours()).map((name, number) =>
         `.swatch[data-${colouring}="${number}"] { background: ${colourOf(name)}; }`),
-      `.dash:not([data-part="${dashing()}"]) { display: none; }`].join("\n");
-    for (const drawing of document.querySelectorAll(`.dash[data-part="${dashing()}"]`)) {
-      drawing.firstChild.setAttribute("stroke-dasharray", dashesOf(drawing.group, 2).join(" "));
+      `.dash:not([data-part="${dashing()}"], [data-part="${widening()}"]) { display: none; }`]
+      .join("\n");
+    for (const drawing of document.querySelectorAll(".dash")) {
+      const { part } = drawing.dataset;
+      const dashes = part === dashing() ? dashesOf(drawing.group, 2).join(" ") : "";
+      const width = part === widening() ? 2 * widthOf(part, drawing.group) : 2;
+      drawing.firstChild.setAttribute("stroke-dasharray", dashes);
+      drawing.firstChild.setAttribute("stroke-width", width);
     }
   }
 
@@ -164,19 +197,43 @@ report.chart = (() => {
     const B = Bokeh;
     const [x, y] = [plot.below[0], plot.left[0]];
     plot.y_scale = isLog() ? new B.LogScale() : new B.LinearScale();
-    const few = plot.y_range.end < 4 * plot.y_range.start; // powers of ten would be one tick
+    const [low, high] = [plot.y_range.start, plot.y_range.end].sort((a, b) => a - b);
+    const few = high < 4 * low; // powers of ten would be one tick
     y.ticker = isLog() && !few ? new B.LogTicker({ mantissas: [1, 2, 5] }) : new B.BasicTicker();
+    if (isError()) roundErrors(y.ticker);
     plot.center.find((grid) => grid.dimension === 1).ticker = y.ticker;
     y.formatter = new B.BasicTickFormatter({ use_scientific: false });
-    y.axis_label = label();
+    if (isError()) y.formatter.doFormat = (errors) => errors.map(shareOf);
+    y.axis_label = label().length > LONGEST ? label().replace(", log", ",\nlog") : label();
     x.ticker = new B.BasicTicker({ mantissas: [1, 2, 5], min_interval: 1 });
     plot.center.find((grid) => grid.dimension === 0).ticker = x.ticker;
+  }
+
+  const STEPS = [[1], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]]; // of round errors in a power of ten
+  const FEW_TICKS = 4; // on a log scale, at least; where round errors are fewer they are linear
+
+  /** Ticks at round errors, which Bokeh's logarithmic ones are only over several powers of ten. */
+  function roundErrors(ticker) {
+    const linear = new Bokeh.BasicTicker();
+    ticker.get_ticks_no_defaults = (low, high, ...rest) => {
+      const powers = [-3, -2, -1, 0, 1, 2].map((power) => 10 ** power);
+      const found = STEPS.map((steps) => powers.flatMap((power) => steps.map((step) => step * power))
+        .filter((tick) => tick >= low && tick <= high)).find((own) => own.length >= FEW_TICKS);
+      return found ? { major: found, minor: [] } : linear.get_ticks_no_defaults(low, high, ...rest);
+    };
+  }
+
+  /** The tick of an error: the share of the examples. */
+  function shareOf(error) {
+    const { whole } = shownAs();
+    const isLeast = error <= LEAST_ERROR * whole * 1.001;
+    return (isLeast ? "≥ " : "") + Number((whole - error).toFixed(4));
   }
 
   function label() {
     const sets = [...new Set(report.data.settings.map((each) => each.measured_on))];
     const set = shownAs().set ? `${sets.join(" and ")} ` : "";
-    return set + shownAs().axis + (isLog() ? ", log scale" : "");
+    return set + shownAs().axis + (isLog() ? ", log scale" : "") + (isError() ? " of the error" : "");
   }
 
   const epochs = new Map(); // number of epochs -> 1, 2, …; one list for all curves of a length
@@ -184,7 +241,7 @@ report.chart = (() => {
     if (!epochs.has(length)) epochs.set(length, Array.from({ length }, (_, place) => place + 1));
     return epochs.get(length);
   };
-  const ys = (values) => values.map((value) => (usable(value) ? value : NaN));
+  const ys = (values) => values.map((value) => (usable(value) ? onAxis(value) : NaN));
 
   // -- what is drawn: means of groups with their intervals, or every run --------------
 
@@ -231,28 +288,36 @@ report.chart = (() => {
   function columns(some, width, dash) {
     known.clear();
     const long = some.filter((line) => line.values.length > 1);
+    const part = drawn.length > DASHED ? null : widening();
     return {
       many: { xs: long.map((line) => xs(line.values)), ys: long.map((line) => ys(line.values)),
-        colour: long.map(colour), dash: long.map((line) => dash(line.group, width)) },
+        colour: long.map(colour), dash: long.map((line) => dash(line.group, width)),
+        width: long.map((line) => width * widthOf(part, line.group)) },
       dots: (chosen) => {
         const points = chosen.flatMap((line) => line.values.map((value, place) =>
-          ({ x: place + 1, y: usable(value) ? value : NaN, colour: colour(line) })));
+          ({ x: place + 1, y: usable(value) ? onAxis(value) : NaN, colour: colour(line) })));
         return { x: points.map((p) => p.x), y: points.map((p) => p.y),
           colour: points.map((p) => p.colour) };
       },
     };
   }
 
-  /** The intervals of the means: of each the upper edge, and the lower one back. */
+  const hasInterval = (line) => line.low && line.runs.length >= FEWEST;
+
+  /** The means whose intervals are drawn: none where there are so many that they would cover all. */
+  function banded() {
+    const found = drawn.filter(hasInterval);
+    return found.length > MOST_BANDS ? [] : found;
+  }
+
+  /** The intervals of these means: of each the upper edge, and the lower one back. */
   function intervals(some) {
-    const wide = some.filter((line) => line.low && line.values.length > 1 &&
-      line.values.every(usable));
-    const edge = (line, place) => (isLog() ? Math.max(line.low[place], line.values[place] / 10) :
-      line.low[place]);
+    const wide = some.filter((line) => line.values.length > 1 && line.values.every(usable));
+    const edge = (line, limits) => limits.map((limit, place) => (isLog() ?
+      Math.max(onAxis(limit), onAxis(line.values[place]) / 10) : limit));
     return { xs: wide.map((line) => [...xs(line.values), ...xs(line.values).toReversed()]),
-      ys: wide.map((line) => [...line.high,
-        ...line.values.map((_, place) => edge(line, place)).toReversed()]),
-      colour: wide.map(colour), dash: wide.map(() => []) };
+      ys: wide.map((line) => [...edge(line, line.high), ...edge(line, line.low).toReversed()]),
+      colour: wide.map(colour) };
   }
 
   /** What is drawn follows the filters and what was taken out of the chart. */
@@ -262,8 +327,7 @@ report.chart = (() => {
     drawn = $("every-run").checked ? shown.map(single) : averaged(shown);
     const width = drawn.length > FEW ? 1.4 : 2;
     const made = columns(drawn, width, dashOf);
-    lines.glyph.line_width = width;
-    bands.data_source.data = intervals(drawn);
+    bands.data_source.data = intervals(banded());
     lines.data_source.data = made.many;
     spots.data_source.data = made.dots(drawn.filter((line) => line.values.length === 1));
     heat();
@@ -303,7 +367,7 @@ report.chart = (() => {
   function fit(tail = false) {
     const longest = Math.max(1, ...drawn.map((line) => line.values.length));
     const from = tail ? Math.ceil((longest + 1) / 2) : 1;
-    const values = drawn.flatMap((line) => line.values.slice(from - 1).filter(usable));
+    const values = drawn.flatMap((line) => line.values.slice(from - 1).filter(usable).map(onAxis));
     const room = Math.max(0.25, (longest - from) * 0.03);
     setRange(plot.x_range, from - room, longest + room);
     let [low, high] = [Infinity, -Infinity];
@@ -314,7 +378,8 @@ report.chart = (() => {
     if (!values.length) [low, high] = isLog() ? [0.1, 1] : [0, 1];
     if (isLog()) {
       const room = Math.max(1.05, (high / low) ** 0.05);
-      setRange(plot.y_range, low / room, high * room);
+      const ends = [low / room, high * room];
+      setRange(plot.y_range, ...(isError() ? ends.toReversed() : ends)); // the best is on top
     } else {
       const room = (high - low) * 0.05 || Math.abs(high) * 0.05 || 1;
       setRange(plot.y_range, low - room, high + room);
@@ -349,7 +414,7 @@ report.chart = (() => {
           before = null;
           continue;
         }
-        const here = [x_scale.compute(place + 1), y_scale.compute(values[place])];
+        const here = [x_scale.compute(place + 1), y_scale.compute(onAxis(values[place]))];
         const far = before ? toSegment(sx, sy, before, here) : Math.hypot(sx - here[0], sy - here[1]);
         if (far < least) {
           least = far;
@@ -405,7 +470,7 @@ report.chart = (() => {
     const number = (each) => (digits ? report.fixed(each, digits) : report.short(each));
     let told = value === null ? "no finite value" : number(value) + (unit === "%" ? unit :
       unit && unit !== name ? ` ${unit}` : "");
-    if (value !== null && line.low) {
+    if (value !== null && hasInterval(line)) {
       told += ` (${number(line.low[epoch - 1])} to ${number(line.high[epoch - 1])})`;
     }
     const state = line.state === "done" ? "" : `, ${line.state}`;
@@ -423,7 +488,7 @@ report.chart = (() => {
     if (!view) return;
     const value = place.line.values[place.epoch - 1];
     const x = view.frame.x_scale.compute(place.epoch);
-    const y = usable(value) ? view.frame.y_scale.compute(value) : 0;
+    const y = usable(value) ? view.frame.y_scale.compute(onAxis(value)) : 0;
     const box = $("plot");
     const { clientWidth: width, clientHeight: height } = box;
     tip.style.left = `${Math.max(4, Math.min(x + 14, width - tip.offsetWidth - 4))}px`;
@@ -434,11 +499,17 @@ report.chart = (() => {
 
   function idle() {
     const means = drawn.filter((line) => line.low).length;
+    const whole = drawn.filter(hasInterval).length;
     const single = drawn.length - means;
-    const told = [means && `${report.plural(means, "mean")} with 95% intervals (Student's t)`,
+    const withBands = banded().length ? " with 95% intervals (Student's t)" : "";
+    const told = [whole && report.plural(whole, "mean") + withBands,
+      means > whole && report.plural(means - whole, "mean of two runs", "means of two runs"),
       (single || !means) && report.plural(single, "single run")].filter(Boolean).join(" and ");
+    const left = [
+      means > whole && " Intervals of two runs are wider than any panel and are left out.",
+      whole > MOST_BANDS && ` Intervals are drawn where there are ${MOST_BANDS} means or fewer.`];
     $("told").textContent = shown.length
-      ? `${told}, of ${report.plural(report.runs.length, "run")}.`
+      ? [`${told}, of ${report.plural(report.runs.length, "run")}.`, ...left.filter(Boolean)].join("")
       : "No run that is shown has a curve.";
   }
 
@@ -499,7 +570,7 @@ report.chart = (() => {
     for (const [name, value] of Object.entries({ viewBox: "0 0 30 8", width: 30, height: 8,
       "aria-hidden": "true", class: "dash", "data-part": part })) drawing.setAttribute(name, value);
     for (const [name, value] of Object.entries({ x1: 0, y1: 4, x2: 30, y2: 4,
-      stroke: "currentColor", "stroke-width": 2 })) line.setAttribute(name, value);
+      stroke: "currentColor" })) line.setAttribute(name, value);
     drawing.append(line);
     drawing.group = group;
     return drawing;
@@ -525,10 +596,25 @@ report.chart = (() => {
   function choose(name) {
     if (name === measure) return;
     measure = name;
-    const { log } = shownAs();
-    $("log").checked = log === true;
-    $("log").disabled = log === undefined;
+    scaled = false;
+    const { log, whole } = shownAs();
+    $("log").disabled = log === undefined && whole === undefined;
     $("log-label").hidden = $("log").disabled;
+    suit();
+  }
+
+  /** Of shares the log scale suits where one bad value would squeeze all others, as in the figures. */
+  function suit() {
+    const { log, whole } = shownAs();
+    $("log").checked = log === true;
+    if (whole === undefined) return;
+    let [least, most] = [Infinity, -Infinity];
+    for (const value of report.data.curves[measure].flatMap((values) => values ?? [])) {
+      if (value === null) continue;
+      least = Math.min(least, error(value));
+      most = Math.max(most, error(value));
+    }
+    $("log").checked = most >= WIDE * least;
   }
 
   function controls() {
@@ -542,7 +628,10 @@ report.chart = (() => {
       choose($("measure").value);
       redraw();
     });
-    $("log").addEventListener("change", redraw);
+    $("log").addEventListener("change", () => {
+      scaled = true;
+      redraw();
+    });
     const only = (part, group) => {
       const made = report.swatch(group);
       for (const other of Object.keys(PARTS)) if (other !== part) delete made.dataset[other];
@@ -596,6 +685,7 @@ report.chart = (() => {
   function refresh() {
     const before = measure;
     measures();
+    if (!scaled && !zoomed) suit();
     if (measure === before) update();
     else redraw();
     if (!at) return;

@@ -4,6 +4,8 @@ report.parallel = (() => {
   const { $ } = report;
   const [HEIGHT, TOP, SIDE] = [260, 46, 70]; // pixels: of an axis, around the axes
   const [NEAR, FAR] = [90, 230]; // pixels from axis to axis
+  const LETTER = 9; // pixels of a name's letter
+  let width = NEAR; // from axis to axis
   let groups = []; // those with a score
   let paths = new Map(); // group -> its line
 
@@ -41,7 +43,7 @@ report.parallel = (() => {
     const scores = groups.map((group) => group.score);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
     const room = ($("axes").clientWidth - 30 - 2 * SIDE) / axes.length;
-    const width = Math.max(NEAR, Math.min(FAR, room));
+    width = Math.max(NEAR, Math.min(FAR, room));
     const x = (place) => SIDE + place * width;
     const y = (part) => TOP + (1 - part) * HEIGHT;
     const along = ({ values, of }, group) => y(values.length < 2 ? 0.5 :
@@ -82,6 +84,17 @@ report.parallel = (() => {
     return `rgb(${a.map((each, i) => Math.round(each + (b[i] - each) * part)).join(" ")})`;
   }
 
+  /** An axis's name: a long one on two lines, beside which others have room. */
+  function title(heading, x) {
+    const middle = heading.length / 2;
+    const spaces = [...heading.matchAll(" ")].map(({ index }) => index);
+    const at = heading.length * LETTER > width ? spaces.toSorted((one, other) =>
+      Math.abs(one - middle) - Math.abs(other - middle))[0] : undefined;
+    const lines = at ? [heading.slice(0, at), heading.slice(at + 1)] : [heading];
+    return svg("text", { class: "heading", "text-anchor": "middle" }, ...lines.map((line, place) =>
+      svg("tspan", { x, y: TOP - 20 - 15 * (lines.length - 1 - place) }, line)));
+  }
+
   function values({ facet, heading, values }, x, y) {
     const label = (value, part) => {
       const text = svg("text", { x: x - 8, y: y(part) + 4, class: "value", role: "button",
@@ -97,7 +110,7 @@ report.parallel = (() => {
     };
     return [
       svg("line", { class: "axis", x1: x, x2: x, y1: y(0), y2: y(1) }),
-      svg("text", { x, y: TOP - 20, class: "heading", "text-anchor": "middle" }, heading),
+      title(heading, x),
       ...values.map((value, place) => label(value, place / (values.length - 1))),
     ];
   }
@@ -107,7 +120,7 @@ report.parallel = (() => {
     const digits = high - low < 1 ? 3 : 1;
     return [
       svg("line", { class: "axis", x1: x, x2: x, y1: y(0), y2: y(1) }),
-      svg("text", { x, y: TOP - 20, class: "heading", "text-anchor": "middle" }, heading),
+      title(heading, x),
       ...[0, 0.5, 1].map((part) => svg("text", { x: x + 8, y: y(part) + 4, class: "tick-text" },
         report.fixed(low + part * (high - low), digits))),
     ];

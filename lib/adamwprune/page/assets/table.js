@@ -28,24 +28,29 @@ report.table = (() => {
     const all = everyColumn();
     if (!narrow.matches) return all;
     const short = shortNames();
-    const named = { name: "optimizer", heading: "run", text: (e) => short.get(e.group) + (
-      e.group.sign ? ` ${e.group.sign}` : "") };
+    const named = { name: "optimizer", heading: short.heading, text: (e) => short.of.get(e.group) +
+      (e.group.sign ? ` ${e.group.sign}` : "") };
     const rest = all.filter((column) => !["optimizer", "method", "target"].includes(column.name));
     const score = rest.filter((column) => column.name === "score");
     return [named, ...score, ...rest.filter((column) => column.name !== "score")];
   }
 
-  /** Names of which a narrow column shows enough: what groups do not have in common comes first. */
+  /** Names of which a narrow column shows enough: what groups do not have in common comes first.
+   * Of axes the values alone are shown, and the heading names them.
+   */
   function shortNames() {
     const of = ({ optimizer, kind, target, axes }) => [optimizer, kind, target,
-      ...report.data.axes.map(({ name, heading }) => axes[name] && `${heading} ${axes[name]}`)];
+      ...report.data.axes.map(({ name }) => axes[name] || "none")];
     const all = report.groups.map(of);
     const telling = all[0].map((_, place) => new Set(all.map((own) => own[place])).size > 1);
     const parts = (own, told) => own.filter((part, place) => part && telling[place] === told);
     const names = all.map((own) => parts(own, true).join(", "));
     const apart = new Set(names).size === names.length && names.every(Boolean);
-    return new Map(report.groups.map((group, at) => [group,
-      apart ? [names[at], ...parts(all[at], false)].join(", ") : group.label]));
+    const others = ["optimizer", "method", "target"].filter((_, place) => telling[place]);
+    const headings = [...others, ...report.data.axes.map(({ heading }) => heading)];
+    return { heading: apart && report.data.axes.length ? headings.join(", ") : "run",
+      of: new Map(report.groups.map((group, at) => [group,
+        apart ? [names[at], ...parts(all[at], false)].join(", ") : group.label])) };
   }
 
   const everyColumn = () => [
