@@ -47,6 +47,7 @@ def gradient_norms(setting: Setting) -> Iterator[Drawing | NotDrawn]:
         for place, group in enumerate(parts.without_twins(own)):
             _norms(panel, group, place)
         panel.set_title(parts.panel_title(tag or "dense", own))
+        panel.tick_params(labelbottom=True)  # these are narrower than the panel below them
         if panel is not first:
             panel.sharey(first)
             panel.tick_params(labelleft=False)
