@@ -11,12 +11,12 @@ import os
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 pytest.importorskip("triton")
 
 from adamwprune.models import _pooled_conv_triton, lenet5
 from adamwprune.models._pooled_conv_triton import conv_norm_pool
+from tests.support.pooled_conv import error, gradients, layers, plain
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -31,36 +31,6 @@ def _few_programs_and_exact_products(monkeypatch):
         monkeypatch.setattr(_pooled_conv_triton, "CHUNK_TILES", 16)
 
 
-def layers(channels, outputs, seed=0, **settings):
-    torch.manual_seed(seed)
-    conv = nn.Conv2d(channels, outputs, 5, **settings)
-    norm = nn.BatchNorm2d(outputs)
-    nn.init.normal_(norm.weight)  # negative ones too: they turn a maximum into a minimum
-    nn.init.normal_(norm.bias)
-    return conv.to(DEVICE), norm.to(DEVICE)
-
-
-def plain(images, conv, norm, relu=False):
-    pooled = F.max_pool2d(norm(conv(images)), 2)
-    return F.relu(pooled) if relu else pooled
-
-
-def gradients(function, images, conv, norm, relu):
-    conv.zero_grad(), norm.zero_grad(), norm.reset_running_stats()
-    images = images.clone().requires_grad_()
-    out = function(images, conv, norm, relu)
-    linear = torch.linspace(-1, 2, out.numel(), dtype=out.dtype, device=out.device)
-    out.mul(linear.view_as(out)).sum().backward()
-    parameters = [conv.weight, *norm.parameters()]
-    state = [*(p.grad for p in parameters), *norm.buffers()]
-    return [out.detach(), images.grad, *(each.clone() for each in state)]
-
-
-def error(found, exact):
-    """Root mean square, relative."""
-    return float(((found - exact).square().mean() / exact.square().mean()).sqrt())
-
-
 SHAPES = [
     (3, 1, 6, (32, 32), {}),  # as in LeNet-5, the rows no multiple of a tile
     (4, 6, 16, (14, 14), {}),
@@ -73,7 +43,7 @@ SHAPES = [
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("n", "channels", "outputs", "side", "settings"), SHAPES)
 def test_it_is_the_function_of_the_plain_modules(n, channels, outputs, side, settings, relu):
-    conv, norm = layers(channels, outputs, **settings)
+    conv, norm = layers(channels, outputs, place=DEVICE, **settings)
     images = torch.randn(n, channels, *side, device=DEVICE) + 1  # a mean unlike zero
     found = gradients(conv_norm_pool, images, conv, norm, relu)
     exact = gradients(plain, images.double(), conv.double(), norm.double(), relu)
@@ -87,7 +57,7 @@ def test_it_is_the_function_of_the_plain_modules(n, channels, outputs, side, set
 
 @pytest.mark.parametrize(("channels", "outputs", "side"), [(1, 6, 32), (6, 16, 14)])
 def test_it_is_as_exact_as_torch(channels, outputs, side):
-    conv, norm = layers(channels, outputs)
+    conv, norm = layers(channels, outputs, place=DEVICE)
     images = torch.rand(9, channels, side, side, device=DEVICE)
     found = gradients(conv_norm_pool, images, conv, norm, False)
     torchs = gradients(plain, images, conv, norm, False)
@@ -125,13 +95,13 @@ def test_of_equal_values_the_first_gets_the_gradient_as_in_torch():
 
 
 def test_a_bias_that_normalisation_takes_away_gets_no_gradient():
-    conv, norm = layers(1, 6)
+    conv, norm = layers(1, 6, place=DEVICE)
     conv_norm_pool(torch.randn(2, 1, 12, 12, device=DEVICE), conv, norm).sum().backward()
     assert torch.equal(conv.bias.grad, torch.zeros_like(conv.bias))
 
 
 def test_images_that_take_no_gradient_get_none():
-    conv, norm = layers(2, 4)
+    conv, norm = layers(2, 4, place=DEVICE)
     images = torch.randn(2, 2, 12, 12, device=DEVICE)
     conv_norm_pool(images, conv, norm).sum().backward()
     assert images.grad is None
@@ -139,7 +109,7 @@ def test_images_that_take_no_gradient_get_none():
 
 
 def test_a_scale_of_zero_leaves_the_shift_and_gets_its_gradient():
-    conv, norm = layers(2, 2)
+    conv, norm = layers(2, 2, place=DEVICE)
     norm.weight.data.zero_()
     images = torch.randn(4, 2, 12, 12, device=DEVICE)
     found = gradients(conv_norm_pool, images, conv, norm, False)
@@ -152,7 +122,7 @@ def test_a_scale_of_zero_leaves_the_shift_and_gets_its_gradient():
 @pytest.mark.filterwarnings("ignore:All-NaN")
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_numbers_that_are_none_stay_visible():
-    conv, norm = layers(1, 2)
+    conv, norm = layers(1, 2, place=DEVICE)
     images = torch.randn(3, 1, 12, 12, device=DEVICE)
     images[1, 0, 6, 6] = torch.nan
     pooled = conv_norm_pool(images, conv, norm, relu=True)
@@ -162,7 +132,7 @@ def test_numbers_that_are_none_stay_visible():
 
 
 def test_images_need_not_be_contiguous_and_gradients_neither():
-    conv, norm = layers(2, 4)
+    conv, norm = layers(2, 4, place=DEVICE)
     images = torch.randn(3, 12, 12, 2, device=DEVICE).permute(0, 3, 1, 2).requires_grad_()
     grad = torch.randn(3, 4, 4, 4, device=DEVICE).transpose(2, 3)
     (found,) = torch.autograd.grad(conv_norm_pool(images, conv, norm), images, grad)
@@ -171,7 +141,7 @@ def test_images_need_not_be_contiguous_and_gradients_neither():
 
 
 def test_results_are_the_same_to_the_bit_each_time():
-    conv, norm = layers(6, 16)
+    conv, norm = layers(6, 16, place=DEVICE)
     images = torch.randn(2 if INTERPRETED else 500, 6, 14, 14, device=DEVICE)
     one, other = (gradients(conv_norm_pool, images, conv, norm, True) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -9,7 +9,6 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 pytest.importorskip("numba")
 
@@ -18,6 +17,7 @@ from adamwprune.base.kinds import Images
 from adamwprune.models import _pooled_conv, _pooled_conv_cpu, lenet5
 from adamwprune.models._pooled_conv_cpu import ConvNormMax, conv_norm_pool
 from tests.run.test_resume import Killed, killer, record
+from tests.support.pooled_conv import error, gradients, layers, plain
 from tests.support.runs import specs
 
 pytestmark = pytest.mark.slow  # compiles for seconds if nothing is in the cache
@@ -29,35 +29,6 @@ def threads(request):
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-def layers(channels, outputs, dtype=torch.float32, seed=0, **settings):
-    torch.manual_seed(seed)
-    conv = nn.Conv2d(channels, outputs, 5, **settings).to(dtype)
-    norm = nn.BatchNorm2d(outputs).to(dtype)
-    nn.init.normal_(norm.weight)  # negative ones too: they turn a maximum into a minimum
-    nn.init.normal_(norm.bias)
-    return conv, norm
-
-
-def plain(images, conv, norm, relu=False):
-    pooled = F.max_pool2d(norm(conv(images)), 2)
-    return F.relu(pooled) if relu else pooled
-
-
-def gradients(function, images, conv, norm, relu):
-    conv.zero_grad(), norm.zero_grad(), norm.reset_running_stats()
-    images = images.clone().requires_grad_()
-    out = function(images, conv, norm, relu)
-    out.mul(torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
-    parameters = [conv.weight, *norm.parameters()]
-    state = [*(p.grad for p in parameters), *norm.buffers()]
-    return [out.detach(), images.grad, *(each.clone() for each in state)]
-
-
-def error(found, exact):
-    """Root mean square, relative."""
-    return float(((found - exact).square().mean() / exact.square().mean()).sqrt())
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -75,7 +46,7 @@ def error(found, exact):
 def test_in_double_precision_it_is_the_same_function(
     threads, n, channels, outputs, side, settings, relu
 ):
-    conv, norm = layers(channels, outputs, torch.float64, **settings)
+    conv, norm = layers(channels, outputs, place=torch.float64, **settings)
     images = torch.randn(n, channels, *side, dtype=torch.float64)
     found = gradients(conv_norm_pool, images, conv, norm, relu)
     expected = gradients(plain, images, conv, norm, relu)
@@ -134,7 +105,7 @@ def test_a_bias_that_normalisation_takes_away_gets_no_gradient():
 
 
 def test_a_scale_of_zero_leaves_the_shift_and_gets_its_gradient():
-    conv, norm = layers(2, 2, torch.float64)
+    conv, norm = layers(2, 2, place=torch.float64)
     norm.weight.data.zero_()
     images = torch.randn(4, 2, 12, 12, dtype=torch.float64)
     found = gradients(conv_norm_pool, images, conv, norm, False)
@@ -179,7 +150,7 @@ def kernels_only(images, conv, norm):
 
 
 def test_images_need_not_be_contiguous_and_gradients_neither():
-    conv, norm = layers(2, 4, torch.float64)
+    conv, norm = layers(2, 4, place=torch.float64)
     images = torch.randn(9, 12, 12, 2, dtype=torch.float64).permute(0, 3, 1, 2)
     grad = torch.randn(9, 4, 4, 4, dtype=torch.float64).transpose(2, 3)
     images.requires_grad_()
