@@ -141,7 +141,7 @@ def command() -> None:
     """What the installed ``adamwprune`` calls."""
     # Ten thousand runs are a million objects that stay: looking through them over and over took a
     # tenth of a command's time.
-    gc.set_threshold(20_000)
+    gc.set_threshold(100_000, 50)
     run_command(main)
 
 

@@ -135,10 +135,11 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     dropped: list[Dropped] = []
     with _restored(tree, axes):
         places: dict[tuple[str, ...], _Place] = {}
+        parsed = {name: _parsed(tree, name, axes[name]) for name in plain}
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
             # Kconfig is evaluated once for all values of the lists that it does not read.
-            key = tuple(value for name, value in point.items() if name not in plain)
+            key = tuple([value for name, value in point.items() if name not in plain])
             if key not in places:
                 _move_to(tree, point, axes)
                 places[key] = _Place.of(tree, point)
@@ -146,7 +147,8 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             if place.illegal:
                 dropped.append(Dropped(point, place.illegal))
                 continue
-            spec = RunSpec({**place.values, **_values(tree, point, plain, place)})
+            own = {name: parsed[name][point[name]] for name in plain if name in place.values}
+            spec = RunSpec({**place.values, **own})
             if spec not in cells:
                 cells[spec] = Cell(spec, point, place.notes, place.presets)
     problems = _problems(list(cells))
@@ -179,13 +181,9 @@ class _Place:
         return cls("", values, tuple(_notes(tree, point)), tree.presets())
 
 
-def _values(tree: Tree, point: Point, names: list[str], place: _Place) -> dict[str, Value]:
-    """The point's own values of some lists, where they count."""
-    return {
-        name: tree.options[name].type.parse(point[name])[0]
-        for name in names
-        if name in place.values
-    }
+def _parsed(tree: Tree, name: str, words: list[str]) -> dict[str, Value]:
+    """What each word of a list means."""
+    return dict(zip(words, tree.options[name].type.parse(" ".join(words)), strict=True))
 
 
 def _problems(specs: list[RunSpec]) -> list[str]:

@@ -25,6 +25,7 @@ IN_STEPS = ("PRUNING_WARMUP", "PRUNING_INTERVAL", "LR_WARMUP", "EVALUATION_INTER
 SCHEMA = 1  # version of the record's form; part of every identity
 COMPONENTS = registry.PACKAGES  # of a run, and the package that each one's members are in
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
+_CANONICAL = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class RunSpec:
         object.__setattr__(self, "values", MappingProxyType(dict(sorted(self.values.items()))))
 
     def __getitem__(self, name: str) -> Any:
-        for known in (name, RENAMED.get(name, name)):
-            if known in self.values:
-                return self.values[known]
-        return NEUTRAL[name]
+        if name in self.values:
+            return self.values[name]
+        former = RENAMED.get(name, name)
+        return self.values[former] if former in self.values else NEUTRAL[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -71,7 +72,7 @@ class RunSpec:
     @cached_property
     def digest(self) -> str:
         """Ten hex digits over the identity and the record's schema: 1e-3 equals 0.001."""
-        canonical = json.dumps([SCHEMA, self.identity], sort_keys=True)
+        canonical = _CANONICAL.encode([SCHEMA, self.identity])
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     @cached_property

@@ -82,7 +82,7 @@ class Store:
         Raises ``OSError`` where that cannot be read, which does not mean that the run is missing.
         """
         try:
-            return frozenset(os.listdir(self.folder(spec)))  # noqa: PTH208  half the time
+            return frozenset(os.listdir(f"{self.root}/{spec.run_id}"))  # noqa: PTH208  half the time
         except FileNotFoundError:
             return frozenset()
 
