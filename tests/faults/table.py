@@ -455,8 +455,8 @@ IN_RECORDS = [
     Fault(
         "a new option changes every identity",
         f"{LIB}/plan/spec.py",
-        "if name not in NEUTRAL or NEUTRAL[name] != value",
-        "if True",
+        "if name in values and values[name] == neutral:",
+        "if False:",
         "tests/plan/test_identity.py",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
@@ -102,6 +103,37 @@ def test_exclusions_drop_cells_with_their_help_text() -> None:
     assert "does not keep" in reasons["sgd magnitude"]
     assert "weights return" in reasons["adamw movement"]
     assert "(lib/adamwprune/pruning/Kconfig:" in reasons["adamw movement"]
+
+
+def test_of_values_that_contradict_each_other_only_those_are_dropped() -> None:
+    expanded = expand(
+        PRUNING_METHOD="none magnitude", EPOCHS="1 2 3", SEED="0 1", TARGET_SPARSITY="0.5 0.9"
+    )
+    found = Counter((spec["PRUNING_METHOD"], spec["EPOCHS"]) for spec in expanded.specs)
+    assert found == {
+        ("none", 1): 2,
+        ("none", 2): 2,
+        ("none", 3): 2,
+        ("magnitude", 2): 4,
+        ("magnitude", 3): 4,
+    }
+    (dropped,) = expanded.dropped  # not once a seed and sparsity
+    assert dropped.label == "lenet5 mnist sgd magnitude"
+    assert dropped.reason.startswith("EPOCHS=1: PRUNING_WARMUP=100 does not lie before the end")
+
+
+def test_where_no_value_of_a_list_does_alone_all_that_differ_are_told() -> None:
+    settings = {"PRUNING_METHOD": "magnitude", "EPOCHS": "1 2", "BATCH_SIZE": "128 512"}
+    expanded = expand(**settings)
+    assert len(expanded.cells) == 3
+    (dropped,) = expanded.dropped
+    assert dropped.reason.startswith("EPOCHS=1 BATCH_SIZE=512: PRUNING_WARMUP=100 ")
+
+
+def test_a_method_is_not_dropped_as_a_whole_for_its_values() -> None:
+    # To train the dense runs only would be to ignore what was asked for.
+    with pytest.raises(ConfigError, match="PRUNING_WARMUP=5000 does not lie before the end"):
+        expand(PRUNING_METHOD="none magnitude", PRUNING_WARMUP="5000", EPOCHS="1 2")
 
 
 def test_an_empty_family_is_an_error() -> None:

@@ -2,8 +2,9 @@
 
 Every family's members that are on, and every list with its values, are axes. One point of
 their product is one cell: one member a family, one value a list, and Kconfig evaluated anew
-there. A cell that ``depends on`` or an ``EXCLUDE_`` symbol forbids is dropped with its reason;
-cells that resolve to the same spec are one run (a dense run has no sparsity).
+there. A cell that ``depends on`` or an ``EXCLUDE_`` symbol forbids is dropped with its reason, and
+so is one whose values contradict each other where others of the same members are legal; cells that
+resolve to the same spec are one run (a dense run has no sparsity).
 """
 
 from __future__ import annotations
@@ -124,14 +125,17 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     """All legal cells of the configuration that ``tree`` holds.
 
     With ``outline``, of each list that decides nothing but itself (seeds) the first value only.
-    Raises :class:`ConfigError` if a family is empty, if no legal cell is left, or if a cell's
-    values contradict each other in a way that Kconfig cannot express.
+    Raises :class:`ConfigError` if a family is empty, if no legal cell is left, or if in each cell
+    of some members the values contradict each other in a way that Kconfig cannot express.
     """
     axes = _axes(tree)
     plain = [name for name in axes if name in tree.unread]
     if outline:
         axes = {name: values[:1] if name in plain else values for name, values in axes.items()}
+    checked = [name for name in plain if name != "SEED"]  # a seed contradicts nothing
     cells: dict[RunSpec, Cell] = {}
+    problems: dict[tuple[str, ...], list[str]] = {}
+    wrong: dict[RunSpec, list[str]] = {}
     dropped: list[Dropped] = []
     with _restored(tree, axes):
         places: dict[tuple[str, ...], _Place] = {}
@@ -149,15 +153,21 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
                 continue
             own = {name: parsed[name][point[name]] for name in plain if name in place.values}
             spec = RunSpec({**place.values, **own})
-            if spec not in cells:
-                cells[spec] = Cell(spec, point, place.notes, place.presets)
-    problems = _problems(list(cells))
+            if spec in cells:
+                continue
+            cells[spec] = Cell(spec, point, place.notes, place.presets)
+            key += tuple([point[name] for name in checked])
+            if key not in problems:
+                problems[key] = spec.problems() or feasible.problems(spec)
+            if problems[key]:
+                wrong[spec] = problems[key]
     if not cells:
         left = _distinct(dropped, ())
-        problems = [f"no legal run is left: {each.label}: {each.reason}" for each in left]
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    return Matrix(tuple(cells.values()), _distinct(dropped, cells.values()))
+        raise ConfigError([f"no legal run is left: {each.label}: {each.reason}" for each in left])
+    if wrong:
+        dropped += _contradictions(cells, wrong)
+    legal = tuple(cell for spec, cell in cells.items() if spec not in wrong)
+    return Matrix(legal, _distinct(dropped, legal))
 
 
 @dataclass(frozen=True)
@@ -186,16 +196,53 @@ def _parsed(tree: Tree, name: str, words: list[str]) -> dict[str, Value]:
     return dict(zip(words, tree.options[name].type.parse(" ".join(words)), strict=True))
 
 
-def _problems(specs: list[RunSpec]) -> list[str]:
-    """What is wrong with the specs, each problem once, with the first run that has it."""
-    runs: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        for problem in spec.problems() or feasible.problems(spec):
-            runs.setdefault(problem, []).append(spec)
-    return [
-        f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
-        for problem, some in runs.items()
-    ]
+def _contradictions(
+    cells: Mapping[RunSpec, Cell], wrong: Mapping[RunSpec, list[str]]
+) -> Iterator[Dropped]:
+    """The cells that are wrong, each with its problems and the values of lists that make it so.
+
+    Raises :class:`ConfigError` where no other cell of the same members is legal: to drop all of
+    them would be to ignore what the user asked for.
+    """
+    legal: dict[tuple[str, ...], list[Point]] = {}
+    for spec, cell in cells.items():
+        if spec not in wrong:
+            legal.setdefault(_members(cell), []).append(cell.point)
+    alike: dict[tuple[str, tuple[str, ...]], list[Cell]] = {}
+    hopeless: dict[str, list[RunSpec]] = {}
+    for spec, problems in wrong.items():
+        for problem in problems:
+            members = _members(cells[spec])
+            alike.setdefault((problem, members), []).append(cells[spec])
+            if members not in legal:
+                hopeless.setdefault(problem, []).append(spec)
+    if hopeless:
+        raise ConfigError(
+            [
+                f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
+                for problem, some in hopeless.items()
+            ]
+        )
+    for (problem, members), some in alike.items():
+        lists = _telling([cell.point for cell in some], legal[members])
+        for cell in some:
+            values = " ".join(f"{name}={cell.point[name]}" for name in lists)
+            yield Dropped(cell.point, f"{values}: {problem}")
+
+
+def _members(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.point[axis] for axis in COMPONENTS)
+
+
+def _telling(some: Sequence[Point], others: Sequence[Point]) -> list[str]:
+    """The lists by whose values some points differ from all others; where no list does so alone,
+    all in which points differ.
+    """
+    lists = [name for name in some[0] if name not in (*COMPONENTS, "SEED")]
+    values = {name: {each[name] for each in some} for name in lists}
+    theirs = {name: {each[name] for each in others} for name in lists}
+    apart = [name for name in lists if values[name].isdisjoint(theirs[name])]
+    return apart or [name for name in lists if len(values[name] | theirs[name]) > 1]
 
 
 def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +26,11 @@ SCHEMA = 1  # version of the record's form; part of every identity
 COMPONENTS = registry.PACKAGES  # of a run, and the package that each one's members are in
 _UNSAFE = re.compile(r"[^a-z0-9.]+")
 _CANONICAL = json.JSONEncoder(sort_keys=True)
+
+
+@lru_cache(100)  # a matrix has few words
+def _safe(part: object) -> str:
+    return _UNSAFE.sub("_", str(part).lower())
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,11 @@ class RunSpec:
     @cached_property
     def identity(self) -> dict[str, Value]:
         """What makes this run this run: its values as the first tree would have named them."""
-        return {
-            RENAMED.get(name, name): value
-            for name, value in self.values.items()
-            if name not in NEUTRAL or NEUTRAL[name] != value
-        }
+        values = dict(self.values)
+        for name, neutral in NEUTRAL.items():
+            if name in values and values[name] == neutral:
+                del values[name]
+        return {RENAMED.get(name, name): value for name, value in values.items()}
 
     @cached_property
     def digest(self) -> str:
@@ -89,7 +94,7 @@ class RunSpec:
         if "TARGET_SPARSITY" in self:
             parts.append(f"{100 * self['TARGET_SPARSITY']:g}")
         parts.append(f"s{self['SEED']}")
-        return "-".join(_UNSAFE.sub("_", str(part).lower()) for part in parts)
+        return "-".join(map(_safe, parts))
 
     @property
     def sparsity(self) -> float:

@@ -44,6 +44,7 @@ SAMPLE = "sample.txt"  # what a language model writes
 LONGEST_SAMPLE = 10_000  # bytes that are read of it
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 TROUBLE = "checkpoint-trouble.json"  # what went wrong with the checkpoints so far
+UNTIL_THEN = {PROGRESS, TROUBLE, *CHECKPOINTS, *(f"{name}.unusable" for name in CHECKPOINTS)}
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
 LOCK = ".lock"
@@ -269,8 +270,7 @@ def _is_older(one: Path, other: Path) -> bool:
 
 def is_littered(names: frozenset[str]) -> bool:
     """Whether some of a directory's files are there only until its run has ended."""
-    until_then = {PROGRESS, TROUBLE, *CHECKPOINTS, *(f"{name}.unusable" for name in CHECKPOINTS)}
-    return not names.isdisjoint(until_then) or any(name.endswith(".tmp") for name in names)
+    return not names.isdisjoint(UNTIL_THEN) or any(name.endswith(".tmp") for name in names)
 
 
 def _leave(_holder: str = "") -> None:
