@@ -68,7 +68,7 @@ class RunSpec:
     @cached_property
     def identity(self) -> dict[str, Value]:
         """What makes this run this run: its values as the first tree would have named them."""
-        values = dict(self.values)
+        values = cast("MappingProxyType[str, Value]", self.values).copy()
         for name, neutral in NEUTRAL.items():
             if name in values and values[name] == neutral:
                 del values[name]
