@@ -43,15 +43,24 @@ def replacing(path: Path, *, durable: bool = True, folder: bool = True) -> Itera
     if durable and work is None:
         remove_leftovers(path.parent, path.name)
     try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as stream:  # which does not follow a link of this name
+        with _new(temporary) as stream:
             yield stream
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def _new(path: Path) -> BinaryIO:
+    """A new file, in place of one that is there; a link of this name is not followed."""
+    try:
+        return path.open("xb")
+    except FileExistsError:
+        path.unlink(missing_ok=True)
+        return path.open("xb")
 
 
 _fences: dict[Path, Path] = {}

@@ -76,7 +76,10 @@ class Spool:
         """What is to be done, and the digest of its code where it was submitted; None where that
         has been done.
         """
-        plain = _read(self.jobs_folder / f"{run_id}.json")
+        path = f"{self.jobs_folder}/{run_id}.json"
+        if not os.path.exists(path):  # noqa: PTH110  each agent looks for all that others have done
+            return None
+        plain = _read(Path(path))
         return (Job.from_json(plain["job"]), str(plain["code"])) if plain else None
 
     def done(self, run_id: str) -> None:
