@@ -313,7 +313,7 @@ def test_the_dialog_says_what_is_expected(start: Menu) -> None:
     screen.see("Optimizers")
     screen.jump_to("PRUNING_RAMP_END")
     screen.press("\r")
-    screen.see("Expected: number in (0, 1]")
+    screen.see("Expected: one or several: number in (0, 1]")
 
 
 def test_a_search_finds_what_can_be_set(start: Menu) -> None:

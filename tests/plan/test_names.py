@@ -25,3 +25,8 @@ def test_what_follows_from_another_option_is_not_named():
 def test_a_whole_number_has_no_decimals():
     found = list(names(expand("sgd", LR="0.001 100")).values())
     assert [name.split("-")[-2] for name in found] == ["lr0.001", "lr100"]
+
+
+def test_a_value_stands_apart_from_a_digit():
+    found = list(names(expand("adam", BETA1="0.8 0.9")).values())
+    assert [name.split("-")[-2] for name in found] == ["beta1_0.8", "beta1_0.9"]

@@ -124,7 +124,9 @@ def test_two_of_four_has_a_sparsity_of_its_own():
 
 def test_a_floor_that_leaves_no_room_is_refused():
     with pytest.raises(ConfigError, match="PRUNING_FLOOR=1: TARGET_SPARSITY=1 keeps no weight"):
-        specs(PRUNING_FLOOR="1", TARGET_SPARSITY="0.5 1")
+        specs(PRUNING_FLOOR="1", TARGET_SPARSITY="1")
+    (spec,) = specs(PRUNING_FLOOR="1", TARGET_SPARSITY="0.5 1")
+    assert spec.sparsity == 0.5
     # Three layers have fewer weights than 3,000: 150 + 840 + 2,400 + 2·3,000 are kept of 61,470.
     with pytest.raises(ConfigError, match=r"at most 52080 of 61470 can be pruned, .* needs 55323"):
         specs(PRUNING_FLOOR="3000")

@@ -109,10 +109,18 @@ class Type:
         words = self.split(text) if self.is_list else [text]
         if not self.is_list and text != text.strip():
             raise ValueError(f"{text!r} begins or ends with a blank")
-        return tuple(
-            "preset" if self.preset and word == "preset" else self.parse_item(word)
-            for word in words
-        )
+        if not self.is_list and self._are_several(text.replace(",", " ").split()):
+            raise ValueError("takes one value, not a list")
+        return tuple(map(self._parse_word, words))
+
+    def _parse_word(self, word: str) -> Value:
+        return "preset" if self.preset and word == "preset" else self.parse_item(word)
+
+    def _are_several(self, words: list[str]) -> bool:
+        try:
+            return len([self._parse_word(word) for word in words]) > 1
+        except ValueError:
+            return False
 
     def split(self, text: str) -> list[str]:
         """The words of a list, one a value: ranges of numbers are expanded."""

@@ -1,6 +1,6 @@
 """From a configuration to the list of runs it asks for, with a reason for each cell it drops.
 
-Every family's members that are on, and every list with its values, are axes. One point of
+Every family's members that are on, and every list of several values, are axes. One point of
 their product is one cell: one member a family, one value a list, and Kconfig evaluated anew
 there. A cell that ``depends on`` or an ``EXCLUDE_`` symbol forbids is dropped with its reason, and
 so is one whose values contradict each other where others of the same members are legal; cells that
@@ -254,7 +254,7 @@ def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:
 
 
 def _axes(tree: Tree) -> dict[str, list[str]]:
-    """Axis -> the members or values that are on."""
+    """Axis -> the members or values that are on; a list of one value is none."""
     axes: dict[str, list[str]] = {}
     empty: list[str] = []
     for name, family in tree.families.items():
@@ -270,7 +270,9 @@ def _axes(tree: Tree) -> dict[str, list[str]]:
         raise ConfigError(empty)
     for name, option in tree.options.items():
         if option.type.is_list and tree.is_visible(name):
-            axes[name] = list(dict.fromkeys(option.type.split(tree.text(name))))
+            words = option.type.split(tree.text(name))
+            if words != [tree.text(name)]:
+                axes[name] = list(dict.fromkeys(words))
     return axes
 
 

@@ -50,4 +50,5 @@ def differing(specs: Sequence[RunSpec], first: Sequence[str] = ()) -> list[str]:
 
 
 def _word(name: str, value: object) -> str:
-    return name.lower() + _UNSAFE.sub("_", plain(value).lower())
+    between = "_" if name[-1].isdigit() else ""  # BETA1
+    return name.lower() + between + _UNSAFE.sub("_", plain(value).lower())
