@@ -4,7 +4,7 @@
 
 # What this file is made of is not for the command line to replace (make run='rm -rf x;').
 own := srctree Q sh python venv installed configurable checkable run script bare benchmarks \
-	commands planning defconfigs .SHELLFLAGS .RECIPEPREFIX .VARIABLES
+	commands planning plain defconfigs files .SHELLFLAGS .RECIPEPREFIX .VARIABLES
 $(foreach name,own $(own) SHELL MAKEFLAGS MAKEOVERRIDES MAKEFILE_LIST,$(if $(findstring \
 	command line,$(origin $(name))),$(error $(name)= is the Makefile's own, not a setting)))
 ifeq ($(findstring override,$(origin MAKEFLAGS)),)
@@ -49,8 +49,9 @@ benchmarks = $(Q)exec $(call sh,$(python)) $(call sh,$(srctree))/benchmarks
 # What works before there is a virtual environment.
 bare = $(Q)exec $(call sh,$(patsubst ~/%,$(HOME)/%,$(PYTHON))) $(call sh,$(srctree))/scripts
 # Without those that a rule cannot name.
-defconfigs := $(addprefix defconfig-,$(foreach name,$(notdir $(wildcard $(srctree)/defconfigs/*)),$(if \
-	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name))))
+plain = $(foreach name,$(1),$(if \
+	$(strip $(foreach odd,: = % ; | &,$(findstring $(odd),$(name)))),,$(name)))
+defconfigs := $(addprefix defconfig-,$(call plain,$(notdir $(wildcard $(srctree)/defconfigs/*))))
 commands := all matrix retry measure stop reproduce certify profile train memory-comparison \
 	update-graphs graph-check html-report watch export track export-model publish
 planning := plan status why menuconfig config oldconfig olddefconfig savedefconfig listnewconfig \
@@ -106,8 +107,14 @@ $(commands): $(installed)
 $(planning) $(defconfigs) defconfig-: $(configurable)
 	$(run) $(call sh,$@)
 
-# Names that are not there, and merges; the targets above are listed for tab completion.
+# Names that are not there, and merges; the targets above are listed for tab completion. A pattern
+# takes no word with a slash, defconfig-adamw+../file.
 defconfig-%: $(configurable)
+	$(run) $(call sh,$@)
+files := $(call plain,$(foreach word,$(filter defconfig-%,$(MAKECMDGOALS)),$(if \
+	$(findstring /,$(word)),$(word))))
+.PHONY: $(files)
+$(files): $(configurable)
 	$(run) $(call sh,$@)
 
 ##@ Checking and cleaning

@@ -210,7 +210,7 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
         look(here).find,
         Launch(load("SEED=0", "TRACKER_TENSORBOARD=y")).track,
     ):
-        with pytest.raises(UserError, match="'lenet5-mnist-sgd' is the start of 4 runs: ") as told:
+        with pytest.raises(UserError, match="'lenet5-mnist-sgd' is the start of 4 runs:") as told:
             command("lenet5-mnist-sgd")
         assert all(spec.run_id in str(told.value) for spec in four)
         with pytest.raises(UserError, match="no run starts with 'sgd'"):
@@ -227,6 +227,21 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
         look(here).find(missing.slug)
     with pytest.raises(UserError, match=f"{begun.run_id}: has not finished; make trains it on"):
         look(here).find(begun.slug)
+
+
+def test_a_run_of_another_configuration_goes_by_the_name_that_make_printed(load):
+    printed = load("SEED=0..1", "LR=0.1 0.2".replace(" ", r"\ "))
+    for spec in printed.matrix.specs:
+        prepare(printed.root / spec.run_id, spec)
+    here = look(load("SEED=0"))
+    for spec, name in printed.names.items():
+        assert name != spec.slug
+        assert here.named(name) == spec.run_id
+    with pytest.raises(UserError) as told:
+        here.named("lenet5-mnist-sgd-none-s1-")
+    first, *lines = str(told.value).splitlines()
+    assert first == "'lenet5-mnist-sgd-none-s1-' is the start of 2 runs:"
+    assert sorted(line.split()[1] for line in lines) == ["LR=0.1", "LR=0.2"]
 
 
 def test_a_whole_id_is_that_run_whatever_else_starts_so(load):

@@ -44,10 +44,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """For a message about an unknown word: the nearest name; nothing where none is near."""
-    close = [name for name in names if _plain(name) == _plain(word)]
+    close = [name for name in names if _plain(name) in (_plain(word), _ALSO.get(_plain(word)))]
     close = close or [name for name in names if _plain(word) in _plain(name).split("-")]
     close = close or difflib.get_close_matches(word, names, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+_ALSO = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "bf16": "bfloat16"}
 
 
 def _plain(word: str) -> str:

@@ -9,6 +9,8 @@ _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _RANGE = re.compile(
     rf"(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?::(?P<kind>lin|log)(?P<count>\d+))?"
 )
+_SEPARATORS = re.compile("[,;]")
+_DASHED = re.compile(r"([0-9.]+)[-:]([0-9.]+)")  # how others write a range
 _LOG_DIGITS, _LIN_DIGITS = 3, 6  # significant digits of what lies between the ends
 
 
@@ -24,8 +26,11 @@ def words(text: str, *, whole: bool) -> list[str]:
 
 def _values(word: str, whole: bool) -> list[str]:
     if ".." not in word:
-        if "," in word:
-            raise ValueError(f"{word!r}: separate the values by blanks: {word.replace(',', ' ')!r}")
+        if _SEPARATORS.search(word):
+            apart = _SEPARATORS.sub(" ", word)
+            raise ValueError(f"{word!r}: separate the values by blanks: {apart!r}")
+        if dashed := _DASHED.fullmatch(word):
+            raise ValueError(f"{word!r} is no range: write {dashed[1]}..{dashed[2]}")
         return [word]
     match = _RANGE.fullmatch(word)
     if match is None:

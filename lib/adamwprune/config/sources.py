@@ -230,7 +230,7 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
     parts = name.split("+")
     for place, part in enumerate(parts):
         if part not in known and (place == 0 or "/" not in part):
-            reason = wording.nearest(part, known) if part else ": a name is missing"
+            reason = _not_a_defconfig(part, known)
             raise ConfigError(f"no defconfig {part!r}{reason} (make list-defconfigs lists them)")
     for part in parts:
         path = tree.root / "defconfigs" / part if part in known else expanded(part)
@@ -248,6 +248,15 @@ def read_defconfig(tree: Tree, name: str) -> list[Assignment]:
         for each in assignments:
             _leave_other_members(tree, merged, each)
     return list(merged.values())
+
+
+def _not_a_defconfig(part: str, known: list[str]) -> str:
+    if not part:
+        return ": a name is missing"
+    parts = re.split("[, ]+", part)
+    if len(parts) > 1 and set(parts) <= set(known):
+        return f"; {'+'.join(parts)} merges them, and an axis takes several: OPTIMIZER='adamw sgd'"
+    return wording.nearest(part, known)
 
 
 def _leave_other_members(tree: Tree, merged: dict[str, Assignment], each: Assignment) -> None:

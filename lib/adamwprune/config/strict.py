@@ -144,7 +144,7 @@ def _family(tree: Tree, name: str, text: str, place: str) -> list[Assignment]:
             raise ValueError(f"no such member{nearest(word, family.members)}")
     if family.exclusive:
         if len(chosen) > 1:
-            raise ValueError("takes one value")
+            raise ValueError("takes one value, not a list")
         return [Assignment(family.members[chosen[0]], "y", place)]
     # Members that are switched off need not be visible to be off: they are only
     # named where they are on at present.

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import is_there, refusing
-from adamwprune.base.wording import did_you_mean
+from adamwprune.base.wording import did_you_mean, plain
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.plan.matrix import Cell
-from adamwprune.plan.names import differing
+from adamwprune.plan.names import differing, may_be_called
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records import provenance, staleness, state
 from adamwprune.records.brief import read_result
@@ -19,7 +19,7 @@ from adamwprune.records.code import Sources
 from adamwprune.records.published import read_published
 from adamwprune.records.record import STALE, RunResult
 from adamwprune.records.state import DAMAGED, DONE, State
-from adamwprune.records.store import RESULT, SPEC, Store, only
+from adamwprune.records.store import RESULT, SPEC, Store
 from adamwprune.report import present
 
 NAMED = 8  # runs that a message names
@@ -151,8 +151,8 @@ class Catalogue:
     # -- by name -----------------------------------------------------------------------
 
     def named(self, prefix: str) -> str:
-        """The id of the one run that ``prefix`` is the id of, or the start of its id; a run of the
-        present configuration before others.
+        """The id of the one run that ``prefix`` is the id of, the start of its id, or what make
+        calls it; a run of the present configuration before others.
 
         It is looked for in the matrix, in the directory of runs, begun ones among them, and in
         the published records. Raises :class:`UserError` where there is none or are several.
@@ -161,11 +161,47 @@ class Catalogue:
         known |= self.store.begun_names()
         if prefix not in known:  # reading the published records takes a moment
             known |= {result.run_id for result in self._published}
-        found = self._of_the_matrix(prefix) or only(prefix, {name: name for name in sorted(known)})
-        if found is None:
+        found = self._of_the_matrix(prefix) or self._of_all(prefix, sorted(known))
+        if not found:
             near = did_you_mean(prefix, sorted(known))
             raise UserError(f"{self.store.root}: no run starts with {prefix!r}{near}")
         return found
+
+    def _of_all(self, name: str, ids: Sequence[str]) -> str:
+        """The one of these ids that is ``name`` or starts so, or whose run another configuration
+        calls so; empty where there is none. Raises :class:`UserError` where several are.
+        """
+        if name in ids:
+            return name
+        found, relation = [each for each in ids if each.startswith(name)], "start"
+        if not found:
+            alike = [each for each in ids if name.startswith(each.rpartition("-s")[0])]
+            specs = {each: spec for each in alike if (spec := self._spec(each))}
+            found = [each for each, spec in specs.items() if may_be_called(spec, name)]
+            relation = "name"
+        if len(found) > 1:
+            raise UserError(self._several(f"{name!r} is the {relation}", found))
+        return "".join(found)
+
+    def _spec(self, run_id: str) -> RunSpec | None:
+        """The spec of a run of the matrix, of one that was begun here or of a published one."""
+        for spec in (*self.experiment.matrix.specs, *(each.spec for each in self._published)):
+            if spec.run_id == run_id:
+                return spec
+        return self.store.spec(run_id)
+
+    def _several(self, begin: str, ids: Sequence[str]) -> str:
+        """What to say where several runs are meant: each, and in what it differs."""
+        shown = {each: self._spec(each) for each in ids[:NAMED]}
+        specs = [spec for spec in shown.values() if spec]
+        telling = differing(specs, self.experiment.matrix.varying())
+        apart = [*telling, *(["SEED"] if len({spec["SEED"] for spec in specs}) > 1 else [])]
+        lines = [f"{begin} of {len(ids)} runs:"]
+        for run_id, spec in shown.items():
+            differs = ", ".join(f"{n}={plain(spec[n])}" for n in apart if n in spec) if spec else ""
+            lines.append(f"  {run_id}  {differs}".rstrip())
+        more = len(ids) - NAMED
+        return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
     def _of_the_matrix(self, name: str) -> str:
         """The id of the run of the present configuration that has this name; empty where none has.
@@ -183,15 +219,7 @@ class Catalogue:
             return ""
         if len(meant) == 1:
             return meant[0].run_id
-        telling = differing(meant, self.experiment.matrix.varying())
-        apart = [*telling, *(["SEED"] if len({spec["SEED"] for spec in meant}) > 1 else [])]
-        lines = [
-            f"  {spec.run_id}  {', '.join(f'{n}={spec[n]}' for n in apart if n in spec)}"
-            for spec in meant[:NAMED]
-        ]
-        more = [f"  and {len(meant) - NAMED} more"] if len(meant) > NAMED else []
-        told = f"{name!r} is the name of {len(meant)} runs:"
-        raise UserError("\n".join([told, *lines, *more]))
+        raise UserError(self._several(f"{name!r} is the name", [spec.run_id for spec in meant]))
 
     def find(self, prefix: str) -> RunResult:
         """The record of the run that is :meth:`named` so: here, or else a published one.

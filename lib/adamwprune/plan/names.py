@@ -30,6 +30,15 @@ def names(specs: Iterable[RunSpec], axes: Sequence[str] = ()) -> dict[RunSpec, s
     return found
 
 
+def may_be_called(spec: RunSpec, name: str) -> bool:
+    """Whether some configuration calls the run so: its slug, and settings of it before the seed."""
+    slug, seed = spec.slug.rpartition("-s")[0], f"-s{spec['SEED']}"
+    if not (name.startswith(f"{slug}-") and name.endswith(seed)):
+        return False
+    words = name.removeprefix(f"{slug}-").removesuffix(seed).split("-")
+    return set(words) <= {_word(option, value) for option, value in spec.values.items()}
+
+
 def differing(specs: Sequence[RunSpec], first: Sequence[str] = ()) -> list[str]:
     """As few options as tell the specs apart, beside their seeds; those of ``first`` before others.
 

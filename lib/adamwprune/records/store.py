@@ -87,6 +87,10 @@ class Store:
         except FileNotFoundError:
             return frozenset()
 
+    def spec(self, run_id: str) -> RunSpec | None:
+        """The spec of a run that was begun, as its directory tells; None where it tells none."""
+        return _spec_in(self.root / run_id)
+
     def sound_results(self) -> Iterator[RunResult]:
         """All records, of whatever configuration, but those that are damaged."""
         for path in record_paths(self.root):
@@ -312,14 +316,19 @@ def check_identity(folder: Path, spec: RunSpec) -> None:
     """Raise :class:`UserError` where a directory says that it is another run's, or is a link."""
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link; a run is trained in a directory of its own")
-    try:
-        named = yaml.safe_load(read_own(folder / SPEC).decode())
-    except (OSError, ValueError, yaml.YAMLError):
-        return  # none yet, or a damaged one, which is written anew
-    if isinstance(named, dict) and RunSpec(named) != spec:
+    named = _spec_in(folder)  # a damaged one is written anew
+    if named is not None and named != spec:
         raise UserError(
-            f"{folder}: is the directory of {RunSpec(named).run_id}, not of {spec.run_id}; {REMEDY}"
+            f"{folder}: is the directory of {named.run_id}, not of {spec.run_id}; {REMEDY}"
         )
+
+
+def _spec_in(folder: Path) -> RunSpec | None:
+    try:
+        values = yaml.safe_load(read_own(folder / SPEC).decode())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return RunSpec(values) if isinstance(values, dict) else None
 
 
 def publish(folder: Path, result: RunResult) -> None:
