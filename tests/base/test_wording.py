@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.base.wording import at_place, counted, did_you_mean, plain
+from adamwprune.base.wording import at_place, counted, did_you_mean, last_line, plain
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_a_part_of_a_name_is_nearer_than_one_of_like_letters() -> None:
     targets = ["export", "html-report", "graph-check", "all"]
     assert did_you_mean("report", targets) == "; did you mean html-report?"
     assert did_you_mean("exprot", targets) == "; did you mean export?"
+    assert did_you_mean("gpu", ["auto", "cpu", "cuda"]) == "; did you mean cuda?"
+    assert did_you_mean("bf16", ["float32", "tf32", "bfloat16"]) == "; did you mean bfloat16?"
+
+
+def test_of_an_error_of_this_package_only_what_it_says_is_told() -> None:
+    assert last_line("Traceback\nadamwprune.tasks.Diverged: the loss is nan\n") == "the loss is nan"
+    assert last_line("ValueError: x") == "ValueError: x"

@@ -155,7 +155,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     again = make_here(tmp_path, *settings, "matrix")
     assert again.returncode != 0
     assert "2 runs, 1 done, 1 failed, 0 to train" in again.stdout
-    assert f"failed: {failed}: adamwprune.tasks.Diverged: training diverged" in again.stdout
+    assert f"failed: {failed}: training diverged: the loss is nan" in again.stdout
     assert "make retry trains them again" in again.stdout
     told = make_here(tmp_path, *settings, f"RUN={failed}", "why").stdout
     assert "failed: make leaves it, make retry trains it again" in told

@@ -44,6 +44,9 @@ def test_of_whole_numbers_each_is_there_once():
         ("0..4294967295", "2 to 1000 values"),
         ("0..1:lin1", "2 to 1000 values"),
         ("0,1,2", "separate the values by blanks: '0 1 2'"),
+        ("0;1;2", "separate the values by blanks: '0 1 2'"),
+        ("0-4", "'0-4' is no range: write 0..4"),
+        ("0:4", "'0:4' is no range: write 0..4"),
     ],
 )
 def test_what_is_no_range_says_why(text, reason):

@@ -258,6 +258,9 @@ def test_unknown_defconfigs_are_refused(tree: Tree, workspace: Callable[..., Wor
         sources.load(workspace(CONFIG="sgd+quikstart"), tree)
     with pytest.raises(ConfigError, match="no defconfig"):
         sources.load(workspace(CONFIG="../Kconfig"), tree)
+    for several in ("adamw,sgd", "adamw sgd"):
+        with pytest.raises(ConfigError, match=rf"'{several}'; adamw\+sgd merges them, and an axis"):
+            sources.load(workspace(CONFIG=several), tree)
 
 
 # -- writing ---------------------------------------------------------------------

@@ -340,3 +340,12 @@ def test_a_finished_run_s_line_fits_a_terminal():
         assert len("[42/42] " + summary(spec, synthetic(spec), 72)) <= 80
         assert summary(spec, synthetic(spec)) == summary(spec, synthetic(spec), 200)
     assert "weights zero" in summary(SPECS[0], synthetic(SPECS[0]))
+
+
+def test_a_loss_that_rose_tenfold_is_told():
+    def ended(*losses: float) -> str:
+        curve = [{"epoch": at + 1, "train_loss": loss} for at, loss in enumerate(losses)]
+        return summary(SPECS[0], replace(synthetic(SPECS[0]), history=curve))
+
+    assert ", loss rose from 2.3 to 2e+26  " in ended(2.3, 4.0, 2e26)
+    assert "rose" not in ended(2.3, 0.1, 0.9) + ended(2e26)

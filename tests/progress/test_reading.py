@@ -134,3 +134,15 @@ def test_columns_are_named_after_the_metrics():
 def test_a_run_that_has_ended_is_told_in_its_unit():
     line = summary(SPEC, in_bits(synthetic(SPEC)))
     assert re.search(r"  1\.\d{3} bits per byte  ", line)
+
+
+def test_a_run_whose_length_is_in_steps_is_at_a_step():
+    tree = Tree()
+    tree.set("STEPS", "1000")
+    (spec,) = expand(tree).specs
+    found = Reading.of(spec, {**EVENT, "step": 300, "epoch": 1})
+    assert (found.epoch, found.epochs) == (None, 0)
+    head, line = rows.table([Row(spec, found)], 120)
+    assert (head.split()[1], line.split()[1]) == ("step", "300/1000")
+    head, line, _ = rows.table([Row(spec, found), Row(SPEC, Reading.of(SPEC, EVENT))], 120)
+    assert (head.split()[1], line.split()[1]) == ("course", "300/1000")

@@ -137,6 +137,14 @@ def test_a_clear_best_is_shown_to_be_the_best():
     assert "That it is the best is shown: all 2 others are worse" in text
 
 
+def test_of_two_values_the_other_is_spoken_of():
+    specs = expand("sgd", LR="0.001 0.01", SEED="0 1 2 3 4", **HELD_OUT)
+    apart = [by_lr(spec, {0.001: 80, 0.01: 95}) for spec in specs]
+    assert "That it is the best is shown: the other is worse" in told(specs, apart)
+    near = [by_lr(spec, {0.001: 95, 0.01: 95}) for spec in specs]
+    assert "is not shown: the other may be as good: lr 0.0" in told(specs, near)
+
+
 def test_what_may_be_as_good_is_named():
     specs = expand("sgd", LR="0.001 0.01 0.1", SEED="0 1 2 3 4", **HELD_OUT)
     records = [by_lr(spec, {0.001: 80, 0.01: 95.0, 0.1: 94.6}, 0.5) for spec in specs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 import sys
 import textwrap
@@ -50,6 +51,7 @@ def did_you_mean(word: str, names: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+_OWN_ERROR = re.compile(r"^adamwprune(\.\w+)+: ")
 _ALSO = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -91,5 +93,7 @@ def wrapped(text: str, first: str, later: str) -> list[str]:
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that is not blank: what a traceback is about."""
-    return next(reversed(text.strip().splitlines()), "")
+    """The last line of a text that is not blank: what a traceback is about. Of an error of this
+    package it is what it says: where its class lives tells a user nothing.
+    """
+    return _OWN_ERROR.sub("", next(reversed(text.strip().splitlines()), ""))

@@ -132,7 +132,9 @@ def _tell_failures(catalogue: Catalogue) -> int:
     for cell in failures:
         print(f"failed: {cell.spec.run_id}: {catalogue.states[cell.spec].why}")
     if failures:
-        print("make why RUN=... shows more, make retry trains them again")
+        only = failures[0].spec.run_id if len(failures) == 1 else ""
+        them = "it" if only else "them"
+        print(f"make why RUN={only or 'ID'} shows more, make retry trains {them} again")
     return len(failures)
 
 

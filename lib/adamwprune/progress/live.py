@@ -48,11 +48,21 @@ def summary(spec: RunSpec, result: RunResult, width: int | None = None, name: st
         return f"failed  {name}  {reason}  (results: {spec.run_id})"
     score, seconds = result.headline.text(result.score), f"{result.seconds['total']:.1f} s"
     zeros = f"{result.pruning['zeros']:,} of {result.pruning['prunable']:,} weights zero"
+    if risen := _risen(result):
+        score = f"{score}, {risen}"
     line = f"done    {name}  {score}  {zeros}  {seconds}"
     if width is None or len(line) <= width:
         return line
     rest = f"  {score}  {seconds}"
     return f"done    {shortened(name, max(NAME, width - len(rest) - 8))}{rest}"
+
+
+def _risen(result: RunResult) -> str:
+    """``loss rose from 2.3 to 2e+26`` where it did so by a factor of ten; else nothing."""
+    losses = [each["train_loss"] for each in result.history if "train_loss" in each]
+    if len(losses) < 2 or losses[-1] <= 10 * min(losses) or min(losses) <= 0:
+        return ""
+    return f"loss rose from {min(losses):.2g} to {losses[-1]:.2g}"
 
 
 class Matrix:

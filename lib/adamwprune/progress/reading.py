@@ -28,7 +28,7 @@ class Reading:
     step: int  # steps done
     steps: int  # of so many
     epoch: int | None = None  # in hand, from 1
-    epochs: int = 0
+    epochs: int = 0  # of so many; 0 where the run's length is in steps
     metrics: tuple[Metric, ...] = ()  # what it is judged by, the headline first
     score: float | None = None  # the headline's, after the last finished epoch
     trained: float | None = None  # of the second metric, mostly the loss, in training so far
@@ -47,14 +47,14 @@ class Reading:
     @classmethod
     def of(cls, spec: RunSpec, plain: Mapping[str, Any]) -> Self:
         """What an event says of the run of ``spec``; steps and epochs are the spec's own."""
-        steps, epochs = spec.total_steps, math.ceil(spec.epochs)
+        steps, epochs = spec.total_steps, math.ceil(spec.epochs) if "EPOCHS" in spec else 0
         step = min(steps, _count(plain.get("step")) or 0)
         epoch = _count(plain.get("epoch"))
         device, metrics = plain.get("device"), _metrics(plain.get("metrics", []))
         return cls(
             step,
             steps,
-            epoch=min(epoch, epochs) if epoch else None,
+            epoch=min(epoch, epochs) or None if epoch else None,
             epochs=epochs,
             metrics=metrics,
             score=_value(plain, "test", metrics[0]) if metrics else None,

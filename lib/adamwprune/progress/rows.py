@@ -51,7 +51,6 @@ class Column:
     text: Callable[[Row, Reading], str]
 
 
-_EPOCH = Column("epoch", 7, lambda row, now: f"{now.epoch or NONE}/{now.epochs}")
 _SPARSITY = Column("sparsity", 8, lambda row, now: _percent(now.sparsity))
 _SPEED = Column("steps/s", 7, lambda row, now: _rate(now.rate))
 LEFT = Column("left", 8, lambda row, now: clock(now.left / now.rate) if now.rate else NONE)
@@ -90,13 +89,24 @@ def _longest(rows: Sequence[Row]) -> int:
 
 def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[Column]:
     """The columns that leave room for names."""
-    columns, longest = [_EPOCH, *_metrics(rows), _SPARSITY, _SPEED], _longest(rows)
+    columns, longest = [_course(rows), *_metrics(rows), _SPARSITY, _SPEED], _longest(rows)
     for column in extra:
         if _room([*columns, column], width) >= longest:
             columns.append(column)
     while columns and _room(columns, width) < min(NAME, longest):
         columns.pop()
     return columns
+
+
+def _course(rows: Sequence[Row]) -> Column:
+    """The epoch in hand; of runs whose length is in steps, the steps done."""
+    known = [row.reading for row in rows if row.reading]
+    texts = {now: f"{now.epoch or NONE}/{now.epochs}" for now in known if now.epochs}
+    steps = {now: f"{now.step}/{now.steps}" for now in known if not now.epochs}
+    texts |= steps
+    heading = "epoch" if not steps else "step" if len(steps) == len(texts) else "course"
+    width = max(7, *map(len, texts.values())) if texts else 7
+    return Column(heading, width, lambda row, now: texts[now])
 
 
 def _metrics(rows: Sequence[Row]) -> list[Column]:

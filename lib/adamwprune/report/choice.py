@@ -105,16 +105,17 @@ def _told(choice: Choice) -> str:
     )
     count = len(choice.candidates)
     if not choice.has_enough_seeds:
-        return (
-            f"{told} Whether it is better than the others is not known: that takes {LEAST} seeds."
-        )
+        rest = "the other" if count == 2 else "the others"
+        return f"{told} Whether it is better than {rest} is not known: that takes {LEAST} seeds."
     if left == (best,):
-        which = f"all {count - 1} others are worse (95% confidence)"
+        which = "the other is" if count == 2 else f"all {count - 1} others are"
+        which += " worse (95% confidence)"
         return f"{told} That it is the best is shown: {which}."
     others = [group for group in left if group is not best]
     named = "; ".join(choice.name(group) for group in others[:NAMED])
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    which = f"{len(others)} of {count - 1} others may be as good: {named}{more}"
+    which = "the other" if count == 2 else f"{len(others)} of {count - 1} others"
+    which += f" may be as good: {named}{more}"
     return f"{told} That it is the best is not shown: {which}."
 
 

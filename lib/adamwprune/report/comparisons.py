@@ -167,11 +167,16 @@ def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
     shown = verdicts.comparisons
     lines = [_won(each) for each in shown if each.verdict in (BETTER, WORSE)]
     lines += [_refused(each) for each in verdicts.having(REFUSED)]
-    tied, few = len(verdicts.having(TIED)), verdicts.having(TOO_FEW)
+    tied, few = verdicts.having(TIED), verdicts.having(TOO_FEW)
     if tied:
         lines.append(
-            f"{tied} of {len(shown)} tied: no difference was shown, which does not show that there "
-            "is none."
+            f"{len(tied)} of {len(shown)} tied: no difference was shown, which does not show that "
+            "there is none."
+        )
+    if alone := sum(map(_excludes_none, tied)):
+        lines.append(
+            f"The interval of {alone} of the tied leaves out 0: it is right for one comparison "
+            f"alone, the verdict for all {verdicts.tests} (Holm)."
         )
     if few:
         lines.append(
@@ -179,6 +184,12 @@ def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
         )
         lines += _advice(verdicts, few, commands)
     return [*lines, *_elsewhere(shown), *_left_out(verdicts)]
+
+
+def _excludes_none(each: Comparison) -> bool:
+    """Whether the interval of a difference leaves out that there is none."""
+    interval = each.paired.difference.interval if each.paired else None
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _won(each: Comparison) -> str:
