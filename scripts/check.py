@@ -53,19 +53,22 @@ def main() -> int:
     inherited = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     data = {name: variables[name] for name in ("DATA_DIR",) if name in variables}
     environment = {**inherited, **data, "PYTHONPATH": str(SOURCE / "lib")}
-    failed = []
+    failed: list[str] = []
+    skipped: list[str] = []
     for name, (module, command) in GATES.items():
         print(f"== {name}", flush=True)
         if importlib.util.find_spec(module) is None:
             print(f"{module} is not installed: {'skipped' if as_it_is else 'failed'}")
-            failed += [] if as_it_is else [name]
+            (skipped if as_it_is else failed).append(name)
             continue
         arguments = for_pytest(sys.argv[1:]) if name == "tests" else []
         run = subprocess.run(
             [sys.executable, *command, *arguments], cwd=SOURCE, env=environment, check=False
         )
         failed += [name] if run.returncode else []
-    print(f"check: {'failed: ' + ', '.join(failed) if failed else 'all gates passed'}")
+    parts = [f"failed: {', '.join(failed)}" if failed else "all gates passed"]
+    parts += [f"skipped, as their tools are not installed: {', '.join(skipped)}"] if skipped else []
+    print(f"check: {'; '.join(parts)}")
     return 1 if failed else 0
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -83,15 +84,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+LEFT_OUT = pytest.StashKey[int]()  # tests that a selection leaves out
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count them."""
+    stash = items[0].config.stash
+    stash[LEFT_OUT] = stash.get(LEFT_OUT, 0) + len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several tells how many; each of them collects all tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process told."""
+    told = getattr(node, "workeroutput", {}).get("left_out", 0)
+    node.config.stash[LEFT_OUT] = max(told, node.config.stash.get(LEFT_OUT, 0))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A table of what was skipped: why, how many tests, and in which files."""
+    """A table of what was skipped or left out: why, how many tests, and in which files."""
     reasons: dict[str, Counter[str]] = {}
     for report in terminalreporter.stats.get("skipped", ()):
         file, _, why = report.longrepr
         reasons.setdefault(why.removeprefix("Skipped: "), Counter())[Path(file).name] += 1
-    if not reasons:
+    left_out = terminalreporter.config.stash.get(LEFT_OUT, 0)
+    if not reasons and not left_out:
         return
     terminalreporter.section("skipped")
     terminalreporter.line(f"{'tests':>5}  {'why':<60}  where")
     for why, files in sorted(reasons.items(), key=lambda item: -item[1].total()):
         terminalreporter.line(f"{files.total():>5}  {why:<60}  {', '.join(sorted(files))}")
+    if left_out:
+        chosen = terminalreporter.config.option.markexpr or terminalreporter.config.option.keyword
+        terminalreporter.line(f"{left_out:>5}  left out: only {chosen!r} was asked for")
