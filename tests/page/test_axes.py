@@ -157,6 +157,8 @@ def test_on_a_small_screen_rows_and_axes_have_names_that_differ(report, cube):
     assert len(boxes) == 4
     gaps = [after[0] - before[1] for before, after in itertools.pairwise(boxes)]
     assert min(gaps) > 4, "pixels between the names of two axes"
+    right = "document.querySelector('#parallel svg').getBoundingClientRect().right"
+    assert report.js(right) <= 420, "the score's axis is in sight"
     report.width(0)
 
 

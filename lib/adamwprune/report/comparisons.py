@@ -8,7 +8,7 @@ from functools import partial
 from operator import attrgetter
 
 from adamwprune.base.metrics import Metric
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, plain
 from adamwprune.report import columns, statistics
 from adamwprune.report.columns import Column
 from adamwprune.report.groups import axis_name, held_out
@@ -217,7 +217,8 @@ def _at(each: Comparison) -> str:
 
 def _refused(each: Comparison) -> str:
     names = ", ".join(
-        f"{name} ({each.left.spec[name]} and {each.right.spec[name]})" for name in each.differing
+        f"{name} ({plain(each.left.spec[name])} and {plain(each.right.spec[name])})"
+        for name in each.differing
     )
     both = f"{each.left.label} against {each.right.label}{_at(each)}"
     return f"{both} is refused: they also differ in {names}."

@@ -422,7 +422,7 @@ def _difference(group: Group, differing: set[str]) -> str:
     """``differing``: the options in which the groups of one label differ."""
     for names in (SUBJECT, sorted(group.spec.values)):
         shown = [
-            f"{axis_name(name)} {value}"
+            f"{axis_name(name)} {value_text(value)}"
             for name in names
             if (value := group.spec.values.get(name)) is not None
             and name != "SEED"

@@ -2,8 +2,9 @@
 
 report.parallel = (() => {
   const { $ } = report;
-  const [HEIGHT, TOP, SIDE] = [260, 46, 70]; // pixels: of an axis, around the axes
-  const [NEAR, FAR] = [90, 230]; // pixels from axis to axis
+  const [HEIGHT, TOP] = [260, 46]; // pixels: of an axis, above the axes
+  const [LEAST, MOST] = [46, 70]; // pixels beside the axes
+  const [NEAR, FAR] = [70, 230]; // pixels from axis to axis
   const LETTER = 9; // pixels of a name's letter
   let width = NEAR; // from axis to axis
   let groups = []; // those with a score
@@ -42,14 +43,16 @@ report.parallel = (() => {
     if ($("axes").hidden) return;
     const scores = groups.map((group) => group.score);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
-    const room = ($("axes").clientWidth - 30 - 2 * SIDE) / axes.length;
+    const longest = Math.max(...axes[0].values.map((value) => value.length));
+    const side = Math.max(LEAST, Math.min(MOST, longest * LETTER));
+    const room = ($("axes").clientWidth - 30 - 2 * side) / axes.length;
     width = Math.max(NEAR, Math.min(FAR, room));
-    const x = (place) => SIDE + place * width;
+    const x = (place) => side + place * width;
     const y = (part) => TOP + (1 - part) * HEIGHT;
     const along = ({ values, of }, group) => y(values.length < 2 ? 0.5 :
       values.indexOf(of(group)) / (values.length - 1));
     const share = (score) => (high > low ? (score - low) / (high - low) : 0.5);
-    const size = { width: 2 * SIDE + axes.length * width, height: TOP + HEIGHT + 24 };
+    const size = { width: 2 * side + axes.length * width, height: TOP + HEIGHT + 24 };
     const root = svg("svg", { ...size, role: "group", "aria-label": "Groups along the axes" });
     paths = new Map(groups.map((group) => {
       const points = [...axes.map((axis, place) => [x(place), along(axis, group)]),
