@@ -16,8 +16,9 @@ from adamwprune.plan.job import Job
 from adamwprune.records import lease
 from adamwprune.records.code import Sources
 from adamwprune.records.store import Store
-from adamwprune.scheduler import agent, cluster, spool
+from adamwprune.scheduler import agent, cluster, engines, spool
 from adamwprune.scheduler.cluster import Cluster
+from adamwprune.scheduler.executors.slurm import Slurm
 from adamwprune.scheduler.spool import Settings, Spool
 from benchmarks.fake_cluster import TRAININGS, Processes, trainer
 from tests.scheduler.test_pool import Recorder
@@ -249,6 +250,23 @@ def test_a_second_cluster_on_one_directory_is_refused(tmp_path, engine):
         driver(store, Processes(cluster="there")).run(jobs)
     first.spool.stop()
     thread.join(60)
+
+
+def test_a_cluster_beside_another_whose_agents_wait_is_refused(tmp_path, engine, monkeypatch):
+    places = Spool(tmp_path)
+    places.begin(anew=True)
+    places.write_engine({"engine": "slurm", "cluster": "debug", "ids": ["7"], "agents": 3})
+    asked = []
+    monkeypatch.setattr(Slurm, "alive", lambda self, ids: asked.append(ids) or 3)
+    engines.refuse_another(places, engine)  # nothing is left to train
+    places.add(jobs_of(Store(tmp_path), 1)[0], "0123")
+    engines.refuse_another(places, Slurm())  # its own agents take these runs too
+    assert not asked
+    with pytest.raises(UserError, match="3 agents of slurm cluster debug may still come to train"):
+        engines.refuse_another(places, engine)
+    assert asked == [["7"]]
+    monkeypatch.setattr(Slurm, "alive", lambda self, ids: None)  # it cannot be asked from here
+    engines.refuse_another(places, engine)
 
 
 def test_code_that_is_not_what_was_submitted_trains_nothing(tmp_path, engine):

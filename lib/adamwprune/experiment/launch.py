@@ -134,6 +134,7 @@ class Launch:
             raise UserError(f"{self.store.root}: a make on this machine is training into it")
         operational = self.experiment.tree.operational()
         agents, engine = engines.agents(operational, len(cells)), engines.engine(operational)
+        engines.refuse_another(Spool(self.store.root), engine)
         for note in self._notes():
             print(f"note: {note}")
         earlier = history.records(self.store.root)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import counted
 from adamwprune.config.options import Value
 from adamwprune.scheduler import devices
 from adamwprune.scheduler.cluster import Engine
 from adamwprune.scheduler.devices import Agents
 from adamwprune.scheduler.executors.ray import Ray
 from adamwprune.scheduler.executors.slurm import Slurm
-from adamwprune.scheduler.spool import Settings, versions
+from adamwprune.scheduler.spool import Settings, Spool, versions
 
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)")
 
@@ -42,6 +43,22 @@ def cancel(name: str, ids: Sequence[str]) -> None:
     """End agents that another make has brought; those of Ray end as their directory says so."""
     if name == "slurm":
         Slurm().cancel(ids)
+
+
+def refuse_another(spool: Spool, chosen: Engine) -> None:
+    """Raise :class:`UserError` where agents of another cluster wait in its queue to train what is
+    left here: they would do so by the settings of this one. Those that train refuse by themselves
+    (:meth:`Spool.refuse_if_live`), and Ray's end with their make.
+    """
+    noted = spool.engine
+    if noted.get("engine") != "slurm" or chosen.name == "slurm" or not spool.left():
+        return
+    waiting = Slurm().alive([str(each) for each in noted.get("ids", [])])
+    if waiting:
+        raise UserError(
+            f"{spool.root}: {counted(waiting, 'agent')} of slurm cluster {noted.get('cluster')} "
+            "may still come to train here; make stop ends that, or take another RESULTS_DIR"
+        )
 
 
 def agents(operational: Mapping[str, Value], runs: int) -> Agents:
