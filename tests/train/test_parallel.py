@@ -166,3 +166,15 @@ def test_batch_normalisation_of_bfloat16_is_computed_in_float32(tmp_path):
     assert torch.allclose(out.float(), expected["out"].float(), atol=0.02)
     for name in ("1.running_mean", "1.running_var"):
         assert all(torch.allclose(each[name], expected[name], rtol=1e-5) for each in found)
+
+
+def compiled_unevenly(ranks, rank, spec, folder):
+    training = Training(spec, folder, "cpu", group=dist.group.WORLD)
+    return training.not_compiled
+
+
+def test_where_the_shares_of_a_batch_differ_no_rank_compiles(tmp_path):
+    """Ranks that compile for other shapes ran collective operations that the rest did not."""
+    (spec,) = specs(BATCH_SIZE="33", LENET5_FUSED="n", TORCH_COMPILE="y")
+    told = in_ranks(compiled_unevenly, 2, tmp_path / "two", spec, tmp_path)
+    assert told == ["the ranks' shares of a batch differ"] * 2

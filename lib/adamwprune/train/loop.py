@@ -128,18 +128,25 @@ class Training:
             self.network = precision.Forward(whole, spec, self.device)
         self.clock.lap("setup")
 
-    def _sizes(self) -> set[int]:
-        """How many examples the network is given at a time."""
+    def _parts(self) -> list[Tensor]:
+        """Parts of batches of every length that there is."""
         examples, size = self.data.examples, self.spec["BATCH_SIZE"]
         batches = {min(size, examples), examples % size or size}
-        parts = [part for n in batches for part in torch.arange(n).chunk(self.accumulation)]
-        return {len(self._mine(part)) for part in parts}
+        return [part for n in batches for part in torch.arange(n).chunk(self.accumulation)]
+
+    def _sizes(self) -> set[int]:
+        """How many examples the network is given at a time."""
+        return {len(self._mine(part)) for part in self._parts()}
 
     def _mine(self, part: Tensor) -> Tensor:
         """Of a part of a batch what this rank computes: all of it, if it is the only one."""
         return part if self.parallel is None else self.parallel.share(part)
 
     def _compile(self) -> None:
+        if self.parallel is not None and any(len(p) % self.parallel.size for p in self._parts()):
+            # Ranks that compile for other shapes than the rest meet in no collective operation.
+            self.not_compiled = "the ranks' shares of a batch differ"
+            return
         parts = (self.data.batch(self.first(n)) for n in sorted(self._sizes()))
         score, weights = self.pruner.score, list(self.pruner.weights.values())
         seen = score.state_dict(weights) if score.observes_inputs else None
