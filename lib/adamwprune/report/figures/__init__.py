@@ -110,7 +110,7 @@ def draw_all(
             else:
                 yield name, partial(write, each, folder / name, formats, data=data)
 
-    with style.sheet():
+    with style.sheet(expected):
         return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
 
 
@@ -173,7 +173,7 @@ def draw_comparison(
     for record in records:
         _require_done(record)
     specs = [record.spec for record in records]
-    with style.sheet():
+    with style.sheet(specs):
         title = "; ".join(setting.title for setting in settings(specs, records))
         by_metric: dict[str, list[Group]] = {}
         for group in group_runs(specs, records):

@@ -32,7 +32,7 @@ class Series:
     group: Group
     label: str
     colour: str
-    marker: str
+    marker: Any
     dashes: Any
 
     @classmethod

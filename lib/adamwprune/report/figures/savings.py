@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
@@ -104,33 +103,29 @@ def summary(networks: Sequence[Sequence[Group]]) -> Drawing:
     figure = style.new_figure(11.5, 2.2 + 0.36 * rows, title)
     heights = [len(own) for own in networks]
     columns = figure.subplots(len(networks), 1, height_ratios=heights, squeeze=False)[:, 0]
-    owners: dict[str, None] = {}
+    colours = memory.colours_of(groups)
     for axes, own in zip(columns, networks, strict=True):
-        owners.update(dict.fromkeys(_bars(axes, own)))
+        _bars(axes, own, colours)
         axes.set_title(_title(own))
     columns[-1].set_xlabel("share of AdamW's dense training, by owner")
-    order = sorted(owners, key=memory.owner_order)
-    patches = [Patch(facecolor=style.owner_colour(n), label=memory.LABELS.get(n, n)) for n in order]
     peak = Line2D([], [], linestyle="none", label="peak of any step", **PEAK)
-    parts.key(figure, [*patches, peak], "owner")
+    parts.key(figure, [*memory.owner_patches(colours), peak], "owner")
     parts.footer(figure, _length(networks), groups, NOTES["bytes"], scores=False)
     return parts.drawing("memory_efficiency_summary", figure, groups)
 
 
-def _bars(axes: Axes, groups: Sequence[Group]) -> list[str]:
-    """A bar a group; the owners drawn."""
-    drawn: dict[str, None] = {}
+def _bars(axes: Axes, groups: Sequence[Group], colours: Mapping[str, str]) -> None:
+    """A bar a group."""
     dense = _total(groups[0])
     for row, group in enumerate(groups):
         found = group.done[0].memory
         sizes = owned_bytes.owners(found)
         end = 0.0
-        for owner in sorted(sizes, key=memory.owner_order):
+        for owner in filter(sizes.__contains__, colours):
             size = sizes[owner] / dense
-            colour = style.owner_colour(owner)
-            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner, snap=False)
+            look: dict[str, Any] = {"color": colours[owner], "label": owner}
+            axes.barh(row, size, left=end, height=0.66, snap=False, **look)
             end += size
-            drawn[owner] = None
         peak = found["peak"] / dense
         axes.plot([peak], [row], linestyle="none", **PEAK)
         said = f"{found['total'] / 1e6:,.2f} MB, {end:.0%}"
@@ -138,7 +133,6 @@ def _bars(axes: Axes, groups: Sequence[Group]) -> list[str]:
     panels.category_axis(axes, [way(group.spec) for group in groups])
     axes.set_xlim(0, 1.25 * max(group.done[0].memory["peak"] for group in groups) / dense)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    return list(drawn)
 
 
 def over_steps(networks: Sequence[Sequence[Group]]) -> Drawing:
