@@ -5,6 +5,7 @@ import html
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ SHEET: dict[str, Any] = {
     "hatch.color": "#9a9a9a",
     "svg.hashsalt": "adamwprune",  # otherwise element ids differ from one drawing to the next
 }
+PAGE = 7.2  # inches: the width of a page's text
+TITLE_PER_INCH = 9  # characters of a title
 INK = "#333333"
 FAINT = "#777777"
 ABSENT: dict[str, Any] = {
@@ -197,7 +200,12 @@ def shade(colour: str, rank: int, ranks: int) -> str:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure, sizes in inches, whose parts make room for each other."""
+    """An empty figure, sizes in inches, whose parts make room for each other.
+
+    A title that is wider has more lines.
+    """
+    title = textwrap.fill(title, int(TITLE_PER_INCH * width))
+    height += 0.2 * title.count("\n")
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)  # type: ignore[union-attr, call-arg]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")

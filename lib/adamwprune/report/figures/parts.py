@@ -9,7 +9,7 @@ from typing import Any, Self
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -257,14 +257,18 @@ def colour_legend(figure: Figure, optimizers: Sequence[str], *more: Artist) -> N
     key(figure, [*handles, *more], "optimizer")
 
 
-def key(figure: Figure, handles: Sequence[Artist], title: str = "", **look: Any) -> None:
-    """A legend to the right of all axes."""
+def key(figure: FigureBase, handles: Sequence[Artist], title: str = "", **look: Any) -> None:
+    """A legend to the right of all axes, or wherever ``look`` has it."""
     place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
-    figure.legend(handles=handles, title=title or None, **place, **look)
+    figure.legend(handles=handles, title=title or None, **(place | look))
 
 
-def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
-    """A group without a number says so, seeds are counted."""
+def legend(figure: FigureBase, series: Sequence[Series], title: str = "", columns: int = 0) -> None:
+    """A group without a number says so, seeds are counted.
+
+    ``columns``: of entries above all axes; none is to the right of them.
+    """
+    above = {"loc": "outside upper left", "ncols": columns} if columns else {}
     several = any(len(each.group.specs) > 1 for each in series)
     handles: list[Artist] = []
     for each in series:
@@ -273,7 +277,7 @@ def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
             continue
         label = f"{each.label}, {count(each.group)}" if several else each.label
         handles.append(Line2D([], [], **{**each.line, "label": label}))
-    key(figure, handles, title, handlelength=3.4)
+    key(figure, handles, title, handlelength=3.4, **above)
 
 
 def footer(

@@ -16,6 +16,7 @@ LONGEST = 44  # characters of an axis's name that fit beside a panel
 WIDE = 3  # times the smallest error that the largest one is: from here on a log scale
 LEAST_ERROR = 1e-4  # of all examples: less is drawn as so much
 FEW = 4  # ticks of a logarithmic axis, at least
+BESIDE = 0.18  # of an axis below: where numbers beside each other have room in a narrow panel
 MARGIN = 1.3  # of the largest error, at either end of a logarithmic axis
 
 
@@ -85,7 +86,8 @@ def _error_axis(axes: Axes, scale: float, errors: Any, vertical: bool) -> str:
 
     axis = axes.yaxis if vertical else axes.xaxis
     (axes.set_yscale if vertical else axes.set_xscale)("function", functions=(forward, inverse))
-    axis.set_major_locator(_Ticks([scale - error for error in _marks(*ends)]))
+    marks = _marks(*ends) if vertical else _apart(_marks(*ends), math.log(ends[0] / ends[1]))
+    axis.set_major_locator(_Ticks([scale - error for error in marks]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{'≥ ' * (scale - value <= floor)}{value:.6g}")
     limits = [scale - error for error in ends]
@@ -103,6 +105,15 @@ def _marks(most: float, least: float) -> list[float]:
         if len(marks) >= FEW:
             break
     return marks
+
+
+def _apart(marks: Sequence[float], span: float) -> list[float]:
+    """Those whose numbers have room beside each other on an axis that is ``span`` long."""
+    found: list[float] = []
+    for mark in sorted(marks, reverse=True):
+        if not found or math.log(found[-1] / mark) >= BESIDE * span:
+            found.append(mark)
+    return found
 
 
 def _linear_axis(axes: Axes, metric: Metric, of: str, vertical: bool) -> None:

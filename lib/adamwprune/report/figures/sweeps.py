@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -29,7 +28,6 @@ from adamwprune.report.sweeps import Sweep, is_numeric, place_text
 
 MOST = 12  # panels that a page holds
 WIDE = 4  # panels in a row
-WIDEST_PRINT = 9  # characters of a heading in an inch
 SPREADS = 8  # largest over smallest value from which on an axis is logarithmic
 _TOO_MANY = "{} panels are too many for a page; report.html shows all axes side by side"
 
@@ -238,9 +236,7 @@ def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Gro
     across, down = (sweep.ticks(axis) for axis in pair)
     size = (1.0 + 0.75 * len(across), 1.2 + 0.42 * len(down))
     heading = f"{measured_on.capitalize()} {metric.label} over {_name(pair[0])} and "
-    wide = WIDEST_PRINT * (2.6 + size[0] * min(WIDE, len(tables)))
-    heading = textwrap.fill(heading + _name(pair[1]), int(wide))
-    figure, grid = _grid(heading, len(tables), size)
+    figure, grid = _grid(heading + _name(pair[1]), len(tables), size)
     means = [group.score.mean for group in sweep.groups if group.done]
     limits = {"vmin": min(means), "vmax": max(means)}
     image: Any = None
