@@ -12,14 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
+from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import figures, style
 from adamwprune.report.figures import (
     FIGURES,
     draw_all,
+    draw_comparison,
+    draw_training,
     masks,
     memory,
+    models,
     optimizers,
     panels,
     scales,
@@ -28,8 +32,10 @@ from adamwprune.report.figures import (
     times,
 )
 from adamwprune.report.figures.parts import INTERVAL, Drawing, NotDrawn
+from adamwprune.report.figures.sweeps import courses
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
+from adamwprune.report.sweeps import sweeps
 from tests.support.records import PRUNABLE, Make, aged, elsewhere, expand, marked
 
 HALF = {2: 12.706205, 3: 4.302653}  # Student's t at 97.5%, 1 and 2 degrees of freedom (tables)
@@ -432,6 +438,75 @@ def test_missing_and_failed_runs_have_no_time(seeds, make):
         "absent-failed",
         "absent-missing",
     ]
+
+
+# -- one evaluation, one update ------------------------------------------------------
+
+
+@pytest.fixture
+def brief(make: Make) -> list[RunResult]:
+    """adamw and adamwprune after one epoch, each mask updated once."""
+    lr = {"LR": "0.001 0.01", "PRUNING_WARMUP": "10"}
+    specs = expand("quickstart", EPOCHS="1", TARGET_SPARSITY="0.9", **lr)
+    return [once_updated(make(spec)) for spec in specs]
+
+
+def once_updated(record: RunResult) -> RunResult:
+    return replace(record, pruning={**record.pruning, "updates": record.pruning["updates"][-1:]})
+
+
+def test_a_curve_over_the_epochs_needs_two_evaluations(brief, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "write", lambda drawing, stem, formats, data: [stem])
+    told: list[str] = []
+    paths = draw_all([r.spec for r in brief], brief, tmp_path, tell=told.append)
+    names = {path.name for path in paths}
+    assert not {n for n in names if n.endswith(("evolution", "training_plot", "mask_change"))}
+    assert {"sweep", "lr_0.01-model_comparison", "lr_0.01-optimizer_comparison_baseline"} < names
+    assert told == [
+        "sweep_evolution, lr_0.001-adamw-with-magnitude-accuracy_evolution, "
+        "lr_0.001-adamw-with-movement-accuracy_evolution and 10 more are not drawn: a curve needs "
+        "two evaluations: more EPOCHS, or an EVALUATION_INTERVAL",
+        "lr_0.001-mask_change, lr_0.001-magnitude_agreement, lr_0.01-mask_change and 1 more are "
+        "not drawn: a line needs two mask updates: more EPOCHS, or a smaller PRUNING_INTERVAL",
+    ]
+
+
+def test_panels_of_curves_are_left_out_where_there_was_one_evaluation(brief):
+    chosen = [r for r in brief if r.spec["LR"] == 0.01]
+    with style.sheet():
+        (setting,) = settings([r.spec for r in chosen], chosen)
+        panels_of = {
+            drawing.name: [axes.get_title(loc="left") for axes in drawing.figure.axes]
+            for draw in (optimizers.baseline, optimizers.at_each_sparsity, models.selection)
+            for drawing in draw(setting)
+            if isinstance(drawing, Drawing)
+        }
+    assert panels_of == {
+        "optimizer_comparison_baseline": ["After the last epoch"],
+        "optimizer_comparison_90_pruning": ["After the last epoch"],
+        "model_comparison": [
+            *("Sparsity (markers: zeros counted)", "Density of each layer after pruning"),
+            *("Accuracy after the last epoch", "Change from dense, paired"),
+        ],
+    }
+
+
+def test_one_evaluation_of_one_run_cannot_be_drawn(brief, tmp_path):
+    with pytest.raises(UserError, match="a curve needs two evaluations"):
+        draw_training(brief[0], tmp_path)
+    told: list[str] = []
+    (path,) = draw_comparison(brief[:2], tmp_path, tell=told.append)
+    assert path.name == "model_comparison.png"
+    assert told[0].startswith("accuracy_evolution is not drawn: a curve needs two evaluations")
+
+
+def test_runs_of_two_lengths_have_the_panels_that_have_curves(make):
+    specs = [s for n in "12" for s in expand("sgd", EPOCHS=n, LR="0.1 0.2 0.3")]
+    (sweep,) = sweeps(settings(specs, [make(spec) for spec in specs]))
+    with style.sheet():
+        (drawing,) = courses(sweep)
+        titles = [axes.get_title(loc="left") for axes in drawing.figure.axes if axes.axison]
+    assert titles == ["sgd dense, epochs 2"]
 
 
 # -- the small print ----------------------------------------------------------------

@@ -229,7 +229,7 @@ def test_words_are_an_axis_too(tmp_path):
 
 
 def test_of_very_many_settings_the_whole_is_drawn(tmp_path):
-    specs = expand("sgd", OPTIMIZER="sgd adam", LR="0.1..0.5:lin5", EPOCHS="1")
+    specs = expand("sgd", OPTIMIZER="sgd adam", LR="0.1..0.5:lin5", EPOCHS="2")
     lines: list[str] = []
     paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
     assert {path.name for path in paths} == {"sweep.png", "sweep_evolution.png"}

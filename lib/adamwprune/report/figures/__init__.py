@@ -59,6 +59,7 @@ SWEEPS: tuple[Callable[[Sweep], Iterator[Drawing | NotDrawn]], ...] = (
     sweeps.courses,
 )
 SETTINGS = 4  # of a sweep that have all figures of their own
+NAMED = 3  # figures in a sentence; of more there is a count
 FORMATS = ("png", "svg")
 # Of the published comparison, those that stand for the others; the tracks have their own.
 PUBLISHED = (
@@ -100,18 +101,32 @@ def draw_all(
     :class:`UserError` where ``folder`` cannot be written.
     """
 
+    lacking: dict[str, list[str]] = {}  # by reason
+
     def tasks() -> Iterator[processes.Task[list[Path]]]:
         for prefix, each in _every_drawing(expected, records, tell):
             name = prefix + each.name
             if names and name not in names:
                 continue
             if isinstance(each, NotDrawn):
-                tell(f"{name} is not drawn: {each.why}")
+                lacking.setdefault(each.why, []).append(name)
             else:
                 yield name, partial(write, each, folder / name, formats, data=data)
 
     with style.sheet(expected):
-        return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
+        due = list(tasks())
+        for why, own in lacking.items():
+            tell(f"{_listed(own)} not drawn: {why}")
+        return list(chain.from_iterable(processes.run(due, processes.cores())))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``sweep is``, ``sweep, training_plot and 3 more are``."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    *first, last = [*names[: NAMED if more else None], *more]
+    return f"{', '.join(first)} and {last} are"
 
 
 def _every_drawing(
@@ -163,12 +178,16 @@ def draw_savings(
 
 
 def draw_comparison(
-    records: Sequence[RunResult], folder: Path, formats: Sequence[str] = ("png",)
+    records: Sequence[RunResult],
+    folder: Path,
+    formats: Sequence[str] = ("png",),
+    *,
+    tell: Tell = lambda line: None,
 ) -> list[Path]:
     """``model_comparison`` and ``accuracy_evolution`` of chosen records, seeds together.
 
     Runs that are judged by different metrics stand in figures of their own, whose names begin with
-    the metric's.
+    the metric's. ``tell`` is told of a figure that is not drawn, and why.
     """
     for record in records:
         _require_done(record)
@@ -182,7 +201,10 @@ def draw_comparison(
         for groups in by_metric.values():
             prefix = f"{judged_by(groups).name}-" if len(by_metric) > 1 else ""
             for each in models.comparison(groups, "Runs side by side", title):
-                paths += write(each, folder / f"{prefix}{each.name}", formats)
+                if isinstance(each, NotDrawn):
+                    tell(f"{prefix}{each.name} is not drawn: {each.why}")
+                else:
+                    paths += write(each, folder / f"{prefix}{each.name}", formats)
         return paths
 
 
@@ -192,6 +214,8 @@ def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("pn
     with style.sheet():
         (setting,) = settings([record.spec], [record])
         drawing = training.single_run(record, setting.title)
+        if isinstance(drawing, NotDrawn):
+            raise UserError(f"{record.run_id}: {drawing.why}")
         return write(drawing, folder / drawing.name, formats)
 
 

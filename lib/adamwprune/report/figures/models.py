@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from adamwprune.base.metrics import Metric, second
 from adamwprune.report import style
 from adamwprune.report.figures import masks, panels, parts, scales
-from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import (
     Group,
     Setting,
@@ -29,7 +29,7 @@ DENSE_COLOUR = "#000000"
 HEADLINE = ("adamw", "adamwprune")  # whom model_comparison sets side by side, if both are there
 
 
-def per_optimizer(setting: Setting) -> Iterator[Drawing]:
+def per_optimizer(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Dense and each sparsity, for every optimizer and method."""
     for optimizer in setting.optimizers:
         for tag in setting.tags:
@@ -38,7 +38,9 @@ def per_optimizer(setting: Setting) -> Iterator[Drawing]:
                 yield from _pair(setting, optimizer, tag, groups)
 
 
-def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> Iterator[Drawing]:
+def _pair(
+    setting: Setting, optimizer: str, tag: str, pruned: list[Group]
+) -> Iterator[Drawing | NotDrawn]:
     groups = [*setting.dense(optimizer), *pruned]
     series = parts.flagged(_by_sparsity(groups, setting.sparsities))
     method = pruned[0].method
@@ -47,10 +49,11 @@ def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> It
     told = (heading, setting.title, series)
     draw = partial(six_panels, *told)
     yield parts.drawing(f"{name}-pruning-model_comparison", draw, groups)
-    yield parts.drawing(f"{name}-accuracy_evolution", partial(accuracy_evolution, *told), groups)
+    evolution = partial(accuracy_evolution, *told)
+    yield parts.course(f"{name}-accuracy_evolution", evolution, groups)
 
 
-def selection(setting: Setting) -> Iterator[Drawing]:
+def selection(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """adamw and adamwprune, dense and at the highest sparsity, with every method."""
     optimizers = headline_optimizers(setting)
     highest = max(setting.sparsities, default=None)
@@ -72,12 +75,12 @@ def headline_optimizers(setting: Setting) -> Sequence[str]:
     return HEADLINE if both else setting.optimizers[:2]
 
 
-def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
+def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing | NotDrawn]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
     series = parts.flagged(chosen_series(groups))
     told = (heading, title, series)
     yield parts.drawing("model_comparison", partial(six_panels, *told), groups)
-    yield parts.drawing("accuracy_evolution", partial(accuracy_evolution, *told), groups)
+    yield parts.course("accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def chosen_series(groups: Sequence[Group]) -> list[Series]:
@@ -105,24 +108,27 @@ def _by_sparsity(groups: Sequence[Group], sparsities: Sequence[float]) -> list[S
 
 
 def six_panels(heading: str, title: str, series: Sequence[Series]) -> Figure:
-    """The headline, a second metric, sparsity and density over training and layers; below them, a
-    row a group, the scores at the end and what pruning changed of them.
+    """The headline and a second metric over the epochs, where there are two; the sparsity over
+    training, the density of the layers; and, a row a group, the scores at the end and what pruning
+    changed of them.
     """
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
     rows = [replace(each, label=textwrap.fill(each.label, ROW_LABEL)) for each in series]
     columns = _legend_columns(series)
-    heights = (5.4 + 0.17 * -(-len(series) // columns), 0.9 + 0.34 * len(series))
+    lines = 2 if parts.has_course(groups) else 1
+    heights = (2.7 * lines + 0.17 * -(-len(series) // columns), 0.9 + 0.34 * len(series))
     figure = style.new_figure(style.PAGE, 0.9 + sum(heights), heading)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
-    axes = above.subplots(2, 2)
-    _headline(axes[0, 0], series, metric, measured_on)
-    _second_metric(axes[0, 1], series, measured_on)
+    axes = above.subplots(lines, 2, squeeze=False)
+    if parts.has_course(groups):
+        _headline(axes[0, 0], series, metric, measured_on)
+        _second_metric(axes[0, 1], series, measured_on)
     for each in series:
         for record in each.group.done:
             look = {"color": each.colour, "marker": each.marker, "label": each.label}
-            panels.draw_sparsity(axes[1, 0], record, linewidth=1.2, **look)
-    _densities(axes[1, 1], series)
+            panels.draw_sparsity(axes[-1, 0], record, linewidth=1.2, **look)
+    _densities(axes[-1, 1], series)
     for panel in axes.flat:
         panel.set_ylabel(textwrap.fill(panel.get_ylabel(), AXIS_LABEL))
     scores, changes = below.subplots(1, 2, sharey=True)
@@ -191,9 +197,7 @@ def accuracy_evolution(heading: str, title: str, series: Sequence[Series]) -> Fi
     columns = _legend_columns(series)
     lines = -(-len(series) // columns)
     figure = style.new_figure(style.PAGE, 4.0 + 0.17 * lines, heading)
-    body = figure.subfigures(squeeze=False)[
-        0, 0
-    ]  # below the heading, with the legend above its panels
+    body = figure.subfigures(squeeze=False)[0, 0]  # its legend is below the heading
     left, right = body.subplots(1, 2, sharey=True)
     sets = [(left, f"{measured_on.capitalize()} set", "test"), (right, "Training set", "train")]
     for axes, name, part in sets:

@@ -54,21 +54,26 @@ def _rows(groups: Sequence[Group]) -> list[Series]:
 def _compare(
     setting: Setting, title: str, curves: dict[str, list[Series]], rows: Sequence[Series]
 ) -> Figure:
-    """A panel of curves a method, all on one scale, and the scores at the end."""
+    """A panel of curves a method, all on one scale, and the scores at the end; these alone of runs
+    that were evaluated once.
+    """
     groups = [row.group for row in rows]
+    curves = {tag: own for tag, own in curves.items() if parts.has_course(e.group for e in own)}
     everything = setting.dense() if groups[0].is_dense else setting.pruned(groups[0].sparsity)
     metric = judged_by(groups)
     rows = parts.flagged(rows)
     columns = len(curves)
     figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
-    axes = figure.subplots(1, columns + 1, width_ratios=[1] * columns + [0.9])
+    ratios = [1] * columns + [0.9]
+    axes = figure.subplots(1, columns + 1, width_ratios=ratios, squeeze=False)[0]
     for panel, (tag, series) in zip(axes, curves.items(), strict=False):
         if panel is not axes[0]:
             panel.sharey(axes[0])
         panels.draw_curves(panel, series, metric)
         panels.epoch_axis(panel, series)
         panel.set_title(parts.panel_title(tag, [each.group for each in series]))
-    scales.metric_axis(axes[0], metric, held_out(groups))
+    if curves:
+        scales.metric_axis(axes[0], metric, held_out(groups))
     panels.draw_dots(axes[-1], rows)
     axes[-1].set_title("After the last epoch")
     parts.colour_legend(figure, list(dict.fromkeys(row.group.optimizer for row in rows)))

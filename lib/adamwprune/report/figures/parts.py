@@ -22,6 +22,7 @@ from adamwprune.report.origins import Origins, Place
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it
 NAMED = 6  # groups in a sentence
+ONE_EVALUATION = "a curve needs two evaluations: more EPOCHS, or an EVALUATION_INTERVAL"
 INTERVAL = "95% interval of the mean (Student's\N{NO-BREAK SPACE}t)"
 
 
@@ -82,6 +83,16 @@ def drawing(name: str, figure: Figure | Callable[[], Figure], groups: Iterable[G
     records = {record.run_id: record for group in groups for record in group.done}
     draw = (lambda: figure) if isinstance(figure, Figure) else figure
     return Drawing(name, draw, tuple(records.values()))
+
+
+def has_course(groups: Iterable[Group]) -> bool:
+    """Whether a completed run was evaluated twice or more: a curve needs two points."""
+    return any(len(record.history) > 1 for group in groups for record in group.done)
+
+
+def course(name: str, draw: Callable[[], Figure], groups: Sequence[Group]) -> Drawing | NotDrawn:
+    """A figure that has nothing but curves over the epochs."""
+    return drawing(name, draw, groups) if has_course(groups) else NotDrawn(name, ONE_EVALUATION)
 
 
 def origins_of(groups: Iterable[Group]) -> Origins:

@@ -293,12 +293,13 @@ def courses(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
     if not sweep.axes or not parts.any_done(sweep.groups):
         return
     layout = _Layout.of(sweep)
-    tables = _panels_beside(sweep, [layout.along])
+    found = _panels_beside(sweep, [layout.along])
+    tables = {name: own for name, own in found.items() if parts.has_course(own)}
     if len(tables) > MOST:
         yield NotDrawn("sweep_evolution", _TOO_MANY.format(len(tables)))
-    elif any(parts.any_done(groups) for groups in tables.values()):
+    elif any(parts.any_done(groups) for groups in found.values()):
         draw = partial(_courses, sweep, layout.along, tables)
-        yield parts.drawing("sweep_evolution", draw, sweep.groups)
+        yield parts.course("sweep_evolution", draw, sweep.groups)
 
 
 def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) -> Figure:
