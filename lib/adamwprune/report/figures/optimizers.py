@@ -63,7 +63,8 @@ def _compare(
     metric = judged_by(groups)
     rows = parts.flagged(rows)
     columns = len(curves)
-    figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
+    width, least = (5.6 + 4.4 * columns, 3.0) if curves else (9.0, 0.6)
+    figure = style.new_figure(width, 2.4 + max(least, 0.27 * len(rows)), title)
     ratios = [1] * columns + [0.9]
     axes = figure.subplots(1, columns + 1, width_ratios=ratios, squeeze=False)[0]
     for panel, (tag, series) in zip(axes, curves.items(), strict=False):
