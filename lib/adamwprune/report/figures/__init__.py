@@ -28,11 +28,20 @@ from adamwprune.report.figures import (
     training,
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
-from adamwprune.report.groups import Group, Setting, axis_name, group_runs, judged_by, settings
+from adamwprune.report.groups import (
+    Group,
+    Setting,
+    axis_name,
+    group_runs,
+    joined_setting,
+    judged_by,
+    settings,
+)
 from adamwprune.report.sweeps import Sweep
 from adamwprune.report.sweeps import sweeps as found_sweeps
 
-FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
+Draw = Callable[[Setting], Iterator[Drawing | NotDrawn]]
+FIGURES: tuple[Draw, ...] = (
     optimizers.baseline,
     optimizers.at_each_sparsity,
     sparsity.accuracy_against_sparsity,
@@ -53,6 +62,8 @@ FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     steps.gradient_norms,
     times.time_per_run,
 )
+# Bytes, layers and schedules need not vary along an axis: where these do not, they are drawn once.
+OFTEN_ALIKE = (memory.summary, masks.layer_density, masks.mask_change)
 SWEEPS: tuple[Callable[[Sweep], Iterator[Drawing | NotDrawn]], ...] = (
     sweeps.along_axis,
     sweeps.heat_map,
@@ -144,8 +155,37 @@ def _every_drawing(
             tell(f"figures of each of {some} are not drawn; one value of each draws them")
             continue
         for setting in own:
-            for each in _drawings(FIGURES, setting):
+            for each in _drawings([draw for draw in FIGURES if draw not in OFTEN_ALIKE], setting):
                 yield setting.prefix, each
+        for draw in (draw for draw in FIGURES if draw in OFTEN_ALIKE):
+            yield from _where_it_varies(draw, own)
+
+
+def _where_it_varies(
+    draw: Draw, own: Sequence[Setting]
+) -> Iterator[tuple[str, Drawing | NotDrawn]]:
+    """A figure of each setting; one stands for all along an axis that changes nothing of it."""
+    alike: dict[str, dict[Setting, list[Drawing | NotDrawn]]] = {}
+    for setting in own:
+        drawings = list(_drawings((draw,), setting))
+        shown = repr([(each.name, _shown(each)) for each in drawings]) if len(own) > 1 else ""
+        alike.setdefault(shown, {})[setting] = drawings
+    for same in alike.values():
+        joined = joined_setting([*same], own)
+        due = {joined: list(_drawings((draw,), joined))} if joined else same
+        for setting, drawings in due.items():
+            for each in drawings:
+                yield setting.prefix, each
+
+
+def _shown(each: Drawing | NotDrawn) -> object:
+    """What a figure plots; why it is not drawn; or itself, where it cannot be drawn."""
+    if isinstance(each, NotDrawn):
+        return each.why
+    try:
+        return plotted.to_text(plotted.plotted(each.figure))
+    except Exception:  # noqa: BLE001  it is named when it is drawn
+        return each
 
 
 def _drawings(
