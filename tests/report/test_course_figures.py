@@ -152,6 +152,19 @@ def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds, make):
     assert list(axes.get_yticks()) == [99, 98, 95, 90, 80, 50]
 
 
+def test_intervals_lie_within_a_logarithmic_axis_but_none_squeezes_it(seeds, make):
+    """Means 99 and 90, with deviations of 0.1 and 1.5; then one interval that goes below zero."""
+    for wide, lowest in ((1.5, 90 - HALF[3] * 1.5 / math.sqrt(3)), (40.0, 100 - 3 * 10)):
+        apart = {0.0: 0.1, 0.5: 0.1, 0.9: wide}
+        records = [
+            accurate(make(s), 99 - 10 * s.sparsity + apart[s.sparsity] * (s["SEED"] - 1))
+            for s in seeds
+        ]
+        axes = figure_of(sparsity.accuracy_against_sparsity, records).axes[0]
+        assert axes.get_yscale() == "function"
+        assert 100 - axes.get_ylim()[0] == pytest.approx(scales.MARGIN * (100 - lowest))
+
+
 def test_a_stale_run_is_hollow_and_named(seeds, make):
     records = by_seed(make, seeds)
     records = [marked(r, STALE) if r.spec.sparsity == 0.5 else r for r in records]
@@ -453,8 +466,8 @@ def test_a_curve_over_the_epochs_needs_two_evaluations(brief, tmp_path, monkeypa
         "sweep_evolution, lr_0.001-adamw-with-magnitude-accuracy_evolution, "
         "lr_0.001-adamw-with-movement-accuracy_evolution and 10 more are not drawn: a curve needs "
         "two evaluations: more EPOCHS, or an EVALUATION_INTERVAL",
-        "lr_0.001-mask_change, lr_0.001-magnitude_agreement, lr_0.01-mask_change and 1 more are "
-        "not drawn: a line needs two mask updates: more EPOCHS, or a smaller PRUNING_INTERVAL",
+        "lr_0.001-magnitude_agreement, lr_0.01-magnitude_agreement and mask_change are not drawn: "
+        "a line needs two mask updates: more EPOCHS, or a smaller PRUNING_INTERVAL",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
 
@@ -31,7 +32,8 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     if metric.is_fraction and metric.better == "higher":
         errors = metric.scale - values
         if len(errors) and errors.max() >= WIDE * max(errors.min(), LEAST_ERROR * metric.scale):
-            note = _error_axis(axes, metric.scale, errors, vertical)
+            whole = _with_intervals(axes, metric.scale, errors, vertical)
+            note = _error_axis(axes, metric.scale, whole, vertical)
             return _name(axes, f"{of} {metric.axis(note)}".lstrip(), vertical)
     elif metric.better == "lower" and len(values) and values.max() >= WIDE * values.min() > 0:
         log_axis(axes, vertical=vertical)
@@ -39,11 +41,40 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     return _linear_axis(axes, metric, of, vertical)
 
 
+def _panels(axes: Axes, vertical: bool) -> list[Axes]:
+    """Those that share an axis."""
+    shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()
+    return shared.get_siblings(axes)
+
+
 def _values(axes: Axes, vertical: bool) -> Any:
     """What is drawn on an axis, and on the same one of other panels, without intervals."""
-    shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()
-    found = [v for each in shared.get_siblings(axes) for v in _drawn(each, vertical)]
+    found = [value for each in _panels(axes, vertical) for value in _drawn(each, vertical)]
     return np.array([value for value in found if math.isfinite(value)])
+
+
+def _with_intervals(axes: Axes, scale: float, errors: Any, vertical: bool) -> Any:
+    """The errors and those at the ends of their intervals: of wide ones as much as leaves the
+    values apart, so that one interval does not squeeze all others.
+    """
+    ends = [end for each in _panels(axes, vertical) for end in _interval_ends(each, vertical)]
+    least = max(errors.min() / WIDE, LEAST_ERROR * scale)
+    return np.concatenate([errors, np.clip(scale - np.array(ends), least, WIDE * errors.max())])
+
+
+def _interval_ends(axes: Axes, vertical: bool) -> Iterator[float]:
+    """Of whiskers and bands."""
+    column = 1 if vertical else 0
+    bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
+    whiskers = [
+        bars
+        for each in axes.containers
+        if isinstance(each, ErrorbarContainer) and (each.has_yerr if vertical else each.has_xerr)
+        for bars in each.lines[2]
+    ]
+    for each in (*bands, *whiskers):
+        for path in each.get_paths():
+            yield from np.asarray(path.vertices)[:, column].tolist()
 
 
 def _drawn(axes: Axes, vertical: bool) -> Iterator[float]:
