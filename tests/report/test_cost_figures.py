@@ -8,7 +8,7 @@ import pytest
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import masks, operations, sensors
+from adamwprune.report.figures import masks, operations, optimizers, parts, sensors, sparsity
 from adamwprune.report.figures.parts import NotDrawn
 from adamwprune.report.groups import settings
 from tests.report.test_course_figures import accurate, figure_of, lines, only, small_print
@@ -114,6 +114,23 @@ def test_a_gpu_over_time(adamw, make):
     assert len(figure.axes[1].lines) == 3, "dense, and the highest sparsity of two methods"
     (setting,) = settings([r.spec for r in adamw], adamw)
     assert not list(sensors.gpu_over_time(setting)), "no driver reported anything"
+
+
+@pytest.mark.parametrize("draw", [optimizers.at_each_sparsity, sparsity.accuracy_against_sparsity])
+def test_panels_of_many_methods_stand_in_rows_of_three(make, draw):
+    specs = [s for s in expand("study-scores") if s["SEED"] == 0 and s.sparsity in (0, 0.9)]
+    with style.sheet(specs):
+        (setting,) = settings(specs, [make(s) for s in specs])
+        (drawing,) = draw(setting)
+        methods = [parts.panel_title(tag, []) for tag in setting.tags]
+        panels = [a for a in drawing.figure.axes if a.get_title(loc="left") in methods]
+    assert len(panels) == len(methods) > 3
+    columns = {axes.get_subplotspec().colspan.start for axes in panels}
+    assert columns == {0, 1, 2}
+    assert drawing.figure.get_figwidth() < 20, "inches"
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    named = [axes for axes in panels if axes.get_ylabel()]
+    assert len(named) == -(-len(methods) // 3)
 
 
 def test_methods_side_by_side(make):

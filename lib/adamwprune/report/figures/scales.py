@@ -41,6 +41,13 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     return _linear_axis(axes, metric, of, vertical)
 
 
+def name_shared(grid: Any, metric: Metric, of: str) -> None:
+    """:func:`metric_axis` of all panels of a grid that share it, named at the left of each row."""
+    metric_axis(grid[0][0], metric, of)
+    for row in grid[1:]:
+        row[0].set_ylabel(grid[0][0].get_ylabel())
+
+
 def _panels(axes: Axes, vertical: bool) -> list[Axes]:
     """Those that share an axis."""
     shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()

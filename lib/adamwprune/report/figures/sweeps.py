@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from adamwprune.base.metrics import Metric
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts, scales, sparsity
@@ -166,7 +165,7 @@ def _curves(layout: _Layout) -> Figure:
             sparsity.shift_aside(axes, _line(axes, layout, series, done), sparsity.BESIDE * beside)
         _axis_below(axes, sweep, layout.along)
         axes.set_title(", ".join(filter(None, [alike, name])))
-    _name_scores(grid, metric, measured_on)
+    scales.name_shared(grid, metric, measured_on)
     parts.legend(figure, [_spread_over(each, layout) for each in looks])
     parts.footer(figure, sweep.title, sweep.groups, *parts.absent_note(sweep.groups))
     return figure
@@ -224,13 +223,6 @@ def _legible(numbers: Sequence[float]) -> list[float]:
     """All values of an axis, or of many every other one, every third one …, and the last."""
     step = -(-len(numbers) // 8)
     return [*numbers[:-1:step], numbers[-1]]
-
-
-def _name_scores(grid: Any, metric: Metric, of: str) -> None:
-    """The axis that all panels share, beside the first one of each row."""
-    scales.metric_axis(grid[0][0], metric, of)
-    for row in grid[1:]:
-        row[0].set_ylabel(grid[0][0].get_ylabel())
 
 
 def _grid(heading: str, count: int, size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -351,7 +343,7 @@ def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) ->
         panels.draw_curves(axes, series, metric)
         panels.epoch_axis(axes, series)
         axes.set_title(_signed(title, [run for group in groups for run in group.done], sweep))
-    _name_scores(grid, metric, measured_on)
+    scales.name_shared(grid, metric, measured_on)
     shown = [key[tick] for tick in ticks if tick in key]
     parts.legend(figure, shown, _name(along))
     parts.footer(figure, sweep.title, sweep.groups)
