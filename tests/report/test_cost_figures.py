@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,16 @@ def test_accuracy_against_multiply_adds(adamw):
     assert curve == [pytest.approx(p) for p in ([1, 99], [2, 98.5], [2.5, 98.3], [10, 98.1])]
     assert figure.axes[0].get_xscale() == "log"
     assert "one forward pass, 0.001 million in the dense network" in small_print(figure)
+
+
+@pytest.mark.parametrize("left_of_1000", [950, 700, 300])
+def test_the_dense_network_has_a_tick_on_the_axis_of_speed_ups(adamw, left_of_1000):
+    records = [left(r, left_of_1000 if r.spec.sparsity else 1000) for r in adamw]
+    axes = figure_of(operations.accuracy_against_speed_up, records).axes[0]
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks[0] == 1
+    assert 2 <= len(ticks) <= 6
 
 
 def test_runs_without_multiply_adds_are_named(adamw):
@@ -148,6 +159,11 @@ def test_methods_side_by_side(make):
     dense = [c.lines[0] for c in against_speed_up.containers if c.get_label().endswith("dense")]
     assert dense[-1].get_color() == style.INK
     assert dense[-1].get_xydata().tolist() == [[1, pytest.approx(records[0].score)]]
+    value = against_sparsity.transData.transform((90, 0))[0]
+    dots = [c.lines[0] for c in against_sparsity.containers if c.get_label().endswith("90%")]
+    beside = [line.get_transform().transform((90, 0))[0] - value for line in dots]
+    steps = {round(72 / figure.dpi * (b - a), 6) for a, b in itertools.pairwise(sorted(beside))}
+    assert steps == {2.2}, "points from each method's interval to the next one's"
     few = [r for r in records if r.spec["PRUNING_METHOD"] in ("none", "magnitude")]
     (setting,) = settings([r.spec for r in few], few)
     assert not list(operations.methods(setting))

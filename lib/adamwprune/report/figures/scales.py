@@ -1,7 +1,7 @@
 """Axes of a metric: linear, or logarithmic where a few values would squeeze all others."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -94,7 +94,7 @@ def _drawn(axes: Axes, vertical: bool) -> Iterator[float]:
             yield from np.asarray(line.get_ydata() if vertical else line.get_xdata(), dtype=float)
 
 
-class _Ticks(Locator):
+class Ticks(Locator):
     """Fixed ticks; matplotlib's own class for them is that of categories here."""
 
     def __init__(self, ticks: Sequence[float]) -> None:
@@ -124,8 +124,10 @@ def _error_axis(axes: Axes, scale: float, errors: Any, vertical: bool) -> str:
 
     axis = axes.yaxis if vertical else axes.xaxis
     (axes.set_yscale if vertical else axes.set_xscale)("function", functions=(forward, inverse))
-    marks = _marks(*ends) if vertical else _apart(_marks(*ends), math.log(ends[0] / ends[1]))
-    axis.set_major_locator(_Ticks([scale - error for error in marks]))
+    marks = sorted(_marks(*ends))
+    if not vertical:  # numbers beside each other need more room
+        marks = apart(marks, math.log(ends[0] / ends[1]))
+    axis.set_major_locator(Ticks([scale - error for error in marks]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{'≥ ' * (scale - value <= floor)}{value:.6g}")
     limits = [scale - error for error in ends]
@@ -145,11 +147,13 @@ def _marks(most: float, least: float) -> list[float]:
     return marks
 
 
-def _apart(marks: Sequence[float], span: float) -> list[float]:
-    """Those whose numbers have room beside each other on an axis that is ``span`` long."""
+def apart(marks: Iterable[float], span: float) -> list[float]:
+    """Those, from the first one on, whose numbers have room beside each other below a logarithmic
+    axis that is ``span`` long.
+    """
     found: list[float] = []
-    for mark in sorted(marks, reverse=True):
-        if not found or math.log(found[-1] / mark) >= BESIDE * span:
+    for mark in marks:
+        if not found or abs(math.log(found[-1] / mark)) >= BESIDE * span:
             found.append(mark)
     return found
 
