@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import masks, operations, sensors
+from adamwprune.report.figures import masks, operations, optimizers, parts, sensors, sparsity
 from adamwprune.report.figures.parts import NotDrawn
 from adamwprune.report.groups import settings
 from tests.report.test_course_figures import accurate, figure_of, lines, only, small_print
@@ -36,6 +37,16 @@ def test_accuracy_against_multiply_adds(adamw):
     assert curve == [pytest.approx(p) for p in ([1, 99], [2, 98.5], [2.5, 98.3], [10, 98.1])]
     assert figure.axes[0].get_xscale() == "log"
     assert "one forward pass, 0.001 million in the dense network" in small_print(figure)
+
+
+@pytest.mark.parametrize("left_of_1000", [950, 700, 300])
+def test_the_dense_network_has_a_tick_on_the_axis_of_speed_ups(adamw, left_of_1000):
+    records = [left(r, left_of_1000 if r.spec.sparsity else 1000) for r in adamw]
+    axes = figure_of(operations.accuracy_against_speed_up, records).axes[0]
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks[0] == 1
+    assert 2 <= len(ticks) <= 6
 
 
 def test_runs_without_multiply_adds_are_named(adamw):
@@ -116,6 +127,23 @@ def test_a_gpu_over_time(adamw, make):
     assert not list(sensors.gpu_over_time(setting)), "no driver reported anything"
 
 
+@pytest.mark.parametrize("draw", [optimizers.at_each_sparsity, sparsity.accuracy_against_sparsity])
+def test_panels_of_many_methods_stand_in_rows_of_three(make, draw):
+    specs = [s for s in expand("study-scores") if s["SEED"] == 0 and s.sparsity in (0, 0.9)]
+    with style.sheet(specs):
+        (setting,) = settings(specs, [make(s) for s in specs])
+        (drawing,) = draw(setting)
+        methods = [parts.panel_title(tag, []) for tag in setting.tags]
+        panels = [a for a in drawing.figure.axes if a.get_title(loc="left") in methods]
+    assert len(panels) == len(methods) > 3
+    columns = {axes.get_subplotspec().colspan.start for axes in panels}
+    assert columns == {0, 1, 2}
+    assert drawing.figure.get_figwidth() < 20, "inches"
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    named = [axes for axes in panels if axes.get_ylabel()]
+    assert len(named) == -(-len(methods) // 3)
+
+
 def test_methods_side_by_side(make):
     specs = [s for s in expand("study-scores") if s["SEED"] == 0]
     records = [make(s) for s in specs]
@@ -131,6 +159,11 @@ def test_methods_side_by_side(make):
     dense = [c.lines[0] for c in against_speed_up.containers if c.get_label().endswith("dense")]
     assert dense[-1].get_color() == style.INK
     assert dense[-1].get_xydata().tolist() == [[1, pytest.approx(records[0].score)]]
+    value = against_sparsity.transData.transform((90, 0))[0]
+    dots = [c.lines[0] for c in against_sparsity.containers if c.get_label().endswith("90%")]
+    beside = [line.get_transform().transform((90, 0))[0] - value for line in dots]
+    steps = {round(72 / figure.dpi * (b - a), 6) for a, b in itertools.pairwise(sorted(beside))}
+    assert steps == {2.2}, "points from each method's interval to the next one's"
     few = [r for r in records if r.spec["PRUNING_METHOD"] in ("none", "magnitude")]
     (setting,) = settings([r.spec for r in few], few)
     assert not list(operations.methods(setting))

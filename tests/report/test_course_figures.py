@@ -12,14 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
+from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.report import figures, style
 from adamwprune.report.figures import (
     FIGURES,
     draw_all,
+    draw_comparison,
+    draw_training,
     masks,
     memory,
+    models,
     optimizers,
     panels,
     scales,
@@ -28,8 +32,10 @@ from adamwprune.report.figures import (
     times,
 )
 from adamwprune.report.figures.parts import INTERVAL, Drawing, NotDrawn
+from adamwprune.report.figures.sweeps import courses
 from adamwprune.report.groups import Setting, settings
 from adamwprune.report.statistics import reach
+from adamwprune.report.sweeps import sweeps
 from tests.support.records import PRUNABLE, Make, aged, elsewhere, expand, marked
 
 HALF = {2: 12.706205, 3: 4.302653}  # Student's t at 97.5%, 1 and 2 degrees of freedom (tables)
@@ -144,6 +150,19 @@ def test_a_few_low_accuracies_do_not_squeeze_the_others(seeds, make):
         math.log(1.5) / math.log(scales.MARGIN**2 * 40), rel=1e-6
     ), "the errors 1.5 and 1 lie as far apart as their ratio says"
     assert list(axes.get_yticks()) == [99, 98, 95, 90, 80, 50]
+
+
+def test_intervals_lie_within_a_logarithmic_axis_but_none_squeezes_it(seeds, make):
+    """Means 99 and 90, with deviations of 0.1 and 1.5; then one interval that goes below zero."""
+    for wide, lowest in ((1.5, 90 - HALF[3] * 1.5 / math.sqrt(3)), (40.0, 100 - 3 * 10)):
+        apart = {0.0: 0.1, 0.5: 0.1, 0.9: wide}
+        records = [
+            accurate(make(s), 99 - 10 * s.sparsity + apart[s.sparsity] * (s["SEED"] - 1))
+            for s in seeds
+        ]
+        axes = figure_of(sparsity.accuracy_against_sparsity, records).axes[0]
+        assert axes.get_yscale() == "function"
+        assert 100 - axes.get_ylim()[0] == pytest.approx(scales.MARGIN * (100 - lowest))
 
 
 def test_a_stale_run_is_hollow_and_named(seeds, make):
@@ -370,21 +389,21 @@ def bars(axes: Axes) -> list[float]:
     return [p.get_width() for c in axes.containers for p in c if isinstance(p, Rectangle)]
 
 
-def test_times_of_shared_machines_are_marked(seeds, make):
-    records = [make(s) for s in seeds if s["SEED"] == 0]
-    figure = figure_of(times.time_per_run, records)
-    title = "Time per run (timings from runs that shared the machine)"
-    assert figure.get_suptitle() == title
-    assert "Times of 3 of 3 runs: other work may have shared the machine." in small_print(figure)
-    (axes,) = figure.axes
-    assert bars(axes) == [pytest.approx(n) for n in (12.0, 1.2, 1.0)] * 3
-    assert all(p.get_hatch() for c in axes.containers for p in c)
+def test_times_of_shared_machines_are_withheld_until_they_are_measured(seeds, make):
     for word in (False, None, "yes"):
-        others = [elsewhere(r, alone=word) for r in records]
-        assert figure_of(times.time_per_run, others).get_suptitle() == title
+        records = [elsewhere(make(s), alone=word) for s in seeds]
+        found = only(times.time_per_run, records)
+        assert found == NotDrawn("time_per_run", times.NOT_ALONE)
+    assert "make measure" in found.why
 
 
-def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds, make):
+def test_times_of_runs_that_were_alone_are_bars(seeds, make):
+    records = [elsewhere(make(s), alone=True) for s in seeds if s["SEED"] == 0]
+    (axes,) = figure_of(times.time_per_run, records).axes
+    assert bars(axes) == [pytest.approx(n) for n in (12.0, 1.2, 1.0)] * 3
+
+
+def test_only_runs_that_were_alone_are_timed(seeds, make):
     records = [elsewhere(make(s), alone=s["SEED"] < 2 and s.sparsity != 0.9) for s in seeds]
     records[0] = replace(records[0], seconds={**records[0].seconds, "total": 16.2, "train": 14.0})
     records = [r for r in records if r.spec.sparsity != 0.5 or r.spec["SEED"] == 1]
@@ -397,21 +416,8 @@ def test_only_runs_that_were_alone_are_timed_where_there_are_any(seeds, make):
         "only runs that shared the machine",
     ]
     assert bars(axes)[:3] == [pytest.approx(n) for n in (13.0, 1.2, 1.0)]
-    assert not any(p.get_hatch() for c in axes.containers for p in c if isinstance(p, Rectangle))
     assert {r.spec["SEED"] for r in found.records} == {0, 1}
     assert "may have shared" not in small_print(found.figure)
-
-
-def test_where_all_runs_shared_the_machine_those_elsewhere_are_absent(seeds, make):
-    records = [make(s) for s in seeds]
-    records = [elsewhere(r, threads=1) if r.spec.sparsity == 0.9 else r for r in records]
-    figure = figure_of(times.time_per_run, records)
-    assert figure.get_suptitle().endswith("(timings from runs that shared the machine)")
-    (axes,) = figure.axes
-    assert [each.get_text() for each in axes.texts][2:] == ["only runs elsewhere"]
-    shown = [p for c in axes.containers for p in c if isinstance(p, Rectangle)]
-    assert len(shown) == 2 * 3
-    assert all(p.get_hatch() for p in shown)
 
 
 def test_a_row_says_which_runs_lack_a_time(seeds, make):
@@ -426,12 +432,81 @@ def test_a_row_says_which_runs_lack_a_time(seeds, make):
 
 def test_missing_and_failed_runs_have_no_time(seeds, make):
     chosen = [s for s in seeds if s["SEED"] == 0]
-    records = [make(chosen[0]), make(chosen[1], status="failed")]
+    records = [elsewhere(make(chosen[0]), alone=True), make(chosen[1], status="failed")]
     (axes,) = figure_of(times.time_per_run, records, chosen).axes
     assert [str(p.get_gid()) for p in axes.patches if p.get_gid()] == [
         "absent-failed",
         "absent-missing",
     ]
+
+
+# -- one evaluation, one update ------------------------------------------------------
+
+
+@pytest.fixture
+def brief(make: Make) -> list[RunResult]:
+    """adamw and adamwprune after one epoch, each mask updated once."""
+    lr = {"LR": "0.001 0.01", "PRUNING_WARMUP": "10"}
+    specs = expand("quickstart", EPOCHS="1", TARGET_SPARSITY="0.9", **lr)
+    return [once_updated(make(spec)) for spec in specs]
+
+
+def once_updated(record: RunResult) -> RunResult:
+    return replace(record, pruning={**record.pruning, "updates": record.pruning["updates"][-1:]})
+
+
+def test_a_curve_over_the_epochs_needs_two_evaluations(brief, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "write", lambda drawing, stem, formats, data: [stem])
+    told: list[str] = []
+    paths = draw_all([r.spec for r in brief], brief, tmp_path, tell=told.append)
+    names = {path.name for path in paths}
+    assert not {n for n in names if n.endswith(("evolution", "training_plot", "mask_change"))}
+    assert {"sweep", "lr_0.01-model_comparison", "lr_0.01-optimizer_comparison_baseline"} < names
+    assert told[:2] == [
+        "sweep_evolution, lr_0.001-adamw-with-magnitude-accuracy_evolution, "
+        "lr_0.001-adamw-with-movement-accuracy_evolution and 10 more are not drawn: a curve needs "
+        "two evaluations: more EPOCHS, or an EVALUATION_INTERVAL",
+        "lr_0.001-magnitude_agreement, lr_0.01-magnitude_agreement and mask_change are not drawn: "
+        "a line needs two mask updates: more EPOCHS, or a smaller PRUNING_INTERVAL",
+    ]
+
+
+def test_panels_of_curves_are_left_out_where_there_was_one_evaluation(brief):
+    chosen = [r for r in brief if r.spec["LR"] == 0.01]
+    with style.sheet():
+        (setting,) = settings([r.spec for r in chosen], chosen)
+        panels_of = {
+            drawing.name: [axes.get_title(loc="left") for axes in drawing.figure.axes]
+            for draw in (optimizers.baseline, optimizers.at_each_sparsity, models.selection)
+            for drawing in draw(setting)
+            if isinstance(drawing, Drawing)
+        }
+    assert panels_of == {
+        "optimizer_comparison_baseline": ["After the last epoch"],
+        "optimizer_comparison_90_pruning": ["After the last epoch"],
+        "model_comparison": [
+            *("Sparsity (markers: zeros counted)", "Density of each layer after pruning"),
+            *("Accuracy after the last epoch", "Change from dense, paired"),
+        ],
+    }
+
+
+def test_one_evaluation_of_one_run_cannot_be_drawn(brief, tmp_path):
+    with pytest.raises(UserError, match="a curve needs two evaluations"):
+        draw_training(brief[0], tmp_path)
+    told: list[str] = []
+    (path,) = draw_comparison(brief[:2], tmp_path, tell=told.append)
+    assert path.name == "model_comparison.png"
+    assert told[0].startswith("accuracy_evolution is not drawn: a curve needs two evaluations")
+
+
+def test_runs_of_two_lengths_have_the_panels_that_have_curves(make):
+    specs = [s for n in "12" for s in expand("sgd", EPOCHS=n, LR="0.1 0.2 0.3")]
+    (sweep,) = sweeps(settings(specs, [make(spec) for spec in specs]))
+    with style.sheet():
+        (drawing,) = courses(sweep)
+        titles = [axes.get_title(loc="left") for axes in drawing.figure.axes if axes.axison]
+    assert titles == ["sgd dense, epochs 2"]
 
 
 # -- the small print ----------------------------------------------------------------
@@ -450,11 +525,12 @@ def test_missing_and_failed_runs_have_no_time(seeds, make):
     ],
 )
 def test_only_what_is_drawn_of_spread_is_explained(draw, shown, seeds, make):
-    told = small_print(figure_of(draw, [make(s) for s in seeds])).replace("device: ", "")
+    records = [elsewhere(make(s), alone=True) for s in seeds]
+    told = small_print(figure_of(draw, records)).replace("device: ", "")
     interval = " ".join(INTERVAL.split()) if ":" in shown else ""
     _, _, spread = told.partition(" · n = 3 runs")
     assert spread.startswith(shown + interval)
-    single = small_print(figure_of(draw, [make(s) for s in seeds if s["SEED"] == 0]))
+    single = small_print(figure_of(draw, [r for r in records if r.spec["SEED"] == 0]))
     assert not any(word in single for word in ("bands", "whiskers", "± standard", "means;"))
 
 
@@ -525,6 +601,7 @@ def test_what_old_records_do_not_hold_is_said_and_not_drawn(tmp_path, quick, mak
         "magnitude_agreement is not drawn: no record compares its masks; new runs do",
         "weight_histogram is not drawn: no record counts its weights in bins; new runs do",
         "gradient_norms is not drawn: no record has a trace of its steps; new runs do",
+        f"time_per_run is not drawn: {times.NOT_ALONE}",
     ]
 
 

@@ -254,14 +254,15 @@ def test_no_figure_says_anything_of_accuracy(drawn):
 
 
 def test_axes_name_the_metric_and_its_direction(drawn):
-    headline, loss, _, scores, changes, _ = drawn["model_comparison"].axes
-    name, notes = headline.get_ylabel().split("\n")
+    headline, loss, _, _, scores, changes = drawn["model_comparison"].axes
+    name, _, notes = " ".join(headline.get_ylabel().split()).partition(" (")
     assert name == "test bits per byte"
-    assert re.fullmatch(r"\(lower is better; axis starts at [\d.]+\)", notes)
+    assert re.fullmatch(r"lower is better; axis starts at [\d.]+\)", notes)
     assert headline.get_ylim()[0] == pytest.approx(headline.get_yticks()[0])
-    assert loss.get_ylabel() == "loss (nats; lower is better; log scale)"
-    assert scores.get_xlabel().startswith("test bits per byte (lower is better; axis starts at ")
-    assert changes.get_xlabel() == "bits per byte, pruned minus dense (bits per byte)"
+    assert " ".join(loss.get_ylabel().split()) == "loss (nats; lower is better; log scale)"
+    below, changed = (" ".join(axes.get_xlabel().split()) for axes in (scores, changes))
+    assert below.startswith("test bits per byte (lower is better; axis starts at ")
+    assert changed == "bits per byte, pruned minus dense (bits per byte)"
     assert headline.get_title(loc="left") == "Test bits per byte"
     assert "1." in scores.texts[0].get_text()
 
@@ -324,7 +325,7 @@ def test_a_run_with_one_metric_shows_it_in_training_too(two):
             "Learning rate",
         ]
         series = figures.models.chosen_series(setting.groups)
-        second = figures.models.six_panels("", "", "", series).axes[1]
+        second = figures.models.six_panels("", "", series).axes[1]
     assert second.get_title(loc="left") == "Bits per byte (thick: test, thin: training)"
     assert len(second.lines) == 2
 

@@ -48,5 +48,5 @@ def test_make_counts_figures_and_not_their_files(
     catalogue = SimpleNamespace(experiment=experiment, records=lambda: [make(quick[0])])
     matrix._present(catalogue, memory=False)
     folder = experiment.figures
-    assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 6
-    assert f"\n6 figures in {folder}\n" in capsys.readouterr().out
+    assert len(list(folder.glob("*.png"))) == len(list(folder.glob("*.svg"))) == 5
+    assert f"\n5 figures in {folder}\n" in capsys.readouterr().out

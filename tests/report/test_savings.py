@@ -6,19 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from adamwprune.plan.spec import RunSpec
 from adamwprune.report import style
 from adamwprune.report.figures import draw_savings, savings
 from adamwprune.report.groups import settings
-from tests.support.records import WEIGHTS, expand, synthetic
+from tests.support.records import WEIGHTS, elsewhere, expand, synthetic
 
 PARTS = ("study-memory", "study-memory-packed", "study-memory-released", "study-memory-sparse")
 WAYS = [
     "dense",
-    "movement 90%, mask of bytes",
     "magnitude 90%, mask of bytes",
+    "movement 90%, mask of bytes",
     "state 90%, mask implied",
-    "dense, gradients released",
     "state 90%, states packed",
+    "dense, gradients released",
     "state 90%, states packed, gradients released",
     "state 90%, states packed, gradients released, from 50% on",
 ]
@@ -79,6 +80,22 @@ def test_each_way_is_a_course_over_the_steps(records, figures):
         assert list(line.get_ydata()) == pytest.approx([start, end, end])
         assert line.get_drawstyle() == "steps-post"
     assert axes.get_ylim()[0] == 0
+
+
+def test_networks_have_their_rows_in_one_order_and_a_sign_where_it_is_explained(records):
+    """Of the second network the last two ways take more bytes in the other order."""
+    other = [replace(r, spec=RunSpec({**r.spec.values, "MODEL": "resnet8"})) for r in records]
+    other = [elsewhere(replace(r, run_id=r.spec.run_id), threads=1) for r in reversed(other)]
+    sizes = {way: 10_000 + 1_000 * n for n, way in enumerate(WAYS)}
+    other = [replace(r, memory={**r.memory, "total": sizes[savings.way(r.spec)]}) for r in other]
+    with style.sheet():
+        summary, over_steps = (each.figure for each in savings.of_study([*records, *other]))
+    first, second = ([t.get_text() for t in axes.get_yticklabels()] for axes in summary.axes)
+    assert first == WAYS
+    assert second == [f"{way} †" for way in WAYS]
+    titles = [axes.get_title(loc="left") for axes in over_steps.axes]
+    assert titles == ["lenet5 on mnist, adamw", "resnet8 on mnist, adamw †"]
+    assert all("† cpu" in figure.get_supxlabel() for figure in (summary, over_steps))
 
 
 def test_files_are_written_with_what_they_plot(records, tmp_path):

@@ -4,19 +4,24 @@ import csv
 import io
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records.record import RunResult
+from adamwprune.records.record import STALE, RunResult
 from adamwprune.report import choice, figures, style, tables
 from adamwprune.report.comparisons import Commands
-from adamwprune.report.figures.sweeps import along_axis, heat_map
+from adamwprune.report.figures import masks, memory
+from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.sweeps import along_axis, courses, heat_map
 from adamwprune.report.groups import settings
 from adamwprune.report.present import tables_of
 from adamwprune.report.sweeps import sweeps
 from adamwprune.report.tables import render, result_rows
-from tests.support.records import expand, in_bits, synthetic
+from tests.support.records import elsewhere, expand, in_bits, marked, synthetic
 
 GRID = {"LR": "0.001 0.01 0.1", "BATCH_SIZE": "128 64"}
 HELD_OUT = {"VALIDATION_EXAMPLES": "500", "DATASET": "mnist5k", "EPOCHS": "2"}
@@ -190,6 +195,109 @@ def test_a_sweep_has_figures_along_its_axes(tmp_path):
     assert not lines
 
 
+def names_drawn(specs: list[RunSpec], records: list[RunResult], monkeypatch) -> dict[str, Drawing]:
+    """Every figure that would be written, by name."""
+    drawn: dict[str, Drawing] = {}
+    monkeypatch.setattr(figures.processes, "cores", lambda: 1)
+    monkeypatch.setattr(
+        figures, "write", lambda each, stem, *_, **__: drawn.update({stem.name: each}) or []
+    )
+    figures.draw_all(specs, records, Path("nowhere"))
+    return drawn
+
+
+def test_a_figure_that_an_axis_does_not_change_is_drawn_once(monkeypatch):
+    """Bytes do not depend on the learning rate, which all that is learned does."""
+    monkeypatch.setattr(figures, "FIGURES", (memory.summary, masks.layer_density))
+    specs = expand("quickstart", LR="0.001 0.01", TARGET_SPARSITY="0.9")
+    records = [by_density(synthetic(spec)) for spec in specs]
+    drawn = names_drawn(specs, records, monkeypatch)
+    assert drawn.keys() - {"sweep", "sweep_evolution"} == {
+        *("memory_efficiency_summary", "lr_0.001-layer_density", "lr_0.01-layer_density")
+    }
+    once = drawn["memory_efficiency_summary"]
+    assert {record.run_id for record in once.records} == {spec.run_id for spec in specs}
+    assert "lenet5 on mnist5k, 10 epochs · n = 2 runs" in once.figure.get_supxlabel()
+    rows = [label.get_text() for label in once.figure.axes[0].get_yticklabels()]
+    assert len(rows) == len(specs) / 2
+
+
+def test_a_figure_that_one_of_two_axes_changes_is_drawn_for_each_of_its_values(monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", (memory.summary,))
+    both = {"LR": "0.001 0.01", "TARGET_SPARSITY": "0.9", "PRUNING_METHOD": "magnitude"}
+    specs = [
+        RunSpec({**spec.values, "MASK_STORAGE": storage})
+        for spec in expand("quickstart", **both)
+        for storage in ("bool", "bits")
+    ]
+    drawn = names_drawn(specs, [synthetic(spec) for spec in specs], monkeypatch)
+    assert {name for name in drawn if "memory" in name} == {
+        *("mask_storage_bool-memory_efficiency_summary",),
+        *("mask_storage_bits-memory_efficiency_summary",),
+    }
+
+
+def by_density(record: RunResult) -> RunResult:
+    """Layers whose zeros depend on the learning rate."""
+    lost = int(1000 * record.spec["LR"])
+    layers = [{**each, "zeros": each["zeros"] - lost} for each in record.pruning["layers"]]
+    return replace(record, pruning={**record.pruning, "layers": layers})
+
+
+def sweep_figure(draw, specs: list[RunSpec], records: list[RunResult]) -> Figure:
+    (sweep,) = sweeps(settings(specs, records))
+    with style.sheet(specs):
+        (drawing,) = draw(sweep)
+        return drawing.figure
+
+
+def test_whiskers_at_one_value_stand_side_by_side():
+    """Of four lines, 2.2 points apart, on a logarithmic axis and on a linear one."""
+    for rates in ("0.001 0.01", "0.1 0.2"):
+        specs = expand("quickstart", LR=rates, PRUNING_METHOD="none magnitude", SEED="0 1 2",
+                       TARGET_SPARSITY="0.9")  # fmt: skip
+        axes = sweep_figure(along_axis, specs, [synthetic(spec) for spec in specs]).axes[0]
+        assert axes.get_xscale() == ("log" if rates == "0.001 0.01" else "linear")
+        whiskers = [c.lines[2][0] for c in axes.containers]
+        at = [float(rates.split()[n % 2]) for n in range(8)]
+        assert [each.get_segments()[0][0][0] for each in whiskers] == at, "data are not moved"
+        places = [each.get_transform().transform(each.get_segments()[0][0])[0] for each in whiskers]
+        value = axes.transData.transform((at[0], 90))[0]
+        points = [72 / axes.figure.dpi * (place - value) for place in places[::2]]
+        assert points == pytest.approx([-3.3, -1.1, 1.1, 3.3])
+
+
+@pytest.mark.parametrize("draw", [courses, along_axis])
+def test_all_panels_share_one_scale(draw):
+    """Also those of another row; one dip makes it logarithmic for all."""
+    specs = expand("quickstart", LR="0.001 0.01 0.1", BATCH_SIZE="64 128", EPOCHS="3")
+    records = [synthetic(spec) for spec in specs]
+    low = records[0]
+    low.history[0]["test_accuracy"] = 0.2
+    records[0] = replace(low, final={**low.final, "test_accuracy": 0.2})
+    shown = [axes for axes in sweep_figure(draw, specs, records).axes if axes.axison]
+    assert len({axes.get_subplotspec().rowspan.start for axes in shown}) > 1 or len(shown) < 3
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    assert len({axes.get_yscale() for axes in shown}) == 1
+    first = [axes.get_ylabel() for axes in shown if axes.get_subplotspec().colspan.start == 0]
+    assert set(first) == {"test accuracy (%; log scale of the error)"}
+
+
+@pytest.mark.parametrize("draw", [courses, along_axis, heat_map])
+def test_what_stands_below_a_sweep_is_marked_in_it(draw):
+    specs = expand("sgd", **GRID, SEED="0 1 2", DATASET="mnist5k", EPOCHS="2")
+    plain = [synthetic(spec) for spec in specs]
+    mixed = [elsewhere(r, threads=1) if r.spec["LR"] == 0.01 else r for r in plain]
+    mixed = [marked(r, STALE) if r.spec["BATCH_SIZE"] == 64 else r for r in mixed]
+    for records, signs in ((plain, set()), (mixed, {"†", "stale"})):
+        figure = sweep_figure(draw, specs, records)
+        small_print = figure.get_supxlabel()
+        texts = {text.get_text() for text in figure.findobj(Text)} - {small_print}
+        assert {sign for sign in ("†", "stale") if any(sign in text for text in texts)} == signs
+        starts = {"†": "† cpu", "stale": "Stale ("}
+        assert {sign for sign, start in starts.items() if start in small_print} == signs
+
+
 @pytest.mark.parametrize("held_out", ["0", "500"])
 def test_what_is_best_on_test_data_is_not_framed(held_out):
     specs = expand("sgd", **GRID, **{**HELD_OUT, "VALIDATION_EXAMPLES": held_out})
@@ -237,7 +345,7 @@ def test_words_are_an_axis_too(tmp_path):
 
 
 def test_of_very_many_settings_the_whole_is_drawn(tmp_path):
-    specs = expand("sgd", OPTIMIZER="sgd adam", LR="0.1..0.5:lin5", EPOCHS="1")
+    specs = expand("sgd", OPTIMIZER="sgd adam", LR="0.1..0.5:lin5", EPOCHS="2")
     lines: list[str] = []
     paths = figures.draw_all(specs, [synthetic(s) for s in specs], tmp_path, tell=lines.append)
     assert {path.name for path in paths} == {"sweep.png", "sweep_evolution.png"}

@@ -49,6 +49,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:
     records = [record_of(name, given.results) for name in given.records]
-    for path in draw_comparison(records, given.output or given.results / "figures"):
+    folder = given.output or given.results / "figures"
+    for path in draw_comparison(records, folder, tell=print):
         print(path)
     return 0

@@ -383,7 +383,7 @@ def look(expected: Sequence[RunSpec]) -> Plain:
     dashes = {_cell(group)["method"]: style.marker_and_dashes(group)[1] for group in groups}
     return {
         "colours": {
-            "optimizer": {g.optimizer: style.colour_of(g.optimizer) for g in groups},
+            "optimizer": style.optimizer_colours({group.optimizer for group in groups}),
             "method": dict(zip(methods, cycle((*style.OKABE_ITO, *_MORE)), strict=False)),
             "target": {_target(g): targets.get(g.sparsity, style.OKABE_ITO[0]) for g in groups},
             **_axis_colours(sweeps(settings(expected, []))),

@@ -335,6 +335,26 @@ def _setting(own: dict[str, object], groups: list[Group]) -> Setting:
     return Setting(prefix_of(own), title_of(groups, own), tuple(groups), own)
 
 
+def joined_setting(some: Sequence[Setting], all_settings: Sequence[Setting]) -> Setting | None:
+    """``some`` as one setting of their common place; None where that is the place of others too."""
+    common = set.intersection(*(set(setting.place.items()) for setting in some))
+    there = [setting for setting in all_settings if common <= set(setting.place.items())]
+    if len(some) < 2 or len(there) > len(some):
+        return None
+    alike: dict[str, dict[Group, None]] = {}
+    for setting in some:
+        for group in setting.groups:
+            alike.setdefault(group.label, {})[group] = None
+    place = {name: value for name, value in some[0].place.items() if (name, value) in common}
+    return _setting(place, [_joined([*own]) for own in alike.values()])
+
+
+def _joined(groups: Sequence[Group]) -> Group:
+    """All runs of some groups as those of one."""
+    runs = ("specs", "done", "failed")
+    return Group(*(tuple(chain.from_iterable(getattr(g, name) for g in groups)) for name in runs))
+
+
 def prefix_of(place: Mapping[str, object]) -> str:
     """``lr_0.001-batch_size_64-``: of the names of files, empty for no options."""
     return "".join(f"{_file_word(name, value_text(value))}-" for name, value in place.items())

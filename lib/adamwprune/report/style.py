@@ -3,12 +3,13 @@
 import contextlib
 import html
 import io
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from zlib import crc32
+from typing import Any, TypeVar
 
 from adamwprune.report import drawing  # noqa: F401  # isort: skip  before matplotlib
 
@@ -17,10 +18,12 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from adamwprune.base.files import refusing, write_bytes
+from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
-from adamwprune.report.groups import Group
+from adamwprune.report.groups import DENSE, Group
 from adamwprune.report.origins import count_marks
 
+T = TypeVar("T")
 SHEET: dict[str, Any] = {
     "figure.dpi": 120,
     "figure.facecolor": "white",
@@ -43,6 +46,8 @@ SHEET: dict[str, Any] = {
     "hatch.color": "#9a9a9a",
     "svg.hashsalt": "adamwprune",  # otherwise element ids differ from one drawing to the next
 }
+PAGE = 7.2  # inches: the width of a page's text
+TITLE_PER_INCH = 9  # characters of a title
 INK = "#333333"
 FAINT = "#777777"
 ABSENT: dict[str, Any] = {
@@ -57,8 +62,9 @@ OKABE_ITO = ("#000000", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#D55E00", "
 _OPTIMIZERS = dict(
     zip(("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune"), OKABE_ITO, strict=False)
 )
-_SPARE = ("#56B4E9", "#7F6A00", "#7A4FA3", "#4D4D4D")
-_METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
+# Of optimizers from outside the tree; apart from each other and from the ones above.
+_SPARE = ("#56B4E9", "#661919", "#500BDA", "#AA0974", "#87C587")
+_METHODS: dict[str, tuple[Any, Any]] = {  # marker, dashes
     "dense": ("o", "-"),
     "magnitude": ("s", (0, (5, 1.5))),
     "movement": ("^", (0, (1.2, 1.2))),
@@ -66,8 +72,14 @@ _METHODS: dict[str, tuple[str, Any]] = {  # marker, dashes
     "state": ("D", (0, (6, 1.5, 1.2, 1.5))),
     "random": ("P", (0, (1, 3))),
     "set": ("X", (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2))),
-    "rigl": ("p", (0, (8, 1.5))),
+    "rigl": (">", (0, (8, 1.5))),
 }
+_SPARE_METHODS: tuple[tuple[Any, Any], ...] = (  # of those from outside the tree
+    ("d", (0, (3, 1, 1, 1, 1, 1))),
+    ("H", (0, (4, 1.5, 4, 1.5, 1.2, 1.5))),
+    ((4, 1, 0), (0, (2, 2))),  # a star of four points
+    ((8, 1, 0), (0, (10, 3))),
+)
 TITLES = {"set": "SET", "rigl": "RigL"}  # of methods that write their names otherwise
 _CRITERIA = {"fisher": "p", "taylor": "h", "movement": "<", "hybrid": "*"}  # precond: state's own
 _METHOD_COLOURS = {
@@ -93,35 +105,72 @@ OWNERS = {  # owners of bytes, in the order in which they are stacked
     "masks": "#DDCC77",
     "other": "#117733",
 }
+_SPARE_OWNERS = ("#256AF4", "#DA0B0B", "#E277F8", "#661919")  # of states from outside the tree
+# Of the figures that are drawn now.
+_colours: dict[str, str] = {}
+_methods: dict[str, tuple[Any, Any]] = {}
 
 
 @contextmanager
-def sheet() -> Iterator[None]:
-    """Draw inside this: matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
-    with matplotlib.style.context(["default", SHEET]):
-        yield
+def sheet(specs: Iterable[RunSpec] = ()) -> Iterator[None]:
+    """Draw inside this: matplotlib's defaults and ours, whatever the user's matplotlibrc says.
+
+    ``specs``: the runs of all figures that are drawn here. No two of their optimizers have one
+    colour, and no two of their methods one marker, whether they are known here or not.
+    """
+    specs = list(specs)
+    _colours.update(optimizer_colours({str(spec["OPTIMIZER"]) for spec in specs}))
+    methods = {str(spec["PRUNING_METHOD"]) for spec in specs} - {DENSE}
+    _methods.update(_assigned(methods, _METHODS, _SPARE_METHODS))
+    try:
+        with matplotlib.style.context(["default", SHEET]):
+            yield
+    finally:
+        _colours.clear()
+        _methods.clear()
+
+
+def optimizer_colours(optimizers: Collection[str]) -> dict[str, str]:
+    """A colour for each; of one that is known here always the same."""
+    return _assigned(optimizers, _OPTIMIZERS, _lengthened(_SPARE, len(optimizers)))
 
 
 def colour_of(optimizer: str) -> str:
-    """The optimizer's colour, the same in every figure, also for one that is not known here."""
-    return _OPTIMIZERS.get(optimizer) or _SPARE[crc32(optimizer.encode()) % len(_SPARE)]
+    """The optimizer's colour, the same in every figure, and that of no other one in a sheet."""
+    return _colours.get(optimizer) or optimizer_colours([optimizer])[optimizer]
 
 
-def owner_colour(owner: str) -> str:
-    """The colour of an owner of bytes, the same in every figure."""
-    return OWNERS.get(owner) or _SPARE[crc32(owner.encode()) % len(_SPARE)]
+def owner_colours(owners: Collection[str]) -> dict[str, str]:
+    """A colour for each owner of bytes; of one that is known here always the same."""
+    return _assigned(owners, OWNERS, _lengthened(_SPARE_OWNERS, len(owners)))
 
 
-def marker_and_dashes(group: Group) -> tuple[str, Any]:
+def _assigned(names: Iterable[str], known: Mapping[str, T], spare: Sequence[T]) -> dict[str, T]:
+    """Name → look. Unknown names in alphabetical order have the ``spare`` looks, and the first of
+    these again where there are too few.
+    """
+    names = set(names)
+    own = {name: known[name] for name in names & known.keys()}
+    return own | dict(zip(sorted(names - own.keys()), itertools.cycle(spare), strict=False))
+
+
+def _lengthened(palette: Sequence[str], number: int) -> list[str]:
+    """At least ``number`` colours: those of the palette, then lighter ones of each."""
+    rounds = max(1, -(-number // len(palette)))
+    lighter = (shade(each, rounds - 1 - n, rounds) for n in range(1, rounds) for each in palette)
+    return [*palette, *lighter]
+
+
+def marker_and_dashes(group: Group) -> tuple[Any, Any]:
     """The marker and the line style of the group's pruning method; criteria have own markers."""
-    marker, dashes = _METHODS.get(group.method.split()[0], ("X", (0, (3, 1, 1, 1, 1, 1))))
+    method = group.method.split()[0]
+    marker, dashes = _methods.get(method) or _METHODS.get(method, _SPARE_METHODS[0])
     return _CRITERIA.get(str(group.spec.values.get("STATE_CRITERION")), marker), dashes
 
 
 def distinct(number: int) -> list[str]:
     """So many colours that can be told apart, where colour means no optimizer."""
-    palette = [*OKABE_ITO[1:], *_SPARE[1:]]
-    return [palette[place % len(palette)] for place in range(number)]
+    return _lengthened([*OKABE_ITO[1:], "#7F6A00", *_SPARE[1:]], number)[:number]
 
 
 def method_colours(methods: Iterable[str]) -> dict[str, str]:
@@ -129,11 +178,10 @@ def method_colours(methods: Iterable[str]) -> dict[str, str]:
     those that are known here.
     """
     names = dict.fromkeys(methods)
-    taken = {_METHOD_COLOURS[name] for name in names if name in _METHOD_COLOURS}
-    spare = [colour for colour in distinct(len(_SPARE) + len(OKABE_ITO)) if colour not in taken]
-    others = [name for name in names if name not in _METHOD_COLOURS]
-    found = {name: spare[at % len(spare)] for at, name in enumerate(others)}
-    return {name: _METHOD_COLOURS.get(name) or found[name] for name in names}
+    found = {name: _METHOD_COLOURS[name] for name in names if name in _METHOD_COLOURS}
+    free = [c for c in distinct(len(names) + len(found)) if c not in found.values()]
+    others = dict(zip((name for name in names if name not in found), free, strict=False))
+    return {name: found.get(name) or others[name] for name in names}
 
 
 def sparsity_colours(sparsities: Sequence[float]) -> dict[float, str]:
@@ -152,7 +200,12 @@ def shade(colour: str, rank: int, ranks: int) -> str:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure, sizes in inches, whose parts make room for each other."""
+    """An empty figure, sizes in inches, whose parts make room for each other.
+
+    A title that is wider has more lines.
+    """
+    title = textwrap.fill(title, int(TITLE_PER_INCH * width))
+    height += 0.2 * title.count("\n")
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)  # type: ignore[union-attr, call-arg]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -28,11 +28,20 @@ from adamwprune.report.figures import (
     training,
 )
 from adamwprune.report.figures.parts import Drawing, NotDrawn
-from adamwprune.report.groups import Group, Setting, axis_name, group_runs, judged_by, settings
+from adamwprune.report.groups import (
+    Group,
+    Setting,
+    axis_name,
+    group_runs,
+    joined_setting,
+    judged_by,
+    settings,
+)
 from adamwprune.report.sweeps import Sweep
 from adamwprune.report.sweeps import sweeps as found_sweeps
 
-FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
+Draw = Callable[[Setting], Iterator[Drawing | NotDrawn]]
+FIGURES: tuple[Draw, ...] = (
     optimizers.baseline,
     optimizers.at_each_sparsity,
     sparsity.accuracy_against_sparsity,
@@ -53,12 +62,15 @@ FIGURES: tuple[Callable[[Setting], Iterator[Drawing | NotDrawn]], ...] = (
     steps.gradient_norms,
     times.time_per_run,
 )
+# Bytes, layers and schedules need not vary along an axis: where these do not, they are drawn once.
+OFTEN_ALIKE = (memory.summary, masks.layer_density, masks.mask_change)
 SWEEPS: tuple[Callable[[Sweep], Iterator[Drawing | NotDrawn]], ...] = (
     sweeps.along_axis,
     sweeps.heat_map,
     sweeps.courses,
 )
 SETTINGS = 4  # of a sweep that have all figures of their own
+NAMED = 3  # figures in a sentence; of more there is a count
 FORMATS = ("png", "svg")
 # Of the published comparison, those that stand for the others; the tracks have their own.
 PUBLISHED = (
@@ -100,18 +112,32 @@ def draw_all(
     :class:`UserError` where ``folder`` cannot be written.
     """
 
+    lacking: dict[str, list[str]] = {}  # by reason
+
     def tasks() -> Iterator[processes.Task[list[Path]]]:
         for prefix, each in _every_drawing(expected, records, tell):
             name = prefix + each.name
             if names and name not in names:
                 continue
             if isinstance(each, NotDrawn):
-                tell(f"{name} is not drawn: {each.why}")
+                lacking.setdefault(each.why, []).append(name)
             else:
                 yield name, partial(write, each, folder / name, formats, data=data)
 
-    with style.sheet():
-        return list(chain.from_iterable(processes.run(tasks(), processes.cores())))
+    with style.sheet(expected):
+        due = list(tasks())
+        for why, own in lacking.items():
+            tell(f"{_listed(own)} not drawn: {why}")
+        return list(chain.from_iterable(processes.run(due, processes.cores())))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``sweep is``, ``sweep, training_plot and 3 more are``."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    *first, last = [*names[: NAMED if more else None], *more]
+    return f"{', '.join(first)} and {last} are"
 
 
 def _every_drawing(
@@ -129,8 +155,37 @@ def _every_drawing(
             tell(f"figures of each of {some} are not drawn; one value of each draws them")
             continue
         for setting in own:
-            for each in _drawings(FIGURES, setting):
+            for each in _drawings([draw for draw in FIGURES if draw not in OFTEN_ALIKE], setting):
                 yield setting.prefix, each
+        for draw in (draw for draw in FIGURES if draw in OFTEN_ALIKE):
+            yield from _where_it_varies(draw, own)
+
+
+def _where_it_varies(
+    draw: Draw, own: Sequence[Setting]
+) -> Iterator[tuple[str, Drawing | NotDrawn]]:
+    """A figure of each setting; one stands for all along an axis that changes nothing of it."""
+    alike: dict[str, dict[Setting, list[Drawing | NotDrawn]]] = {}
+    for setting in own:
+        drawings = list(_drawings((draw,), setting))
+        shown = repr([(each.name, _shown(each)) for each in drawings]) if len(own) > 1 else ""
+        alike.setdefault(shown, {})[setting] = drawings
+    for same in alike.values():
+        joined = joined_setting([*same], own)
+        due = {joined: list(_drawings((draw,), joined))} if joined else same
+        for setting, drawings in due.items():
+            for each in drawings:
+                yield setting.prefix, each
+
+
+def _shown(each: Drawing | NotDrawn) -> object:
+    """What a figure plots; why it is not drawn; or itself, where it cannot be drawn."""
+    if isinstance(each, NotDrawn):
+        return each.why
+    try:
+        return plotted.to_text(plotted.plotted(each.figure))
+    except Exception:  # noqa: BLE001  it is named when it is drawn
+        return each
 
 
 def _drawings(
@@ -163,17 +218,21 @@ def draw_savings(
 
 
 def draw_comparison(
-    records: Sequence[RunResult], folder: Path, formats: Sequence[str] = ("png",)
+    records: Sequence[RunResult],
+    folder: Path,
+    formats: Sequence[str] = ("png",),
+    *,
+    tell: Tell = lambda line: None,
 ) -> list[Path]:
     """``model_comparison`` and ``accuracy_evolution`` of chosen records, seeds together.
 
     Runs that are judged by different metrics stand in figures of their own, whose names begin with
-    the metric's.
+    the metric's. ``tell`` is told of a figure that is not drawn, and why.
     """
     for record in records:
         _require_done(record)
     specs = [record.spec for record in records]
-    with style.sheet():
+    with style.sheet(specs):
         title = "; ".join(setting.title for setting in settings(specs, records))
         by_metric: dict[str, list[Group]] = {}
         for group in group_runs(specs, records):
@@ -182,7 +241,10 @@ def draw_comparison(
         for groups in by_metric.values():
             prefix = f"{judged_by(groups).name}-" if len(by_metric) > 1 else ""
             for each in models.comparison(groups, "Runs side by side", title):
-                paths += write(each, folder / f"{prefix}{each.name}", formats)
+                if isinstance(each, NotDrawn):
+                    tell(f"{prefix}{each.name} is not drawn: {each.why}")
+                else:
+                    paths += write(each, folder / f"{prefix}{each.name}", formats)
         return paths
 
 
@@ -192,6 +254,8 @@ def draw_training(record: RunResult, folder: Path, formats: Sequence[str] = ("pn
     with style.sheet():
         (setting,) = settings([record.spec], [record])
         drawing = training.single_run(record, setting.title)
+        if isinstance(drawing, NotDrawn):
+            raise UserError(f"{record.run_id}: {drawing.why}")
         return write(drawing, folder / drawing.name, formats)
 
 

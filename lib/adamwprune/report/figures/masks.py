@@ -22,6 +22,7 @@ LEVEL_LAYERS = 6  # of more layers, the names stand on end
 NAME_HEIGHT = 0.08  # inches a letter of such a name
 LAYER_TICKS = 6  # of more layers, about how many are named
 MOST_MARKERS = 20  # of a line, about
+ONE_UPDATE = "a line needs two mask updates: more EPOCHS, or a smaller PRUNING_INTERVAL"
 AGREEMENT = "magnitude_agreement"
 Values = Callable[[RunResult], "list[float] | None"]
 Places = Callable[[RunResult], list[float]]
@@ -92,6 +93,9 @@ def mask_change(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     setting = _where_weights_return(setting)
     lacking = [g for g in setting.pruned() if g.done and not _all_have(g, changes)]
     why = "no record says how many weights returned in each update; new runs do"
+    if _is_one_point(setting, changes):
+        yield NotDrawn("mask_change", ONE_UPDATE)
+        return
     found = _grid(setting, "Change of the mask in each update", changes, _update_steps)
     if found is None:
         if lacking:
@@ -160,6 +164,9 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     setting = replace(setting, groups=tuple(others))
     done = [group for group in setting.pruned() if group.done]
     lacking = [group for group in done if not _all_have(group, agreements)]
+    if _is_one_point(setting, agreements):
+        yield NotDrawn("magnitude_agreement", ONE_UPDATE)
+        return
     title = "Agreement with magnitude pruning"
     found = _grid(setting, title, agreements, _measured_steps)
     if found is None:
@@ -181,6 +188,12 @@ def magnitude_agreement(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     told = [note, *_told(setting, groups, lacking, "agreement")]
     parts.footer(figure, setting.title, groups, *told, scores=False)
     yield parts.drawing("magnitude_agreement", figure, groups)
+
+
+def _is_one_point(setting: Setting, values: Values) -> bool:
+    """Whether some runs have a value, and none has two, which a line needs."""
+    counts = {len(values(record) or []) for group in setting.pruned() for record in group.done}
+    return max(counts, default=0) == 1
 
 
 def _regrows(group: Group) -> bool:

@@ -1,7 +1,8 @@
 """Where the bytes are: by owner at the end of training, and of the allocator over time."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -34,8 +35,9 @@ def summary(setting: Setting) -> Iterator[Drawing]:
     title = f"Memory by owner: every optimizer, dense and pruned to {percent(highest)}"
     figure = style.new_figure(13, 2.6 + 0.3 * len(chosen), title)
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1], sharey=True)
-    owners = _stack(left, chosen, pruner_only=False)
-    _stack(right, chosen, pruner_only=True)
+    colours = colours_of(chosen)
+    _stack(left, chosen, colours)
+    _stack(right, chosen, colours, pruner_only=True)
     panels.category_axis(left, labels)
     right.tick_params(axis="y", length=0)
     left.set_title("All persistent bytes of training, total at the right of each bar")
@@ -46,8 +48,7 @@ def summary(setting: Setting) -> Iterator[Drawing]:
         for row, (above, below) in enumerate(itertools.pairwise(chosen), 1):
             if above.optimizer != below.optimizer:
                 axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
-    patches = [Patch(facecolor=style.owner_colour(n), label=LABELS.get(n, n)) for n in owners]
-    parts.key(figure, patches, "owner")
+    parts.key(figure, owner_patches(colours), "owner")
     notes = [
         "Each pruned row compares with the dense row of the same optimizer. Weights are stored "
         "densely: zeros save no bytes here. Bytes do not depend on the seed."
@@ -64,9 +65,22 @@ def _row_label(group: Group) -> str:
     return f"{group.optimizer}  {group.method}, {group.spec['MASK_STORAGE']} mask"
 
 
-def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[str]:
-    """Stacked bars of one run a group (bytes do not depend on the seed); the owners drawn."""
-    drawn: dict[str, None] = {}
+def colours_of(groups: Iterable[Group]) -> dict[str, str]:
+    """Owner of bytes → its colour, in the order in which they are stacked."""
+    owners = {name for g in groups if g.done for name in owned_bytes.owners(g.done[0].memory)}
+    colours = style.owner_colours(owners)
+    return {name: colours[name] for name in sorted(owners, key=_owner_order)}
+
+
+def owner_patches(colours: Mapping[str, str]) -> list[Patch]:
+    """What a legend of owners has."""
+    return [Patch(facecolor=c, label=LABELS.get(name, name)) for name, c in colours.items()]
+
+
+def _stack(
+    axes: Axes, groups: Sequence[Group], colours: Mapping[str, str], *, pruner_only: bool = False
+) -> None:
+    """Stacked bars of one run a group (bytes do not depend on the seed)."""
     longest = 1.0
     for row, group in enumerate(groups):
         if not group.done:
@@ -77,20 +91,18 @@ def _stack(axes: Axes, groups: Sequence[Group], *, pruner_only: bool) -> list[st
         if pruner_only:
             sizes = {name: size for name, size in sizes.items() if name in memory["pruner"]}
         end = 0.0
-        for owner in sorted(sizes, key=owner_order):
+        for owner in filter(sizes.__contains__, colours):
             size = sizes[owner] / 1024
-            colour = style.owner_colour(owner)
+            look: dict[str, Any] = {"color": colours[owner], "label": owner}
             # Not snapped to pixels: what is a thousandth of one would be one on some bars.
-            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner, snap=False)
+            axes.barh(row, size, left=end, height=0.66, snap=False, **look)
             end += size
-            drawn[owner] = None
         longest = max(longest, end)
         panels.write_beside(axes, row, end, f"{end:,.1f}")
     axes.set_xlim(0, 1.16 * longest)
-    return sorted(drawn, key=owner_order)
 
 
-def owner_order(owner: str) -> tuple[int, str]:
+def _owner_order(owner: str) -> tuple[int, str]:
     """Known owners as listed; a state that is not known here among the optimizer's."""
     known = list(style.OWNERS)
     place = known.index(owner) if owner in known else known.index("max_exp_avg_sq")

@@ -1,6 +1,8 @@
 """One optimizer and method at every sparsity, or any chosen runs, in six panels."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +12,7 @@ from matplotlib.figure import Figure
 from adamwprune.base.metrics import Metric, second
 from adamwprune.report import style
 from adamwprune.report.figures import masks, panels, parts, scales
-from adamwprune.report.figures.parts import Drawing, Series
+from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import (
     Group,
     Setting,
@@ -20,11 +22,14 @@ from adamwprune.report.groups import (
     percent,
 )
 
+ROW_LABEL = 24  # characters in a line of a row's name
+AXIS_LABEL = 28  # and of an axis's, in panels that are narrow
+LEGEND_PER_INCH = 15  # characters of a legend
 DENSE_COLOUR = "#000000"
 HEADLINE = ("adamw", "adamwprune")  # whom model_comparison sets side by side, if both are there
 
 
-def per_optimizer(setting: Setting) -> Iterator[Drawing]:
+def per_optimizer(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Dense and each sparsity, for every optimizer and method."""
     for optimizer in setting.optimizers:
         for tag in setting.tags:
@@ -33,20 +38,22 @@ def per_optimizer(setting: Setting) -> Iterator[Drawing]:
                 yield from _pair(setting, optimizer, tag, groups)
 
 
-def _pair(setting: Setting, optimizer: str, tag: str, pruned: list[Group]) -> Iterator[Drawing]:
+def _pair(
+    setting: Setting, optimizer: str, tag: str, pruned: list[Group]
+) -> Iterator[Drawing | NotDrawn]:
     groups = [*setting.dense(optimizer), *pruned]
     series = parts.flagged(_by_sparsity(groups, setting.sparsities))
     method = pruned[0].method
     heading = f"{optimizer} with {method} pruning"
     name = f"{optimizer}-with-{tag}"
-    legend = f"{optimizer}\n{method}"
-    told = (heading, legend, setting.title, series)
+    told = (heading, setting.title, series)
     draw = partial(six_panels, *told)
     yield parts.drawing(f"{name}-pruning-model_comparison", draw, groups)
-    yield parts.drawing(f"{name}-accuracy_evolution", partial(accuracy_evolution, *told), groups)
+    evolution = partial(accuracy_evolution, *told)
+    yield parts.course(f"{name}-accuracy_evolution", evolution, groups)
 
 
-def selection(setting: Setting) -> Iterator[Drawing]:
+def selection(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """adamw and adamwprune, dense and at the highest sparsity, with every method."""
     optimizers = headline_optimizers(setting)
     highest = max(setting.sparsities, default=None)
@@ -68,12 +75,12 @@ def headline_optimizers(setting: Setting) -> Sequence[str]:
     return HEADLINE if both else setting.optimizers[:2]
 
 
-def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing]:
+def comparison(groups: Sequence[Group], heading: str, title: str) -> Iterator[Drawing | NotDrawn]:
     """Any groups side by side: ``model_comparison`` and ``accuracy_evolution``."""
     series = parts.flagged(chosen_series(groups))
-    told = (heading, "", title, series)
+    told = (heading, title, series)
     yield parts.drawing("model_comparison", partial(six_panels, *told), groups)
-    yield parts.drawing("accuracy_evolution", partial(accuracy_evolution, *told), groups)
+    yield parts.course("accuracy_evolution", partial(accuracy_evolution, *told), groups)
 
 
 def chosen_series(groups: Sequence[Group]) -> list[Series]:
@@ -100,31 +107,45 @@ def _by_sparsity(groups: Sequence[Group], sparsities: Sequence[float]) -> list[S
 # -- the six panels ----------------------------------------------------------
 
 
-def six_panels(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
-    """The headline, a second metric and sparsity over training; scores, what pruning changed of
-    them, and which layers keep their weights.
+def six_panels(heading: str, title: str, series: Sequence[Series]) -> Figure:
+    """The headline and a second metric over the epochs, where there are two; the sparsity over
+    training, the density of the layers; and, a row a group, the scores at the end and what pruning
+    changed of them.
     """
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
-    rows = 0.24 * max(0, len(series) - 6)
-    longest = max(len(each.label) for each in series)
-    figure = style.new_figure(15 + 0.14 * max(0, longest - 6), 8.2 + rows, heading)
-    axes = figure.subplots(2, 3)
-    _headline(axes[0, 0], series, metric, measured_on)
-    _second_metric(axes[0, 1], series, measured_on)
+    rows = [replace(each, label=textwrap.fill(each.label, ROW_LABEL)) for each in series]
+    columns = _legend_columns(series)
+    lines = 2 if parts.has_course(groups) else 1
+    heights = (2.7 * lines + 0.17 * -(-len(series) // columns), 0.9 + 0.34 * len(series))
+    figure = style.new_figure(style.PAGE, 0.9 + sum(heights), heading)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = above.subplots(lines, 2, squeeze=False)
+    if parts.has_course(groups):
+        _headline(axes[0, 0], series, metric, measured_on)
+        _second_metric(axes[0, 1], series, measured_on)
     for each in series:
         for record in each.group.done:
             look = {"color": each.colour, "marker": each.marker, "label": each.label}
-            panels.draw_sparsity(axes[0, 2], record, linewidth=1.2, **look)
-    panels.draw_dots(axes[1, 0], series)
-    axes[1, 0].set_title(f"{metric.label.capitalize()} after the last epoch")
-    panels.draw_changes(axes[1, 1], series)
-    axes[1, 1].sharey(axes[1, 0])
-    axes[1, 1].tick_params(axis="y", labelleft=False)  # the same rows as to its left
-    _densities(axes[1, 2], series)
-    parts.legend(figure, series, legend)
+            panels.draw_sparsity(axes[-1, 0], record, linewidth=1.2, **look)
+    _densities(axes[-1, 1], series)
+    for panel in axes.flat:
+        panel.set_ylabel(textwrap.fill(panel.get_ylabel(), AXIS_LABEL))
+    scores, changes = below.subplots(1, 2, sharey=True)
+    panels.draw_dots(scores, rows)
+    scores.set_title(f"{metric.label.capitalize()} after the last epoch")
+    panels.draw_changes(changes, rows)
+    for panel in (scores, changes):
+        panel.set_xlabel(textwrap.fill(panel.get_xlabel(), AXIS_LABEL))
+    parts.legend(above, series, columns=columns)
     parts.footer(figure, title, groups)
     return figure
+
+
+def _legend_columns(series: Sequence[Series]) -> int:
+    """So many entries as stand side by side above the panels."""
+    longest = max(len(each.label) for each in series) + len(", n = 3")
+    return max(1, int(style.PAGE / (0.7 + longest / LEGEND_PER_INCH)))
 
 
 def _headline(axes: Axes, series: Sequence[Series], metric: Metric, measured_on: str) -> None:
@@ -168,19 +189,22 @@ def _densities(axes: Axes, series: Sequence[Series]) -> None:
 # -- the headline alone ----------------------------------------------------------
 
 
-def accuracy_evolution(heading: str, legend: str, title: str, series: Sequence[Series]) -> Figure:
+def accuracy_evolution(heading: str, title: str, series: Sequence[Series]) -> Figure:
     """The headline over all epochs, on held-out data and in training, on one scale."""
     groups = [each.group for each in series]
     metric, measured_on = judged_by(groups), held_out(groups)
     heading = f"{heading}: {metric.label} over the epochs"
-    figure = style.new_figure(12.2, 4.6, heading)
-    left, right = figure.subplots(1, 2, sharey=True)
-    columns = [(left, f"{measured_on.capitalize()} set", "test"), (right, "Training set", "train")]
-    for axes, name, part in columns:
+    columns = _legend_columns(series)
+    lines = -(-len(series) // columns)
+    figure = style.new_figure(style.PAGE, 4.0 + 0.17 * lines, heading)
+    body = figure.subfigures(squeeze=False)[0, 0]  # its legend is below the heading
+    left, right = body.subplots(1, 2, sharey=True)
+    sets = [(left, f"{measured_on.capitalize()} set", "test"), (right, "Training set", "train")]
+    for axes, name, part in sets:
         panels.draw_curves(axes, series, metric, part)
         panels.epoch_axis(axes, series)
         axes.set_title(name)
     scales.metric_axis(left, metric, "")
-    parts.legend(figure, series, legend)
+    parts.legend(body, series, columns=columns)
     parts.footer(figure, title, groups)
     return figure

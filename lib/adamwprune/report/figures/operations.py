@@ -1,5 +1,6 @@
 """What pruning costs and could gain: scores against multiply-adds, and methods side by side."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from adamwprune.report import style
 from adamwprune.report.figures import parts, scales
 from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.figures.sparsity import (
+    BESIDE,
     DOTTED,
     at_sparsity,
     columns_of,
@@ -25,6 +27,8 @@ from adamwprune.report.groups import Group, Setting
 
 SEVERAL = 3  # methods of one optimizer from which on they are drawn side by side
 LEAST_SPEED_UP = 1.1  # where an axis ends at least
+FINE = 4.0  # up to so large speed-ups an axis has these ticks
+TICKS = (1.0, 1.05, 1.1, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 WHAT = "multiply-adds"
 
 
@@ -67,6 +71,9 @@ def _speed_up_axis(axes: Axes, limit: float) -> None:
     limit = max(limit, LEAST_SPEED_UP)
     axes.set_xlim(limit**-0.05, limit**1.05)
     scales.log_axis(axes, vertical=False)
+    if limit < FINE:  # linear ticks would leave out the dense network's
+        ticks = scales.apart((tick for tick in TICKS if tick < limit**1.05), math.log(limit))
+        axes.xaxis.set_major_locator(scales.Ticks(ticks))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.set_xlabel("theoretical speed-up (log scale)")
 
@@ -128,10 +135,11 @@ def _methods(setting: Setting, optimizer: str, pruned: Sequence[Group]) -> Drawi
     def draw(axes: Axes, place: Callable[[Group], float]) -> None:
         for group in dense:
             axes.axhline(group.score.mean, color=style.INK, label=f"{optimizer} dense", **DOTTED)
-        for name in names:
+        for number, name in enumerate(names):
             own = sorted((g for g in pruned if g.method == name), key=place)
             shown = [*dense, *own] if len(dense) == 1 else own
-            draw_line(axes, [place(group) for group in shown], shown, colours[name])
+            shift = BESIDE * (number - (len(names) - 1) / 2)
+            draw_line(axes, [place(group) for group in shown], shown, colours[name], shift)
         for group in dense:  # where all lines begin
             draw_point(axes, place(group), group, style.INK)
         if place is speed_up:

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
+
+ABREAST = 3  # panels of curves in a row
+SCORES = "After the last epoch"
 
 
 def baseline(setting: Setting) -> Iterator[Drawing]:
@@ -54,23 +59,34 @@ def _rows(groups: Sequence[Group]) -> list[Series]:
 def _compare(
     setting: Setting, title: str, curves: dict[str, list[Series]], rows: Sequence[Series]
 ) -> Figure:
-    """A panel of curves a method, all on one scale, and the scores at the end."""
+    """A panel of curves a method, all on one scale, and the scores at the end; these alone of runs
+    that were evaluated once.
+    """
     groups = [row.group for row in rows]
+    curves = {tag: own for tag, own in curves.items() if parts.has_course(e.group for e in own)}
     everything = setting.dense() if groups[0].is_dense else setting.pruned(groups[0].sparsity)
     metric = judged_by(groups)
     rows = parts.flagged(rows)
-    columns = len(curves)
-    figure = style.new_figure(5.6 + 4.4 * columns, 2.4 + max(3.0, 0.27 * len(rows)), title)
-    axes = figure.subplots(1, columns + 1, width_ratios=[1] * columns + [0.9])
-    for panel, (tag, series) in zip(axes, curves.items(), strict=False):
-        if panel is not axes[0]:
-            panel.sharey(axes[0])
-        panels.draw_curves(panel, series, metric)
-        panels.epoch_axis(panel, series)
-        panel.set_title(parts.panel_title(tag, [each.group for each in series]))
-    scales.metric_axis(axes[0], metric, held_out(groups))
-    panels.draw_dots(axes[-1], rows)
-    axes[-1].set_title("After the last epoch")
+    columns = min(ABREAST, len(curves))
+    lines = -(-len(curves) // ABREAST) or 1
+    width, least = (5.6 + 4.4 * columns, 3.0 * lines) if curves else (9.0, 0.6)
+    figure = style.new_figure(width, 2.4 + max(least, 0.27 * len(rows)), title)
+    places = [*curves, *["."] * (columns * lines - len(curves))]  # a dot has no panel
+    mosaic: list[Any] = [[*places[n * columns : (n + 1) * columns], SCORES] for n in range(lines)]
+    axes = figure.subplot_mosaic(mosaic, width_ratios=[1] * columns + [0.9])
+    first: Axes | None = None
+    for tag, series in curves.items():
+        if first:
+            axes[tag].sharey(first)
+        first = first or axes[tag]
+        panels.draw_curves(axes[tag], series, metric)
+        panels.epoch_axis(axes[tag], series)
+        axes[tag].set_title(parts.panel_title(tag, [each.group for each in series]))
+    if first:
+        leftmost = [[axes[line[0]]] for line in mosaic]
+        scales.name_shared(leftmost, metric, held_out(groups))
+    panels.draw_dots(axes[SCORES], rows)
+    axes[SCORES].set_title(SCORES)
     parts.colour_legend(figure, list(dict.fromkeys(row.group.optimizer for row in rows)))
     parts.footer(figure, setting.title, groups, *parts.twins_note(everything))
     return figure

@@ -161,7 +161,7 @@ def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
     absent = [f"{each.label} ({each.group.absence})" for each in series if not each.group.done]
     label = "epoch (thin dashes: target sparsity reached)" if pruned else "epoch"
-    lines = textwrap.wrap(f"not drawn: {', '.join(absent)}", 48) if absent else []
+    lines = textwrap.wrap(f"not drawn: {', '.join(absent)}", 38) if absent else []
     axes.set_xlabel("\n".join([label, *lines]))
     if len(absent) == len(series):
         axes.text(0.5, 0.5, "no completed run", transform=axes.transAxes, ha="center")
@@ -216,7 +216,7 @@ def draw_changes(axes: Axes, series: Sequence[Series]) -> None:
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_xlabel(f"{metric.label}, pruned minus dense ({metric.difference_unit})")
-    axes.set_title("Change from dense, in pairs of seeds")
+    axes.set_title("Change from dense, paired")
 
 
 def paired(group: Group, other: Group | None) -> Statistic | None:

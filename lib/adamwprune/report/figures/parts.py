@@ -9,7 +9,7 @@ from typing import Any, Self
 from matplotlib.artist import Artist
 from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -22,6 +22,7 @@ from adamwprune.report.origins import Origins, Place
 PRINT_PER_INCH = 15  # characters of small print
 PRINT_HEIGHT = 0.13  # inches a line of it
 NAMED = 6  # groups in a sentence
+ONE_EVALUATION = "a curve needs two evaluations: more EPOCHS, or an EVALUATION_INTERVAL"
 INTERVAL = "95% interval of the mean (Student's\N{NO-BREAK SPACE}t)"
 
 
@@ -32,7 +33,7 @@ class Series:
     group: Group
     label: str
     colour: str
-    marker: str
+    marker: Any
     dashes: Any
 
     @classmethod
@@ -82,6 +83,16 @@ def drawing(name: str, figure: Figure | Callable[[], Figure], groups: Iterable[G
     records = {record.run_id: record for group in groups for record in group.done}
     draw = (lambda: figure) if isinstance(figure, Figure) else figure
     return Drawing(name, draw, tuple(records.values()))
+
+
+def has_course(groups: Iterable[Group]) -> bool:
+    """Whether a completed run was evaluated twice or more: a curve needs two points."""
+    return any(len(record.history) > 1 for group in groups for record in group.done)
+
+
+def course(name: str, draw: Callable[[], Figure], groups: Sequence[Group]) -> Drawing | NotDrawn:
+    """A figure that has nothing but curves over the epochs."""
+    return drawing(name, draw, groups) if has_course(groups) else NotDrawn(name, ONE_EVALUATION)
 
 
 def origins_of(groups: Iterable[Group]) -> Origins:
@@ -257,14 +268,18 @@ def colour_legend(figure: Figure, optimizers: Sequence[str], *more: Artist) -> N
     key(figure, [*handles, *more], "optimizer")
 
 
-def key(figure: Figure, handles: Sequence[Artist], title: str = "", **look: Any) -> None:
-    """A legend to the right of all axes."""
+def key(figure: FigureBase, handles: Sequence[Artist], title: str = "", **look: Any) -> None:
+    """A legend to the right of all axes, or wherever ``look`` has it."""
     place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
-    figure.legend(handles=handles, title=title or None, **place, **look)
+    figure.legend(handles=handles, title=title or None, **(place | look))
 
 
-def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
-    """A group without a number says so, seeds are counted."""
+def legend(figure: FigureBase, series: Sequence[Series], title: str = "", columns: int = 0) -> None:
+    """A group without a number says so, seeds are counted.
+
+    ``columns``: of entries above all axes; none is to the right of them.
+    """
+    above = {"loc": "outside upper left", "ncols": columns} if columns else {}
     several = any(len(each.group.specs) > 1 for each in series)
     handles: list[Artist] = []
     for each in series:
@@ -273,7 +288,7 @@ def legend(figure: Figure, series: Sequence[Series], title: str = "") -> None:
             continue
         label = f"{each.label}, {count(each.group)}" if several else each.label
         handles.append(Line2D([], [], **{**each.line, "label": label}))
-    key(figure, handles, title, handlelength=3.4)
+    key(figure, handles, title, handlelength=3.4, **above)
 
 
 def footer(

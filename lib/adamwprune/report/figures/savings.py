@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
@@ -46,7 +45,7 @@ def of_setting(setting: Setting) -> Iterator[Drawing]:
     """``memory_over_steps`` of runs whose states are packed, beside the others there are."""
     groups = [group for group in setting.groups if group.done and _has_course(group)]
     if any(group.spec.values.get("MASK_STORAGE") == "packed" for group in groups):
-        yield over_steps([sorted(groups, key=lambda group: -_total(group))])
+        yield over_steps([sorted(groups, key=_is_pruned)])
 
 
 def _has_course(group: Group) -> bool:
@@ -64,17 +63,23 @@ def way(spec: RunSpec) -> str:
 
 
 def _by_network(records: Iterable[RunResult]) -> list[list[Group]]:
-    """Dense training first, then by bytes at the end."""
+    """Plain dense training first, then the ways in one order for all: that of the records."""
     found: dict[object, list[RunResult]] = {}
+    ways: dict[str, int] = {}
     for record in records:
         found.setdefault((record.spec["MODEL"], record.spec["DATASET"]), []).append(record)
+        ways.setdefault(way(record.spec), len(ways))
     return [
         sorted(
             group_runs([record.spec for record in own], own),
-            key=lambda group: (not _is_plain(group), -_total(group)),
+            key=lambda group: (not _is_plain(group), ways[way(group.spec)]),
         )
         for own in found.values()
     ]
+
+
+def _is_pruned(group: Group) -> bool:
+    return not group.is_dense
 
 
 def _is_plain(group: Group) -> bool:
@@ -104,41 +109,37 @@ def summary(networks: Sequence[Sequence[Group]]) -> Drawing:
     figure = style.new_figure(11.5, 2.2 + 0.36 * rows, title)
     heights = [len(own) for own in networks]
     columns = figure.subplots(len(networks), 1, height_ratios=heights, squeeze=False)[:, 0]
-    owners: dict[str, None] = {}
+    colours, origins = memory.colours_of(groups), parts.origins_of(groups)
     for axes, own in zip(columns, networks, strict=True):
-        owners.update(dict.fromkeys(_bars(axes, own)))
+        _bars(axes, own, colours)
         axes.set_title(_title(own))
+        labels = [origins.label(way(group.spec), group.done) for group in own]
+        panels.category_axis(axes, labels)
     columns[-1].set_xlabel("share of AdamW's dense training, by owner")
-    order = sorted(owners, key=memory.owner_order)
-    patches = [Patch(facecolor=style.owner_colour(n), label=memory.LABELS.get(n, n)) for n in order]
     peak = Line2D([], [], linestyle="none", label="peak of any step", **PEAK)
-    parts.key(figure, [*patches, peak], "owner")
+    parts.key(figure, [*memory.owner_patches(colours), peak], "owner")
     parts.footer(figure, _length(networks), groups, NOTES["bytes"], scores=False)
     return parts.drawing("memory_efficiency_summary", figure, groups)
 
 
-def _bars(axes: Axes, groups: Sequence[Group]) -> list[str]:
-    """A bar a group; the owners drawn."""
-    drawn: dict[str, None] = {}
+def _bars(axes: Axes, groups: Sequence[Group], colours: Mapping[str, str]) -> None:
+    """A bar a group."""
     dense = _total(groups[0])
     for row, group in enumerate(groups):
         found = group.done[0].memory
         sizes = owned_bytes.owners(found)
         end = 0.0
-        for owner in sorted(sizes, key=memory.owner_order):
+        for owner in filter(sizes.__contains__, colours):
             size = sizes[owner] / dense
-            colour = style.owner_colour(owner)
-            axes.barh(row, size, left=end, height=0.66, color=colour, label=owner, snap=False)
+            look: dict[str, Any] = {"color": colours[owner], "label": owner}
+            axes.barh(row, size, left=end, height=0.66, snap=False, **look)
             end += size
-            drawn[owner] = None
         peak = found["peak"] / dense
         axes.plot([peak], [row], linestyle="none", **PEAK)
         said = f"{found['total'] / 1e6:,.2f} MB, {end:.0%}"
         panels.write_beside(axes, row, max(end, peak), f"{said}; peak {peak:.0%}")
-    panels.category_axis(axes, [way(group.spec) for group in groups])
     axes.set_xlim(0, 1.25 * max(group.done[0].memory["peak"] for group in groups) / dense)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    return list(drawn)
 
 
 def over_steps(networks: Sequence[Sequence[Group]]) -> Drawing:
@@ -146,7 +147,7 @@ def over_steps(networks: Sequence[Sequence[Group]]) -> Drawing:
     groups = [group for own in networks for group in own]
     ways = list(dict.fromkeys(way(group.spec) for group in groups))
     colours = dict(zip(ways, [style.INK, *style.distinct(len(ways) - 1)], strict=True))
-    title = "Memory of training over its steps"
+    title, origins = "Memory of training over its steps", parts.origins_of(groups)
     figure = style.new_figure(6.6 * len(networks) + 3.5, 4.6, title)
     for axes, own in zip(
         figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True
@@ -154,7 +155,7 @@ def over_steps(networks: Sequence[Sequence[Group]]) -> Drawing:
         dense = _total(own[0])
         for group in own:
             _course(axes, group, dense, colours[way(group.spec)])
-        axes.set_title(_title(own))
+        axes.set_title(origins.label(_title(own), [run for group in own for run in group.done]))
         axes.set_xlabel("training step")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)

@@ -1,12 +1,13 @@
 """Axes of a metric: linear, or logarithmic where a few values would squeeze all others."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
 
@@ -16,6 +17,7 @@ LONGEST = 44  # characters of an axis's name that fit beside a panel
 WIDE = 3  # times the smallest error that the largest one is: from here on a log scale
 LEAST_ERROR = 1e-4  # of all examples: less is drawn as so much
 FEW = 4  # ticks of a logarithmic axis, at least
+BESIDE = 0.18  # of an axis below: where numbers beside each other have room in a narrow panel
 MARGIN = 1.3  # of the largest error, at either end of a logarithmic axis
 
 
@@ -30,7 +32,8 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     if metric.is_fraction and metric.better == "higher":
         errors = metric.scale - values
         if len(errors) and errors.max() >= WIDE * max(errors.min(), LEAST_ERROR * metric.scale):
-            note = _error_axis(axes, metric.scale, errors, vertical)
+            whole = _with_intervals(axes, metric.scale, errors, vertical)
+            note = _error_axis(axes, metric.scale, whole, vertical)
             return _name(axes, f"{of} {metric.axis(note)}".lstrip(), vertical)
     elif metric.better == "lower" and len(values) and values.max() >= WIDE * values.min() > 0:
         log_axis(axes, vertical=vertical)
@@ -38,11 +41,47 @@ def metric_axis(axes: Axes, metric: Metric, of: str, *, vertical: bool = True) -
     return _linear_axis(axes, metric, of, vertical)
 
 
+def name_shared(grid: Any, metric: Metric, of: str) -> None:
+    """:func:`metric_axis` of all panels of a grid that share it, named at the left of each row."""
+    metric_axis(grid[0][0], metric, of)
+    for row in grid[1:]:
+        row[0].set_ylabel(grid[0][0].get_ylabel())
+
+
+def _panels(axes: Axes, vertical: bool) -> list[Axes]:
+    """Those that share an axis."""
+    shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()
+    return shared.get_siblings(axes)
+
+
 def _values(axes: Axes, vertical: bool) -> Any:
     """What is drawn on an axis, and on the same one of other panels, without intervals."""
-    shared = axes.get_shared_y_axes() if vertical else axes.get_shared_x_axes()
-    found = [v for each in shared.get_siblings(axes) for v in _drawn(each, vertical)]
+    found = [value for each in _panels(axes, vertical) for value in _drawn(each, vertical)]
     return np.array([value for value in found if math.isfinite(value)])
+
+
+def _with_intervals(axes: Axes, scale: float, errors: Any, vertical: bool) -> Any:
+    """The errors and those at the ends of their intervals: of wide ones as much as leaves the
+    values apart, so that one interval does not squeeze all others.
+    """
+    ends = [end for each in _panels(axes, vertical) for end in _interval_ends(each, vertical)]
+    least = max(errors.min() / WIDE, LEAST_ERROR * scale)
+    return np.concatenate([errors, np.clip(scale - np.array(ends), least, WIDE * errors.max())])
+
+
+def _interval_ends(axes: Axes, vertical: bool) -> Iterator[float]:
+    """Of whiskers and bands."""
+    column = 1 if vertical else 0
+    bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
+    whiskers = [
+        bars
+        for each in axes.containers
+        if isinstance(each, ErrorbarContainer) and (each.has_yerr if vertical else each.has_xerr)
+        for bars in each.lines[2]
+    ]
+    for each in (*bands, *whiskers):
+        for path in each.get_paths():
+            yield from np.asarray(path.vertices)[:, column].tolist()
 
 
 def _drawn(axes: Axes, vertical: bool) -> Iterator[float]:
@@ -55,7 +94,7 @@ def _drawn(axes: Axes, vertical: bool) -> Iterator[float]:
             yield from np.asarray(line.get_ydata() if vertical else line.get_xdata(), dtype=float)
 
 
-class _Ticks(Locator):
+class Ticks(Locator):
     """Fixed ticks; matplotlib's own class for them is that of categories here."""
 
     def __init__(self, ticks: Sequence[float]) -> None:
@@ -85,7 +124,10 @@ def _error_axis(axes: Axes, scale: float, errors: Any, vertical: bool) -> str:
 
     axis = axes.yaxis if vertical else axes.xaxis
     (axes.set_yscale if vertical else axes.set_xscale)("function", functions=(forward, inverse))
-    axis.set_major_locator(_Ticks([scale - error for error in _marks(*ends)]))
+    marks = sorted(_marks(*ends))
+    if not vertical:  # numbers beside each other need more room
+        marks = apart(marks, math.log(ends[0] / ends[1]))
+    axis.set_major_locator(Ticks([scale - error for error in marks]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{'≥ ' * (scale - value <= floor)}{value:.6g}")
     limits = [scale - error for error in ends]
@@ -103,6 +145,17 @@ def _marks(most: float, least: float) -> list[float]:
         if len(marks) >= FEW:
             break
     return marks
+
+
+def apart(marks: Iterable[float], span: float) -> list[float]:
+    """Those, from the first one on, whose numbers have room beside each other below a logarithmic
+    axis that is ``span`` long.
+    """
+    found: list[float] = []
+    for mark in marks:
+        if not found or abs(math.log(found[-1] / mark)) >= BESIDE * span:
+            found.append(mark)
+    return found
 
 
 def _linear_axis(axes: Axes, metric: Metric, of: str, vertical: bool) -> None:

@@ -17,6 +17,7 @@ from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
+ABREAST = 3  # panels in a row
 BESIDE = 2.2  # points between optimizers at one place
 LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
 FRONTIER = "#8c8c8c"
@@ -55,18 +56,23 @@ def columns_of(
     widths: tuple[float, float],
     height: float,
 ) -> Figure:
-    """A panel a title, all on one scale. ``against``: what the axes below show.
+    """A panel a title, all on one scale, :data:`ABREAST` in a row. ``against``: what the axes
+    below show.
 
     ``widths`` in inches: of the margins and a panel.
     """
     metric, measured_on = judged_by(groups), held_out(groups)
     title = f"{measured_on.capitalize()} {metric.label} against {against}"
-    figure = style.new_figure(widths[0] + widths[1] * len(draws), height, title)
-    row = figure.subplots(1, len(draws), sharey=True, squeeze=False)[0]
-    for panel, (name, draw) in zip(row, draws.items(), strict=True):
+    columns = min(ABREAST, len(draws))
+    rows = -(-len(draws) // columns)
+    figure = style.new_figure(widths[0] + widths[1] * columns, 0.6 + (height - 0.6) * rows, title)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for panel in grid.flat[len(draws) :]:
+        panel.remove()
+    for panel, (name, draw) in zip(grid.flat, draws.items(), strict=False):
         draw(panel)
         panel.set_title(name)
-    scales.metric_axis(row[0], metric, measured_on)
+    scales.name_shared(grid, metric, measured_on)
     return figure
 
 

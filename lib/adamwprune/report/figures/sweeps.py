@@ -1,8 +1,8 @@
 """Scores along the axes of a sweep: curves over one, a map over two, and courses by value."""
 
 import itertools
+import math
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from adamwprune.records.record import RunResult
 from adamwprune.report import style
-from adamwprune.report.figures import panels, parts, scales
+from adamwprune.report.figures import panels, parts, scales, sparsity
 from adamwprune.report.figures.parts import Drawing, NotDrawn, Series
 from adamwprune.report.groups import (
     Group,
@@ -28,8 +29,8 @@ from adamwprune.report.groups import (
 from adamwprune.report.sweeps import Sweep, is_numeric, place_text
 
 MOST = 12  # panels that a page holds
-WIDE = 4  # panels in a row
-WIDEST_PRINT = 9  # characters of a heading in an inch
+WIDE = 3  # panels in a row
+PANEL = (3.6, 3.0)  # inches, beside others
 SPREADS = 8  # largest over smallest value from which on an axis is logarithmic
 _TOO_MANY = "{} panels are too many for a page; report.html shows all axes side by side"
 
@@ -86,6 +87,11 @@ class _Layout:
             }
         firsts = [cell[0] for cell in self.sweep.cells]
         return {(group.label, ""): _cell_series(group, firsts) for group in firsts}
+
+    def runs(self, series: Series) -> list[RunResult]:
+        """Of a line, in all panels."""
+        found = (line for groups in self.panels.values() for line in self.lines(groups))
+        return [run for each, own in found if each is series for group in own for run in group.done]
 
     def place(self, group: Group) -> float:
         """Where a group lies below: its number, or the place of its word."""
@@ -148,35 +154,50 @@ def _curves(layout: _Layout) -> Figure:
     sweep = layout.sweep
     metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
     heading = f"{measured_on.capitalize()} {metric.label} against {_name(layout.along)}"
-    figure, grid = _grid(heading, len(layout.panels), (4.6, 3.4))
+    size = PANEL if len(layout.panels) > 1 else (4.6, 3.4)
+    figure, grid = _grid(heading, len(layout.panels), size)
     alike = sweep.cells[0][0].label if layout.coloured else ""  # what no line is named after
+    looks = list(layout.look.values())
     for axes, (name, groups) in zip(grid.flat, layout.panels.items(), strict=False):
         for series, own in layout.lines(groups):
-            _line(axes, layout, series, [g for g in own if g.done and layout.along in g.spec])
+            done = [g for g in own if g.done and layout.along in g.spec]
+            beside = looks.index(series) - (len(looks) - 1) / 2
+            sparsity.shift_aside(axes, _line(axes, layout, series, done), sparsity.BESIDE * beside)
         _axis_below(axes, sweep, layout.along)
         axes.set_title(", ".join(filter(None, [alike, name])))
-    for row in grid:
-        scales.metric_axis(row[0], metric, measured_on)
-    parts.legend(figure, [_spread_over(each, sweep) for each in layout.look.values()])
+    scales.name_shared(grid, metric, measured_on)
+    parts.legend(figure, [_spread_over(each, layout) for each in looks])
     parts.footer(figure, sweep.title, sweep.groups, *parts.absent_note(sweep.groups))
     return figure
 
 
-def _spread_over(series: Series, sweep: Sweep) -> Series:
+def _spread_over(series: Series, layout: _Layout) -> Series:
     """For the legend: a line is of several groups, and there where one of them is."""
-    own = next(cell for cell in sweep.cells if series.group in cell)
-    return replace(series, group=next((group for group in own if group.done), series.group))
+    own = next(cell for cell in layout.sweep.cells if series.group in cell)
+    group = next((group for group in own if group.done), series.group)
+    label = _signed(series.label, layout.runs(series), layout.sweep)
+    return replace(series, group=group, label=label)
 
 
-def _line(axes: Axes, layout: _Layout, series: Series, groups: list[Group]) -> None:
+def _signed(label: str, runs: Sequence[RunResult], sweep: Sweep) -> str:
+    """With what sets these runs apart from the others of the figure, which its foot explains."""
+    return parts.origins_of(sweep.groups).label(label, runs)
+
+
+def _line(axes: Axes, layout: _Layout, series: Series, groups: list[Group]) -> list[Any]:
+    """What is drawn of it."""
     at = [layout.place(group) for group in groups]
     means = [group.score.mean for group in groups]
     joined = is_numeric(layout.sweep.ticks(layout.along))
-    axes.plot(at, means, **{**series.line, "linestyle": series.dashes if joined else "none"})
+    look = {**series.line, "linestyle": series.dashes if joined else "none"}
+    drawn: list[Any] = axes.plot(at, means, **look)
     for x, group in zip(at, groups, strict=True):
         half = panels.half_interval(group.score)
         if half is not None:
-            axes.errorbar(x, group.score.mean, yerr=half, **{**series.dot, "elinewidth": 0.9})
+            bars = axes.errorbar(x, group.score.mean, yerr=half, elinewidth=0.9, **series.dot)
+            line, caps, whiskers = bars.lines
+            drawn += [line, *caps, *whiskers]
+    return drawn
 
 
 def _axis_below(axes: Axes, sweep: Sweep, axis: str) -> None:
@@ -205,10 +226,11 @@ def _legible(numbers: Sequence[float]) -> list[float]:
 
 
 def _grid(heading: str, count: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    columns = min(WIDE, count)
+    """Panels that share the axis to their left, in rows that are about as many as columns."""
+    columns = min(WIDE, math.ceil(math.sqrt(count))) if count > 2 else count
     rows = -(-count // columns)
     figure = style.new_figure(2.6 + size[0] * columns, 1.1 + size[1] * rows, heading)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="row")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in list(grid.flat)[count:]:
         axes.set_axis_off()
     return figure, grid
@@ -238,15 +260,13 @@ def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Gro
     across, down = (sweep.ticks(axis) for axis in pair)
     size = (1.0 + 0.75 * len(across), 1.2 + 0.42 * len(down))
     heading = f"{measured_on.capitalize()} {metric.label} over {_name(pair[0])} and "
-    wide = WIDEST_PRINT * (2.6 + size[0] * min(WIDE, len(tables)))
-    heading = textwrap.fill(heading + _name(pair[1]), int(wide))
-    figure, grid = _grid(heading, len(tables), size)
+    figure, grid = _grid(heading + _name(pair[1]), len(tables), size)
     means = [group.score.mean for group in sweep.groups if group.done]
     limits = {"vmin": min(means), "vmax": max(means)}
     image: Any = None
     for axes, (title, groups) in zip(grid.flat, tables.items(), strict=False):
         image = _map(axes, sweep, pair, groups, limits)
-        axes.set_title(title)
+        axes.set_title(_signed(title, [run for group in groups for run in group.done], sweep))
     figure.colorbar(image, ax=grid, label=f"{measured_on} {metric.axis()}", shrink=0.9)
     framed = ["Framed: the best mean of its panel, which need not be shown to be the best."]
     notes = [*(framed if _may_choose(sweep) else []), *parts.absent_note(sweep.groups)]
@@ -297,18 +317,19 @@ def courses(sweep: Sweep) -> Iterator[Drawing | NotDrawn]:
     if not sweep.axes or not parts.any_done(sweep.groups):
         return
     layout = _Layout.of(sweep)
-    tables = _panels_beside(sweep, [layout.along])
+    found = _panels_beside(sweep, [layout.along])
+    tables = {name: own for name, own in found.items() if parts.has_course(own)}
     if len(tables) > MOST:
         yield NotDrawn("sweep_evolution", _TOO_MANY.format(len(tables)))
-    elif any(parts.any_done(groups) for groups in tables.values()):
+    elif any(parts.any_done(groups) for groups in found.values()):
         draw = partial(_courses, sweep, layout.along, tables)
-        yield parts.drawing("sweep_evolution", draw, sweep.groups)
+        yield parts.course("sweep_evolution", draw, sweep.groups)
 
 
 def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) -> Figure:
     metric, measured_on = judged_by(sweep.groups), held_out(sweep.groups)
     heading = f"{measured_on.capitalize()} {metric.label} over the epochs, by {_name(along)}"
-    figure, grid = _grid(heading, len(tables), (4.4, 3.4))
+    figure, grid = _grid(heading, len(tables), PANEL)
     ticks = sweep.ticks(along)
     colours = dict(zip(ticks, value_colours(ticks), strict=True))
     key: dict[object, Series] = {}
@@ -321,9 +342,8 @@ def _courses(sweep: Sweep, along: str, tables: Mapping[str, Sequence[Group]]) ->
         key.update({sweep.values(each.group)[along]: each for each in series})
         panels.draw_curves(axes, series, metric)
         panels.epoch_axis(axes, series)
-        axes.set_title(title)
-    for row in grid:
-        scales.metric_axis(row[0], metric, measured_on)
+        axes.set_title(_signed(title, [run for group in groups for run in group.done], sweep))
+    scales.name_shared(grid, metric, measured_on)
     shown = [key[tick] for tick in ticks if tick in key]
     parts.legend(figure, shown, _name(along))
     parts.footer(figure, sweep.title, sweep.groups)

@@ -1,65 +1,60 @@
-"""How long runs take: only of runs that had the machine to themselves, or with a mark."""
+"""How long runs take that had the machine to themselves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, Statistic
 from adamwprune.report.origins import Place
 
-SHARED = "timings from runs that shared the machine"
+NOT_ALONE = "other work may have shared the machine with each run; make measure takes their times"
 PARTS = {"training": ("train",), "evaluation": ("evaluate",), "all else": ()}  # what seconds hold
 
 
-def time_per_run(setting: Setting) -> Iterator[Drawing]:
+def time_per_run(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """Seconds of every group of runs, by what they were spent on.
 
-    Of runs that had their device and cores to themselves (``environment["alone"]``); where there
-    is none, of those that shared them, and the title and hatched bars say that their times are not
-    comparable. Of either only those at the place where most of them were: a row without one says
-    why it is absent.
+    Only of runs that had their device and cores to themselves (``environment["alone"]``), at the
+    place where most of them were: a row without one says why it is absent.
     """
     groups = setting.groups
-    if not parts.any_done(groups):
-        return
-    measured = [_alone(group) for group in groups]
-    shared = not parts.any_done(measured)
-    shown = _at_one_place(list(groups) if shared else measured)
-    title = "Time per run"
-    if shared:
-        title += f" ({SHARED})"
-    figure = style.new_figure(10.5, 2.2 + 0.27 * len(groups), title)
+    alone = [replace(group, done=tuple(filter(parts.is_alone, group.done))) for group in groups]
+    if parts.any_done(alone):
+        shown = _at_one_place(alone)
+        draw = partial(_rows, setting, alone, shown)
+        yield parts.drawing("time_per_run", draw, shown)
+    elif parts.any_done(groups):
+        yield NotDrawn("time_per_run", NOT_ALONE)
+
+
+def _rows(setting: Setting, alone: Sequence[Group], shown: Sequence[Group]) -> Figure:
+    figure = style.new_figure(10.5, 2.2 + 0.27 * len(shown), "Time per run")
     axes = figure.subplots()
     origins = parts.origins_of(shown)
-    labels = [origins.label(group.label, group.done) for group in shown]
-    panels.category_axis(axes, labels)
+    panels.category_axis(axes, [origins.label(group.label, group.done) for group in shown])
     longest = 0.0
-    for row, (group, known) in enumerate(zip(shown, groups, strict=True)):
-        if group.done:
-            longest = max(longest, _bar(axes, row, group, shared))
+    for row, known in enumerate(setting.groups):
+        if shown[row].done:
+            longest = max(longest, _bar(axes, row, shown[row]))
         else:
-            why = _why_absent(known, shared) if known.done else group.absence
-            panels.mark_absent(axes, row, why)
+            why = "elsewhere" if alone[row].done else "that shared the machine"
+            panels.mark_absent(axes, row, known.absence or f"only runs {why}")
     axes.set_xlim(0, 1.25 * longest)
     axes.set_xlabel("seconds of wall clock a run")
     # In grey: each bar has its optimizer's colour.
-    patches = [Patch(label=part, **look) for part, look in _looks("#444444", shared).items()]
+    patches = [Patch(label=part, **look) for part, look in _looks("#444444").items()]
     parts.key(figure, patches, "spent on")
     parts.footer(figure, setting.title, shown, scores=False, seconds=True)
-    yield parts.drawing("time_per_run", figure, shown)
-
-
-def _why_absent(group: Group, shared: bool) -> str:
-    """Of a group with runs of which none is shown; ``shared``: where such runs are."""
-    here = shared or _alone(group).done
-    return "only runs elsewhere" if here else "only runs that shared the machine"
+    return figure
 
 
 def _at_one_place(groups: Sequence[Group]) -> list[Group]:
@@ -71,10 +66,6 @@ def _at_one_place(groups: Sequence[Group]) -> list[Group]:
     ]
 
 
-def _alone(group: Group) -> Group:
-    return replace(group, done=tuple(filter(parts.is_alone, group.done)))
-
-
 def seconds(record: RunResult) -> dict[str, float]:
     """Of one run by what they were spent on; they add up to its total."""
     found = {
@@ -83,11 +74,11 @@ def seconds(record: RunResult) -> dict[str, float]:
     return {**found, "all else": record.seconds["total"] - sum(found.values())}
 
 
-def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
+def _bar(axes: Axes, row: int, group: Group) -> float:
     """A stacked bar of means, the interval of the whole and its number; where it ends."""
     found = [seconds(record) for record in group.done]
     end = 0.0
-    for part, look in _looks(style.colour_of(group.optimizer), shared).items():
+    for part, look in _looks(style.colour_of(group.optimizer)).items():
         size = Statistic.of([each[part] for each in found]).mean
         axes.barh(row, size, left=end, height=0.62, label=part, **look)
         end += size
@@ -100,9 +91,7 @@ def _bar(axes: Axes, row: int, group: Group, shared: bool) -> float:
     return reach
 
 
-def _looks(colour: str, shared: bool) -> dict[str, dict[str, Any]]:
+def _looks(colour: str) -> dict[str, dict[str, Any]]:
     """A shade for each part of the seconds."""
-    hatch = {"hatch": "////", "edgecolor": "white"} if shared else {}
     ranks = zip(PARTS, reversed(range(len(PARTS))), strict=True)
-    shades = {part: style.shade(colour, rank, len(PARTS)) for part, rank in ranks}
-    return {part: {"facecolor": shade, **hatch} for part, shade in shades.items()}
+    return {part: {"facecolor": style.shade(colour, rank, len(PARTS))} for part, rank in ranks}

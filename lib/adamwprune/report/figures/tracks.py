@@ -93,7 +93,9 @@ def _against_operations(
 def _key(figure: Figure, tracks: Sequence[Track], looks: dict[str, dict[str, Any]]) -> None:
     arms = [arm for track in tracks for arm in track.arms]
     origins = parts.origins_of([group for track in tracks for group in track.groups])
-    dense = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
+    runs = [run for track in tracks for run in track.dense.done]
+    label = origins.label("dense, mean", runs)
+    dense = Line2D([], [], color=style.INK, **DOTTED, label=label)
     handles = [] if all(map(_is_lost, tracks)) else [dense]
     for label, look in looks.items():
         records = [record for arm in arms if arm.label == label for record in _records(arm)]

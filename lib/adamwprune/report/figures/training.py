@@ -1,21 +1,23 @@
 """One run by itself: its metrics, sparsity and learning rate over its epochs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from adamwprune.base.metrics import Metric
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts, scales
-from adamwprune.report.figures.parts import Drawing
+from adamwprune.report.figures.parts import Drawing, NotDrawn
 from adamwprune.report.groups import Group, Setting, group_runs
 
 TEST, TRAIN = style.INK, "#9a9a9a"  # colours are optimizers, and this is one run
 
 
-def example(setting: Setting) -> Iterator[Drawing]:
+def example(setting: Setting) -> Iterator[Drawing | NotDrawn]:
     """The last pruned run of the matrix that is done, or the last dense one."""
     for group in reversed([*setting.dense(), *setting.pruned()]):
         if group.done:
@@ -23,8 +25,13 @@ def example(setting: Setting) -> Iterator[Drawing]:
             return
 
 
-def single_run(record: RunResult, title: str) -> Drawing:
-    """``training_plot`` of one record that has at least one epoch."""
+def single_run(record: RunResult, title: str) -> Drawing | NotDrawn:
+    """``training_plot`` of one record."""
+    groups = group_runs([record.spec], [record])
+    return parts.course("training_plot", partial(_panels, record, title, groups), groups)
+
+
+def _panels(record: RunResult, title: str, groups: Sequence[Group]) -> Figure:
     headline, *others = record.judged_by
     panels_of = [*others, headline]
     rows = math.ceil((len(panels_of) + 2) / 2)
@@ -42,9 +49,8 @@ def single_run(record: RunResult, title: str) -> Drawing:
         panel.set_xlim(left=0)
     handles = axes[0, 0].get_lines()
     figure.legend(handles=handles, loc="outside right upper")
-    groups: list[Group] = group_runs([record.spec], [record])
     parts.footer(figure, title, groups, f"run {record.run_id}")
-    return parts.drawing("training_plot", figure, groups)
+    return figure
 
 
 def _metric(axes: Axes, record: RunResult, metric: Metric) -> None:
