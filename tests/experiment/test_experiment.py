@@ -227,6 +227,8 @@ def test_every_command_takes_the_same_run_by_the_start_of_its_id(load):
         look(here).find(missing.slug)
     with pytest.raises(UserError, match=f"{begun.run_id}: has not finished; make trains it on"):
         look(here).find(begun.slug)
+    first, *_ = explain(look(here), begun.slug)
+    assert first.startswith(f"{begun.run_id}: missing, but no run of ")
 
 
 def test_a_run_of_another_configuration_goes_by_the_name_that_make_printed(load):

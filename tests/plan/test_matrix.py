@@ -130,6 +130,18 @@ def test_where_no_value_of_a_list_does_alone_all_that_differ_are_told() -> None:
     assert dropped.reason.startswith("EPOCHS=1 BATCH_SIZE=512: PRUNING_WARMUP=100 ")
 
 
+def test_heads_that_do_not_divide_a_width_are_no_network():
+    network = {"MODEL": "gpt", "DATASET": "shakespeare", "GPT_WIDTH": "64 96"}
+    expanded = expand(**network, GPT_HEADS="2 3")
+    assert [(s["GPT_WIDTH"], s["GPT_HEADS"]) for s in expanded.specs] == [(64, 2), (96, 2), (96, 3)]
+    (dropped,) = expanded.dropped
+    told = "GPT_WIDTH=64 GPT_HEADS=3: GPT_HEADS=3: so many heads do not divide GPT_WIDTH=64"
+    assert dropped.reason == told
+    with pytest.raises(ConfigError, match="so many heads do not divide GPT_WIDTH=96"):
+        expand(**network, GPT_HEADS="5")
+    assert expand(**network, GPT_HEADS="5", MODEL_WIDTH="0.5").cells  # rounded to what they divide
+
+
 def test_a_method_is_not_dropped_as_a_whole_for_its_values() -> None:
     # To train the dense runs only would be to ignore what was asked for.
     with pytest.raises(ConfigError, match="PRUNING_WARMUP=5000 does not lie before the end"):

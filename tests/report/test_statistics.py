@@ -582,3 +582,9 @@ def test_an_interval_without_0_beside_tied_is_explained():
     assert (
         "The interval of 1 of the tied leaves out 0: it is right for one comparison alone" in text
     )
+
+
+def test_two_values_have_a_deviation_and_no_interval():
+    """By Student's t it would be 18 deviations wide."""
+    found = Estimate.of([98.0, 99.0])
+    assert (found.deviation, found.interval) == (pytest.approx(0.5**0.5), None)

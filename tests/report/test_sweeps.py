@@ -267,6 +267,40 @@ def test_whiskers_at_one_value_stand_side_by_side():
         assert points == pytest.approx([-3.3, -1.1, 1.1, 3.3])
 
 
+def test_steps_and_fractions_of_the_training_stand_in_the_order_of_their_steps():
+    """Of 189 steps: 9, 19, 20 and 57."""
+    specs = expand("adamw-state-90", PRUNING_WARMUP="20 0.3 0.1 0.05", SEED="0 1 2",
+                   DATASET="mnist5k", EPOCHS="3")  # fmt: skip
+    records = [synthetic(spec) for spec in specs]
+    (sweep,) = sweeps(settings(specs, records))
+    assert sweep.ticks("PRUNING_WARMUP") == ["0.05", "0.1", "20", "0.3"]
+    axes = sweep_figure(along_axis, specs, records).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.05", "0.1", "20", "0.3"]
+    assert axes.get_xscale() == "linear"
+
+
+def test_what_an_axis_is_none_of_is_a_level_line():
+    specs = expand("sgd", OPTIMIZER="sgd adamw", SGD_MOMENTUM="0 0.9", SEED="0 1 2")
+    records = [synthetic(spec) for spec in specs]
+    adamw = [record.score for record in records if record.spec["OPTIMIZER"] == "adamw"]
+    lines = sweep_figure(along_axis, specs, records).axes[0].lines
+    level = [
+        line for line in lines if len({*line.get_ydata()}) == 1 and list(line.get_xdata()) == [0, 1]
+    ]
+    assert [line.get_ydata()[0] for line in level] == pytest.approx([sum(adamw) / 3])
+
+
+def test_a_group_that_failed_is_named_with_its_place():
+    specs = expand("sgd", LR="0.01 100", SEED="0 1")
+    failed = [
+        replace(synthetic(spec), status="failed") if spec["LR"] == 100 else synthetic(spec)
+        for spec in specs
+    ]
+    figure = sweep_figure(along_axis, specs, failed)
+    texts = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "sgd dense, lr 100 (" in " ".join(texts.split())
+
+
 @pytest.mark.parametrize("draw", [courses, along_axis])
 def test_all_panels_share_one_scale(draw):
     """Also those of another row; one dip makes it logarithmic for all."""

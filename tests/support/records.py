@@ -130,8 +130,9 @@ def _zeros(sparsity: float) -> int:
 def _updates(spec: RunSpec) -> list[dict[str, Any]]:
     if not spec.sparsity:
         return []
-    start, end = spec.values.get("PRUNING_WARMUP", 0), spec.ramp_end_step
-    steps = [*range(start + spec["PRUNING_INTERVAL"], end, spec["PRUNING_INTERVAL"]), end]
+    start = spec.steps("PRUNING_WARMUP") if "PRUNING_WARMUP" in spec else 0
+    interval, end = spec.steps("PRUNING_INTERVAL"), spec.ramp_end_step
+    steps = [*range(start + interval, end, interval), end]
     found = []
     for step in steps:
         target = spec.sparsity * (1 - (1 - (step - start) / (end - start)) ** 3)

@@ -48,6 +48,8 @@ def explain(catalogue: Catalogue, prefix: str) -> Iterator[str]:
     spec = _in_matrix(catalogue, prefix, "make why")
     if spec is not None:
         yield from _of_cell(catalogue, spec)
+    elif begun := catalogue.begun(prefix):
+        yield from _of_begun(catalogue, begun)
     else:
         yield from _of_record(catalogue, catalogue.find(prefix))
 
@@ -111,6 +113,15 @@ def _of_result(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
         yield from (f"    {line}" for line in result.error.strip().splitlines())
 
 
+def _of_begun(catalogue: Catalogue, spec: RunSpec) -> Iterator[str]:
+    """A run without a record that the configuration does not ask for."""
+    state = catalogue.state(spec)
+    at = f" {state.why}" if state.why else ""
+    source = catalogue.experiment.source
+    yield f"{spec.run_id}: {state.name}{at}, but no run of {source}, whose make does not train it"
+    yield from _nearest_cell(catalogue, spec)
+
+
 def _of_record(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
     """A record that the configuration does not ask for."""
     yield f"{result.run_id}: {result.status}, but no run of {catalogue.experiment.source}"
@@ -118,10 +129,14 @@ def _of_record(catalogue: Catalogue, result: RunResult) -> Iterator[str]:
     outdated = staleness.changes(result, catalogue.code.of(result.spec))
     if outdated:
         yield f"stale: {outdated}"
-    near = staleness.nearest(result.spec, catalogue.experiment.matrix.specs)
+    yield from _nearest_cell(catalogue, result.spec)
+
+
+def _nearest_cell(catalogue: Catalogue, spec: RunSpec) -> Iterator[str]:
+    near = staleness.nearest(spec, catalogue.experiment.matrix.specs)
     if near is not None:
-        yield f"the nearest run of the matrix is {near.run_id}; from the record to it:"
-        yield from (f"    {line}" for line in staleness.differences(result.spec, near))
+        yield f"the nearest run of the matrix is {near.run_id}; from this one to it:"
+        yield from (f"    {line}" for line in staleness.differences(spec, near))
 
 
 def main(workspace: Workspace, given: argparse.Namespace) -> int:

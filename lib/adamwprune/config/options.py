@@ -187,7 +187,7 @@ def _number(kind: str, parse: Callable[[str], int | float], interval: Interval |
     def parse_item(word: str) -> int | float:
         number = parse(word)
         if interval is not None and number not in interval:
-            percent = interval.high == 1 < number <= 100
+            percent = interval.high == 1 and 2 <= number <= 100
             meant = f"; {number:g} percent are {number / 100:g}" if percent else ""
             raise ValueError(f"{word} is outside {interval.text}{meant}")
         return number

@@ -221,6 +221,13 @@ class Catalogue:
             return meant[0].run_id
         raise UserError(self._several(f"{name!r} is the name", [spec.run_id for spec in meant]))
 
+    def begun(self, prefix: str) -> RunSpec | None:
+        """The spec of the run that is :meth:`named` so, if it was begun here and has no record."""
+        name = self.named(prefix)
+        has_record = is_there(self.store.root / name / RESULT)
+        frozen = any(result.run_id == name for result in self._published)
+        return None if has_record or frozen else self.store.spec(name)
+
     def find(self, prefix: str) -> RunResult:
         """The record of the run that is :meth:`named` so: here, or else a published one.
 

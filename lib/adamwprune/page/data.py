@@ -35,7 +35,7 @@ from adamwprune.report.statistics import (
     judge,
     reach,
 )
-from adamwprune.report.sweeps import Sweep, sweeps
+from adamwprune.report.sweeps import Sweep, sweeps, texts_along
 from adamwprune.report.tables import ResultRow
 
 Plain = dict[str, Any]
@@ -123,7 +123,10 @@ def of(
             }
             for sweep, own in zip(swept, _by_sweep(swept, all_rows), strict=True)
         ],
-        "axes": [{"name": name, "heading": axis_name(name)} for name in _axes(swept)],
+        "axes": [
+            {"name": name, "heading": axis_name(name), "values": texts_along(swept, name)}
+            for name in _axes(swept)
+        ],
         "reach": _reach(max((len(row.group.specs) for row in rows), default=0)),
         # A curve has a value for each; runs whose length is in steps are measured at other times.
         "course": "evaluation" if any("EPOCHS" not in spec for spec in specs) else "epoch",

@@ -1,7 +1,9 @@
-"""Whether a run's target sparsity can be reached with its scope and floor, known without torch.
+"""Whether a run's network can be built, and its target sparsity reached with its scope and floor,
+known without torch.
 
-The arithmetic is that of :mod:`adamwprune.pruning` (:mod:`adamwprune.base.sparsity`), which refuses
-the same when a run begins. Here the refusal comes when the matrix is planned.
+The arithmetic is that of :mod:`adamwprune.models` and :mod:`adamwprune.pruning`
+(:mod:`adamwprune.base.sparsity`), which refuse the same when a run begins. Here the refusal comes
+when the matrix is planned.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ from adamwprune.plan.spec import RunSpec
 def problems(
     spec: RunSpec, shapes: Callable[[RunSpec], Sequence[Shape]] = prunable_shapes
 ) -> list[str]:
-    """Why the weights of a run's model cannot be pruned as ``spec`` asks.
+    """Why a run's model cannot be built, or its weights not be pruned as ``spec`` asks.
 
     ``shapes`` is asked only where they matter: without a floor any sparsity has room.
     """
+    width, heads = spec.values.get("GPT_WIDTH"), spec.values.get("GPT_HEADS")
+    # Of a network that MODEL_WIDTH narrows the width is rounded to what the heads divide.
+    if width and heads and spec["MODEL_WIDTH"] == 1 and int(width) % int(heads):
+        return [f"GPT_HEADS={heads}: so many heads do not divide GPT_WIDTH={width}"]
     if "PRUNING_SCOPE" not in spec:
         return []
     floor, is_two_of_four = int(spec["PRUNING_FLOOR"]), spec["PRUNING_SCOPE"] == "2-4"

@@ -43,7 +43,7 @@ class Estimate:
     n: int
     mean: float
     deviation: float | None = None  # of the sample, n - 1; None for one value
-    interval: Interval | None = None  # 95%, Student's t; None for one value and without spread
+    interval: Interval | None = None  # 95%, Student's t; from 3 values on, None without spread
     bca: Interval | None = None  # 95%, BCa bootstrap of the mean; from 8 values on
 
     @classmethod
@@ -55,6 +55,8 @@ class Estimate:
         if _constant(values):
             return cls(n, mean, 0.0)
         deviation = statistics.stdev(values)
+        if n < LEAST:  # it would be 18 deviations wide
+            return cls(n, mean, deviation)
         half = reach(n) * deviation
         return cls(n, mean, deviation, (mean - half, mean + half), _bca(values))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from adamwprune.base.metrics import Metric
+from adamwprune.plan.spec import IN_STEPS
 from adamwprune.report.groups import (
     JUDGED_BY,
     SUBJECT,
@@ -40,8 +41,13 @@ class Sweep:
         return next(filter(None, (setting.headline for setting in self.settings)), None)
 
     def values(self, group: Group) -> dict[str, object]:
-        """Axis → the group's value; without an axis that it does not have."""
-        return {name: group.spec[name] for name in self.axes if name in group.spec}
+        """Axis → the group's value; without an axis that it does not have.
+
+        Of an axis that has numbers of steps as well as fractions of the training the value is a
+        text: the two have no common scale.
+        """
+        found = {name: group.spec[name] for name in self.axes if name in group.spec}
+        return {n: value_text(v) if n in self._mixed else v for n, v in found.items()}
 
     def texts(self, group: Group) -> dict[str, str]:
         """The same for people, empty where it has none: ``{"LR": "0.001"}``."""
@@ -49,15 +55,21 @@ class Sweep:
         return {name: value_text(found[name]) if name in found else "" for name in self.axes}
 
     def ticks(self, axis: str) -> list[object]:
-        """The values of an axis: numbers by size, others as the matrix has them."""
-        values = [
-            self.values(group)[axis]
-            for s in self.settings
-            for group in s.groups
-            if axis in group.spec
-        ]
-        distinct = list(dict.fromkeys(values))
+        """The values of an axis: numbers by size, numbers of steps and fractions by the steps that
+        they mean, others as the matrix has them.
+        """
+        groups = [group for s in self.settings for group in s.groups if axis in group.spec]
+        if axis in self._mixed:
+            groups.sort(key=lambda group: group.spec.steps(axis))
+        distinct = list(dict.fromkeys(self.values(group)[axis] for group in groups))
         return sorted(distinct, key=float) if is_numeric(distinct) else distinct  # type: ignore[arg-type]
+
+    @cached_property
+    def _mixed(self) -> frozenset[str]:
+        """Axes with numbers of steps and fractions of the training."""
+        specs = [group.spec for setting in self.settings for group in setting.groups]
+        kinds = {n: {type(s.values[n]) for s in specs if n in s} for n in IN_STEPS}
+        return frozenset(name for name, found in kinds.items() if len(found) > 1)
 
     @cached_property
     def cells(self) -> list[list[Group]]:
@@ -93,6 +105,13 @@ def _rank(values: Iterable[object]) -> dict[object, int]:
 def is_numeric(values: Iterable[object]) -> bool:
     """Whether all of an axis's values are numbers."""
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def texts_along(sweeps: Iterable[Sweep], axis: str) -> list[str]:
+    """The values of an axis for people, in its order."""
+    ticks = [tick for sweep in sweeps if axis in sweep.axes for tick in sweep.ticks(axis)]
+    ordered = sorted(ticks, key=float) if is_numeric(ticks) else ticks  # type: ignore[arg-type]
+    return list(dict.fromkeys(map(value_text, ordered)))
 
 
 def place_text(texts: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 report.parallel = (() => {
   const { $ } = report;
   const [HEIGHT, TOP] = [260, 46]; // pixels: of an axis, above the axes
-  const [LEAST, MOST] = [46, 70]; // pixels beside the axes
+  const [LEAST, MOST, RIGHT] = [46, 160, 56]; // pixels beside the axes
   const [NEAR, FAR] = [70, 230]; // pixels from axis to axis
   const LETTER = 9; // pixels of a name's letter
   let width = NEAR; // from axis to axis
@@ -17,8 +17,6 @@ report.parallel = (() => {
     return made;
   }
 
-  const numeric = (values) => values.every((value) => value !== "" && !Number.isNaN(Number(value)));
-
   /** The options that have several values, in the order of the table, and what a group has. */
   function options() {
     const all = [
@@ -29,8 +27,9 @@ report.parallel = (() => {
         [name, heading, (group) => group.axes[name] || "none"]),
     ];
     return all.map(([facet, heading, of]) => {
-      const values = [...new Set(groups.map(of))].sort(numeric([...new Set(groups.map(of))]) ?
-        (one, other) => one - other : report.byText);
+      const order = report.data.axes.find(({ name }) => name === facet)?.values;
+      const values = [...new Set(groups.map(of))].sort(order ?
+        (one, other) => order.indexOf(one) - order.indexOf(other) : report.byText);
       return { facet, heading, of, values };
     }).filter(({ values }) => values.length > 1);
   }
@@ -44,15 +43,15 @@ report.parallel = (() => {
     const scores = groups.map((group) => group.score);
     const [low, high] = [Math.min(...scores), Math.max(...scores)];
     const longest = Math.max(...axes[0].values.map((value) => value.length));
-    const side = Math.max(LEAST, Math.min(MOST, longest * LETTER));
-    const room = ($("axes").clientWidth - 30 - 2 * side) / axes.length;
+    const side = Math.max(LEAST, Math.min(MOST, 12 + longest * LETTER));
+    const room = ($("axes").clientWidth - 30 - side - RIGHT) / axes.length;
     width = Math.max(NEAR, Math.min(FAR, room));
     const x = (place) => side + place * width;
     const y = (part) => TOP + (1 - part) * HEIGHT;
     const along = ({ values, of }, group) => y(values.length < 2 ? 0.5 :
       values.indexOf(of(group)) / (values.length - 1));
     const share = (score) => (high > low ? (score - low) / (high - low) : 0.5);
-    const size = { width: 2 * side + axes.length * width, height: TOP + HEIGHT + 24 };
+    const size = { width: side + RIGHT + axes.length * width, height: TOP + HEIGHT + 24 };
     const root = svg("svg", { ...size, role: "group", "aria-label": "Groups along the axes" });
     paths = new Map(groups.map((group) => {
       const points = [...axes.map((axis, place) => [x(place), along(axis, group)]),

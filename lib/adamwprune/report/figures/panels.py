@@ -150,7 +150,7 @@ def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
     specs = [each.group.spec for each in series]
     begin = min(spec.epochs_after(spec.evaluated_after[0]) for spec in specs)
     last = max(spec.epochs for spec in specs)
-    margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last)
+    margin = max(0.04 * (last - begin), 0.2 if last >= 1 else 0.04 * last, 1e-4)
     axes.set_xlim(begin - margin, last + margin)
     bins = 10 if last >= 1 else 4  # small fractions are long numbers
     axes.xaxis.set_major_locator(

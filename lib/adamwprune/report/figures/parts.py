@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Self
 
 from matplotlib.artist import Artist
@@ -118,7 +119,10 @@ def any_done(groups: Iterable[Group]) -> bool:
 
 
 def absent_note(
-    groups: Iterable[Group], lacking: Sequence[Group] = (), what: str = ""
+    groups: Iterable[Group],
+    lacking: Sequence[Group] = (),
+    what: str = "",
+    name: Callable[[Group], str] = attrgetter("label"),
 ) -> list[str]:
     """A sentence on the groups that are not drawn: missing, failed, or ``lacking`` ``what``."""
     by_reason: dict[str, list[Group]] = {}
@@ -127,7 +131,7 @@ def absent_note(
             by_reason.setdefault(group.absence, []).append(group)
     if lacking:
         by_reason[f"no {what} in the records"] = list(lacking)
-    found = [f"{_named(own)} ({reason})" for reason, own in by_reason.items()]
+    found = [f"{_named(list(map(name, own)))} ({reason})" for reason, own in by_reason.items()]
     return [f"Not drawn: {'; '.join(found)}."] if found else []
 
 
@@ -231,9 +235,8 @@ def _measured(entry: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple((name, value) for name, value in entry.items() if name.startswith(measured))
 
 
-def _named(groups: Sequence[Group]) -> str:
-    """Their labels; of many the first ones and a count."""
-    labels = [group.label for group in groups]
+def _named(labels: Sequence[str]) -> str:
+    """All of them; of many the first ones and a count."""
     if len(labels) <= NAMED:
         return ", ".join(labels)
     return f"{', '.join(labels[: NAMED - 1])} and {len(labels) - NAMED + 1} more"

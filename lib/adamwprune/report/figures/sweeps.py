@@ -161,14 +161,25 @@ def _curves(layout: _Layout) -> Figure:
     for axes, (name, groups) in zip(grid.flat, layout.panels.items(), strict=False):
         for series, own in layout.lines(groups):
             done = [g for g in own if g.done and layout.along in g.spec]
+            for group in (g for g in own if g.done and g not in done):  # the axis is none of its
+                axes.axhline(group.score.mean, **{**series.line, "linestyle": series.dashes})
             beside = looks.index(series) - (len(looks) - 1) / 2
             sparsity.shift_aside(axes, _line(axes, layout, series, done), sparsity.BESIDE * beside)
         _axis_below(axes, sweep, layout.along)
         axes.set_title(", ".join(filter(None, [alike, name])))
     scales.name_shared(grid, metric, measured_on)
     parts.legend(figure, [_spread_over(each, layout) for each in looks])
-    parts.footer(figure, sweep.title, sweep.groups, *parts.absent_note(sweep.groups))
+    parts.footer(figure, sweep.title, sweep.groups, *_absent(sweep))
     return figure
+
+
+def _absent(sweep: Sweep) -> list[str]:
+    """A sentence on the groups without a run that is done, each with its place."""
+
+    def name(group: Group) -> str:
+        return ", ".join(filter(None, [group.label, place_text(sweep.texts(group))]))
+
+    return parts.absent_note(sweep.groups, name=name)
 
 
 def _spread_over(series: Series, layout: _Layout) -> Series:
@@ -269,7 +280,7 @@ def _maps(sweep: Sweep, pair: tuple[str, str], tables: Mapping[str, Sequence[Gro
         axes.set_title(_signed(title, [run for group in groups for run in group.done], sweep))
     figure.colorbar(image, ax=grid, label=f"{measured_on} {metric.axis()}", shrink=0.9)
     framed = ["Framed: the best mean of its panel, which need not be shown to be the best."]
-    notes = [*(framed if _may_choose(sweep) else []), *parts.absent_note(sweep.groups)]
+    notes = [*(framed if _may_choose(sweep) else []), *_absent(sweep)]
     parts.footer(figure, sweep.title, sweep.groups, *notes)
     return figure
 
