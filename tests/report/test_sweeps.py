@@ -277,6 +277,7 @@ def test_steps_and_fractions_of_the_training_stand_in_the_order_of_their_steps()
     axes = sweep_figure(along_axis, specs, records).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.05", "0.1", "20", "0.3"]
     assert axes.get_xscale() == "linear"
+    assert axes.get_xlabel() == "pruning warmup (steps; below 1: of the training)"
 
 
 def test_what_an_axis_is_none_of_is_a_level_line():

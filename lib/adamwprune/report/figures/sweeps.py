@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from adamwprune.plan.spec import IN_STEPS
 from adamwprune.records.record import RunResult
 from adamwprune.report import style
 from adamwprune.report.figures import panels, parts, scales, sparsity
@@ -162,7 +163,9 @@ def _curves(layout: _Layout) -> Figure:
         for series, own in layout.lines(groups):
             done = [g for g in own if g.done and layout.along in g.spec]
             for group in (g for g in own if g.done and g not in done):  # the axis is none of its
-                axes.axhline(group.score.mean, **{**series.line, "linestyle": series.dashes})
+                axes.axhline(
+                    group.score.mean, **{**series.line, "linestyle": series.dashes, "marker": ""}
+                )
             beside = looks.index(series) - (len(looks) - 1) / 2
             sparsity.shift_aside(axes, _line(axes, layout, series, done), sparsity.BESIDE * beside)
         _axis_below(axes, sweep, layout.along)
@@ -222,8 +225,17 @@ def _axis_below(axes: Axes, sweep: Sweep, axis: str) -> None:
         axes.set_xticks(range(len(ticks)), [value_text(tick) for tick in ticks])
         axes.margins(x=0.15)
     axes.minorticks_off()
-    scale = " (log scale)" if axes.get_xscale() == "log" else ""
-    axes.set_xlabel(f"{_name(axis)}{scale}")
+    scale = "log scale" if axes.get_xscale() == "log" else ""
+    small_print = "; ".join(filter(None, [_unit(axis, ticks), scale]))
+    axes.set_xlabel(f"{_name(axis)} ({small_print})" if small_print else _name(axis))
+
+
+def _unit(axis: str, ticks: Sequence[object]) -> str:
+    if axis not in IN_STEPS:
+        return ""
+    if not is_numeric(ticks):
+        return "steps; below 1: of the training"
+    return "of the training" if isinstance(ticks[0], float) else "steps"
 
 
 def _is_log(numbers: Sequence[float]) -> bool:
