@@ -22,8 +22,8 @@ def test_axes_are_columns_and_colours():
     specs = expand("sgd", **SWEEP)
     found = data.of(specs, [synthetic(spec) for spec in specs], {}, Request())
     assert found["axes"] == [
-        {"name": "BATCH_SIZE", "heading": "batch size"},
-        {"name": "LR", "heading": "lr"},
+        {"name": "BATCH_SIZE", "heading": "batch size", "values": ["128", "256"]},
+        {"name": "LR", "heading": "lr", "values": ["0.001", "0.01", "0.1"]},
     ]
     assert found["groups"][0]["axes"] == {"BATCH_SIZE": "128", "LR": "0.001"}
     assert "No value is called best" in found["best"][0]["text"]
