@@ -76,6 +76,8 @@ def test_values(line: str, text: str, values: tuple[object, ...]) -> None:
         ("@list float [0, 1]", "0.5,0.7", "separate the values by blanks"),
         ("@list float [0, 1]", "0.5 7", "7 is outside"),
         ("@list float [0, 1]", "90", r"90 is outside \[0, 1\]; 90 percent are 0.9$"),
+        ("@list float [0, 1]", "90%", "'90%': write it as a fraction, 0.9$"),
+        ("@list float [0, 1]", "1.5", r"1.5 is outside \[0, 1\]$"),
         ("@list float [0, 1]", "-90", r"-90 is outside \[0, 1\]$"),
         ("@int [1, 9]", "1.0", "is not a whole number"),
         *(("@int [1, 9]", text, "begins or ends with a blank") for text in (" 7", "7 ", "7\n")),

@@ -239,6 +239,8 @@ def test_a_run_of_another_configuration_goes_by_the_name_that_make_printed(load)
     for spec, name in printed.names.items():
         assert name != spec.slug
         assert here.named(name) == spec.run_id
+    with pytest.raises(UserError, match=r"is the name of 2 runs:\n.* SEED=0\n.* SEED=1"):
+        here.named("lenet5-mnist-sgd-none-lr0.1")
     with pytest.raises(UserError) as told:
         here.named("lenet5-mnist-sgd-none-s1-")
     first, *lines = str(told.value).splitlines()

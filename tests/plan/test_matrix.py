@@ -135,8 +135,7 @@ def test_heads_that_do_not_divide_a_width_are_no_network():
     expanded = expand(**network, GPT_HEADS="2 3")
     assert [(s["GPT_WIDTH"], s["GPT_HEADS"]) for s in expanded.specs] == [(64, 2), (96, 2), (96, 3)]
     (dropped,) = expanded.dropped
-    told = "GPT_WIDTH=64 GPT_HEADS=3: GPT_HEADS=3: so many heads do not divide GPT_WIDTH=64"
-    assert dropped.reason == told
+    assert dropped.reason == "GPT_HEADS=3: so many heads do not divide GPT_WIDTH=64"
     with pytest.raises(ConfigError, match="so many heads do not divide GPT_WIDTH=96"):
         expand(**network, GPT_HEADS="5")
     assert expand(**network, GPT_HEADS="5", MODEL_WIDTH="0.5").cells  # rounded to what they divide

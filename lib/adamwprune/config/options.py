@@ -225,6 +225,8 @@ def _parse_kconfig_int(word: str) -> int:
 
 
 def _parse_float(word: str) -> float:
+    if word.endswith("%") and _FLOAT.fullmatch(word[:-1]):
+        raise ValueError(f"{word!r}: write it as a fraction, {float(word[:-1]) / 100:g}")
     if not _FLOAT.fullmatch(word):
         raise ValueError(f"{word!r} is not a number")
     number = float(word)

@@ -256,6 +256,8 @@ def _not_a_defconfig(part: str, known: list[str]) -> str:
     parts = re.split("[, ]+", part)
     if len(parts) > 1 and set(parts) <= set(known):
         return f"; {'+'.join(parts)} merges them, and an axis takes several: OPTIMIZER='adamw sgd'"
+    if "/" in part:
+        return f"; KCONFIG_CONFIG={part} takes a file, and CONFIG=A+{part} merges it into A"
     return wording.nearest(part, known)
 
 

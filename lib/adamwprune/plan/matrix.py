@@ -226,8 +226,9 @@ def _contradictions(
     for (problem, members), some in alike.items():
         lists = _telling([cell.point for cell in some], legal[members])
         for cell in some:
-            values = " ".join(f"{name}={cell.point[name]}" for name in lists)
-            yield Dropped(cell.point, f"{values}: {problem}")
+            values = [f"{name}={cell.point[name]}" for name in lists]
+            unsaid = " ".join(each for each in values if each not in problem)
+            yield Dropped(cell.point, f"{unsaid}: {problem}" if unsaid else problem)
 
 
 def _members(cell: Cell) -> tuple[str, ...]:

@@ -31,9 +31,11 @@ def names(specs: Iterable[RunSpec], axes: Sequence[str] = ()) -> dict[RunSpec, s
 
 
 def may_be_called(spec: RunSpec, name: str) -> bool:
-    """Whether some configuration calls the run so: its slug, and settings of it before the seed."""
+    """Whether some configuration calls the run so: its slug, and settings of it before the seed,
+    which may be left out.
+    """
     slug, seed = spec.slug.rpartition("-s")[0], f"-s{spec['SEED']}"
-    if not (name.startswith(f"{slug}-") and name.endswith(seed)):
+    if not name.startswith(f"{slug}-"):
         return False
     words = name.removeprefix(f"{slug}-").removesuffix(seed).split("-")
     return set(words) <= {_word(option, value) for option, value in spec.values.items()}
