@@ -54,7 +54,8 @@ def accuracy_against_speed_up(setting: Setting) -> Iterator[Drawing | NotDrawn]:
             columns[parts.panel_title(tag, own)] = draw
     figure = columns_of("theoretical speed-up", groups, columns, (2.4, 3.9), 4.6)
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
-    parts.colour_legend(figure, setting.optimizers, line)
+    dense = [line] if parts.any_done(setting.dense()) else []
+    parts.colour_legend(figure, setting.optimizers, *dense)
     lacking = [group for group in done if group not in pruned]
     notes = [_note(pruned), *notes_of(groups, setting.groups, lacking, WHAT)]
     parts.footer(figure, setting.title, groups, *notes)

@@ -44,7 +44,8 @@ def accuracy_against_sparsity(setting: Setting) -> Iterator[Drawing]:
         columns[parts.panel_title(tag, own)] = draw
     figure = columns_of("sparsity", groups, columns, (2.4, 3.9), 4.4)
     line = Line2D([], [], color=style.INK, **DOTTED, label="dense, mean")
-    parts.colour_legend(figure, setting.optimizers, line)
+    dense = [line] if parts.any_done(setting.dense()) else []
+    parts.colour_legend(figure, setting.optimizers, *dense)
     parts.footer(figure, setting.title, groups, *notes_of(groups, groups))
     yield parts.drawing("accuracy_against_sparsity", figure, groups)
 
