@@ -248,7 +248,8 @@ def _telling(some: Sequence[Point], others: Sequence[Point]) -> list[str]:
 
 def configs_of(tree: Tree, cell: Cell) -> tuple[str, str]:
     """The minimal and the full ``.config`` of one cell, as texts."""
-    axes = _axes(tree)
+    # Lists are not split for each of perhaps ten thousand cells.
+    axes = {name: tree.selected(name) if name in tree.families else [] for name in cell.point}
     with _restored(tree, axes):
         _move_to(tree, cell.point, axes)
         return tree.minimal_config(), tree.config()

@@ -160,7 +160,7 @@ def epoch_axis(axes: Axes, series: Sequence[Series]) -> None:
     for end in {spec.ramp_end_step / spec.steps_per_epoch for spec in pruned}:
         axes.axvline(end, color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
     absent = [f"{each.label} ({each.group.absence})" for each in series if not each.group.done]
-    label = "epoch (thin dashes: target sparsity reached)" if pruned else "epoch"
+    label = "epoch (thin dashes: target reached)" if pruned else "epoch"
     lines = textwrap.wrap(f"not drawn: {', '.join(absent)}", 38) if absent else []
     axes.set_xlabel("\n".join([label, *lines]))
     if len(absent) == len(series):
