@@ -134,7 +134,7 @@ def test_why_explains_every_state(output):
     assert "\n    SEED 0 → 7\n" in told or "\n    SEED 1 → 7\n" in told
     told = why(second, "SEED=7")
     assert f"{second}: done, but no run of defconfig sgd" in told
-    assert "from the record to it:\n    SEED" in told
+    assert "from this one to it:\n    SEED" in told
     assert "is the start of 2 runs" in refused(make_here(output, *TWO, "RUN=lenet5-mnist5k", "why"))
     assert "no run starts with 'nosuch'" in refused(make_here(output, *TWO, "RUN=nosuch", "why"))
     assert "needs RUN=" in refused(make_here(output, *TWO, "why"))
@@ -156,7 +156,7 @@ def test_failures_stay_until_retry_and_make_says_so(tmp_path):
     assert again.returncode != 0
     assert "2 runs, 1 done, 1 failed, 0 to train" in again.stdout
     assert f"failed: {failed}: training diverged: the loss is nan" in again.stdout
-    assert "make retry trains them again" in again.stdout
+    assert "make retry trains it again" in again.stdout
     told = make_here(tmp_path, *settings, f"RUN={failed}", "why").stdout
     assert "failed: make leaves it, make retry trains it again" in told
     assert told.count("Traceback") == 1
