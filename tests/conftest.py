@@ -120,5 +120,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for why, files in sorted(reasons.items(), key=lambda item: -item[1].total()):
         terminalreporter.line(f"{files.total():>5}  {why:<60}  {', '.join(sorted(files))}")
     if left_out:
-        chosen = terminalreporter.config.option.markexpr or terminalreporter.config.option.keyword
+        option = terminalreporter.config.option
+        chosen = " and ".join(filter(None, (option.markexpr, option.keyword)))
         terminalreporter.line(f"{left_out:>5}  left out: only {chosen!r} was asked for")
