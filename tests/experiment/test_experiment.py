@@ -248,6 +248,18 @@ def test_a_run_of_another_configuration_goes_by_the_name_that_make_printed(load)
     assert sorted(line.split()[1] for line in lines) == ["LR=0.1", "LR=0.2"]
 
 
+def test_a_damaged_spec_names_nothing(load):
+    here = load("SEED=0")
+    for seed, text in enumerate(("a: 1", "MODEL: [1]", "[", "null")):
+        folder = here.root / f"lenet5-mnist-sgd-none-s{seed + 1}-0123456789"
+        folder.mkdir(parents=True)
+        (folder / "spec.yaml").write_text(text)
+    with pytest.raises(UserError, match="is the start of 5 runs:"):
+        look(here).named("lenet5-mnist-sgd-non")
+    with pytest.raises(UserError, match="no run starts with"):
+        look(here).named("lenet5-mnist-sgd-none-lr9-s1")
+
+
 def test_a_whole_id_is_that_run_whatever_else_starts_so(load):
     here = load("SEED=0")
     (spec,) = here.matrix.specs

@@ -579,9 +579,7 @@ def test_an_interval_without_0_beside_tied_is_explained():
 
     text = " ".join(report("text", accuracy, SEED="0 1 2", TARGET_SPARSITY="0.9").split())
     assert "-0.35 -0.57..-0.13 0.059 -4.0 tied" in text
-    assert (
-        "The interval of 1 of the tied leaves out 0: it is right for one comparison alone" in text
-    )
+    assert "1 of the tied has an interval without 0: an interval holds for one" in text
 
 
 def test_two_values_have_a_deviation_and_no_interval():

@@ -43,16 +43,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return did_you_mean(word, names) or few
 
 
+# What others call some names.
+_ALSO = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "bf16": "bfloat16"}
+
+
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """For a message about an unknown word: the nearest name; nothing where none is near."""
-    close = [name for name in names if _plain(name) in (_plain(word), _ALSO.get(_plain(word)))]
+    meant = {_plain(word), _ALSO.get(_plain(word))}
+    close = [name for name in names if _plain(name) in meant]
     close = close or [name for name in names if _plain(word) in _plain(name).split("-")]
     close = close or difflib.get_close_matches(word, names, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-_OWN_ERROR = re.compile(r"^adamwprune(\.\w+)+: ")
-_ALSO = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "bf16": "bfloat16"}
 
 
 def _plain(word: str) -> str:
@@ -90,6 +91,9 @@ def wrapped(text: str, first: str, later: str) -> list[str]:
         break_long_words=False,
     )
     return wrapper.wrap(text) or [first]
+
+
+_OWN_ERROR = re.compile(r"^adamwprune(\.\w+)+: ")
 
 
 def last_line(text: str) -> str:

@@ -48,7 +48,7 @@ def explain(catalogue: Catalogue, prefix: str) -> Iterator[str]:
     spec = _in_matrix(catalogue, prefix, "make why")
     if spec is not None:
         yield from _of_cell(catalogue, spec)
-    elif begun := catalogue.begun(prefix):
+    elif begun := catalogue.begun(catalogue.named(prefix)):
         yield from _of_begun(catalogue, begun)
     else:
         yield from _of_record(catalogue, catalogue.find(prefix))

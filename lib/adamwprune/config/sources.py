@@ -255,7 +255,10 @@ def _not_a_defconfig(part: str, known: list[str]) -> str:
         return ": a name is missing"
     parts = re.split("[, ]+", part)
     if len(parts) > 1 and set(parts) <= set(known):
-        return f"; {'+'.join(parts)} merges them, and an axis takes several: OPTIMIZER='adamw sgd'"
+        return (
+            f"; CONFIG takes one, or {'+'.join(parts)}, which merges them; runs of several "
+            "optimizers are a list, OPTIMIZER='adamw sgd'"
+        )
     if "/" in part:
         return f"; KCONFIG_CONFIG={part} takes a file, and CONFIG=A+{part} merges it into A"
     return wording.nearest(part, known)

@@ -183,12 +183,15 @@ class Catalogue:
             raise UserError(self._several(f"{name!r} is the {relation}", found))
         return "".join(found)
 
+    @cached_property
+    def _known_specs(self) -> dict[str, RunSpec]:
+        """By run id, those of the matrix and of the published records."""
+        specs = (*self.experiment.matrix.specs, *(each.spec for each in self._published))
+        return {spec.run_id: spec for spec in specs}
+
     def _spec(self, run_id: str) -> RunSpec | None:
-        """The spec of a run of the matrix, of one that was begun here or of a published one."""
-        for spec in (*self.experiment.matrix.specs, *(each.spec for each in self._published)):
-            if spec.run_id == run_id:
-                return spec
-        return self.store.spec(run_id)
+        """The spec of a run of the matrix, of a published one or of one that was begun here."""
+        return self._known_specs.get(run_id) or self.store.spec(run_id)
 
     def _several(self, begin: str, ids: Sequence[str]) -> str:
         """What to say where several runs are meant: each, and in what it differs."""
@@ -221,12 +224,12 @@ class Catalogue:
             return meant[0].run_id
         raise UserError(self._several(f"{name!r} is the name", [spec.run_id for spec in meant]))
 
-    def begun(self, prefix: str) -> RunSpec | None:
-        """The spec of the run that is :meth:`named` so, if it was begun here and has no record."""
-        name = self.named(prefix)
-        has_record = is_there(self.store.root / name / RESULT)
-        frozen = any(result.run_id == name for result in self._published)
-        return None if has_record or frozen else self.store.spec(name)
+    def begun(self, run_id: str) -> RunSpec | None:
+        """The spec of a run that was begun here and has no record, nor a published one."""
+        has_record = is_there(self.store.root / run_id / RESULT) or any(
+            result.run_id == run_id for result in self._published
+        )
+        return None if has_record else self.store.spec(run_id)
 
     def find(self, prefix: str) -> RunResult:
         """The record of the run that is :meth:`named` so: here, or else a published one.

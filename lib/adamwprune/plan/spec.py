@@ -29,8 +29,8 @@ _CANONICAL = json.JSONEncoder(sort_keys=True)
 
 
 @lru_cache(100)  # a matrix has few words
-def _safe(part: object) -> str:
-    return _UNSAFE.sub("_", str(part).lower())
+def _safe(part: str) -> str:
+    return _UNSAFE.sub("_", part.lower())
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class RunSpec:
         if "TARGET_SPARSITY" in self:
             parts.append(f"{100 * self['TARGET_SPARSITY']:g}")
         parts.append(f"s{self['SEED']}")
-        return "-".join(map(_safe, parts))
+        return "-".join(map(_safe, map(str, parts)))
 
     @property
     def sparsity(self) -> float:

@@ -19,7 +19,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.records.store import RESULT, run_names, stamp
 
 FILE = ".eta.jsonl"
-LATEST = 100  # records that an estimate is made from: older machines and older code
+LATEST = 100  # records that an estimate is made from: before them were other machines and code
 
 
 def records(root: Path) -> list[RunResult]:

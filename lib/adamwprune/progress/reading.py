@@ -54,7 +54,7 @@ class Reading:
         return cls(
             step,
             steps,
-            epoch=min(epoch, epochs) or None if epoch else None,
+            epoch=min(epoch or 0, epochs) or None,
             epochs=epochs,
             metrics=metrics,
             score=_value(plain, "test", metrics[0]) if metrics else None,

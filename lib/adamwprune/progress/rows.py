@@ -101,12 +101,13 @@ def _fitting(rows: Sequence[Row], width: int, extra: Sequence[Column]) -> list[C
 def _course(rows: Sequence[Row]) -> Column:
     """The epoch in hand; of runs whose length is in steps, the steps done."""
     known = [row.reading for row in rows if row.reading]
-    texts = {now: f"{now.epoch or NONE}/{now.epochs}" for now in known if now.epochs}
-    steps = {now: f"{now.step}/{now.steps}" for now in known if not now.epochs}
-    texts |= steps
-    heading = "epoch" if not steps else "step" if len(steps) == len(texts) else "course"
-    width = max(7, *map(len, texts.values())) if texts else 7
-    return Column(heading, width, lambda row, now: texts[now])
+    headings = {"epoch" if now.epochs else "step" for now in known}
+    width = max([7, *(len(_at(now)) for now in known)])
+    return Column(_one(headings or {"epoch"}, "course"), width, lambda row, now: _at(now))
+
+
+def _at(now: Reading) -> str:
+    return f"{now.epoch or NONE}/{now.epochs}" if now.epochs else f"{now.step}/{now.steps}"
 
 
 def _metrics(rows: Sequence[Row]) -> list[Column]:

@@ -44,6 +44,7 @@ SAMPLE = "sample.txt"  # what a language model writes
 LONGEST_SAMPLE = 10_000  # bytes that are read of it
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")  # newest first
 TROUBLE = "checkpoint-trouble.json"  # what went wrong with the checkpoints so far
+# In a run's directory only until the run has ended.
 UNTIL_THEN = {PROGRESS, TROUBLE, *CHECKPOINTS, *(f"{name}.unusable" for name in CHECKPOINTS)}
 LOG = "log.txt"
 LOG_TAIL = 30  # lines of a failed run's log that its record keeps
@@ -88,8 +89,13 @@ class Store:
             return frozenset()
 
     def spec(self, run_id: str) -> RunSpec | None:
-        """The spec of a run that was begun, as its directory tells; None where it tells none."""
-        return _spec_in(self.root / run_id)
+        """The spec of a run that was begun, as its directory tells; None where it tells none, or
+        that of another run.
+        """
+        spec = _spec_in(self.root / run_id)
+        with contextlib.suppress(KeyError):  # it lacks what a run's id is made of
+            return spec if spec and spec.run_id == run_id else None
+        return None
 
     def sound_results(self) -> Iterator[RunResult]:
         """All records, of whatever configuration, but those that are damaged."""

@@ -108,15 +108,13 @@ def _told(choice: Choice) -> str:
         rest = "the other" if count == 2 else "the others"
         return f"{told} Whether it is better than {rest} is not known: that takes {LEAST} seeds."
     if left == (best,):
-        which = "the other is" if count == 2 else f"all {count - 1} others are"
-        which += " worse (95% confidence)"
-        return f"{told} That it is the best is shown: {which}."
+        worse = "the other is worse" if count == 2 else f"all {count - 1} others are worse"
+        return f"{told} That it is the best is shown: {worse} (95% confidence)."
     others = [group for group in left if group is not best]
     named = "; ".join(choice.name(group) for group in others[:NAMED])
     more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
     which = "the other" if count == 2 else f"{len(others)} of {count - 1} others"
-    which += f" may be as good: {named}{more}"
-    return f"{told} That it is the best is not shown: {which}."
+    return f"{told} That it is the best is not shown: {which} may be as good: {named}{more}."
 
 
 def _without_validation(choice: Choice, commands: Commands) -> Iterator[str]:

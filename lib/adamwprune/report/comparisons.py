@@ -173,10 +173,10 @@ def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
             f"{len(tied)} of {len(shown)} tied: no difference was shown, which does not show that "
             "there is none."
         )
-    if alone := sum(map(_excludes_none, tied)):
+    if alone := sum(map(_leaves_out_zero, tied)):
         lines.append(
-            f"The interval of {alone} of the tied leaves out 0: it is right for one comparison "
-            f"alone, the verdict for all {verdicts.tests} (Holm)."
+            f"{alone} of the tied {'has' if alone == 1 else 'have'} an interval without 0: an "
+            f"interval holds for one comparison, a verdict for all {verdicts.tests} (Holm)."
         )
     if few:
         lines.append(
@@ -186,8 +186,8 @@ def sentences(verdicts: Verdicts, commands: Commands) -> list[str]:
     return [*lines, *_elsewhere(shown), *_left_out(verdicts)]
 
 
-def _excludes_none(each: Comparison) -> bool:
-    """Whether the interval of a difference leaves out that there is none."""
+def _leaves_out_zero(each: Comparison) -> bool:
+    """Whether the interval of the difference does not hold 0."""
     interval = each.paired.difference.interval if each.paired else None
     return interval is not None and not interval[0] <= 0 <= interval[1]
 

@@ -47,6 +47,7 @@ SHEET: dict[str, Any] = {
     "svg.hashsalt": "adamwprune",  # otherwise element ids differ from one drawing to the next
 }
 PAGE = 7.2  # inches: the width of a page's text
+ABREAST = 3  # panels in a row
 TITLE_PER_INCH = 9  # characters of a title
 INK = "#333333"
 FAINT = "#777777"

@@ -66,9 +66,9 @@ class Sweep:
 
     @cached_property
     def _mixed(self) -> frozenset[str]:
-        """Axes with numbers of steps and fractions of the training."""
+        """Axes with numbers of steps and fractions of the training; 0 is either."""
         specs = [group.spec for setting in self.settings for group in setting.groups]
-        kinds = {n: {type(s.values[n]) for s in specs if n in s} for n in IN_STEPS}
+        kinds = {n: {type(s[n]) for s in specs if s.values.get(n)} for n in IN_STEPS}
         return frozenset(name for name, found in kinds.items() if len(found) > 1)
 
     @cached_property

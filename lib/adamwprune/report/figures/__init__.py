@@ -146,6 +146,8 @@ def _every_drawing(
     """Every figure with the prefix of its name. Along the axes of a sweep there are figures of the
     whole; a setting of it has its own where it compares something and there are few of them.
     """
+    often_alike = [draw for draw in FIGURES if draw in OFTEN_ALIKE]
+    of_each = [draw for draw in FIGURES if draw not in OFTEN_ALIKE]
     for sweep in found_sweeps(settings(expected, records)):
         for each in _drawings(SWEEPS, sweep):
             yield sweep.prefix, each
@@ -155,9 +157,9 @@ def _every_drawing(
             tell(f"figures of each of {some} are not drawn; one value of each draws them")
             continue
         for setting in own:
-            for each in _drawings([draw for draw in FIGURES if draw not in OFTEN_ALIKE], setting):
+            for each in _drawings(of_each, setting):
                 yield setting.prefix, each
-        for draw in (draw for draw in FIGURES if draw in OFTEN_ALIKE):
+        for draw in often_alike:
             yield from _where_it_varies(draw, own)
 
 

@@ -49,11 +49,12 @@ def summary(setting: Setting) -> Iterator[Drawing]:
             if above.optimizer != below.optimizer:
                 axes.axhline(row - 0.5, color="#c8c8c8", linewidth=0.8)
     parts.key(figure, owner_patches(colours), "owner")
-    notes = [
-        "Weights are stored densely: zeros save no bytes here. Bytes do not depend on the seed."
-    ]
+    notes = []
     if {group.is_dense for group in chosen} == {True, False}:
-        notes[:0] = ["Each pruned row compares with the dense row of the same optimizer."]
+        notes.append("Each pruned row compares with the dense row of the same optimizer.")
+    notes.append(
+        "Weights are stored densely: zeros save no bytes here. Bytes do not depend on the seed."
+    )
     if any("STATE_CRITERION" in group.spec for group in chosen):
         notes.append(owned_bytes.STATE_CAVEAT)
     parts.footer(figure, setting.title, chosen, *notes, scores=False)

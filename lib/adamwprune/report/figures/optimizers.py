@@ -12,7 +12,6 @@ from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
-ABREAST = 3  # panels of curves in a row
 SCORES = "After the last epoch"
 
 
@@ -67,8 +66,8 @@ def _compare(
     everything = setting.dense() if groups[0].is_dense else setting.pruned(groups[0].sparsity)
     metric = judged_by(groups)
     rows = parts.flagged(rows)
-    columns = min(ABREAST, len(curves))
-    lines = -(-len(curves) // ABREAST) or 1
+    columns = min(style.ABREAST, len(curves))
+    lines = -(-len(curves) // style.ABREAST) or 1
     width, least = (5.6 + 4.4 * columns, 3.0 * lines) if curves else (9.0, 0.6)
     figure = style.new_figure(width, 2.4 + max(least, 0.27 * len(rows)), title)
     places = [*curves, *["."] * (columns * lines - len(curves))]  # a dot has no panel

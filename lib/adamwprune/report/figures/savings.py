@@ -45,7 +45,7 @@ def of_setting(setting: Setting) -> Iterator[Drawing]:
     """``memory_over_steps`` of runs whose states are packed, beside the others there are."""
     groups = [group for group in setting.groups if group.done and _has_course(group)]
     if any(group.spec.values.get("MASK_STORAGE") == "packed" for group in groups):
-        yield over_steps([sorted(groups, key=_is_pruned)])
+        yield over_steps([sorted(groups, key=lambda group: not group.is_dense)])
 
 
 def _has_course(group: Group) -> bool:
@@ -76,10 +76,6 @@ def _by_network(records: Iterable[RunResult]) -> list[list[Group]]:
         )
         for own in found.values()
     ]
-
-
-def _is_pruned(group: Group) -> bool:
-    return not group.is_dense
 
 
 def _is_plain(group: Group) -> bool:

@@ -17,7 +17,6 @@ from adamwprune.report.figures import panels, parts, scales
 from adamwprune.report.figures.parts import Drawing, Series
 from adamwprune.report.groups import Group, Setting, held_out, judged_by, percent
 
-ABREAST = 3  # panels in a row
 BESIDE = 2.2  # points between optimizers at one place
 LEAST_LEFT = 0.1  # percent of the weights: where an axis of sparsities ends
 FRONTIER = "#8c8c8c"
@@ -57,14 +56,13 @@ def columns_of(
     widths: tuple[float, float],
     height: float,
 ) -> Figure:
-    """A panel a title, all on one scale, :data:`ABREAST` in a row. ``against``: what the axes
-    below show.
+    """A panel a title, all on one scale, in rows. ``against``: what the axes below show.
 
     ``widths`` in inches: of the margins and a panel.
     """
     metric, measured_on = judged_by(groups), held_out(groups)
     title = f"{measured_on.capitalize()} {metric.label} against {against}"
-    columns = min(ABREAST, len(draws))
+    columns = min(style.ABREAST, len(draws))
     rows = -(-len(draws) // columns)
     figure = style.new_figure(widths[0] + widths[1] * columns, 0.6 + (height - 0.6) * rows, title)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)

@@ -30,7 +30,6 @@ from adamwprune.report.groups import (
 from adamwprune.report.sweeps import Sweep, is_numeric, place_text
 
 MOST = 12  # panels that a page holds
-WIDE = 3  # panels in a row
 PANEL = (3.6, 3.0)  # inches, beside others
 SPREADS = 8  # largest over smallest value from which on an axis is logarithmic
 _TOO_MANY = "{} panels are too many for a page; report.html shows all axes side by side"
@@ -161,11 +160,8 @@ def _curves(layout: _Layout) -> Figure:
     looks = list(layout.look.values())
     for axes, (name, groups) in zip(grid.flat, layout.panels.items(), strict=False):
         for series, own in layout.lines(groups):
-            done = [g for g in own if g.done and layout.along in g.spec]
-            for group in (g for g in own if g.done and g not in done):  # the axis is none of its
-                axes.axhline(
-                    group.score.mean, **{**series.line, "linestyle": series.dashes, "marker": ""}
-                )
+            done = [group for group in own if group.done and layout.along in group.spec]
+            _level_lines(axes, series, [g for g in own if layout.along not in g.spec])
             beside = looks.index(series) - (len(looks) - 1) / 2
             sparsity.shift_aside(axes, _line(axes, layout, series, done), sparsity.BESIDE * beside)
         _axis_below(axes, sweep, layout.along)
@@ -174,6 +170,14 @@ def _curves(layout: _Layout) -> Figure:
     parts.legend(figure, [_spread_over(each, layout) for each in looks])
     parts.footer(figure, sweep.title, sweep.groups, *_absent(sweep))
     return figure
+
+
+def _level_lines(axes: Axes, series: Series, groups: Sequence[Group]) -> None:
+    """Groups that do not have the axis, to hold the others against."""
+    look = {**series.line, "linestyle": series.dashes, "marker": ""}
+    for group in groups:
+        if group.done:
+            axes.axhline(group.score.mean, **look)
 
 
 def _absent(sweep: Sweep) -> list[str]:
@@ -235,7 +239,7 @@ def _unit(axis: str, ticks: Sequence[object]) -> str:
         return ""
     if not is_numeric(ticks):
         return "steps; below 1: of the training"
-    return "of the training" if isinstance(ticks[0], float) else "steps"
+    return "of the training" if any(isinstance(tick, float) for tick in ticks) else "steps"
 
 
 def _is_log(numbers: Sequence[float]) -> bool:
@@ -250,7 +254,7 @@ def _legible(numbers: Sequence[float]) -> list[float]:
 
 def _grid(heading: str, count: int, size: tuple[float, float]) -> tuple[Figure, Any]:
     """Panels that share the axis to their left, in rows that are about as many as columns."""
-    columns = min(WIDE, math.ceil(math.sqrt(count))) if count > 2 else count
+    columns = min(style.ABREAST, math.ceil(math.sqrt(count))) if count > 2 else count
     rows = -(-count // columns)
     figure = style.new_figure(2.6 + size[0] * columns, 1.1 + size[1] * rows, heading)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
