@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from adamwprune.base.errors import ConfigError
 from adamwprune.config import flags, sources, strict
 from adamwprune.config.draw import draw
+from adamwprune.config.options import Type
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
 from adamwprune.plan import matrix
@@ -128,6 +129,16 @@ def test_where_no_value_of_a_list_does_alone_all_that_differ_are_told() -> None:
     assert len(expanded.cells) == 3
     (dropped,) = expanded.dropped
     assert dropped.reason.startswith("EPOCHS=1 BATCH_SIZE=512: PRUNING_WARMUP=100 ")
+
+
+def test_a_cell_s_configuration_takes_no_list_apart(monkeypatch):
+    """For each of ten thousand cells that would be a hundred million words."""
+    tree = Tree()
+    tree.set("SEED", "0 1 2")
+    cells = matrix.expand(tree).cells
+    monkeypatch.setattr(Type, "split", None)
+    texts = [matrix.configs_of(tree, cell)[1] for cell in cells]
+    assert ['CONFIG_SEED="1"' in text for text in texts] == [False, True, False]
 
 
 def test_heads_that_do_not_divide_a_width_are_no_network():
