@@ -1,8 +1,9 @@
 """A matrix of runs through ``make``, beside the tutorial's loop that trains them one by one."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from adamwprune.base.wording import counted
 from adamwprune.records.brief import read_result
@@ -15,6 +16,7 @@ from benchmarks.metrics import Metric, Options, at_least, at_most
 SECTION = "matrix"
 RUNS = 8
 ALONE = 2  # runs with all cores each, to compare with
+MANY = 40  # runs of one epoch, over which the start of make and of its workers is shared out
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,14 @@ def measure(options: Options) -> list[Metric]:
         if one_run.has_kernels(options):
             folder = options.scratch / f"numba-{number}"
             by_kernels.append(train(options, folder, runs, LENET5_NUMBA="y"))
+    many = train(replace(options, epochs=1), options.scratch / "many", 3 if options.quick else MANY)
+    torch = [processes.run([sys.executable, "-c", "import torch"]).seconds for _ in theirs]
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
     rate = [matrix.rate(options.epochs) for matrix in own]
     together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))
     goals = (None, None) if options.quick else (at_least(6.0), at_most(0.3))
+    of_torch = f"{median(torch):.2f} s on each place, shared out"
+    shared = [median(torch) * own[0].jobs / runs]
     unit, places = "run-epochs a minute", own[0].places(options.epochs)
     of_make = (
         "(make's seconds x places - training) / runs: start and exit of make and workers in it"
@@ -125,7 +131,11 @@ def measure(options: Options) -> list[Metric]:
         metrics.of(SECTION, "make", unit, rate, None, places),
         metrics.ratio(SECTION, "make / plain", rate, plain_rate, goals[0], places),
         metrics.ratio(SECTION, side_by_side, together, apart, None, places),
-        metrics.of(SECTION, f"{name}, all of make", "s", whole, None, of_make),
+        metrics.of(SECTION, f"{name}, all of make", "s", whole, goals[1], of_make),
+        metrics.of(SECTION, f"{name}, importing torch alone", "s", shared, None, of_torch),
+        metrics.of(
+            SECTION, f"{name}, all of a longer make", "s", [many.overhead], goals[1], many.places(1)
+        ),
         metrics.of(
             SECTION, f"{name}, from a worker's first to its last", "s", warm, goals[1], of_worker
         ),

@@ -335,6 +335,10 @@ def test_a_matrix_through_make(options, monkeypatch):
     assert " thread" in found["make"].note
     warm = found["overhead a run, from a worker's first to its last"].value
     assert 0 < warm < found["overhead a run, all of make"].value
+    longer = found["overhead a run, all of a longer make"]
+    assert longer.value > 0
+    assert "3 runs of 1 epoch" in longer.note
+    assert found["overhead a run, importing torch alone"].value > 0
 
 
 def test_overhead_of_a_place_is_what_it_does_not_train(options):
