@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 
 from adamwprune.base.errors import UserError
+from adamwprune.commands import matrix
 from adamwprune.commands.why import explain, spec_of
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Launch
 from adamwprune.plan.spec import RunSpec
+from adamwprune.progress import steps
 from adamwprune.records.code import Sources
 from adamwprune.records.published import read_published, write_published
 from adamwprune.records.record import FROZEN, STALE, RunResult
 from adamwprune.records.store import prepare, publish
 from adamwprune.report import present
-from adamwprune.scheduler import devices
+from adamwprune.scheduler import devices, packing, pool
 from adamwprune.scheduler.events import Outcome
 from tests.support.records import LEAST
 
@@ -178,6 +180,42 @@ def test_what_this_machine_cannot_train_is_refused_before_anything_is(load, monk
     with pytest.raises(UserError, match=r"SHARD=y: .* MEMORY_FORMAT=contiguous"):
         Launch(load("RANKS=2", "SHARD=y", "MEMORY_FORMAT=channels-last")).places()
     assert Launch(load("RANKS=2")).places()(3) == [devices.Slot("cpu", 1, 2)] * 2
+
+
+def test_published_records_say_how_large_runs_on_a_gpu_are(load, monkeypatch):
+    """Or the first run of a matrix would be alone on its GPU until it was measured."""
+    here = load()
+    gpu = {**LEAST["memory"], "device": {"reserved": 10 << 20}}
+    here.published.mkdir()
+    path = here.published / "some.jsonl"
+    write_published(path, [record(here, here.matrix.specs[0], memory=gpu)])
+    with path.open("a") as damaged:
+        damaged.write("{\n")
+    asked = []
+
+    class Pool:
+        def __init__(self, *places, history, **others):
+            asked.append([history.bytes_of(spec) for spec in here.matrix.specs])
+
+        def run(self, jobs):
+            return Outcome()
+
+    monkeypatch.setattr("adamwprune.experiment.launch.Pool", Pool)
+    for machine in (devices.Machine(4), devices.Machine(4, {"cuda:0": 80 << 30})):
+        monkeypatch.setattr(devices, "machine", lambda wanted, found=machine: found)
+        Launch(here).train(Catalogue.missing)
+    assert asked == [[None] * 3, [packing.reserve(10 << 20)] * 3]
+
+
+def test_runs_on_a_gpu_wait_for_no_more_than_one_question(load, monkeypatch, tmp_path):
+    """Neither for another one of the same GPUs, nor for a step that says how long they take."""
+    machine, asked = devices.Machine(4, {"cuda:0": 80 << 30}), []
+    monkeypatch.setattr(devices, "machine", lambda wanted: asked.append(wanted) or machine)
+    monkeypatch.setattr(steps, "_measured", lambda *network: pytest.fail("a step was measured"))
+    monkeypatch.setattr(pool.Pool, "run", lambda self, jobs: Outcome())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    matrix._train(load("DEVICE=cuda"), Catalogue.missing, measure=True)
+    assert asked == ["cuda"]
 
 
 def test_a_run_is_profiled_on_as_many_threads_as_it_is_trained_on(load, monkeypatch):

@@ -11,7 +11,7 @@ from adamwprune.base.errors import UserError
 from adamwprune.config import strict
 from adamwprune.config.tree import Tree
 from adamwprune.plan import measured
-from adamwprune.plan.matrix import expand
+from adamwprune.plan.matrix import Matrix, expand
 from adamwprune.plan.spec import RunSpec
 
 KCONFIG = """
@@ -31,6 +31,8 @@ config LINES_FILE
 	string "lines: the file"
 	default "lines.txt"
 	depends on DATASET_LINES
+	help
+		@list word lines.txt others.txt
 """
 MODULE = """
 import hashlib
@@ -61,10 +63,14 @@ def folder(tmp_path: Path, monkeypatch):
 
 
 def spec_of(folder: Path) -> RunSpec:
+    return matrix_of(folder).specs[0]
+
+
+def matrix_of(folder: Path, **settings: str) -> Matrix:
     tree = Tree()
     words = {"DATASET": "lines", "DATA_DIR": str(folder), "EPOCHS": "1", "BATCH_SIZE": "64"}
-    strict.apply(tree, strict.command_line(tree, words, "test"))
-    return expand(tree).specs[0]
+    strict.apply(tree, strict.command_line(tree, {**words, **settings}, "test"))
+    return expand(tree)
 
 
 def test_a_run_is_known_by_what_its_files_say(folder: Path, monkeypatch):
@@ -83,3 +89,11 @@ def test_a_file_that_is_missing_is_named_when_planned(folder: Path):
     (folder / "lines.txt").unlink()
     with pytest.raises(UserError, match=r"lines.txt: there is no such file$"):
         spec_of(folder)
+
+
+def test_of_several_files_one_that_is_missing_costs_its_runs_alone(folder: Path):
+    """As any value that contradicts others: a text is shorter than one of several blocks."""
+    found = matrix_of(folder, LINES_FILE="lines.txt others.txt")
+    assert [spec["LINES_FILE"] for spec in found.specs] == ["lines.txt"]
+    (dropped,) = found.dropped
+    assert dropped.reason.endswith("others.txt: there is no such file")

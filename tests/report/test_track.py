@@ -16,6 +16,7 @@ from adamwprune.records.record import RunResult
 from adamwprune.report import track as report
 from adamwprune.report.figures import check
 from adamwprune.report.figures import tracks as figures
+from adamwprune.report.groups import group_runs
 from adamwprune.report.statistics import holm
 from tests.support.records import expand, in_bits, synthetic
 
@@ -42,6 +43,9 @@ def specs() -> list[RunSpec]:
 GAIN = {"state": 0.004, "random": -0.05}  # of accuracy over magnitude, at each sparsity
 
 
+LEFT = {0: 1.0, 0.5: 0.7, 0.9: 0.4}  # of the training FLOPs, by sparsity
+
+
 def record(spec: RunSpec) -> RunResult:
     """A made-up record: accuracy by method, a small noise that all arms of a seed share."""
     found = synthetic(spec)
@@ -49,10 +53,17 @@ def record(spec: RunSpec) -> RunResult:
     noise = 0.001 * math.sin(int(spec["SEED"]))
     own = 0.0001 * math.sin(7 * int(spec["SEED"]) + len(found.run_id))
     accuracy = 0.97 + GAIN.get(method, 0.0) - 0.02 * spec.sparsity**4 + noise + own
-    pruning = dict(found.pruning)
+    pruning, said = dict(found.pruning), found.operations
+    layers = [{**each, "mean_density": LEFT[spec.sparsity]} for each in said["layers"]]
+    flops = {"training_flops_sparse": LEFT[spec.sparsity] * said["training_flops"]}
     if spec["MODEL_WIDTH"] != 1:
         pruning["prunable"] = round(pruning["prunable"] * spec["MODEL_WIDTH"] ** 2)
-    return replace(found, final={**found.final, "test_accuracy": accuracy}, pruning=pruning)
+    return replace(
+        found,
+        final={**found.final, "test_accuracy": accuracy},
+        pruning=pruning,
+        operations={**said, **flops, "layers": layers},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +88,7 @@ def test_arms_are_methods_with_scope_and_schedule_and_controls(found):
     assert found.sparsities == [0.5, 0.9]
     assert {arm.label: sorted(arm.cells) for arm in found.arms if arm.is_control} == {
         "small dense": [0.5, 0.9],  # by their weights
-        "short dense": [0.5, 0.9],  # by the mean density of magnitude at that sparsity
+        "short dense": [0.5, 0.9],  # by the training FLOPs that magnitude's masks leave there
     }
     widths = next(arm for arm in found.arms if arm.label == "small dense").cells
     assert widths[0.9].group.spec["MODEL_WIDTH"] == 0.316
@@ -92,13 +103,48 @@ def test_verdicts_are_against_magnitude_after_holm(found):
     assert [cell.p for cell in cells] == holm([cell.paired.p for cell in cells])
 
 
-def test_the_mean_density_of_an_older_record_is_that_of_its_updates():
-    (spec,) = expand("adamw-magnitude-90")
-    made = synthetic(spec)
-    updates = [{"step": 300, "zeros": 50}, {"step": 600, "zeros": 90}]
-    pruning = {"updates": updates, "prunable": 100}
-    by_hand = (300 * 1.0 + 300 * 0.5 + (spec.total_steps - 600) * 0.1) / spec.total_steps
-    assert report._density(replace(made, pruning=pruning)) == pytest.approx(by_hand)
+def test_training_flops_are_those_of_each_layer_s_masks_or_none():
+    """A record of before they were counted says them only where one mean says as much."""
+    (made,) = (record(spec) for spec in expand("adamw-magnitude-90", SEED="0"))
+
+    def share(**changes):
+        (spec,) = expand("adamw-magnitude-90", SEED="0", **changes)
+        (group,) = group_runs([spec], [replace(older, spec=spec, run_id=spec.run_id)])
+        return report.training_share(group)
+
+    (group,) = group_runs([made.spec], [made])
+    assert report.training_share(group) == pytest.approx(0.4)
+    uncounted = [{k: v for k, v in each.items() if k != "mean_density"} for each in layers(made)]
+    older = replace(made, operations={**made.operations, "layers": uncounted})
+    assert share() is None  # a convolution's weight is used at each place, another one once
+    assert share(PRUNING_SCOPE="layer") == pytest.approx(0.4)
+    assert share(PRUNING_SCOPE="erk", PRUNING_SCHEDULE="constant") == pytest.approx(0.1)
+    alike = [{**each, "multiply_adds": 3 * numel(made, each["name"])} for each in uncounted]
+    older = replace(older, operations={**made.operations, "layers": alike})
+    assert share() == pytest.approx(0.4)  # as in a GPT
+
+
+def layers(made: RunResult) -> list[dict]:
+    return made.operations["layers"]
+
+
+def numel(made: RunResult, name: str) -> int:
+    return next(each["numel"] for each in made.pruning["layers"] if each["name"] == name)
+
+
+def test_of_a_track_that_is_partly_done_nothing_stands_for_something_else(found):
+    """Neither a shorter dense run for the dense one, nor a control of 50% for one of 90%."""
+    own = specs()
+
+    def of(keep):
+        return report.track("track-x", own, [record(spec) for spec in own if keep(spec)])
+
+    assert of(lambda spec: spec["MODEL_WIDTH"] != 1 or spec.total_steps != 1180) is None
+    some = of(lambda spec: not spec.sparsity or spec.sparsity == 0.9)
+    controls = {arm.label: arm.cells for arm in some.arms if arm.is_control}
+    assert controls["small dense"][0.9].group.spec["MODEL_WIDTH"] == 0.316
+    assert controls["small dense"][0.5].group.spec["MODEL_WIDTH"] == 0.707
+    assert {s: c.group.spec.total_steps for s, c in controls["short dense"].items()} == {0.9: 472}
 
 
 def test_the_tables(found):

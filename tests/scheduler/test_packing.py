@@ -115,16 +115,18 @@ def test_devices_are_never_oversubscribed(steps):
             assert sum(each.bytes is None for each in here) <= 1
 
 
+def measured(spec, peak):
+    """The record of a run that took so many bytes of its GPU."""
+    return RunResult(spec.run_id, "done", spec, memory={"device": {"reserved": peak}})
+
+
 def test_history_knows_the_largest_peak_of_like_runs():
     adamw, other_lr, sgd = (
         specs(OPTIMIZER="adamw")[0],
         specs(OPTIMIZER="adamw", LR="0.1", SEED="7")[0],
         specs(OPTIMIZER="sgd")[0],
     )
-    results = [
-        RunResult(spec.run_id, "done", spec, memory={"device": {"reserved": peak}})
-        for spec, peak in ((adamw, 100), (other_lr, 300), (adamw, 200))
-    ]
+    results = [measured(*each) for each in ((adamw, 100), (other_lr, 300), (adamw, 200))]
     history = History([*results, RunResult(sgd.run_id, "failed", sgd)])
     assert history.bytes_of(adamw) == reserve(300)
     assert history.bytes_of(sgd) == reserve(900)  # another optimizer, the same network
@@ -132,6 +134,25 @@ def test_history_knows_the_largest_peak_of_like_runs():
     assert history.bytes_of(sgd) == reserve(5)
     larger = specs(OPTIMIZER="sgd", BATCH_SIZE="512")[0]
     assert history.bytes_of(larger) is None
+
+
+def test_runs_of_other_machines_speak_until_one_is_measured_here():
+    adamw, sgd = (specs(OPTIMIZER=each)[0] for each in ("adamw", "sgd"))
+    reads = []
+
+    def elsewhere():
+        reads.append(1)
+        return [measured(adamw, 1000)]
+
+    larger = specs(OPTIMIZER="sgd", BATCH_SIZE="512")[0]
+    history = History([measured(larger, 7)], elsewhere)
+    assert history.bytes_of(larger) == reserve(7)
+    assert not reads  # the files are large, and what was measured here is enough
+    assert history.bytes_of(adamw) == reserve(1000)
+    assert history.bytes_of(sgd) == reserve(3000)
+    history.learn(sgd, 5)
+    assert history.bytes_of(adamw) == reserve(15)
+    assert reads == [1]
 
 
 class Scripted:

@@ -82,6 +82,18 @@ def test_steps_are_measured_ten_times_at_most(steps, after):
     assert "EPOCHS" not in spec.values
 
 
+@pytest.mark.parametrize(
+    ("steps", "interval", "after"),
+    [
+        (1125, "0.25", (282, 564, 846, 1125)),  # not once more one step before the end
+        (10, "0.7", (7, 10)),  # 0.7 x 10 is 7, also in binary
+        (7, "1", (1, 2, 3, 4, 5, 6, 7)),
+    ],
+)
+def test_a_part_of_the_training_is_no_fewer_steps_than_it_says(steps, interval, after):
+    assert in_steps(steps, EVALUATION_INTERVAL=interval).evaluated_after == after
+
+
 def test_a_run_in_steps_ends_after_them_and_counts_the_passes(train):
     result = train(in_steps(20, LR="0.01"))
     assert [entry["step"] for entry in result.history] == list(range(2, 22, 2))

@@ -108,10 +108,15 @@ def _train(experiment: Experiment, choose: Choose, *, measure: bool) -> None:
 def _tell_time(
     experiment: Experiment, launch: Launch, specs: Sequence[RunSpec], measure: bool
 ) -> None:
-    """How long these will take, where that is known; before any of them starts."""
-    catalogue = Catalogue.of(experiment)
+    """How long these will take, where that is known; before any of them starts.
+
+    On a GPU no step is measured for it: the runs themselves say it before a process would have
+    imported torch for that alone.
+    """
+    catalogue, places = Catalogue.of(experiment), launch.places()
     states = [catalogue.states[spec] for spec in specs]
-    told = estimate(states, experiment.root, launch.places(), launch.agents, measure=measure)
+    measure = measure and places(1)[0].device == "cpu"
+    told = estimate(states, experiment.root, places, launch.agents, measure=measure)
     for line in told:
         if "not known" not in line:
             print(line)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from adamwprune.base import registry
@@ -24,6 +25,8 @@ from adamwprune.progress.live import display
 from adamwprune.progress.status import Places
 from adamwprune.records import provenance
 from adamwprune.records.locks import is_locked
+from adamwprune.records.published import each_published
+from adamwprune.records.record import RunResult
 from adamwprune.records.state import RUNNING
 from adamwprune.records.store import LOCK, Store
 from adamwprune.scheduler import devices, engines
@@ -71,6 +74,7 @@ class Launch:
 
     def _tell_waiting(self, pid: str) -> None:
         root = self.store.root
+        self.__dict__.pop("here", None)  # by then its GPUs have other bytes free
         print(f"another make (process {pid}) is training into {root}: waiting for it", flush=True)
 
     def _refuse_ranks(self) -> None:
@@ -92,7 +96,7 @@ class Launch:
             )
 
     def _train(self, cells: Sequence[Cell], alone: bool) -> Outcome:
-        operational, here = self.experiment.tree.operational(), self.machine()
+        operational, here = self.experiment.tree.operational(), self.here
         asked = (int(operational[name]) for name in ("JOBS", "THREADS", "RANKS"))
         limits = devices.limits(here, *asked)
         for note in (*limits, *self._notes()):
@@ -118,9 +122,16 @@ class Launch:
                 policy,
                 source=self.provenance,
                 packer=Packer(slots, here.cores, here.gpus),
-                history=History(earlier),
+                history=History(earlier, self._measured_elsewhere if here.gpus else tuple),
             )
             return pool.run([replace(self.job(cell), retrain=alone) for cell in cells])
+
+    def _measured_elsewhere(self) -> list[RunResult]:
+        """The published records, whatever is damaged left out: they say how large a run is."""
+        with contextlib.suppress(UserError):
+            found = each_published(self.experiment.published)
+            return [each for each in found if isinstance(each, RunResult)]
+        return []
 
     @property
     def executor(self) -> str:
@@ -156,8 +167,9 @@ class Launch:
             )
             return cluster.run(self.job(cell) for cell in cells)
 
-    def machine(self) -> Machine:
-        """What there is to train on, as DEVICE sees it."""
+    @cached_property
+    def here(self) -> Machine:
+        """What there is to train on, as DEVICE sees it; asked once, as GPUs take a second."""
         return devices.machine(str(self.experiment.tree.operational()["DEVICE"]))
 
     def slots(self, here: Machine, runs: int) -> list[Slot]:
@@ -175,7 +187,7 @@ class Launch:
         """Where a run is trained on this machine: on as many threads as its record says, or else
         as the matrix gives it.
         """
-        here, asked = self.machine(), int(self.experiment.tree.operational()["THREADS"])
+        here, asked = self.here, int(self.experiment.tree.operational()["THREADS"])
         slot, record = self.slots(here, 1)[0], self.store.result(spec)
         threads = None if asked or record is None else record.environment.get("threads")
         return replace(slot, threads=min(threads, here.cores)) if threads else slot
@@ -193,14 +205,13 @@ class Launch:
         it has not enough for one run, and where an agent has not.
         """
         self._refuse_ranks()
-        here = None if self.agents(1) else self.machine()
-        if here is not None:
-            self.slots(here, 1)  # or it says what is too much for this machine
+        if not self.agents(1):
+            self.slots(self.here, 1)  # or it says what is too much for this machine
 
         def found(runs: int) -> list[Slot]:
             agents = self.agents(runs)
             if agents is None:
-                return self.slots(here or self.machine(), runs)
+                return self.slots(self.here, runs)
             return (self.slots(agents.node, runs) * agents.count)[:runs]
 
         return found
@@ -236,7 +247,7 @@ class Launch:
             )
         self._refuse_ranks()
         threads, ranks = int(operational["THREADS"]), int(operational["RANKS"])
-        slot = devices.slots(self.machine(), 1, threads, 1, ranks)[0]
+        slot = devices.slots(self.here, 1, threads, 1, ranks)[0]
         return self.placed(self.job(matrix.cells[0]), slot)
 
     def placed(self, job: Job, slot: Slot) -> Job:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import kconfiglib
 
-from adamwprune.base.errors import ConfigError
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.files import expanded
 from adamwprune.config.options import Value
 from adamwprune.config.tree import CELL, Tree
@@ -135,6 +135,7 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     checked = [name for name in plain if name != "SEED"]  # a seed contradicts nothing
     cells: dict[RunSpec, Cell] = {}
     problems: dict[tuple[str, ...], list[str]] = {}
+    files: dict[tuple[str, ...], tuple[Mapping[str, Value], str]] = {}  # what they say
     wrong: dict[RunSpec, list[str]] = {}
     dropped: list[Dropped] = []
     with _restored(tree, axes):
@@ -152,13 +153,19 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
                 dropped.append(Dropped(point, place.illegal))
                 continue
             own = {name: parsed[name][point[name]] for name in plain if name in place.values}
-            spec = RunSpec({**place.values, **own})
+            settings, unfit = {**place.values, **own}, ""
+            key += tuple([point[name] for name in checked])
+            if place.is_measured:
+                if key not in files:
+                    files[key] = _measured(settings, data_dir(tree))
+                settings.update(files[key][0])
+                unfit = files[key][1]
+            spec = RunSpec(settings)
             if spec in cells:
                 continue
             cells[spec] = Cell(spec, point, place.notes, place.presets)
-            key += tuple([point[name] for name in checked])
             if key not in problems:
-                problems[key] = spec.problems() or feasible.problems(spec)
+                problems[key] = [unfit] if unfit else spec.problems() or feasible.problems(spec)
             if problems[key]:
                 wrong[spec] = problems[key]
     if not cells:
@@ -178,6 +185,7 @@ class _Place:
     values: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
+    is_measured: bool = False  # by the dataset's files
 
     @classmethod
     def of(cls, tree: Tree, point: Point) -> _Place:
@@ -185,10 +193,16 @@ class _Place:
         reason = _illegal(tree, point)
         if reason:
             return cls(reason)
-        values = tree.cell_values()
-        if tree.is_on(MEASURED):
-            values.update(measured.measured(values, data_dir(tree)))
-        return cls("", values, tuple(_notes(tree, point)), tree.presets())
+        notes = tuple(_notes(tree, point))
+        return cls("", tree.cell_values(), notes, tree.presets(), tree.is_on(MEASURED))
+
+
+def _measured(values: Mapping[str, Value], folder: Path) -> tuple[Mapping[str, Value], str]:
+    """What the dataset's files add to these values, and what they have against them."""
+    try:
+        return measured.measured(values, folder), ""
+    except UserError as error:
+        return {}, str(error)
 
 
 def _parsed(tree: Tree, name: str, words: list[str]) -> dict[str, Value]:
@@ -219,7 +233,7 @@ def _contradictions(
     if hopeless:
         raise ConfigError(
             [
-                f"{problem} ({some[0].slug}{f' and {len(some) - 1} more' if some[1:] else ''})"
+                problem if len(some) == len(cells) else f"{problem} ({_first(some)})"
                 for problem, some in hopeless.items()
             ]
         )
@@ -229,6 +243,11 @@ def _contradictions(
             values = [f"{name}={cell.point[name]}" for name in lists]
             unsaid = " ".join(each for each in values if each not in problem)
             yield Dropped(cell.point, f"{unsaid}: {problem}" if unsaid else problem)
+
+
+def _first(specs: Sequence[RunSpec]) -> str:
+    """``lenet5-mnist-adam-none-s0 and 3 more``."""
+    return specs[0].slug + (f" and {len(specs) - 1} more" if specs[1:] else "")
 
 
 def _members(cell: Cell) -> tuple[str, ...]:

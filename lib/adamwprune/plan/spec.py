@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -139,7 +141,10 @@ class RunSpec:
         """
         steps = int(self["STEPS"])
         interval = -(-steps // EVALUATIONS) if steps else self.steps_per_epoch
-        interval = self.steps("EVALUATION_INTERVAL") or interval
+        asked = self["EVALUATION_INTERVAL"]
+        if isinstance(asked, float):  # rounded down, a step or two would be left at the end
+            asked = math.ceil(Fraction(repr(asked)) * self.total_steps)
+        interval = asked or interval
         return (*range(interval, self.total_steps, interval), self.total_steps)
 
     @property

@@ -82,7 +82,7 @@ _FORM: dict[str, Form] = {
     "operations": {
         "multiply_adds": int,
         "multiply_adds_left": int,
-        "layers": [{"name": str, "multiply_adds": int}],
+        "layers": [{"name": str, "multiply_adds": int, "mean_density": float}],
         "training_flops": int,
         "training_flops_sparse": int,
     },

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from adamwprune.base.sparsity import mean_density
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
 from adamwprune.report.groups import Group, group_runs, percent, score_digits
 from adamwprune.report.statistics import ALPHA, LEAST, Paired, holm
 
 REFERENCE = "magnitude"
+NEAR = 0.03  # of all weights, or of the training FLOPs, that a control may differ by from its cell
 _NAMES = {"set": "SET", "rigl": "RigL"}
 _SCOPES = {"layer": ", by layer", "erk": ", ERK", "2-4": ", 2:4"}
 BETTER, WORSE = "▲", "▼"  # than the reference, by the mark in a table's cell
@@ -77,21 +77,28 @@ class Track:
 
 def track(name: str, specs: Iterable[RunSpec], records: Iterable[RunResult]) -> Track | None:
     """The track of these runs; None as long as its dense runs are missing."""
-    groups = [group for group in group_runs(specs, records) if group.done]
-    whole = [g for g in groups if g.is_dense and g.spec["MODEL_WIDTH"] == 1]
-    if not whole:
+    asked = group_runs(specs, records)
+    whole = [g for g in asked if g.is_dense and g.spec["MODEL_WIDTH"] == 1]
+    dense = max(whole, key=lambda group: group.spec.total_steps, default=None)
+    if dense is None or not dense.done:
         return None
-    dense = max(whole, key=lambda group: group.spec.total_steps)
     arms: dict[str, dict[float, Group]] = {}
-    for group in (group for group in groups if not group.is_dense):
+    for group in (group for group in asked if not group.is_dense):
         arms.setdefault(label(group), {})[group.sparsity] = group
+    sparsities = list(arms.get(REFERENCE, {}))
+    arms = {name: done for name, cells in arms.items() if (done := _done(cells))}
     reference = arms.get(REFERENCE, {})
-    controls = _controls([g for g in groups if g.is_dense and g is not dense], dense, reference)
+    others = [group for group in asked if group.is_dense and group.done and group is not dense]
+    controls = _controls(others, dense, sparsities, reference)
     found = [
         Arm(name, cells, name in controls)
         for name, cells in _compared({**arms, **controls}, reference).items()
     ]
     return Track(name, dense, tuple(found))
+
+
+def _done(cells: Mapping[float, Group]) -> dict[float, Group]:
+    return {sparsity: group for sparsity, group in cells.items() if group.done}
 
 
 def label(group: Group) -> str:
@@ -109,31 +116,60 @@ def label(group: Group) -> str:
 
 
 def _controls(
-    groups: Iterable[Group], dense: Group, reference: Mapping[float, Group]
+    groups: Iterable[Group],
+    dense: Group,
+    sparsities: Iterable[float],
+    reference: Mapping[float, Group],
 ) -> dict[str, dict[float, Group]]:
-    """Dense networks at the sparsity whose weights, or whose training FLOPs, they have."""
+    """Dense networks at the sparsity whose weights, or whose training FLOPs, they have, within
+    :data:`NEAR`; the nearest one where there are several.
+    """
+    weights = {sparsity: 1 - sparsity for sparsity in sparsities}
+    flops = {s: share for s, g in reference.items() if (share := training_share(g)) is not None}
     found: dict[str, dict[float, Group]] = {}
-    prunable = {s: 1 - s for s in reference}
-    density = {s: _density(group.done[0]) for s, group in reference.items()}
+    apart: dict[tuple[str, float], float] = {}
     for group in groups:
         if group.spec["MODEL_WIDTH"] != 1:
             kept = group.done[0].pruning["prunable"] / dense.done[0].pruning["prunable"]
-            name, shares = "small dense", prunable
+            name, shares = "small dense", weights
         else:
             kept = group.spec.total_steps / dense.spec.total_steps
-            name, shares = "short dense", density
-        if shares:
-            nearest = min(shares, key=lambda sparsity: abs(shares[sparsity] - kept))
+            name, shares = "short dense", flops
+        if not shares:
+            continue
+        nearest = min(shares, key=lambda sparsity: abs(shares[sparsity] - kept))
+        distance = abs(shares[nearest] - kept)
+        if distance <= min(NEAR, apart.get((name, nearest), NEAR)):
+            apart[name, nearest] = distance
             found.setdefault(name, {})[nearest] = group
     return found
 
 
-def _density(record: RunResult) -> float:
-    """The share of prunable weights in use, averaged over the steps: older records do not say it,
-    but all have their updates.
+def training_share(group: Group) -> float | None:
+    """The training FLOPs that the masks leave, as a share of a dense training's; None where no
+    record says it.
     """
-    pruning = record.pruning
-    return mean_density(pruning["prunable"], 0, pruning["updates"], record.spec.total_steps)
+    shares = (_training_share(record) for record in group.done)
+    return next((share for share in shares if share is not None), None)
+
+
+def _training_share(record: RunResult) -> float | None:
+    """By the mean density of each layer, which records say since they count it. Without, only where
+    it follows: from constant masks, or where the mean over all layers does as well.
+    """
+    said, spec = record.operations, record.spec
+    if not said:
+        return None
+    if spec.values.get("PRUNING_SCHEDULE") == "constant":
+        return float(said["multiply_adds_left"] / said["multiply_adds"])
+    layers = said["layers"]
+    is_counted = any("mean_density" in layer for layer in layers)
+    same_density = spec.values.get("PRUNING_SCOPE") in ("layer", "2-4", None)
+    numels = {layer["name"]: layer["numel"] for layer in record.pruning["layers"]}
+    costs = {layer["multiply_adds"] / numels[layer["name"]] for layer in layers}
+    if is_counted or same_density or len(costs) == 1:
+        return float(said["training_flops_sparse"] / said["training_flops"])
+    return None
 
 
 def _compared(
@@ -215,27 +251,30 @@ def _costs(found: Track) -> Iterator[str]:
     yield _row("arm", *heads)
     yield _row("---", *("---:" for _ in heads))
     base = found.dense.done[0]
-    yield _row("dense", *_cost(base, base))
+    yield _row("dense", *_cost(found.dense, base))
     for arm in found.arms:
         if at in arm.cells:
-            yield _row(arm.label, *_cost(arm.cells[at].group.done[0], base))
+            yield _row(arm.label, *_cost(arm.cells[at].group, base))
     yield ""
     yield (
         "Weights in use: of the prunable ones. Multiply-adds: of one forward pass, as a share of "
-        "the dense network's. Training FLOPs: those that the masks leave, as a share. Bytes in "
-        "training: all that is kept between steps, weights, gradients, states, masks and scores. "
+        "the dense network's. Training FLOPs: those that the masks leave, as a share, by each "
+        "layer's own masks; empty where no record says those. Bytes in training: all that is kept "
+        "between steps, weights, gradients, states, masks and scores. "
         "Agreement: Cohen's κ of the last update's choice with that of magnitude."
     )
 
 
-def _cost(record: RunResult, base: RunResult) -> list[str]:
+def _cost(group: Group, base: RunResult) -> list[str]:
+    record, trained = group.done[0], training_share(group)
     pruning, operations = record.pruning, record.operations
     used = pruning["prunable"] - pruning["k"]
     texts = [f"{used:,}", "", "", f"{record.memory['total']:,}"]
     if operations and base.operations:
         dense = base.operations
         texts[1] = _share(operations["multiply_adds_left"], dense["multiply_adds"])
-        texts[2] = _share(operations["training_flops_sparse"], dense["training_flops"])
+        if trained is not None:
+            texts[2] = _share(trained * operations["training_flops"], dense["training_flops"])
     agreements = [
         u["magnitude_agreement"] for u in pruning["updates"] if "magnitude_agreement" in u
     ]

@@ -8,7 +8,7 @@ two floating-point operations (FLOPs).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adamwprune.base.sparsity import mean_density
 from adamwprune.plan.spec import RunSpec
+from adamwprune.pruning.pruner import Pruner
 from adamwprune.run import gpu_peaks
 
 FLOPS = 2  # of a multiply-add
@@ -103,31 +105,80 @@ def _storage(tensor: Tensor) -> int:
     return address
 
 
+class Densities:
+    """The mean density of each prunable layer over a training, from its zeros after each update.
+
+    One threshold for the network prunes its layers at different times: what the products of a layer
+    cost in training follows from its own mean. ``zeros``: :meth:`to_json` of a checkpoint.
+    """
+
+    def __init__(self, pruner: Pruner, zeros: Iterable[Sequence[Any]] = ()) -> None:
+        self.pruner = pruner
+        self.zeros: list[tuple[int, list[int]]] = [(step, list(counts)) for step, counts in zeros]
+
+    def look(self) -> None:
+        """Count, if there has been an update since the last look."""
+        if len(self.pruner.updates) > len(self.zeros):
+            counts = [layer["zeros"] for layer in self.pruner.layers()]
+            self.zeros.append((int(self.pruner.updates[-1]["step"]), counts))
+
+    def to_json(self) -> list[list[Any]]:
+        """What a checkpoint holds: of each update its step and the zeros of each layer."""
+        return [[step, counts] for step, counts in self.zeros]
+
+    def means(self) -> dict[str, float] | None:
+        """By layer; None where an update was not looked at, or weights were pruned before."""
+        updates, numels = self.pruner.updates, self.pruner.numels
+        seen = [step for step, _ in self.zeros]
+        if self.pruner.taken or [int(update["step"]) for update in updates] != seen:
+            return None
+        return {
+            name: mean_density(numel, 0, self._updates(place), self.pruner.steps)
+            for place, (name, numel) in enumerate(numels.items())
+        }
+
+    def _updates(self, place: int) -> list[dict[str, float]]:
+        return [{"step": step, "zeros": counts[place]} for step, counts in self.zeros]
+
+
 def record(
-    counted: Operations, layers: Sequence[Mapping[str, Any]], mean_density: float, examples: int
+    counted: Operations,
+    layers: Sequence[Mapping[str, Any]],
+    mean_density: float,
+    examples: int,
+    means: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """What a run's record says of it.
 
     ``multiply_adds``: of one forward pass of one example (a sequence of tokens is one), dense;
     ``multiply_adds_left``: those of weights that are not zero after training, and all of what is
-    not prunable; ``layers``: the dense ones by prunable layer; ``training_flops``: of the forward
-    and backward passes over all ``examples`` that were seen, dense; ``training_flops_sparse``: the
-    same as if products with pruned weights cost nothing and all layers had the ``mean_density``.
+    not prunable; ``layers``: the dense ones by prunable layer, with its ``mean_density`` over the
+    training steps if ``means`` are given; ``training_flops``: of the forward and backward passes
+    over all ``examples`` that were seen, dense; ``training_flops_sparse``: the same as if products
+    with pruned weights cost nothing, by the layers' means, or without them as if all layers had the
+    ``mean_density``.
     """
     left = counted.at({layer["name"]: layer["density"] for layer in layers})
-    sparse = counted.at(dict.fromkeys(counted.by_layer, mean_density))
+    sparse = counted.at(means or dict.fromkeys(counted.by_layer, mean_density))
     per_pass = FLOPS * PASSES * examples
     return {
         "multiply_adds": counted.total,
         "multiply_adds_left": left,
-        "layers": [{"name": name, "multiply_adds": n} for name, n in counted.by_layer.items()],
+        "layers": [
+            {"name": name, "multiply_adds": n, **({"mean_density": means[name]} if means else {})}
+            for name, n in counted.by_layer.items()
+        ],
         "training_flops": per_pass * counted.total,
         "training_flops_sparse": per_pass * sparse,
     }
 
 
 def added(
-    outcome: Mapping[str, Any], counted: Operations | None, spec: RunSpec, device_name: str
+    outcome: Mapping[str, Any],
+    counted: Operations | None,
+    spec: RunSpec,
+    device_name: str,
+    means: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """A training's outcome, and with it ``operations`` (:func:`record`); to its ``speed`` are added
     ``flops_per_second``, dense, and ``share_of_peak``, of what the device can compute at most.
@@ -135,7 +186,8 @@ def added(
     if counted is None:
         return dict(outcome)
     pruning, speed = outcome["pruning"], dict(outcome["speed"])
-    found = record(counted, pruning["layers"], pruning["mean_density"], speed.get("examples", 0))
+    examples = speed.get("examples", 0)
+    found = record(counted, pruning["layers"], pruning["mean_density"], examples, means)
     if rate := speed.get("examples_per_second"):
         speed["flops_per_second"] = FLOPS * PASSES * counted.total * rate
         precision = str(spec.values.get("PRECISION", "float32"))

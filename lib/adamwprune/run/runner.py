@@ -52,7 +52,11 @@ FIRST_STEPS = 3  # after which a run's peak memory is known
 MOVED = "was moved, removed or replaced while its run trained"
 TAKEN_OVER = "another attempt has taken the run over"
 # What a checkpoint holds beside its training.
-CHECKPOINT: Form = {"threads": int, "attempts": [{"started": str, "from_step": int}]}
+CHECKPOINT: Form = {
+    "threads": int,
+    "attempts": [{"started": str, "from_step": int}],
+    "layer_zeros": [[(int, [int])]],  # the step of an update, and each layer's after it
+}
 MOST_THREADS = 1024
 VERDICTS = (Diverged, NotANumber, ContractViolation)  # the same run would end so again
 
@@ -191,6 +195,8 @@ class _Run:
         self.loaded: Path | None = None  # the checkpoint that the run goes on from
         self.stepped_on = False  # whether it has done a step since
         self.training: Training | None = None  # once it has started
+        self.densities: operations.Densities | None = None  # of one that no rank shares
+        self.zeros: list[Any] = []  # of its layers, as a checkpoint holds them
 
     def train(self) -> RunResult:
         """The run's record, published."""
@@ -251,7 +257,7 @@ class _Run:
                 raise
             checkpoint.set_aside(path)
             return f"cannot be loaded: {last_line(str(error)) or type(error).__name__}"
-        self.attempts = found["attempts"]
+        self.attempts, self.zeros = found["attempts"], found.get("layer_zeros", [])
         return ""
 
     def _doubt_checkpoints(self, error: Exception) -> None:
@@ -298,6 +304,9 @@ class _Run:
             self._warn(training.note)
         self.attempts.append(start)
         self.training = training
+        if not self.job.shards:  # the ranks would have to count together
+            self.densities = operations.Densities(training.pruner, self.zeros)
+            self.densities.look()  # a constant sparsity has begun
         self.rate.add(training.step)
         metrics = "".join(f"{json.dumps(entry)}\n" for entry in training.history)
         files.write_text(self.job.folder / store.METRICS, metrics, folder=False)
@@ -314,6 +323,8 @@ class _Run:
         if self.loaded is not None and not self.stepped_on:
             checkpoint.stepped(self.job.folder)
         self.stepped_on = True
+        if self.densities is not None:
+            self.densities.look()
         if training.step == self.attempts[-1]["from_step"] + FIRST_STEPS:
             self._tell_memory(training)
         now = time.monotonic()
@@ -370,6 +381,7 @@ class _Run:
             "ranks": self.job.ranks,
             "sharded": self.job.shards,
             "attempts": self.attempts,
+            "layer_zeros": [] if self.densities is None else self.densities.to_json(),
             "training": training.state_dict(),
         }
         self._check_directory()
@@ -465,7 +477,8 @@ class _Run:
         place = environment.describe(device, self.threads, job.ranks, sharded=job.shards)
         one = training.data.batch(training.first(1)).inputs
         counted = operations.operations_of(network, one, prunable)
-        outcome = operations.added(outcome, counted, self.job.spec, place["device_name"])
+        means = None if self.densities is None else self.densities.means()
+        outcome = operations.added(outcome, counted, self.job.spec, place["device_name"], means)
         result = RunResult(
             run_id=self.job.spec.run_id,
             status="done",

@@ -1,13 +1,15 @@
 """Which run fits where: cores and device memory are reserved, and never more than there is.
 
-On a device whose memory is metered, a run like none that was measured starts alone and holds all
-of it; after its first steps it holds what it needs, and others join it.
+On a device whose memory is metered, a run like none that was measured, here or for a published
+record, starts alone and holds all of it; after its first steps it holds what it needs, and others
+join it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from adamwprune.plan.spec import RunSpec
 from adamwprune.records.record import RunResult
@@ -88,11 +90,20 @@ class Packer:
 
 
 class History:
-    """Peak bytes of runs that were measured, by what they depend on."""
+    """Peak bytes of runs that were measured, by what they depend on.
 
-    def __init__(self, results: Iterable[RunResult] = ()) -> None:
+    ``elsewhere`` reads the records of runs on other machines, at most once: they speak for a
+    network until a run of it was measured here.
+    """
+
+    def __init__(
+        self,
+        results: Iterable[RunResult] = (),
+        elsewhere: Callable[[], Iterable[RunResult]] = tuple,
+    ) -> None:
         self._peaks: dict[Likeness, int] = {}
         self._of_network: dict[Likeness, int] = {}
+        self._read = elsewhere
         for result in results:
             device = result.memory.get("device") or {}
             if isinstance(device.get("reserved"), int):
@@ -105,11 +116,19 @@ class History:
 
     def bytes_of(self, spec: RunSpec) -> int | None:
         """What to reserve for a run like ``spec``; None if none of its network was measured."""
+        known = self._known(spec)
+        return self._elsewhere._known(spec) if known is None else known
+
+    def _known(self, spec: RunSpec) -> int | None:
         peak = self._peaks.get(alike(spec))
         if peak is not None:
             return reserve(peak)
         peak = self._of_network.get(network(spec))
         return None if peak is None else reserve(round(STATES * peak))
+
+    @cached_property
+    def _elsewhere(self) -> History:
+        return History(self._read())
 
 
 def alike(spec: RunSpec) -> Likeness:

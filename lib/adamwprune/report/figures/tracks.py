@@ -83,7 +83,8 @@ def _against_operations(
     axes: Axes, track: Track, arms: Sequence[Arm], looks: dict[str, dict[str, Any]]
 ) -> None:
     dense = track.dense.done[0]
-    _panel(axes, track, arms, looks, lambda sparsity, group: speed_up(group, dense))
+    # In their places: a speed-up is a quantity, beside which no run has one.
+    _panel(axes, track, arms, looks, lambda sparsity, group: speed_up(group, dense), beside=0)
     scales.log_axis(axes, vertical=False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}×")
     axes.set_xlabel("theoretical speed-up: multiply-adds, dense over left (log scale)")
@@ -145,11 +146,17 @@ def _is_counted(arm: Arm) -> bool:
 
 
 def _panel(
-    axes: Axes, track: Track, arms: Sequence[Arm], looks: dict[str, dict[str, Any]], place: Place
+    axes: Axes,
+    track: Track,
+    arms: Sequence[Arm],
+    looks: dict[str, dict[str, Any]],
+    place: Place,
+    beside: float = BESIDE,
 ) -> None:
     """Means with their 95% intervals, a line an arm. ``place``: of a cell on the axis below, by its
-    sparsity and its group. A score that is better the lower it is: what it is above the dense one,
-    on a logarithmic axis, or the worst methods would squeeze the best into one line.
+    sparsity and its group. ``beside``: by how much the lines stand apart. A score that is better
+    the lower it is: what it is above the dense one, on a logarithmic axis, or the worst methods
+    would squeeze the best into one line.
     """
     zero = track.dense.score.mean if _is_lost(track) else 0.0
     if not zero:
@@ -161,4 +168,4 @@ def _panel(
         halves = [panels.half_interval(group.score) or 0.0 for group in groups]
         bars = axes.errorbar(at, means, yerr=halves, elinewidth=0.9, **looks[arm.label])
         line, caps, whiskers = bars.lines
-        shift_aside(axes, [line, *caps, *whiskers], BESIDE * (number - (len(arms) - 1) / 2))
+        shift_aside(axes, [line, *caps, *whiskers], beside * (number - (len(arms) - 1) / 2))
