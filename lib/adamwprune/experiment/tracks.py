@@ -51,18 +51,16 @@ def published(root: Path) -> Iterator[Track]:
 
 
 def _specs(folder: Path, defconfig: str) -> list[RunSpec]:
-    """Of a part: those that were published under its name, otherwise those that it asks for, which
-    may have been published under another one.
+    """Of a part: those that were published under its name, and those that it asks for, which may
+    have been published under another one, or not yet.
     """
     own = [record.spec for record in published_as(folder, defconfig)]
-    if own:
-        return own
     tree = Tree()
     try:
         sources.load(Workspace({"CONFIG": defconfig}), tree)
-        return expand(tree).specs
-    except UserError:  # its data are of a user's own, and not here: then nothing of it is published
-        return []
+        return list(dict.fromkeys([*own, *expand(tree).specs]))
+    except UserError:  # its data are of a user's own, and not here
+        return own
 
 
 def write_page(found: Iterable[Track], page: Path) -> None:
