@@ -79,12 +79,14 @@ def track(name: str, specs: Iterable[RunSpec], records: Iterable[RunResult]) -> 
     """The track of these runs; None as long as its dense runs are missing."""
     asked = group_runs(specs, records)
     whole = [g for g in asked if g.is_dense and g.spec["MODEL_WIDTH"] == 1]
-    dense = max(whole, key=lambda group: group.spec.total_steps, default=None)
+    dense = max(whole, key=lambda group: (group.spec.total_steps, group.n), default=None)
     if dense is None or not dense.done:
         return None
     arms: dict[str, dict[float, Group]] = {}
     for group in (group for group in asked if not group.is_dense):
-        arms.setdefault(label(group), {})[group.sparsity] = group
+        cells = arms.setdefault(label(group), {})
+        if group.sparsity not in cells or group.n > cells[group.sparsity].n:
+            cells[group.sparsity] = group
     sparsities = list(arms.get(REFERENCE, {}))
     arms = {name: done for name, cells in arms.items() if (done := _done(cells))}
     reference = arms.get(REFERENCE, {})
@@ -208,6 +210,8 @@ def _scores(found: Track) -> Iterator[str]:
     seeds = sorted({group.n for group in found.groups})
     lower = f", {metric.direction}" if metric.direction else ""
     spread = f"mean ± standard deviation over n = {seeds[-1]} seeds"
+    if seeds[-1] == 1:
+        spread = "of one seed"
     yield f"{found.title}. Test {metric.heading}{lower}, {spread}."
     yield f"Dense: **{found.dense.score.text(digits)}**."
     yield ""
