@@ -189,6 +189,11 @@ def test_the_figure_is_drawn_with_what_it_plots(found, tmp_path: Path):
     assert check.files(tmp_path) == {"track_x.png", "track_x.svg", "data/track_x.json"}
 
 
+def test_dense_runs_alone_are_no_figure(found, tmp_path: Path):
+    controls = [arm for arm in found.arms if arm.is_control]
+    assert figures.draw([replace(found, arms=()), replace(found, arms=controls)], tmp_path) == []
+
+
 def test_losses_are_drawn_by_what_they_are_above_the_dense_one(tmp_path: Path):
     own = expand("adamw", SEED="0 1 2")
     own += expand("adamw-state-90", PRUNING_METHOD="magnitude random", **PRUNED)

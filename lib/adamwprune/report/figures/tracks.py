@@ -26,11 +26,13 @@ Place = Callable[[float, Group], float]
 
 def draw(found: Iterable[Track], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write a figure a network, ``track_NAME``, and what it plots into ``folder``; the files
-    written. Tracks of one network on several data sets are the panels of one figure.
+    written. Tracks of one network on several data sets are the panels of one figure; one without
+    pruned runs has nothing to show.
     """
     by_model: dict[object, list[Track]] = {}
     for track in found:
-        by_model.setdefault(track.dense.spec["MODEL"], []).append(track)
+        if not all(arm.is_control for arm in track.arms):
+            by_model.setdefault(track.dense.spec["MODEL"], []).append(track)
     paths = []
     with style.sheet():
         for tracks in by_model.values():
