@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from adamwprune.base.imports import uncollected
 from adamwprune.base.wording import at_place
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
@@ -60,6 +61,7 @@ def train_here(job: Job, code: Code, tracking: Tracking | None = None) -> RunRes
             tracking.progress(job.spec.run_id, event)
 
     os.environ.update(devices.environment(job.threads))  # before torch is imported
-    from adamwprune.run import foreground
+    with uncollected():
+        from adamwprune.run import foreground
 
     return foreground.train(job, code, watch)

@@ -18,6 +18,7 @@ import threading
 from types import FrameType
 from typing import Any, TextIO
 
+from adamwprune.base.imports import uncollected
 from adamwprune.plan.job import Event, Job
 from adamwprune.records.code import Sources, stamps
 
@@ -92,7 +93,8 @@ class Worker:
 
 def _wake(device: str) -> None:
     """What takes seconds and is the same for every run, while other workers are at work."""
-    from adamwprune.run import runner  # noqa: F401  imports torch: after the code was looked at
+    with uncollected():
+        from adamwprune.run import runner  # noqa: F401  imports torch: after the code was looked at
 
     if device != "cpu":
         import torch
