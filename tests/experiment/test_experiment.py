@@ -218,6 +218,20 @@ def test_runs_on_a_gpu_wait_for_no_more_than_one_question(load, monkeypatch, tmp
     assert asked == ["cuda"]
 
 
+def test_a_setting_without_which_a_file_is_missing_does_something(load, monkeypatch):
+    """The track's own text need not be there for a text of the user's."""
+
+    def measured(values, folder):
+        if values["TEXT_FILE"] != "own.txt":
+            raise UserError(f"{values['TEXT_FILE']}: there is no such file")
+        return {"TRAIN_EXAMPLES": 1000, "DATASET_DIGEST": "0" * 16}
+
+    monkeypatch.setattr("adamwprune.plan.measured.measured", measured)
+    with pytest.raises(UserError, match=r"linux-c.txt: there is no such file"):
+        load("CONFIG=track-gpt2")
+    assert load("CONFIG=track-gpt2", "TEXT_FILE=own.txt").notes() == []
+
+
 def test_a_run_is_profiled_on_as_many_threads_as_it_is_trained_on(load, monkeypatch):
     machine = devices.Machine(cores=12)
     monkeypatch.setattr(devices, "machine", lambda wanted: machine)

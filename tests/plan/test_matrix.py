@@ -42,6 +42,13 @@ def by_optimizer(name: str, **settings: str) -> dict[str, object]:
 # -- axes ------------------------------------------------------------------------
 
 
+def test_a_floor_of_a_rate_that_never_falls_makes_no_run() -> None:
+    assert by_optimizer("LR_FLOOR", LR_FLOOR="0.1", LR_SCHEDULE="none")["adamw"] == 0
+    both = {"OPTIMIZER": "adamw", "PRUNING_METHOD": "none", "LR_FLOOR": "0 0.1"}
+    for schedule, runs in (("none", 1), ("cosine", 2), ("linear", 2)):
+        assert len(expand(**both, LR_SCHEDULE=schedule).specs) == runs
+
+
 def test_a_single_run_is_a_matrix_of_one() -> None:
     (spec,) = expand().specs
     assert (spec["MODEL"], spec["DATASET"], spec["OPTIMIZER"]) == ("lenet5", "mnist", "sgd")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from adamwprune.base.errors import UserError
+from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources
 from adamwprune.config.sources import Workspace
 from adamwprune.config.tree import Tree
@@ -84,7 +84,7 @@ class Experiment:
             if name in tree.unread:
                 return all(name not in spec for spec in self._outline)
             return expand(tree, outline=True).specs == self._outline
-        except UserError:  # without it the configuration does not hold: it does something
+        except ConfigError:  # without it the configuration does not hold: it does something
             return False
 
     @cached_property

@@ -153,14 +153,12 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
                 dropped.append(Dropped(point, place.illegal))
                 continue
             own = {name: parsed[name][point[name]] for name in plain if name in place.values}
-            settings, unfit = {**place.values, **own}, ""
+            settings = {**place.values, **own}
             key += tuple([point[name] for name in checked])
-            if place.is_measured:
-                if key not in files:
-                    files[key] = _measured(settings, data_dir(tree))
-                settings.update(files[key][0])
-                unfit = files[key][1]
-            spec = RunSpec(settings)
+            if place.is_measured and key not in files:
+                files[key] = _measured(settings, data_dir(tree))
+            more, unfit = files.get(key, ({}, ""))
+            spec = RunSpec({**settings, **more})
             if spec in cells:
                 continue
             cells[spec] = Cell(spec, point, place.notes, place.presets)
