@@ -21,7 +21,7 @@ def surface(tree: Tree) -> str:
         lines.append(f"{flags.flag(name)}: {' '.join(family.members)}{mark}")
     for name, option in tree.options.items():
         mark = " (operational)" if option.operational else ""
-        default = flags.tree_default(tree, name) or "n"
+        default = tree.declared(name) or "n"
         lines.append(f"{flags.flag(name)}: {option.type.expects} [{default}]{mark}")
     return "\n".join(lines) + "\n"
 

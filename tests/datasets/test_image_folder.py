@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from adamwprune.config.tree import Tree
 from adamwprune.datasets import _decoded, image_folder
 from adamwprune.plan import measured
 from adamwprune.plan.matrix import expand
+from adamwprune.train import answering
 
 SIZE = 8
 VALUES = {"IMAGE_FOLDER": "own", "IMAGE_SIZE": SIZE}
@@ -180,9 +183,7 @@ def planned(root: Path, monkeypatch, **settings: str):
 
 def test_a_run_knows_its_images_by_number_classes_and_digest(root, monkeypatch):
     def here(self, values):  # in this process: another one takes seconds to import torch
-        found = image_folder.measure(values, Path(values["DATA_DIR"]))
-        stamps = {str(path): measured.stamp(str(path)) for path in found.paths}
-        return {"read": dict(values), "values": dict(found.values), "stamps": stamps}
+        return {"read": dict(values), **answering.measured(values)}
 
     monkeypatch.setattr(type(measured._MEASURED), "_asked", here)
     spec = planned(root, monkeypatch)
@@ -247,7 +248,23 @@ BAD = {
     r"own/test/bee/0.png: has more than 8 bits a channel": lambda root: Image.fromarray(
         np.full((SIZE, SIZE), 40_000, np.uint16)
     ).save(root / "test" / "bee" / "0.png"),
+    r"own/test/bee/1.png: has more than 8 bits a channel": lambda root: (
+        root / "test" / "bee" / "1.png"
+    ).write_bytes(png_of_16_bits()),
 }
+
+
+def png_of_16_bits() -> bytes:
+    """Two pixels in colour, which Pillow opens as RGB."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)  # width, height, depth, colour
+    row = b"\0" + struct.pack(">6H", *[40_000] * 6)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -181,6 +181,10 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(tmp_path):
     assert f"{text}: there is no such file" in refused(tmp_path)
     text.touch()
     assert f"{text}: the file is empty" in refused(tmp_path)
+    text.write_bytes(bytes(3))
+    assert "3 tokens to train on are less than two blocks of 8" in refused(
+        tmp_path, TEXT_HELD_OUT=0.1
+    )
     text.write_bytes(bytes(19))
     assert "14 tokens to train on are less than two blocks of 8" in refused(tmp_path)
     text.write_bytes(bytes(30))
@@ -231,6 +235,40 @@ def test_gpt2s_tokens_know_how_many_bytes_they_stand_for(tmp_path, monkeypatch):
     assert data.tokenizer.decoded([40_097]) == b"aa"
 
 
+def test_a_validation_set_has_bytes_per_token_of_its_own(tmp_path, monkeypatch):
+    """Bits per byte are of the text that a run is judged by."""
+
+    class Longer(Pairs):
+        """Two of z are a token of four bytes."""
+
+        def decode_bytes(self, tokens: list[int]) -> bytes:
+            return super().decode_bytes(tokens).replace(b"zz", b"zzzz")
+
+    with_tiktoken(monkeypatch, lambda name: Longer())
+    (tmp_path / "text.txt").write_text("aa" * 50 + "zz" * 25 + "aa" * 25)
+    data = loaded(tmp_path, TOKENIZER="gpt2", VALIDATION_EXAMPLES=2)
+    assert len(data.test) == 17
+    assert data.bytes_per_token == 4.0
+    assert loaded(tmp_path, TOKENIZER="gpt2").bytes_per_token == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "unused"),
+    [
+        ({}, ["TEXT_VOCABULARY"]),
+        ({"TOKENIZER": "gpt2"}, []),
+        ({"TEXT_FILE": "tokens"}, ["TEXT_HELD_OUT", "TOKENIZER"]),
+    ],
+    ids=["bytes", "gpt2", "tokens"],
+)
+def test_it_knows_which_options_mean_nothing_for_it(tmp_path, monkeypatch, changed, unused):
+    with_tiktoken(monkeypatch, lambda name: Pairs())
+    (tmp_path / "text.txt").write_text("aabbccdd" * 20)
+    (tmp_path / "tokens").mkdir()
+    tokens_in(tmp_path / "tokens", [1] * 40, [1] * 20)
+    assert list(datasets.measure({**SETTINGS, **changed}, tmp_path).unused) == unused
+
+
 def test_without_tiktoken_or_its_ranks_one_line_says_so(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("aabbccdd" * 20)
     monkeypatch.setitem(sys.modules, "tiktoken", None)
@@ -244,10 +282,11 @@ def test_without_tiktoken_or_its_ranks_one_line_says_so(tmp_path, monkeypatch):
     with_tiktoken(monkeypatch, offline)
     assert "no ranks of gpt2 at hand (no network)" in refused(tmp_path, TOKENIZER="gpt2")
     with_tiktoken(monkeypatch, lambda name: Pairs())
-    (tmp_path / "text.txt").write_bytes(b"\xff" * 200)
-    assert "no UTF-8 (byte 0: invalid start byte); TOKENIZER=bytes" in refused(
-        tmp_path, TOKENIZER="gpt2"
-    )
+    for place in (0, 190):  # in the part to train on, in the part that is held out
+        (tmp_path / "text.txt").write_bytes(b"a" * place + b"\xff" + b"a" * (199 - place))
+        assert f"no UTF-8 (byte {place}: invalid start byte); TOKENIZER=bytes" in refused(
+            tmp_path, TOKENIZER="gpt2"
+        )
 
 
 def test_a_text_is_read_anew_where_a_run_has_another(tmp_path):

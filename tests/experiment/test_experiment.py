@@ -224,7 +224,7 @@ def test_a_setting_without_which_a_file_is_missing_does_something(load, monkeypa
     def measured(values, folder):
         if values["TEXT_FILE"] != "own.txt":
             raise UserError(f"{values['TEXT_FILE']}: there is no such file")
-        return {"TRAIN_EXAMPLES": 1000, "DATASET_DIGEST": "0" * 16}
+        return {"TRAIN_EXAMPLES": 1000, "DATASET_DIGEST": "0" * 16}, []
 
     monkeypatch.setattr("adamwprune.plan.measured.measured", measured)
     with pytest.raises(UserError, match=r"linux-c.txt: there is no such file"):

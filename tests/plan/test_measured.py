@@ -33,6 +33,13 @@ config LINES_FILE
 	depends on DATASET_LINES
 	help
 		@list word lines.txt others.txt
+
+config LINES_AT
+	string "lines: what @ means"
+	default "0.5"
+	depends on DATASET_LINES
+	help
+		@list float (0, 1)
 """
 MODULE = """
 import hashlib
@@ -46,7 +53,9 @@ def measure(values, data_dir):
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:16]
     count = len(content.splitlines())
-    return Measured({"TRAIN_EXAMPLES": count, "DATASET_DIGEST": digest, "LINES_LONGEST": 7}, [path])
+    unused = ["LINES_AT"] if b"@" not in content else []
+    values = {"TRAIN_EXAMPLES": count, "DATASET_DIGEST": digest, "LINES_LONGEST": 7}
+    return Measured(values, [path], unused)
 """
 
 
@@ -89,6 +98,15 @@ def test_a_file_that_is_missing_is_named_when_planned(folder: Path):
     (folder / "lines.txt").unlink()
     with pytest.raises(UserError, match=r"lines.txt: there is no such file$"):
         spec_of(folder)
+
+
+def test_an_option_that_means_nothing_for_the_files_makes_no_other_run(folder: Path):
+    plain = spec_of(folder)
+    assert matrix_of(folder, LINES_AT="0.25").specs == [plain]
+    assert matrix_of(folder, LINES_AT="0.25 0.5").specs == [plain]
+    (folder / "lines.txt").write_text("@\n" * 640)
+    found = matrix_of(folder, LINES_AT="0.25 0.5").specs
+    assert [spec["LINES_AT"] for spec in found] == [0.25, 0.5]
 
 
 def test_of_several_files_one_that_is_missing_costs_its_runs_alone(folder: Path):

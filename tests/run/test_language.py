@@ -21,7 +21,7 @@ METHODS = "none magnitude movement state set rigl"
 def planned(tmp_path, monkeypatch):
     """Specs of a small GPT on a small text; what planning asks is answered in this process."""
     (tmp_path / "text.txt").write_text("the cat sat on a mat and sang to all of us. " * 40)
-    here = lambda values, data_dir: dict(datasets.measure(values, data_dir).values)  # noqa: E731
+    here = lambda values, data_dir: (datasets.measure(values, data_dir).values, [])  # noqa: E731
     monkeypatch.setattr(measured, "measured", here)
     monkeypatch.setattr(shapes, "prunable_shapes", lambda spec: shapes_of(spec.settings))
     monkeypatch.setattr(runner, "HEARTBEAT", 0)

@@ -86,7 +86,7 @@ def _parser(tree: Tree, description: str) -> _Parser:
                 flag(name), dest=name, action=_YesNo, nargs=0, help=_escaped(option.prompt)
             )
             continue
-        text = f"{option.prompt}: {_expects(option.type)} (default {tree_default(tree, name)})"
+        text = f"{option.prompt}: {_expects(option.type)} (default {tree.declared(name)})"
         parser.add_argument(
             flag(name),
             dest=name,
@@ -138,13 +138,6 @@ def _default(tree: Tree, family: str) -> str:
         return ", ".join(m for m, name in members.items() if tree.symbols[name].defaults)
     default, _ = choice.defaults[0]
     return tree.families[family].member_of(default.name)
-
-
-def tree_default(tree: Tree, name: str) -> str:
-    """The default an option declares, whether it is visible now or not."""
-    for value, _ in tree.symbols[name].defaults:
-        return str(value.str_value)
-    return ""
 
 
 def _expects(kind: Type) -> str:

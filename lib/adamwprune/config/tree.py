@@ -209,6 +209,14 @@ class Tree:
         """The effective value as Kconfig writes it: ``y``, ``n``, a number, a string."""
         return str(self.symbols[name].str_value)
 
+    def default(self, name: str) -> Value:
+        """The value of an option that is declared to be its own, whether it is visible or not."""
+        return self.options[name].type.parse(self.declared(name))[0]
+
+    def declared(self, name: str) -> str:
+        """That default as Kconfig writes it; empty for an option without one."""
+        return next((str(value.str_value) for value, _ in self.symbols[name].defaults), "")
+
     def is_on(self, name: str) -> bool:
         """Whether a bool is y."""
         return bool(self.symbols[name].tri_value == 2)

@@ -39,10 +39,13 @@ class Measured:
 
     ``values``: what they decide, by the names of CELL_ symbols without that prefix: TRAIN_EXAMPLES,
     DATASET_DIGEST and the member's own. ``paths``: every file and directory that was read.
+    ``unused``: options of the member that mean nothing for these files, and count as their
+    defaults.
     """
 
     values: Mapping[str, int | str]
     paths: Sequence[Path]
+    unused: Sequence[str] = ()
 
 
 class Data(Protocol):

@@ -114,7 +114,8 @@ def pixels_of(path: Path, size: int) -> Pixels:
     """
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
+            # Pillow cuts 16 bits of a colour to 8; only its decoder's parameters tell of them.
+            if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
                 raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits")
             turned = ImageOps.exif_transpose(image)
             if "transparency" in turned.info:  # of a palette: Pillow wants it to be named

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adamwprune.base.errors import UserError
@@ -38,12 +39,12 @@ def load(name: str, data_dir: Path, sha256: Mapping[str, str]) -> ImageData:
     arrays: list[Tensor] = []
     for file in FILES:
         content = _content(folder, file)
-        if hashlib.sha256(content).hexdigest() != sha256[file]:
+        if hashlib.sha256(content.data).hexdigest() != sha256[file]:
             raise UserError(
                 f"{_path(folder, file)}: checksum mismatch, the file is damaged or another one; "
                 f"remove it to download it again"
             )
-        whole.update(content)
+        whole.update(content.data)
         arrays.append(_parse(content))
     train_images, train_labels, test_images, test_labels = arrays
     return ImageData.of(
@@ -62,23 +63,22 @@ def _path(folder: Path, file: str) -> Path | None:
     return next((p for p in (folder / file, folder / f"{file}.gz") if p.is_file()), None)
 
 
-def _content(folder: Path, file: str) -> bytes:
+def _content(folder: Path, file: str) -> NDArray[np.uint8]:
     path = _path(folder, file)
     if path is None:
         raise UserError(f"{folder / file}: missing")
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        if path.suffix == ".gz":
+            return np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8)
+        return np.fromfile(path, np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
-def _parse(content: bytes) -> Tensor:
+def _parse(content: NDArray[np.uint8]) -> Tensor:
     """IDX: two zero bytes, type 8 (uint8), number of dimensions, sizes (big-endian), data."""
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">i4", dimensions, 4)
-    data = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    return torch.from_numpy(data.reshape(shape).copy())
+    header = 4 + 4 * int(content[3])
+    return torch.from_numpy(content[header:].reshape(content[4:header].view(">i4")))
 
 
 def _fetch(name: str, data_dir: Path) -> None:

@@ -31,7 +31,7 @@ class Bytes:
 
     def encoded(self, text: bytes) -> Tensor:
         """uint8, as many as there are bytes."""
-        return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        return torch.from_numpy(np.frombuffer(bytearray(text), np.uint8))
 
     def decoded(self, tokens: Sequence[int]) -> bytes:
         """As many bytes."""

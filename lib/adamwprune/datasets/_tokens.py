@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adamwprune.base.errors import UserError
@@ -79,7 +80,11 @@ class TokenData:
         kept = len(self.train) - examples * self.block
         if kept < 2 * self.block:
             raise UserError(f"VALIDATION_EXAMPLES={examples} leaves no block to train on")
-        return replace(self, train=self.train[:kept], test=self.train[kept - 1 :])
+        train, test = self.train[:kept], self.train[kept - 1 :]
+        if self.tokenizer is None:
+            return replace(self, train=train, test=test)
+        text = self.tokenizer.decoded(_numbers(test).tolist())
+        return replace(self, train=train, test=test, bytes_per_token=len(text) / len(test))
 
     def fitted(self, takes: Kind) -> TokenData:
         """As it is: the model takes this vocabulary in blocks of this size."""
@@ -94,8 +99,7 @@ class TokenData:
 
 def largest(tokens: Tensor) -> int:
     """The largest of tokens on the CPU."""
-    numbers = tokens.numpy()
-    return int((numbers.view(np.uint16) if tokens.dtype == torch.int16 else numbers).max())
+    return int(_numbers(tokens).max())
 
 
 def examples_of(tokens: int, block: int) -> int:
@@ -111,6 +115,12 @@ def check_lengths(name: str, train: int, test: int, block: int) -> None:
         raise UserError(
             f"{name}: {test} tokens to be judged by, a block and its target are {block + 1}"
         )
+
+
+def _numbers(tokens: Tensor) -> NDArray[np.unsignedinteger]:
+    """Tokens on the CPU as what they count."""
+    numbers = tokens.numpy()
+    return numbers.view(np.uint16) if tokens.dtype == torch.int16 else numbers
 
 
 def _batch(sequences: Tensor) -> Batch:

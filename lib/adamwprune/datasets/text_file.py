@@ -45,7 +45,11 @@ def measure(values: Mapping[str, Any], data_dir: Path) -> Measured:
         "DATASET_DIGEST": data.digest,
         "VOCABULARY": data.vocabulary,
     }
-    return Measured(found, [path, *_files(path)])
+    if path.is_dir():
+        unused = ["TEXT_HELD_OUT", "TOKENIZER"]
+    else:
+        unused = ["TEXT_VOCABULARY"] if isinstance(data.tokenizer, Bytes) else []
+    return Measured(found, [path, *_files(path)], unused)
 
 
 def load(values: Mapping[str, Any], data_dir: Path) -> TokenData:
@@ -76,11 +80,14 @@ def _text(values: Mapping[str, Any], path: Path) -> TokenData:
     if not text:
         raise UserError(f"{path}: the file is empty (TEXT_FILE)")
     train, test = _split(text, values["TEXT_HELD_OUT"])
-    try:
-        tokens, test_tokens = tokenizer.encoded(train), tokenizer.encoded(test)
-    except UnicodeDecodeError as error:
-        place = f"byte {error.start}: {error.reason}"
-        raise UserError(f"{path}: no UTF-8 ({place}); TOKENIZER=bytes takes any file") from None
+    encoded: list[Tensor] = []
+    for begin, part in ((0, train), (len(train), test)):
+        try:
+            encoded.append(tokenizer.encoded(part))
+        except UnicodeDecodeError as error:
+            place = f"byte {begin + error.start}: {error.reason}"
+            raise UserError(f"{path}: no UTF-8 ({place}); TOKENIZER=bytes takes any file") from None
+    tokens, test_tokens = encoded
     vocabulary = Bytes.vocabulary if isinstance(tokenizer, Bytes) else values["TEXT_VOCABULARY"]
     return TokenData(
         tokens,

@@ -156,7 +156,7 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             settings = {**place.values, **own}
             key += tuple([point[name] for name in checked])
             if place.is_measured and key not in files:
-                files[key] = _measured(settings, data_dir(tree))
+                files[key] = _measured(tree, settings)
             more, unfit = files.get(key, ({}, ""))
             spec = RunSpec({**settings, **more})
             if spec in cells:
@@ -195,12 +195,14 @@ class _Place:
         return cls("", tree.cell_values(), notes, tree.presets(), tree.is_on(MEASURED))
 
 
-def _measured(values: Mapping[str, Value], folder: Path) -> tuple[Mapping[str, Value], str]:
-    """What the dataset's files add to these values, and what they have against them."""
+def _measured(tree: Tree, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], str]:
+    """What the dataset's files say in place of these values, and what they have against them."""
     try:
-        return measured.measured(values, folder), ""
+        found, unused = measured.measured(values, data_dir(tree))
     except UserError as error:
         return {}, str(error)
+    # As if they were not set: what does not matter makes no other run.
+    return {**{name: tree.default(name) for name in unused}, **found}, ""
 
 
 def _parsed(tree: Tree, name: str, words: list[str]) -> dict[str, Value]:

@@ -17,14 +17,14 @@ from adamwprune.plan.lineage import NEUTRAL
 DATA_DIR = "DATA_DIR"  # beside the values that are asked about: where the files are
 
 
-def measured(values: Mapping[str, Value], data_dir: Path) -> dict[str, Value]:
-    """The values of a run that its dataset's files decide, by symbol name.
+def measured(values: Mapping[str, Value], data_dir: Path) -> tuple[dict[str, Value], list[str]]:
+    """The values of a run that its dataset's files decide, by symbol name; and the options that
+    mean nothing for them.
 
     Raises :class:`UserError` where the files are not there or are not what they should be.
     """
     answer = _MEASURED.of({**NEUTRAL, **values, DATA_DIR: str(data_dir.absolute())})
-    found: dict[str, Value] = dict(answer["values"])
-    return found
+    return dict(answer["values"]), list(answer["unused"])
 
 
 def stamp(path: str) -> list[int] | None:

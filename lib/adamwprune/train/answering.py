@@ -41,12 +41,12 @@ def shapes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that the files decide; and of each file and directory that was read its size and
-    the time of its last change.
+    """The values that the files decide, the options that they leave unused; and of each file and
+    directory that was read its size and the time of its last change.
     """
     found = datasets.measure(values, Path(values[DATA_DIR]))
     stamps = {str(path): stamp(str(path)) for path in found.paths}
-    return {"values": dict(found.values), "stamps": stamps}
+    return {"values": dict(found.values), "unused": list(found.unused), "stamps": stamps}
 
 
 PATIENCE = 60  # seconds without a question, after which SIGALRM ends the process
