@@ -20,7 +20,6 @@ from adamwprune.records.published import read_published
 from adamwprune.records.record import STALE, RunResult
 from adamwprune.records.state import DAMAGED, DONE, State
 from adamwprune.records.store import RESULT, SPEC, Store
-from adamwprune.report import present
 
 NAMED = 8  # runs that a message names
 
@@ -141,6 +140,8 @@ class Catalogue:
         """Write these records of the matrix, their table, and the uncommitted changes that they
         were made with, to the tracked folder; says which changes are lost.
         """
+        from adamwprune.report import present  # takes as long to import as all the rest
+
         matrix, folder = self.experiment.matrix, self.experiment.published
         present.publish(folder, name, matrix.specs, records, memory, matrix.deciders)
         made_with = [diff for r in records for diff in provenance.diffs(r.environment)]

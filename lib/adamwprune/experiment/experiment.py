@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.config import sources
@@ -18,8 +19,9 @@ from adamwprune.config.tree import Tree
 from adamwprune.plan.matrix import Matrix, data_dir, expand
 from adamwprune.plan.names import names
 from adamwprune.plan.spec import RunSpec
-from adamwprune.report.comparisons import Commands
-from adamwprune.report.present import Request
+
+if TYPE_CHECKING:
+    from adamwprune.report.present import Request
 
 LONGEST = 60  # characters of a configuration's name in that of a folder
 
@@ -68,6 +70,10 @@ class Experiment:
     @property
     def request(self) -> Request:
         """How these runs were asked for, for a report on them."""
+        # Of use to a report alone, and it takes as long to import as all the rest.
+        from adamwprune.report.comparisons import Commands
+        from adamwprune.report.present import Request
+
         return Request(self.matrix.deciders, Commands(self.workspace.variables, self.defconfig))
 
     def _is_idle(self, name: str) -> bool:

@@ -4,17 +4,15 @@ Without a terminal the lines are ``start``, ``[i/n] done`` or ``failed``, ``eta`
 and where nothing else was said for long, ``retry`` and ``note``. Epochs are in the runs' own logs.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.live import Live as Screen
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from adamwprune.base import terminal
 from adamwprune.base.wording import last_line
@@ -28,6 +26,10 @@ from adamwprune.progress.rows import NAME, Counts, Row, clock, printable, quanti
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import has_checkpoint
 from adamwprune.scheduler.devices import Slot
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 REFRESH = 2.0  # seconds between estimates
 FEW = 100  # waiting runs up to which an estimate, which looks at all of them, costs nothing
@@ -282,6 +284,8 @@ class Live(Watcher):
     """
 
     def __init__(self, matrix: Matrix, console: Console) -> None:
+        from rich.live import Live as Screen
+
         super().__init__(matrix)
         self.console = console
         self.screen = Screen(
@@ -307,6 +311,8 @@ class Live(Watcher):
 
     def draw(self) -> Text:
         """The view, for the terminal's present size."""
+        from rich.text import Text
+
         width, height = self.console.size
         running, matrix = list(self.matrix.running.values()), self.matrix
         several = len({slot.device for slot in matrix.slots}) > 1
@@ -321,6 +327,8 @@ class Live(Watcher):
 
     def say(self, line: str) -> None:
         """Print one line above what is drawn; the terminal wraps what is too long."""
+        from rich.text import Text
+
         self.console.print(Text(printable(line, self.console.encoding)), soft_wrap=True)
 
 

@@ -20,7 +20,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +159,8 @@ class Spool:
 
 def versions() -> dict[str, str]:
     """What a run's bits depend on beside its code, found without importing it."""
+    from importlib import metadata  # of use to a cluster alone
+
     found = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
     for name in CHECKED:
         with contextlib.suppress(metadata.PackageNotFoundError):
