@@ -111,7 +111,7 @@ def measure(options: Options) -> list[Metric]:
             folder = options.scratch / f"numba-{number}"
             by_kernels.append(train(options, folder, runs, LENET5_NUMBA="y"))
     many = train(replace(options, epochs=1), options.scratch / "many", 3 if options.quick else MANY)
-    torch = [processes.run([sys.executable, "-c", "import torch"]).seconds for _ in theirs]
+    torch = [one_run.importing_torch() for _ in theirs]
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
     rate = [matrix.rate(options.epochs) for matrix in own]
     together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))

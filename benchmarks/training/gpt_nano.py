@@ -7,7 +7,7 @@ from adamwprune.plan.spec import RunSpec
 from benchmarks import metrics
 from benchmarks.metrics import Metric, Options, at_least, at_most
 from benchmarks.training import cells, paced, pruning_cost, turns
-from benchmarks.training.turns import OURS, PASSIVE, PLAIN, Sizes, Told, pruned
+from benchmarks.training.turns import OURS, PLAIN, Sizes, Told, pruned
 
 SECTION = "train-gpt-nano"
 LOOP = "benchmarks.training.plain_text"
@@ -25,7 +25,7 @@ def measure(options: Options) -> list[Metric]:
     found = cells.specs(options.scratch / "gpt-nano", settings)
     given = cells.Cells(found, options.data_dir)
     works = {
-        **turns.plain(LOOP, given, options),
+        PLAIN: turns.other(LOOP, given, options),
         BARE: turns.other(paced.PRODUCT, given, options, "step"),
         **turns.ours(given, options),
     }
@@ -34,11 +34,10 @@ def measure(options: Options) -> list[Metric]:
     tokens = spec["BATCH_SIZE"] * spec["BLOCK"]
     told = Told(SECTION, turns.take(works, sizes, options), tokens, "tokens a second")
     is_judged = options.device == "cpu" and not options.quick
-    rows = [row for name in (PLAIN, PASSIVE, OURS) for row in told.step(name)]
+    rows = [row for name in (PLAIN, OURS) for row in told.step(name)]
     rows += told.part(BARE, "our network and optimizer, one batch, nothing else")
     goal = at_least(1.0) if is_judged else None
-    rows.append(told.ratio(PLAIN, OURS, None, f"{tokens} tokens a step"))
-    rows.append(told.ratio(PASSIVE, OURS, goal))
+    rows.append(told.ratio(PLAIN, OURS, goal, f"{tokens} tokens a step"))
     rows += overhead(told, spec, is_judged)
     for method in found:
         if method != cells.DENSE:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.subprocesses import PASSIVE
 from adamwprune.config.tree import SOURCE_TREE
 from adamwprune.plan.spec import RunSpec
 from adamwprune.scheduler import devices
@@ -38,7 +37,6 @@ class Work:
     device: str = "cpu"
     part: str = "all"  # of a step; which parts there are is the module's affair
     workers: int = 2  # of a DataLoader
-    passive: bool = False  # its threads sleep while they wait, as ours do
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
@@ -178,9 +176,7 @@ def _start(name: str, work: Work) -> Iterator[Paced]:
     own_folder = Path(tempfile.mkdtemp(prefix="loop-", dir=work.folder))
     work, errors = replace(work, folder=own_folder), own_folder / "output.txt"
     # The loops of tutorials have the environment that anybody's process has.
-    own = PASSIVE if work.passive else {}
-    if work.module == PRODUCT:
-        own = devices.environment(len(os.sched_getaffinity(0)))
+    own = devices.environment(len(os.sched_getaffinity(0))) if work.module == PRODUCT else {}
     with errors.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", work.module, work.to_json()],

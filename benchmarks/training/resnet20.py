@@ -2,7 +2,7 @@
 
 from benchmarks.metrics import Metric, Options, at_least
 from benchmarks.training import cells, paced, pruning_cost, turns
-from benchmarks.training.turns import OURS, PASSIVE, PLAIN, Sizes, Told, pruned
+from benchmarks.training.turns import OURS, PLAIN, Sizes, Told, pruned
 
 SECTION = "train-resnet20"
 LOOP = "benchmarks.training.plain_images"
@@ -17,15 +17,14 @@ def measure(options: Options) -> list[Metric]:
     settings = {"DATASET": "cifar10", "MODEL": model, "BATCH_SIZE": str(batch)}
     found = cells.specs(options.scratch / "resnet20", settings)
     given = cells.with_images(options, found)
-    whole = {**turns.plain(LOOP, given, options), **turns.ours(given, options)}
+    whole = {PLAIN: turns.other(LOOP, given, options), **turns.ours(given, options)}
     sizes = Sizes(steps=1, turns=1, setup=4) if options.quick else SIZES
     told = Told(SECTION, turns.take(whole, sizes, options), batch, "images a second")
     goal = at_least(2.0) if options.device == "cpu" and not options.quick else None
     loader = f"{turns.WORKERS} workers; {given.data}"
-    rows = [row for name in (PLAIN, PASSIVE) for row in told.step(name, loader)]
+    rows = told.step(PLAIN, loader)
     rows += told.step(OURS, given.data)
     rows.append(told.ratio(PLAIN, OURS, goal, f"batches of {batch}, with their data"))
-    rows.append(told.ratio(PASSIVE, OURS))
     rows += _data(given, options, batch)
     for method in given.specs:
         if method != cells.DENSE:

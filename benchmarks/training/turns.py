@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import metrics
@@ -12,7 +12,6 @@ from benchmarks.training.cells import DENSE, Cells
 from benchmarks.training.paced import PRODUCT, Work
 
 PLAIN, OURS = "plain loop", "ours"
-PASSIVE = "plain loop, waiting passively"
 WORKERS = 2  # of the plain loop's DataLoader
 
 
@@ -65,15 +64,6 @@ def other(
     """The dense run by another loop, or a part of it."""
     spec = cells.specs[DENSE]
     return Work(module, spec, cells.data_dir, options.scratch, options.device, part, workers)
-
-
-def plain(module: str, cells: Cells, options: Options) -> dict[str, Work]:
-    """The plain loop by name: as it is, and with threads that sleep while they wait, as ours do.
-
-    Where anything else is busy, threads that spin make the former many times slower.
-    """
-    work = other(module, cells, options)
-    return {PLAIN: work, PASSIVE: replace(work, passive=True)}
 
 
 def take(works: Mapping[str, Work], sizes: Sizes, options: Options) -> Times:

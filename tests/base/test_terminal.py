@@ -143,8 +143,8 @@ def test_sigterm_ends_a_command_and_what_it_has_started() -> None:
     pytest.fail("the child lives on")
 
 
-def test_torch_is_loaded_by_a_command_whose_threads_wait_passively(monkeypatch) -> None:
-    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+def test_torch_is_loaded_by_a_command_whose_threads_sleep_soon(monkeypatch) -> None:
+    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
     for name in waiting:
         monkeypatch.setenv(name, "active")  # a user's own setting loses
     status, told, _ = run(lambda: print({n: os.environ[n] for n in waiting}) or 0, monkeypatch)

@@ -432,7 +432,7 @@ IN_RECORDS = [
         "tests/scheduler/test_packing.py -k one_at_a_time",
     ),
     Fault(
-        "threads spin where a run has all cores",
+        "threads spin as long as they wait where a run has all cores",
         f"{LIB}/base/subprocesses.py",
         '{"OMP_WAIT_POLICY": "passive", ',
         '{"OMP_WAIT_POLICY": "active", ',

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.subprocesses import PASSIVE
+from adamwprune.base.subprocesses import WAITING
 from adamwprune.base.terminal import Clean
 
 _PLAIN = "adamwprune.base.forms"  # the error handler below
@@ -44,7 +44,7 @@ def run_command(main: Callable[[], int]) -> None:
     shell expects; a reader that went away (``make plan | head``) is no error. What the file
     system refuses (a name that is too long, no permission) is the user's to mend, too.
     """
-    os.environ.update(PASSIVE)  # before anything imports torch
+    os.environ.update(WAITING)  # before anything imports torch
     _open_streams()
     with _terminable():
         sys.exit(_status(main))

@@ -46,7 +46,7 @@ LOOK = 5.0  # seconds between looks at runs that others hold
 SPREAD = 64  # agents begin with one of so many runs: two seldom try the same one
 MOST_SKEW = 300.0  # seconds between this clock and the file server's that nobody is told of
 NOTES = 50  # of an agent that are kept for others to read
-PASSED_ON = ("PYTHONPATH", "PYTHONSAFEPATH", *subprocesses.PASSIVE)
+PASSED_ON = ("PYTHONPATH", "PYTHONSAFEPATH", *subprocesses.WAITING)
 BEFORE_LIMIT = signal.SIGUSR2  # what an engine sends some time before its limit
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.subprocesses import PASSIVE
+from adamwprune.base.subprocesses import WAITING
 from adamwprune.base.wording import at_place, counted
 
 GPU_JOBS = 4  # runs at a time on a GPU: one small network leaves most of it idle
@@ -148,7 +148,7 @@ def environment(threads: int) -> dict[str, str]:
     imported.
     """
     return {
-        **PASSIVE,
+        **WAITING,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
