@@ -81,8 +81,8 @@ def measure(options: Options) -> list[Metric]:
     runs: dict[str, list[Run]] = {"plain loop": [], **{name: [] for name, _, _ in ways}}
     imports: list[float] = []
     for number in range(options.repetitions):
-        imports.append(importing_torch())
         runs["plain loop"].append(plain(options))
+        imports.append(importing_torch())
         for at, (name, flags, _) in enumerate(ways):
             runs[name].append(ours(options, options.scratch / f"one-run-{number}-{at}", *flags))
     found = [metric for name, each in runs.items() for metric in _of_runs(name, each)]
