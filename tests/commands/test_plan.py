@@ -91,7 +91,7 @@ def test_without_records_it_is_estimated_from_a_step(tmp_path, capsys, monkeypat
     monkeypatch.setattr(steps, "_STEP", answers)
     plan.main(Workspace({**ONE, "O": str(tmp_path), "DEVICE": "cpu", "JOBS": "1"}), None)
     *_, step, eta = capsys.readouterr().out.splitlines()
-    assert step == "step    lenet5 on mnist5k, batch 64: 2e+03 ms, measured on cpu"
+    assert step == "step    lenet5 on mnist5k, batch 64: 2 s, measured on cpu"
     assert eta.startswith("eta     5:21 "), "126 steps of 2 s and a quarter, and the start"
     assert len(asked) == 1
 
@@ -111,4 +111,4 @@ def test_the_time_is_told_before_anything_is_trained(tmp_path, capsys, monkeypat
         given = Namespace(defconfig="", choose=Catalogue.missing, report=False, memory=memory)
         matrix.main(workspace, given)
     assert ["eta " in each for each in told] == [False, True, True]
-    assert "step    lenet5 on mnist5k, batch 64: 1e+03 ms" in told[1]
+    assert "step    lenet5 on mnist5k, batch 64: 1 s," in told[1]

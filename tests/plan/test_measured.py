@@ -102,8 +102,11 @@ def test_a_file_that_is_missing_is_named_when_planned(folder: Path):
 
 def test_an_option_that_means_nothing_for_the_files_makes_no_other_run(folder: Path):
     plain = spec_of(folder)
-    assert matrix_of(folder, LINES_AT="0.25").specs == [plain]
-    assert matrix_of(folder, LINES_AT="0.25 0.5").specs == [plain]
+    for text in ("0.25", "0.25 0.5"):
+        found = matrix_of(folder, LINES_AT=text)
+        assert found.specs == [plain]
+        assert found.notes == ["LINES_AT=0.25 means nothing for the files of lines"]
+    assert matrix_of(folder).notes == []
     (folder / "lines.txt").write_text("@\n" * 640)
     found = matrix_of(folder, LINES_AT="0.25 0.5").specs
     assert [spec["LINES_AT"] for spec in found] == [0.25, 0.5]

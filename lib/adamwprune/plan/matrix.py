@@ -135,7 +135,7 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
     checked = [name for name in plain if name != "SEED"]  # a seed contradicts nothing
     cells: dict[RunSpec, Cell] = {}
     problems: dict[tuple[str, ...], list[str]] = {}
-    files: dict[tuple[str, ...], tuple[Mapping[str, Value], str]] = {}  # what they say
+    files: dict[tuple[str, ...], _Files] = {}
     wrong: dict[RunSpec, list[str]] = {}
     dropped: list[Dropped] = []
     with _restored(tree, axes):
@@ -157,13 +157,14 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             key += tuple([point[name] for name in checked])
             if place.is_measured and key not in files:
                 files[key] = _measured(tree, settings)
-            more, unfit = files.get(key, ({}, ""))
-            spec = RunSpec({**settings, **more})
+            told = files.get(key, _Files())
+            spec = RunSpec({**settings, **told.values})
             if spec in cells:
                 continue
-            cells[spec] = Cell(spec, point, place.notes, place.presets)
+            cells[spec] = Cell(spec, point, place.notes + told.notes, place.presets)
             if key not in problems:
-                problems[key] = [unfit] if unfit else spec.problems() or feasible.problems(spec)
+                unfit = [told.unfit] if told.unfit else []
+                problems[key] = unfit or spec.problems() or feasible.problems(spec)
             if problems[key]:
                 wrong[spec] = problems[key]
     if not cells:
@@ -195,14 +196,28 @@ class _Place:
         return cls("", tree.cell_values(), notes, tree.presets(), tree.is_on(MEASURED))
 
 
-def _measured(tree: Tree, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], str]:
-    """What the dataset's files say in place of these values, and what they have against them."""
+@dataclass(frozen=True)
+class _Files:
+    """What a dataset's files say to the values of a point."""
+
+    values: Mapping[str, Value] = field(default_factory=dict)  # in place of those
+    unfit: str = ""  # why there can be no such run
+    notes: tuple[str, ...] = ()
+
+
+def _measured(tree: Tree, values: Mapping[str, Value]) -> _Files:
     try:
         found, unused = measured.measured(values, data_dir(tree))
     except UserError as error:
-        return {}, str(error)
+        return _Files(unfit=str(error))
     # As if they were not set: what does not matter makes no other run.
-    return {**{name: tree.default(name) for name in unused}, **found}, ""
+    defaults = {name: tree.default(name) for name in unused}
+    notes = [
+        f"{name}={values[name]} means nothing for the files of {values['DATASET']}"
+        for name, default in defaults.items()
+        if values[name] != default
+    ]
+    return _Files({**defaults, **found}, notes=tuple(notes))
 
 
 def _parsed(tree: Tree, name: str, words: list[str]) -> dict[str, Value]:

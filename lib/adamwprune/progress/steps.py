@@ -64,4 +64,5 @@ def _measured(spec: RunSpec, slot: Slot) -> Answer | None:
 
 def _line(spec: RunSpec, seconds: float, slot: Slot) -> str:
     size = f"{spec['MODEL']} on {spec['DATASET']}, batch {spec['BATCH_SIZE']}"
-    return f"step    {size}: {1000 * seconds:.3g} ms, measured on {slot.device}"
+    took = f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return f"step    {size}: {took}, measured on {slot.device}"
