@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adamwprune.base.wording import at_place, counted, did_you_mean, last_line, plain
+from adamwprune.base.wording import at_place, counted, did_you_mean, last_line, plain, rounded
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,15 @@ def test_a_part_of_a_name_is_nearer_than_one_of_like_letters() -> None:
 def test_of_an_error_of_this_package_only_what_it_says_is_told() -> None:
     assert last_line("Traceback\nadamwprune.tasks.Diverged: the loss is nan\n") == "the loss is nan"
     assert last_line("ValueError: x") == "ValueError: x"
+
+
+def test_a_large_number_has_no_exponent() -> None:
+    numbers = (0.01234, 1.1, 52.34, 999.6, 1000, 12345.6)
+    assert [rounded(each) for each in numbers] == [
+        "0.0123",
+        "1.1",
+        "52.3",
+        "1,000",
+        "1,000",
+        "12,346",
+    ]

@@ -36,6 +36,11 @@ def plain(value: object) -> str:
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+def rounded(number: float) -> str:
+    """Three digits, and all of a large number: ``0.0123``, ``1.1``, ``12,346``."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """For a message about an unknown word: the nearest known one, and the way to the rest."""
     names = list(known)

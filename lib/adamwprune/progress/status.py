@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adamwprune.base.errors import UserError
-from adamwprune.base.wording import counted
+from adamwprune.base.wording import counted, rounded
 from adamwprune.plan import names
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress import eta, history, rows, steps
@@ -109,7 +109,7 @@ def _cost(agents: Agents, left: Estimate) -> str:
     """What a cluster will count."""
     unit = "GPU" if agents.gpus else "core"
     p50, p90 = agents.cost(left.p50), agents.cost(left.p90)
-    return f"cost    {p50:.3g} {unit} hours (P90 {p90:.3g})  {agents}"
+    return f"cost    {rounded(p50)} {unit} hours (P90 {rounded(p90)})  {agents}"
 
 
 def time_left(

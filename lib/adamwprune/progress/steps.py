@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 
 from adamwprune.base.errors import UserError
+from adamwprune.base.wording import rounded
 from adamwprune.plan.answers import Answer, Answers
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress.eta import Paces
@@ -64,5 +65,5 @@ def _measured(spec: RunSpec, slot: Slot) -> Answer | None:
 
 def _line(spec: RunSpec, seconds: float, slot: Slot) -> str:
     size = f"{spec['MODEL']} on {spec['DATASET']}, batch {spec['BATCH_SIZE']}"
-    took = f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    took = f"{rounded(seconds)} s" if seconds >= 1 else f"{rounded(1000 * seconds)} ms"
     return f"step    {size}: {took}, measured on {slot.device}"
