@@ -16,8 +16,9 @@ import pytest
 
 from adamwprune.base.errors import UserError
 from adamwprune.plan.spec import RunSpec
-from adamwprune.records import staleness
+from adamwprune.records import code, staleness
 from adamwprune.records.code import COUNTED, LIBRARY, Code, Sources, _unmatched, stamps
+from adamwprune.records.parsed import Parsed
 from adamwprune.records.record import RunResult
 
 RUNS = {
@@ -350,17 +351,26 @@ def test_the_closure_holds_every_module_that_a_run_really_imports():
     assert set(Sources().of(RUNS["adamwprune state"]).modules) == counted
 
 
-def test_another_python_s_additions_to_the_syntax_tree_change_nothing(library, monkeypatch):
-    before = Sources(library).of(RUNS["sgd none"]).digest
-    whole = ast.iter_fields
+def test_another_python_s_additions_to_the_syntax_tree_change_nothing(
+    library, tmp_path, monkeypatch
+):
+    def parsed_anew(cache: str) -> str:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        monkeypatch.setattr(code, "_PARSED", Parsed())
+        code._source.cache_clear()
+        return Sources(library).of(RUNS["sgd none"]).digest
+
+    before, whole, seen = parsed_anew("one"), ast.iter_fields, []
 
     def with_more(node):
         yield from whole(node)
         if isinstance(node, ast.FunctionDef):
+            seen.append(node.name)
             yield "fields_of_the_future", []
 
     monkeypatch.setattr(ast, "iter_fields", with_more)
-    assert Sources(library).of(RUNS["sgd none"]).digest == before
+    assert parsed_anew("other") == before
+    assert seen
 
 
 @pytest.mark.parametrize(

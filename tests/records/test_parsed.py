@@ -19,12 +19,13 @@ A_RUN = RUNS["adamwprune state"]
 def cache(tmp_path, monkeypatch):
     """An empty cache, and a process that has parsed nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(code, "_PARSED", Parsed())
+    another_process(monkeypatch)
     return files.user_cache() / FILE
 
 
 def another_process(monkeypatch):
     monkeypatch.setattr(code, "_PARSED", Parsed())
+    code._source.cache_clear()
 
 
 def not_again(*_):

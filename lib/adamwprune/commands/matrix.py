@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from adamwprune.base import terminal
 from adamwprune.base.console import require
 from adamwprune.base.wording import counted, wrapped
-from adamwprune.commands import html_report
 from adamwprune.config.sources import Workspace
 from adamwprune.experiment.catalogue import Catalogue
 from adamwprune.experiment.experiment import Experiment
 from adamwprune.experiment.launch import Choose, Launch
-from adamwprune.page import vendor
 from adamwprune.plan.spec import RunSpec
 from adamwprune.progress.status import estimate
 from adamwprune.report import present
@@ -47,6 +45,10 @@ def main(workspace: Workspace, given: argparse.Namespace) -> int:
 
 
 def _present(catalogue: Catalogue, memory: bool) -> None:
+    # Not before there is something to show: it takes as long as all that comes before a training.
+    from adamwprune.commands import html_report
+    from adamwprune.page import vendor
+
     experiment, records = catalogue.experiment, catalogue.records()
     specs = experiment.matrix.specs
     if not any(record.status == "done" for record in records):

@@ -76,12 +76,17 @@ class Experiment:
 
         return Request(self.matrix.deciders, Commands(self.workspace.variables, self.defconfig))
 
+    @cached_property
+    def _trial(self) -> Tree:
+        """Another tree, to try settings with."""
+        return Tree(self.tree.root)
+
     def _is_idle(self, name: str) -> bool:
         """Whether a setting of make's command line is another value and yet changes no run."""
         if self.tree.is_operational(name):
             return False
         others = {key: text for key, text in self.workspace.variables.items() if key != name}
-        tree = Tree(self.tree.root)
+        tree = self._trial
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # what it says was said once
                 sources.load(Workspace(others), tree, self.defconfig)

@@ -31,6 +31,7 @@ TRAINING = f"{PACKAGE}.train.loop"
 COUNTED = ("train", "tasks", "models", "datasets", "optimizers", "pruning")
 # A folder of a directory with members from outside -> the package they belong to.
 OUTSIDE = {registry.folder(package): package for package in registry.PACKAGES.values()}
+Stamp = tuple[int, int]  # of a file: when it was last written, in ns, and its size in bytes
 CERTIFIED = LIBRARY.parent / "results" / "certified.jsonl"
 
 
@@ -72,20 +73,38 @@ class Sources:
 
     def __init__(self, library: Path = LIBRARY, certified: Path | None = CERTIFIED) -> None:
         self.certificates = Certificates(certified)
-        self.library, self.outside = library, registry.outside()
-        self._contents: dict[str, Content] = {}
-        self._paths: dict[str, Path | None] = {}
-        self._runs: dict[tuple[str, ...], Code] = {}  # by the members of each component
+        self.library = library
 
-    @functools.cached_property
-    def _beside(self) -> str:
-        """The source files there are: by them a qualified name is split into module and name."""
-        files = (path.removeprefix(f"{self.library}/") for path in stamps(self.library))
-        return "\0".join(sorted(files))
+    @cached_property
+    def _source(self) -> _Source:
+        written = frozenset(stamps(self.library).items())
+        return _source(self.library, registry.outside(), written)
 
     def of(self, spec: RunSpec) -> Code:
         """The code of a run; :class:`UserError` for a missing member or broken Python."""
-        members = tuple([spec[name] for name in COMPONENTS])
+        members = tuple([str(spec[name]) for name in COMPONENTS])
+        return Code(self._source.modules(members), self.certificates)
+
+
+@functools.lru_cache(maxsize=1)
+def _source(library: Path, outside: Path | None, written: frozenset[tuple[str, Stamp]]) -> _Source:
+    """The source in files that were written then, which a command looks at several times."""
+    return _Source(library, outside, [path for path, _ in written])
+
+
+class _Source:
+    """What the files of the package hold, read when it is asked for."""
+
+    def __init__(self, library: Path, outside: Path | None, files: Iterable[str]) -> None:
+        self.library, self.outside = library, outside
+        # The files there are: by them a qualified name is split into module and name.
+        self._beside = "\0".join(sorted(path.removeprefix(f"{library}/") for path in files))
+        self._contents: dict[str, Content] = {}
+        self._paths: dict[str, Path | None] = {}
+        self._runs: dict[tuple[str, ...], dict[str, str]] = {}  # by the members of each component
+
+    def modules(self, members: tuple[str, ...]) -> dict[str, str]:
+        """What :class:`Code` holds of a run with these members."""
         if members not in self._runs:
             packages = zip(COMPONENTS.values(), members, strict=True)
             roots = [TRAINING, *(f"{package}.{_module(member)}" for package, member in packages)]
@@ -93,9 +112,8 @@ class Sources:
                 if self._path(root) is None:
                     raise UserError(f"there is no module {root}; is it from outside, M=DIR?")
             names = sorted(name for name in self._closure(roots) if self._read(name).digest)
-            modules = {name: self._entry(name) for name in names}
+            self._runs[members] = {name: self._entry(name) for name in names}
             _PARSED.save()
-            self._runs[members] = Code(modules, self.certificates)
         return self._runs[members]
 
     def _closure(self, roots: Iterable[str]) -> set[str]:
@@ -187,7 +205,7 @@ class Sources:
         return next((file for file in files if file.is_file()), None)
 
 
-def stamps(library: Path = LIBRARY) -> dict[str, tuple[int, int]]:
+def stamps(library: Path = LIBRARY) -> dict[str, Stamp]:
     """Each source file of the package, and of the directory with members from outside: when it was
     last written, in ns, and its size in bytes."""
     outside = registry.outside()
@@ -213,7 +231,7 @@ def _file(place: Path) -> Path:
 
 
 def _module(member: str) -> str:
-    return str(member).replace("-", "_")
+    return member.replace("-", "_")
 
 
 def _own(entry: str) -> str:
