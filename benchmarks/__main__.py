@@ -37,6 +37,7 @@ from benchmarks.metrics import Metric, Options
 from benchmarks.session import Session
 
 SECTIONS = {
+    "start": "benchmarks.start",
     "one-run": "benchmarks.one_run",
     "matrix": "benchmarks.matrix",
     "optimizer-step": "benchmarks.optimizer_step",

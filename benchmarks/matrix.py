@@ -10,7 +10,7 @@ from adamwprune.records.brief import read_result
 from adamwprune.records.record import RunResult
 from adamwprune.records.store import LOCK, RESULT
 from adamwprune.scheduler import devices
-from benchmarks import metrics, one_run, processes
+from benchmarks import metrics, one_run, processes, start
 from benchmarks.metrics import Metric, Options, at_least, at_most
 
 SECTION = "matrix"
@@ -111,7 +111,7 @@ def measure(options: Options) -> list[Metric]:
             folder = options.scratch / f"numba-{number}"
             by_kernels.append(train(options, folder, runs, LENET5_NUMBA="y"))
     many = train(replace(options, epochs=1), options.scratch / "many", 3 if options.quick else MANY)
-    torch = [one_run.importing_torch() for _ in theirs]
+    torch = [start.importing_torch() for _ in theirs]
     plain_rate = [60 * options.epochs / run.seconds for run in theirs]
     rate = [matrix.rate(options.epochs) for matrix in own]
     together, apart = ([each.pace(options.epochs) for each in some] for some in (own, alone))

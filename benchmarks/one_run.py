@@ -11,7 +11,7 @@ from typing import Any
 
 from adamwprune.records.brief import read_result
 from benchmarks import metrics, processes
-from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
+from benchmarks.metrics import Metric, Options, at_least
 
 SECTION = "one-run"
 BATCH = 512
@@ -79,14 +79,11 @@ def measure(options: Options) -> list[Metric]:
     """All in turn, ``options.repetitions`` times."""
     ways = _ways(options)
     runs: dict[str, list[Run]] = {"plain loop": [], **{name: [] for name, _, _ in ways}}
-    imports: list[float] = []
     for number in range(options.repetitions):
         runs["plain loop"].append(plain(options))
-        imports.append(importing_torch())
         for at, (name, flags, _) in enumerate(ways):
             runs[name].append(ours(options, options.scratch / f"one-run-{number}-{at}", *flags))
     found = [metric for name, each in runs.items() for metric in _of_runs(name, each)]
-    found += _of_start(imports, runs["train.py"], None if options.quick else at_most(0.2))
     theirs = runs["plain loop"]
     computed = f"start and exit + {LONG} x the median epoch of {options.epochs}"
     note = "processes of 10 epochs" if options.epochs == LONG else computed
@@ -102,22 +99,6 @@ def measure(options: Options) -> list[Metric]:
         judged = None if options.quick else at_least(goal)
         found.append(metrics.ratio(SECTION, what, whole[0], whole[1], judged, note))
     return found if options.quick else [*found, *_compiled(options)]
-
-
-def importing_torch() -> float:
-    """Seconds until a process that does nothing else has imported torch."""
-    words = [sys.executable, "-c", "import torch; print('imported', flush=True)"]
-    return processes.run(words).when("imported")
-
-
-def _of_start(imports: list[float], runs: list[Run], goal: Goal | None) -> list[Metric]:
-    """Until the first batch, beside a process that imports torch and no more."""
-    beyond = [run.startup - alone for run, alone in zip(runs, imports, strict=True)]
-    name = "until the first batch, train.py - importing torch alone"
-    return [
-        metrics.of(SECTION, "importing torch alone", "s", imports),
-        metrics.of(SECTION, name, "s", beyond, goal),
-    ]
 
 
 def _ways(options: Options) -> list[tuple[str, tuple[str, ...], float]]:

@@ -36,6 +36,7 @@ from benchmarks import (
     page,
     processes,
     session,
+    start,
 )
 from benchmarks.metrics import Goal, Metric, Options, at_least, at_most
 from benchmarks.session import Session
@@ -283,9 +284,16 @@ def fresh(options: Options) -> RunResult:
 
 
 def test_every_section_is_known_and_no_other():
-    modules = (one_run, matrix, optimizer_step, mask_update, commands, page, cluster,
+    modules = (start, one_run, matrix, optimizer_step, mask_update, commands, page, cluster,
                resnet20, gpt_nano, resnet18, gpt2)  # fmt: skip
     assert {module.SECTION: module.__name__ for module in modules} == benchmark.SECTIONS
+
+
+def test_a_start_beside_torch_s_import(options):
+    found = {each.name: each.value for each in start.measure(options)}
+    alone, own = found["importing torch alone"], found["until the first batch, train.py"]
+    assert min(alone, own) > 0
+    assert found["the latter beyond the former"] == own - alone
 
 
 def test_one_run_beside_the_plain_loop(options):

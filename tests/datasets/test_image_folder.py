@@ -251,7 +251,35 @@ BAD = {
     r"own/test/bee/1.png: has more than 8 bits a channel": lambda root: (
         root / "test" / "bee" / "1.png"
     ).write_bytes(png_of_16_bits()),
+    r"own/test/bee/1.ppm: has more than 8 bits a channel": lambda root: (
+        root / "test" / "bee" / "1.ppm"
+    ).write_bytes(b"P6 2 1 65535\n" + bytes(12)),
+    r"own/test/bee/2.ppm: has more than 8 bits a channel": lambda root: (
+        root / "test" / "bee" / "2.ppm"
+    ).write_bytes(b"P3 2 1 1023\n1 2 3 4 5 6\n"),
+    r"own/test/bee/1.tif: has more than 8 bits a channel": lambda root: (
+        root / "test" / "bee" / "1.tif"
+    ).write_bytes(planar_tiff_of_16_bits()),
 }
+
+
+def planar_tiff_of_16_bits() -> bytes:
+    """Two pixels in colour, each channel by itself, which Pillow opens as three times 8 bits."""
+    data = 8 + 2 + 12 * 10 + 4  # behind the header and the tags
+    depths, places, sizes, pixels = data, data + 6, data + 18, data + 30
+    short, long = 3, 4
+    tags = [
+        *((256, short, 1, 2), (257, short, 1, 1), (258, short, 3, depths), (259, short, 1, 1)),
+        *((262, short, 1, 2), (273, long, 3, places), (277, short, 1, 3), (278, short, 1, 1)),
+        *((279, long, 3, sizes), (284, short, 1, 2)),
+    ]
+    found = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    for tag, kind, count, value in tags:
+        packed = "<HHIHH" if kind == short and count == 1 else "<HHII"
+        found += struct.pack(packed, tag, kind, count, value, *([0] if packed[-1] == "H" else []))
+    found += struct.pack("<I3H", 0, 16, 16, 16)
+    found += struct.pack("<6I", pixels, pixels + 4, pixels + 8, 4, 4, 4)
+    return found + struct.pack("<6H", *[40_000] * 6)
 
 
 def png_of_16_bits() -> bytes:
@@ -265,6 +293,16 @@ def png_of_16_bits() -> bytes:
     row = b"\0" + struct.pack(">6H", *[40_000] * 6)
     chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_a_bitmap_of_16_bits_a_pixel_has_few_a_channel(root):
+    size, masks = (2, 1), (0xF800, 0x07E0, 0x001F)
+    header = struct.pack("<IiiHHIIiiII", 40, *size, 1, 16, 3, 4, 0, 0, 0, 0)
+    content = header + struct.pack("<3I", *masks) + struct.pack("<2H", 0xF800, 0x07E0)
+    file = struct.pack("<2sIHHI", b"BM", 14 + len(content), 0, 0, 14 + 40 + 12)
+    path = root / "test" / "bee" / "1.bmp"
+    path.write_bytes(file + content)
+    assert _decoded.pixels_of(path, 1).shape == (3, 1, 1)
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -102,14 +102,37 @@ def test_a_file_that_is_missing_is_named_when_planned(folder: Path):
 
 def test_an_option_that_means_nothing_for_the_files_makes_no_other_run(folder: Path):
     plain = spec_of(folder)
-    for text in ("0.25", "0.25 0.5"):
+
+    def idle(number: float) -> str:
+        return f"LINES_AT={number} means nothing for the files of lines"
+
+    for text, told in {
+        "0.25": [idle(0.25)],
+        "0.25 0.5": [idle(0.25)],
+        "0.5 0.25 0.75": [idle(0.25), idle(0.75)],
+    }.items():
         found = matrix_of(folder, LINES_AT=text)
         assert found.specs == [plain]
-        assert found.notes == ["LINES_AT=0.25 means nothing for the files of lines"]
+        assert found.notes == told
     assert matrix_of(folder).notes == []
     (folder / "lines.txt").write_text("@\n" * 640)
     found = matrix_of(folder, LINES_AT="0.25 0.5").specs
     assert [spec["LINES_AT"] for spec in found] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("name", ["LINES_FOO", "LINES_LONGEST", "LR"])
+def test_what_cannot_be_left_unused_is_named(folder: Path, name: str):
+    module = folder / "datasets" / "lines.py"
+    module.write_text(MODULE.replace('["LINES_AT"]', f'["{name}"]'))
+    with pytest.raises(UserError, match=f"dataset lines: {name} is no option that its files can"):
+        spec_of(folder)
+
+
+def test_an_unused_option_of_another_dataset_is_none(folder: Path):
+    plain = spec_of(folder)
+    module = folder / "datasets" / "lines.py"
+    module.write_text(MODULE.replace('["LINES_AT"]', '["TEXT_HELD_OUT"]'))
+    assert spec_of(folder) == plain
 
 
 def test_of_several_files_one_that_is_missing_costs_its_runs_alone(folder: Path):

@@ -146,13 +146,19 @@ class Cluster:
         for jobs that wait, starts them twice, and drains the nodes for it: Slurm's fault, not ours.
         """
         assert self.controller is not None
-        state = self.folder / "state/job_state"
-        before = state.stat().st_mtime_ns
-        for job in self.ask("squeue", "--noheader", "-o", "%A").split():
+        before, jobs = self._saved(), self.ask("squeue", "--noheader", "-o", "%A").split()
+        assert jobs, "no job is there"
+        for job in jobs:
             self.ask("scontrol", "update", f"jobid={job}", "comment=changed")
-        self.wait_for(lambda: state.stat().st_mtime_ns != before)
+        self.wait_for(lambda: self._saved() not in (None, before))
         self.controller.kill()
         self.controller.wait()
+
+    def _saved(self) -> int | None:
+        """When the controller last wrote its jobs down, in ns; None while it replaces the file."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "state/job_state").stat().st_mtime_ns
+        return None
 
     def wait_for(self, condition, seconds: float = 120) -> None:
         """Poll; a machine may be slow, so only a hang fails."""

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,16 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from adamwprune.base.errors import UserError
 from adamwprune.base.files import refusing, replacing, user_cache, write_text
 from adamwprune.datasets._listing import Listing, Split
 
-FORM = 1  # of a cache entry and of how images are scaled
+FORM = 2  # of a cache entry, of which images are taken and how they are scaled
+BITS_PER_SAMPLE = 258  # a tag of TIFF
+# Pillow's names of pixels with 16 bits a channel, of which it keeps 8; BGR;16 has 16 in all.
+SIXTEEN_BITS = re.compile(r"\b(RGBX?|RGBA|LA|CMYK);16")
 AT_ONCE = 256  # images that are decoded side by side before they are written
 
 Pixels = NDArray[np.uint8]
@@ -114,8 +119,7 @@ def pixels_of(path: Path, size: int) -> Pixels:
     """
     try:
         with Image.open(path) as image:
-            # Pillow cuts 16 bits of a colour to 8; only its decoder's parameters tell of them.
-            if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
+            if _has_more_than_8_bits(image):
                 raise UserError(f"{path}: has more than 8 bits a channel; convert it to 8 bits")
             turned = ImageOps.exif_transpose(image)
             if "transparency" in turned.info:  # of a palette: Pillow wants it to be named
@@ -129,6 +133,18 @@ def pixels_of(path: Path, size: int) -> Pixels:
         (size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side)
     )
     return np.asarray(square).transpose(2, 0, 1)
+
+
+def _has_more_than_8_bits(image: Image.Image) -> bool:
+    """Whether an opened file has more than 8 bits a channel, also where Pillow would cut them."""
+    if image.mode.startswith(("I", "F")):
+        return True
+    if isinstance(image, TiffImageFile):
+        return any(bits > 8 for bits in image.tag_v2.get(BITS_PER_SAMPLE, ()))
+    decoders = [tile.args for tile in getattr(image, "tile", ())]
+    if image.format == "PPM":  # and PGM; in the form of text and in bytes: mode, largest value
+        return any(isinstance(args, tuple) and args[1] > 255 for args in decoders)
+    return any(SIXTEEN_BITS.search(str(args)) for args in decoders)
 
 
 def _fingerprint(listing: Listing, size: int) -> str:

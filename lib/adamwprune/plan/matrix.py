@@ -22,7 +22,7 @@ import kconfiglib
 from adamwprune.base.errors import ConfigError, UserError
 from adamwprune.base.files import expanded
 from adamwprune.config.options import Value
-from adamwprune.config.tree import CELL, Tree
+from adamwprune.config.tree import CELL, PRESET, Tree
 from adamwprune.plan import feasible, measured
 from adamwprune.plan.lineage import NEUTRAL
 from adamwprune.plan.spec import COMPONENTS, RunSpec
@@ -160,6 +160,8 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             told = files.get(key, _Files())
             spec = RunSpec({**settings, **told.values})
             if spec in cells:
+                notes = cells[spec].notes + told.notes
+                cells[spec] = replace(cells[spec], notes=notes) if told.notes else cells[spec]
                 continue
             cells[spec] = Cell(spec, point, place.notes + told.notes, place.presets)
             if key not in problems:
@@ -210,8 +212,12 @@ def _measured(tree: Tree, values: Mapping[str, Value]) -> _Files:
         found, unused = measured.measured(values, data_dir(tree))
     except UserError as error:
         return _Files(unfit=str(error))
+    for name in unused:
+        if name not in tree.options or tree.declared(name) == PRESET:
+            dataset = f"dataset {values['DATASET']}"
+            raise UserError(f"{dataset}: {name} is no option that its files can leave unused")
     # As if they were not set: what does not matter makes no other run.
-    defaults = {name: tree.default(name) for name in unused}
+    defaults = {name: tree.default(name) for name in unused if name in values}
     notes = [
         f"{name}={values[name]} means nothing for the files of {values['DATASET']}"
         for name, default in defaults.items()
