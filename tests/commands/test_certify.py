@@ -67,9 +67,7 @@ def experiment(tmp_path, monkeypatch) -> Experiment:
 
 def sources() -> Sources:
     """The code that is here, with the proofs that there are by now."""
-    found = Sources(certified=code.CERTIFIED)
-    found._contents, found._paths = SOURCES._contents, SOURCES._paths
-    return found
+    return Sources(certified=code.CERTIFIED)
 
 
 def publish(folder, **environment: object) -> None:

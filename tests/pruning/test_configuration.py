@@ -107,7 +107,7 @@ def test_a_one_shot_has_no_ramp():
 def test_a_one_shot_lies_within_training(warmup, more, last):
     """Where momentum is reset it may have to wait 20 steps, and these must be there."""
     settings = {"PRUNING_SCHEDULE": "one-shot", **more}
-    with pytest.raises(ConfigError, match=rf"PRUNING_WARMUP={warmup}: .* one of 1 to {last} "):
+    with pytest.raises(ConfigError, match=rf"PRUNING_WARMUP={warmup}: .* one of 1 to {last}$"):
         specs(PRUNING_WARMUP=warmup, **settings)
     specs(PRUNING_WARMUP=str(last), **settings)
 
