@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_another_process_parses_nothing_and_finds_the_same(monkeypatch):
     found = code.Sources().of(A_RUN)
     another_process(monkeypatch)
     monkeypatch.setattr(content, "read", not_again)
+    assert code.Sources().of(A_RUN).modules == found.modules
+
+
+def test_a_process_reads_what_has_not_changed_once(monkeypatch):
+    found = code.Sources().of(A_RUN)
+    monkeypatch.setattr(Path, "read_bytes", not_again)
     assert code.Sources().of(A_RUN).modules == found.modules
 
 

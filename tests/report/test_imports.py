@@ -22,3 +22,12 @@ def test_a_run_imports_nothing_of_what_exports_it():
     probe = "import sys, adamwprune.run.runner; print('safetensors' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_training_imports_nothing_that_draws_or_prints_tables():
+    probe = (
+        "import sys, adamwprune.commands.train\n"
+        "print([name for name in sys.modules if name == 'rich' or '.report' in name])"
+    )
+    told = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"

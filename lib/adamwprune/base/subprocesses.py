@@ -12,9 +12,9 @@ from adamwprune.base.errors import UserError
 # How threads wait for each other. Those that spin as long as it takes starve every other process on
 # the machine: one busy process beside a run on two cores made its epoch twelve times longer. Those
 # that sleep at once take 1.2 (LeNet-5) to 1.4 times (GPT-nano) as long on a quiet machine: it
-# takes longer to wake a thread than to do its share of a small layer. So they spin for some 20
-# microseconds and then sleep; beside a busy process a step takes 5 to 20% longer for that. Each
-# library reads its own name, when it is loaded.
+# takes longer to wake a thread than to do its share of a small layer. So they spin a thousand times
+# (libgomp by itself: 300,000 times) and then sleep; beside a busy process a step takes 5 to 20%
+# longer for that. Each library reads its own name, when it is loaded.
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 
 

@@ -157,7 +157,7 @@ def expand(tree: Tree, outline: bool = False) -> Matrix:
             key += tuple([point[name] for name in checked])
             if place.is_measured and key not in files:
                 files[key] = _measured(tree, settings)
-            told = files.get(key, _Files())
+            told = files.get(key, _NO_FILES)
             spec = RunSpec({**settings, **told.values})
             if spec in cells:
                 notes = cells[spec].notes + told.notes
@@ -205,6 +205,9 @@ class _Files:
     values: Mapping[str, Value] = field(default_factory=dict)  # in place of those
     unfit: str = ""  # why there can be no such run
     notes: tuple[str, ...] = ()
+
+
+_NO_FILES = _Files()
 
 
 def _measured(tree: Tree, values: Mapping[str, Value]) -> _Files:
